@@ -15,7 +15,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 600_000,
+    testTimeout: 120_000,
     hookTimeout: 600_000,
   },
 });

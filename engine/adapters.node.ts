@@ -1,0 +1,325 @@
+/** Owns choosing a Vulkan driver and creating Dawn under Node: which candidates there are, in what order, and why not. */
+
+import { existsSync, readdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import {
+  type AcquiredDevice,
+  type AdapterDescription,
+  type AdapterKind,
+  adapterKind,
+  type DeviceOptions,
+  describeAdapter,
+  deviceFromAdapter,
+} from './device.ts';
+import { ConfigError, LimitError, UnsupportedError } from './errors.ts';
+import {
+  findSwiftshaderArchive,
+  hasVulkanLoader,
+  preloadVulkanLoader,
+  SWIFTSHADER_DIRECTORIES,
+  swiftshaderIcd,
+  unpackSwiftshader,
+} from './swiftshader.node.ts';
+
+export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader'] as const;
+export type AdapterChoice = (typeof ADAPTER_CHOICES)[number];
+
+export interface NodeDeviceOptions extends DeviceOptions {
+  /** Default: the environment variable ODELT_ADAPTER, else 'auto' (a GPU, else lavapipe, else SwiftShader). */
+  adapter?: AdapterChoice;
+  /** Dawn flags, `enable-dawn-features=a,b` or `disable-dawn-features=c`; merged with odelt's own. */
+  toggles?: readonly string[];
+  /** Leave out the bounds checks that Dawn adds to shaders: for kernels proved in bounds. */
+  disableRobustness?: boolean;
+}
+
+/** What became of one way to get an adapter. */
+export interface CandidateReport {
+  name: string;
+  outcome: 'taken' | 'refused' | 'not tried';
+  reason: string;
+}
+
+/** JSON-able: which adapter was taken, and why it and no other. */
+export interface AdapterReport {
+  choice: AdapterChoice;
+  backend: string;
+  adapter: AdapterDescription;
+  candidates: CandidateReport[];
+}
+
+export interface NodeDevice extends AcquiredDevice {
+  /** Dawn's instance; it lives as long as the device. */
+  gpu: GPU;
+  adapterReport: AdapterReport;
+}
+
+/** Where a candidate's Vulkan driver comes from. */
+export type DriverSource =
+  | { from: 'system' }
+  | { from: 'icd'; file: string }
+  | { from: 'directory'; directory: string }
+  | { from: 'archive'; file: string }
+  | { from: 'nowhere'; reason: string };
+
+export interface Candidate {
+  name: string;
+  accepts: readonly AdapterKind[];
+  source: DriverSource;
+}
+
+/** What the candidates depend on; `surveyMachine` fills it, tests make it up. */
+export interface Machine {
+  platform: NodeJS.Platform;
+  arch: string;
+  /** The user's own VK_DRIVER_FILES (or one of its kin), if set. */
+  userDriver: string | undefined;
+  lavapipeIcds: readonly string[];
+  swiftshaderDirectories: readonly string[];
+  swiftshaderArchive: string | undefined;
+}
+
+const ANY: readonly AdapterKind[] = ['gpu', 'lavapipe', 'swiftshader', 'software'];
+const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'] as const; // the second is for loaders before 1.3.207
+
+/** The candidates for a choice, in the order in which they are to be tried. */
+export function planCandidates(choice: AdapterChoice, machine: Machine): Candidate[] {
+  const candidates: Candidate[] = [];
+  const wants = (kind: AdapterChoice) => choice === 'auto' || choice === kind;
+  const linux = machine.platform === 'linux';
+  // A driver that the user chose by environment is taken whatever it is; so is all that Metal or Direct3D offer.
+  if (wants('gpu') || machine.userDriver !== undefined) {
+    const own = machine.userDriver === undefined ? 'gpu' : `gpu (${machine.userDriver})`;
+    const accepts: readonly AdapterKind[] =
+      choice === 'auto' ? (machine.userDriver !== undefined || !linux ? ANY : ['gpu']) : [choice];
+    candidates.push({ name: own, accepts, source: { from: 'system' } });
+  }
+  const add = (kind: 'lavapipe' | 'swiftshader', where: string, source: DriverSource) =>
+    candidates.push({ name: `${kind} (${where})`, accepts: [kind], source });
+  const nowhere = (reason: string): DriverSource => ({ from: 'nowhere', reason });
+  if (wants('lavapipe')) {
+    for (const file of machine.lavapipeIcds) add('lavapipe', file, { from: 'icd', file });
+    if (machine.lavapipeIcds.length === 0) {
+      add('lavapipe', 'Mesa', nowhere(linux ? 'not installed: no lvp_icd*.json in any vulkan/icd.d' : 'Linux only'));
+    }
+  }
+  if (wants('swiftshader')) {
+    for (const directory of machine.swiftshaderDirectories) {
+      add('swiftshader', directory, { from: 'directory', directory });
+    }
+    if (machine.swiftshaderDirectories.length === 0) {
+      add('swiftshader', 'Chromium', nowhere(linux ? 'no Chromium with SwiftShader is installed' : 'Linux only'));
+    }
+    const file = machine.swiftshaderArchive;
+    const npm = '@sparticuz/chromium';
+    if (!linux || machine.arch !== 'x64') add('swiftshader', npm, nowhere('the package holds a Linux x64 driver only'));
+    else if (file === undefined) add('swiftshader', npm, nowhere('the npm package is not installed'));
+    else add('swiftshader', npm, { from: 'archive', file });
+  }
+  return candidates;
+}
+
+/**
+ * Tries candidates in order and returns what `attempt` made of the first that did not throw.
+ * @throws UnsupportedError naming every refusal and the ways out; LimitError and ConfigError pass through at once
+ */
+export async function takeFirst<T>(
+  candidates: readonly Candidate[],
+  attempt: (candidate: Candidate) => Promise<{ result: T; reason: string }>,
+): Promise<{ result: T; reports: CandidateReport[] }> {
+  const reports: CandidateReport[] = [];
+  for (const [index, candidate] of candidates.entries()) {
+    const { name } = candidate;
+    try {
+      const { result, reason } = await attempt(candidate);
+      reports.push({ name, outcome: 'taken', reason });
+      for (const later of candidates.slice(index + 1)) {
+        reports.push({ name: later.name, outcome: 'not tried', reason: `${name} comes first` });
+      }
+      return { result, reports };
+    } catch (error) {
+      // The caller's own wishes: another adapter must not quietly take over from one that cannot grant them.
+      if (error instanceof LimitError || error instanceof ConfigError) throw error;
+      reports.push({ name, outcome: 'refused', reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  const list = reports.map(({ name, reason }) => `  - ${name}: ${reason}`).join('\n');
+  throw new UnsupportedError(`no WebGPU adapter was found; tried:\n${list}`, { hint: WAYS_OUT });
+}
+
+const WAYS_OUT = `One of these three helps (the last two with ODELT_ADAPTER=auto):
+  1. install the Vulkan driver of your GPU;
+  2. apt-get install mesa-vulkan-drivers (Debian bookworm: -t bookworm-backports; Mesa 25 is known to work);
+  3. npm install @sparticuz/chromium, or apt-get install chromium, for SwiftShader.`;
+
+/** Looks for drivers on this machine: file names only, nothing is loaded. */
+export function surveyMachine(env: NodeJS.ProcessEnv = process.env): Machine {
+  const userVariable = [...DRIVER_VARIABLES, 'VK_ADD_DRIVER_FILES'].find((name) => env[name]);
+  const dataHome = env.XDG_DATA_HOME ?? join(env.HOME ?? homedir(), '.local', 'share');
+  const dataDirectories = (env.XDG_DATA_DIRS || '/usr/local/share:/usr/share').split(delimiter);
+  const parents = new Set([dataHome, '/etc', '/usr/local/etc', '/usr/local/share', '/usr/share', ...dataDirectories]);
+  const lavapipeIcds = [...parents].flatMap((parent) => {
+    const directory = join(parent, 'vulkan', 'icd.d');
+    if (!existsSync(directory)) return [];
+    const names = readdirSync(directory).filter((name) => /^lvp_icd.*\.json$/.test(name));
+    return names.map((name) => join(directory, name));
+  });
+  return {
+    platform: process.platform,
+    arch: process.arch,
+    userDriver: userVariable && `${userVariable}=${env[userVariable]}`,
+    lavapipeIcds,
+    swiftshaderDirectories: SWIFTSHADER_DIRECTORIES.filter((directory) => swiftshaderIcd(directory)),
+    swiftshaderArchive: findSwiftshaderArchive(),
+  };
+}
+
+/** The adapter choice from an option or the environment variable ODELT_ADAPTER. @throws ConfigError */
+export function adapterChoice(option: string | undefined, env: NodeJS.ProcessEnv = process.env): AdapterChoice {
+  const asked = option ?? (env.ODELT_ADAPTER || 'auto');
+  const choice = ADAPTER_CHOICES.find((known) => known === asked);
+  if (choice) return choice;
+  const what = option === undefined ? 'ODELT_ADAPTER' : 'adapter';
+  throw new ConfigError(`${what} '${asked}' is unknown`, { hint: `Choose one of ${ADAPTER_CHOICES.join(', ')}.` });
+}
+
+/**
+ * Acquires a device under Node, from the first candidate that gives one. WebGPU's constants (`GPUBufferUsage`, ...)
+ * become globals where they are not yet. To be called on the main thread: a worker's `process.env` is a copy that
+ * drivers do not see.
+ * @throws UnsupportedError (no candidate, or no `webgpu` package), LimitError, ConfigError
+ */
+export async function requestNodeDevice(options: NodeDeviceOptions = {}): Promise<NodeDevice> {
+  const choice = adapterChoice(options.adapter);
+  const flags = dawnFlags(options);
+  const candidates = planCandidates(choice, surveyMachine());
+  const dawn = await loadDawn();
+  const { result, reports } = await takeFirst(candidates, async (candidate) => {
+    const driverFiles = await prepareDriver(candidate.source);
+    const { gpu, adapterPromise } = withDriverFiles(driverFiles, () => {
+      const gpu = dawn.create(flags);
+      return { gpu, adapterPromise: gpu.requestAdapter({ powerPreference: 'high-performance' }) };
+    });
+    try {
+      const adapter = await adapterPromise;
+      if (!adapter) throw new UnsupportedError(`Dawn found no usable adapter (${noAdapterReason(candidate)})`);
+      const kind = adapterKind(adapter.info);
+      if (!candidate.accepts.includes(kind)) {
+        throw new UnsupportedError(`the adapter found is ${describeAdapter(adapter).name}, of kind '${kind}'`);
+      }
+      const acquired = await deviceFromAdapter(gpu, adapter, options);
+      return { result: { gpu, ...acquired }, reason: `${kind}: ${acquired.adapter.driver || acquired.adapter.name}` };
+    } finally {
+      await settleInstance(gpu);
+    }
+  });
+  const adapterReport = { choice, backend: backendName(), adapter: result.adapter, candidates: reports };
+  return { ...result, adapterReport };
+}
+
+/** Dawn takes each key once (the last wins), so all toggles of one kind go into one comma-separated flag. */
+export function dawnFlags(options: Pick<NodeDeviceOptions, 'toggles' | 'disableRobustness'>): string[] {
+  const toggles = {
+    'enable-dawn-features': new Set<string>(options.disableRobustness ? ['disable_robustness'] : []),
+    'disable-dawn-features': new Set(['timestamp_quantization']), // else time stamps move in steps of 65,536 ns
+  };
+  for (const flag of options.toggles ?? []) {
+    const [key = '', names] = flag.split('=');
+    if (!(key in toggles) || !names) {
+      throw new ConfigError(`Dawn flag '${flag}' is not understood`, {
+        hint: 'Write enable-dawn-features=NAME,... or disable-dawn-features=NAME,... .',
+      });
+    }
+    for (const name of names.split(',')) toggles[key as keyof typeof toggles].add(name);
+  }
+  const flags = Object.entries(toggles).flatMap(([key, names]) =>
+    names.size ? [`${key}=${[...names].join(',')}`] : [],
+  );
+  return process.platform === 'linux' ? ['backend=vulkan', ...flags] : flags;
+}
+
+interface Dawn {
+  create(flags: string[]): GPU;
+  globals: object;
+}
+
+/** Imports Dawn, which is optional and never in a browser's bundle. @throws UnsupportedError */
+export async function loadDawn(load: () => Promise<Dawn> = () => import('webgpu')): Promise<Dawn> {
+  let dawn: Dawn;
+  try {
+    dawn = await load();
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
+    const reason = missing ? 'is not installed' : `cannot be loaded: ${(cause as Error).message}`;
+    throw new UnsupportedError(`the optional package webgpu (Dawn) ${reason}`, {
+      hint: 'npm install webgpu@0.6.2; it has builds for Linux (glibc), macOS and Windows. Or pass a GPUDevice of your own.',
+      cause,
+    });
+  }
+  for (const [name, value] of Object.entries(dawn.globals)) {
+    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  }
+  return dawn;
+}
+
+/** Makes a candidate's driver ready; returns what VK_DRIVER_FILES must be, undefined to leave it as it is. */
+async function prepareDriver(source: DriverSource): Promise<string | undefined> {
+  switch (source.from) {
+    case 'nowhere':
+      throw new UnsupportedError(source.reason);
+    case 'system':
+    case 'icd':
+      if (process.platform === 'linux' && !hasVulkanLoader()) {
+        throw new UnsupportedError('there is no Vulkan loader (libvulkan.so.1) on this machine');
+      }
+      return source.from === 'icd' ? source.file : undefined;
+    case 'directory':
+    case 'archive': {
+      const directory = source.from === 'directory' ? source.directory : await unpackSwiftshader(source.file);
+      const icd = swiftshaderIcd(directory);
+      if (!icd) throw new UnsupportedError(`${directory} holds no SwiftShader`);
+      if (!hasVulkanLoader()) preloadVulkanLoader(dirname(icd));
+      return icd;
+    }
+    default:
+      return source satisfies never;
+  }
+}
+
+/**
+ * Runs `body` with VK_DRIVER_FILES set, then puts the environment back. The Vulkan instance reads it within the first
+ * `requestAdapter` call of each Dawn instance, before that call returns its promise; so nothing here may be awaited.
+ */
+function withDriverFiles<T>(files: string | undefined, body: () => T): T {
+  if (files === undefined) return body();
+  const before = DRIVER_VARIABLES.map((name) => process.env[name]);
+  for (const name of DRIVER_VARIABLES) process.env[name] = files;
+  try {
+    return body();
+  } finally {
+    DRIVER_VARIABLES.forEach((name, i) => {
+      const value = before[i];
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    });
+  }
+}
+
+/** Outlasts the callbacks that Dawn has queued for an instance: collected before they ran, it would crash the process. */
+async function settleInstance(gpu: GPU): Promise<void> {
+  const keep = [gpu];
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+  keep.length = 0;
+}
+
+function noAdapterReason({ source }: Candidate): string {
+  return source.from === 'system'
+    ? 'no driver, no device, or one without what WebGPU requires'
+    : 'the driver is too old, lacks what WebGPU requires, or cannot be loaded';
+}
+
+function backendName(): string {
+  const names: Partial<Record<NodeJS.Platform, string>> = { linux: 'vulkan', darwin: 'metal', win32: 'd3d12' };
+  return names[process.platform] ?? 'unknown';
+}

@@ -1,0 +1,46 @@
+/**
+ * The slabs that programs place their activations in. Programs that never run at once (the same model at several numbers
+ * of blocks, or sampling and its encoder) share one arena, so that the largest alone decides its size.
+ */
+import { type Engine, STORAGE_USAGE } from './engine.ts';
+
+export class Arena {
+  readonly #engine: Engine;
+  readonly #label: string;
+  #slabs: GPUBuffer[] = [];
+  /** Counts reallocations: bind groups made for an earlier generation are stale. */
+  generation = 0;
+  /** The program that ran last: only its outputs are still there. */
+  owner: object | null = null;
+
+  constructor(engine: Engine, label = 'activations') {
+    this.#engine = engine;
+    this.#label = label;
+  }
+
+  get bytes(): number {
+    return this.#slabs.reduce((n, b) => n + b.size, 0);
+  }
+
+  slab(i: number): GPUBuffer {
+    return this.#slabs[i]!;
+  }
+
+  /** Makes every slab at least as large as asked; contents are lost where one grows. */
+  reserve(sizes: readonly number[]): void {
+    sizes.forEach((size, i) => {
+      const have = this.#slabs[i];
+      if (have && have.size >= size) return;
+      if (have) this.#engine.memory.destroy(have);
+      this.#slabs[i] = this.#engine.memory.create('activations', `${this.#label}/slab${i}`, size, STORAGE_USAGE);
+      this.generation++;
+      this.owner = null;
+    });
+  }
+
+  dispose(): void {
+    for (const slab of this.#slabs) this.#engine.memory.destroy(slab);
+    this.#slabs = [];
+    this.generation++;
+  }
+}

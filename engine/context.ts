@@ -1,0 +1,77 @@
+/**
+ * The context that operations run in: the one dispatch path. Its sink either records (engine/program.ts) or executes at
+ * once (engine/eager.ts); operations cannot tell.
+ */
+import type { Engine } from './engine.ts';
+import { type CheckedDispatch, checkDispatch, type Dispatch } from './kernel.ts';
+import type { Tape } from './tape.ts';
+import { type DType, reshaped, type Shape, type Tensor } from './tensor.ts';
+
+export interface Sink {
+  empty(label: string, shape: Shape, dtype: DType): Tensor;
+  dispatch(checked: CheckedDispatch): void;
+}
+
+export class Context {
+  readonly engine: Engine;
+  /** Present while gradients are wanted; operations add their backward to it. */
+  tape: Tape | null = null;
+  readonly #sink: Sink;
+  #scope = '';
+
+  constructor(engine: Engine, sink: Sink) {
+    this.engine = engine;
+    this.#sink = sink;
+  }
+
+  /** A tensor with undefined contents. */
+  empty(label: string, shape: Shape, dtype: DType = 'f32'): Tensor {
+    return this.#sink.empty(this.#scope + label, shape, dtype);
+  }
+
+  dispatch(dispatch: Dispatch): void {
+    this.#sink.dispatch(checkDispatch(dispatch, this.#scope));
+  }
+
+  /** Runs `body` with `name/` in front of every label. */
+  scope<T>(name: string, body: () => T): T {
+    const outer = this.#scope;
+    this.#scope = `${outer}${name}/`;
+    try {
+      return body();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  /** Runs `body` without a tape: nothing in it is differentiated. */
+  withoutTape<T>(body: () => T): T {
+    const { tape } = this;
+    this.tape = null;
+    try {
+      return body();
+    } finally {
+      this.tape = tape;
+    }
+  }
+
+  /** The same elements under another shape, e.g. [B, T, D] as [B*T, D]. Costs nothing; gradients pass through. */
+  reshape(x: Tensor, shape: Shape): Tensor {
+    const y = reshaped(x, shape);
+    this.tape?.add({
+      name: 'reshape',
+      inputs: [x],
+      outputs: [y],
+      backward: (g) => g.give(0, reshaped(g.dy(0), x.shape)),
+    });
+    return y;
+  }
+
+  /** The first `rows` rows of x. Costs nothing; the gradient has as many rows, the others count as zero. */
+  prefix(x: Tensor, rows: Shape[0]): Tensor {
+    if (rows === x.shape[0]) return x;
+    const y = reshaped(x, [rows, ...(x.shape.slice(1) as number[])]);
+    this.tape?.add({ name: 'prefix', inputs: [x], outputs: [y], backward: (g) => g.give(0, g.dy(0)) });
+    return y;
+  }
+}

@@ -1,0 +1,78 @@
+/** Eager execution: every dispatch is encoded as it is called. For tests and debugging; programs replay much faster. */
+import { Context } from './context.ts';
+import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
+import { UsageError } from './errors.ts';
+import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
+import { PARAMS_BYTES } from './pipeline.ts';
+import { isSym } from './scalar.ts';
+import { maxSize, tensor } from './tensor.ts';
+import { packParams } from './uniforms.ts';
+
+const UNIFORM_COPY_DST = 0x40 | 0x8;
+
+/** Runs `body` eagerly; tensors it made live until its promise settles (read what you need inside). */
+export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T>): Promise<T> {
+  const buffers: GPUBuffer[] = [];
+  const ctx = new Context(engine, {
+    empty(label, shape, dtype) {
+      const bytes = Math.max(4, maxSize({ shape }) * 4);
+      const buffer = engine.memory.create('activations', label, bytes, STORAGE_USAGE);
+      buffers.push(buffer);
+      return tensor(label, shape, dtype, { label, bytes, place: { buffer, offset: 0 } });
+    },
+    dispatch(checked) {
+      buffers.push(execute(engine, checked));
+    },
+  });
+  try {
+    return await body(ctx);
+  } finally {
+    for (const buffer of buffers) engine.memory.destroy(buffer);
+  }
+}
+
+/** Encodes and submits one dispatch; returns its uniform buffer, which must outlive it. */
+function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
+  const { device } = engine;
+  const places = d.bindings.map((b) => ({ ...b, place: placeOf(b.tensor) }));
+  const written = new Set(places.filter((p) => p.writable).map((p) => p.place.buffer));
+  const promoted = places.filter((p) => !p.writable && written.has(p.place.buffer)).map((p) => p.name);
+  const { kernel, entry, constants = {} } = d.dispatch;
+  const { pipeline, tensors } = engine.pipelines.compileNow({ kernel, entry, constants, promoted });
+  const uniforms = engine.memory.create('uniforms', d.label, PARAMS_BYTES, UNIFORM_COPY_DST);
+  const block = new DataView(new ArrayBuffer(PARAMS_BYTES));
+  packParams(d, {}, block, 0);
+  device.queue.writeBuffer(uniforms, 0, block.buffer);
+  const counts = gridOf(d.dispatch.grid).map((g) => {
+    if (isSym(g)) throw new UsageError(`${d.label}: symbolic scalars need a recording`);
+    return g;
+  });
+  const encoder = device.createCommandEncoder({ label: d.label });
+  const pass = encoder.beginComputePass({ label: d.label });
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({
+      label: d.label,
+      layout: tensors,
+      entries: places.map((p, i) => ({
+        binding: d.entry.bindings[i]!.binding,
+        resource: { buffer: p.place.buffer, offset: p.place.offset, size: p.tensor.storage.bytes },
+      })),
+    }),
+  );
+  pass.setBindGroup(
+    1,
+    device.createBindGroup({
+      layout: engine.pipelines.params,
+      entries: [{ binding: 0, resource: { buffer: uniforms, size: PARAMS_BYTES } }],
+    }),
+    [0],
+  );
+  if (counts.every((c) => c > 0)) {
+    pass.dispatchWorkgroups(...workgroups(counts, device.limits.maxComputeWorkgroupsPerDimension, d.label));
+  }
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  return uniforms;
+}

@@ -1,0 +1,152 @@
+/**
+ * The engine: one GPU device with its accountant, its pipelines and its persistent tensors, and the only way bytes go to
+ * and come from the GPU. Knows no mathematics.
+ */
+import { type DeviceWatch, watchDevice } from './device.ts';
+import { DeviceLostError, UsageError } from './errors.ts';
+import { Memory, type MemoryKind } from './memory.ts';
+import { PipelineCache } from './pipeline.ts';
+import { type DType, maxSize, type Shape, shapeText, type Storage, type Tensor, tensor } from './tensor.ts';
+
+/** What kind of machine runs the kernels; CPU drivers want other tiles than GPUs (kernels/tuning.ts). */
+export type AdapterClass = 'gpu' | 'lavapipe' | 'swiftshader' | 'software';
+
+export type TensorData = Float32Array | Uint32Array | Int32Array;
+
+const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
+export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
+
+export class Engine {
+  readonly device: GPUDevice;
+  readonly adapterClass: AdapterClass;
+  readonly memory: Memory;
+  readonly pipelines: PipelineCache;
+  /** Counts that replay must not move; tests watch them. */
+  readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
+  readonly #watch: DeviceWatch;
+  #disposed = false;
+  /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #ownsDevice: boolean;
+
+  /** `ownsDevice` false leaves a caller's own device alive on dispose. */
+  constructor(device: GPUDevice, adapterClass: AdapterClass, options: { ownsDevice?: boolean } = {}) {
+    this.device = device;
+    this.adapterClass = adapterClass;
+    this.memory = new Memory(device);
+    this.pipelines = new PipelineCache(device);
+    this.#ownsDevice = options.ownsDevice ?? true;
+    // Errors are thrown by the next check(), so nobody needs to print them.
+    this.#watch = watchDevice(device, () => {});
+  }
+
+  /** Throws what went wrong on the device since the last check, if anything did. */
+  check(): void {
+    if (this.#disposed) throw new UsageError('this engine has been disposed');
+    this.#watch.check();
+  }
+
+  /** A persistent tensor of its own buffer, zero-filled, or holding `data`. */
+  tensor(label: string, shape: Shape, options: { kind?: MemoryKind; dtype?: DType; data?: TensorData } = {}): Tensor {
+    const bytes = Math.max(4, maxSize({ shape }) * 4);
+    const buffer = this.memory.create(options.kind ?? 'data', label, bytes, STORAGE_USAGE);
+    const t = tensor(label, shape, options.dtype ?? 'f32', { label, bytes, place: { buffer, offset: 0 } });
+    if (options.data) this.write(t, options.data);
+    return t;
+  }
+
+  /** A view of part of a persistent buffer: `offset` in elements, a multiple of 64 so that it can be bound. */
+  slice(whole: Tensor, offset: number, label: string, shape: Shape): Tensor {
+    const place = placeOf(whole);
+    if (offset % 64 !== 0) throw new UsageError(`slice '${label}' starts at element ${offset}, not a multiple of 64`);
+    const bytes = Math.max(4, maxSize({ shape }) * 4);
+    if (offset * 4 + bytes > whole.storage.bytes) throw new UsageError(`slice '${label}' ends outside '${whole.label}'`);
+    const storage: Storage = { label, bytes, place: { buffer: place.buffer, offset: place.offset + offset * 4 } };
+    return tensor(label, shape, whole.dtype, storage);
+  }
+
+  /** Writes all of `data` to the start of the tensor. */
+  write(t: Tensor, data: TensorData): void {
+    const place = placeOf(t);
+    if (data.byteLength > t.storage.bytes) {
+      throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
+    }
+    this.device.queue.writeBuffer(place.buffer, place.offset, data as Float32Array<ArrayBuffer>);
+  }
+
+  /** Destroys a persistent tensor's buffer. */
+  release(t: Tensor): void {
+    this.memory.destroy(placeOf(t).buffer);
+  }
+
+  /** Reads a tensor as 32-bit floats. */
+  async read(t: Tensor): Promise<Float32Array> {
+    return new Float32Array((await this.#readBytes([t]))[0]!);
+  }
+
+  async readU32(t: Tensor): Promise<Uint32Array> {
+    return new Uint32Array((await this.#readBytes([t]))[0]!);
+  }
+
+  /** Reads several tensors with one wait. */
+  async readAll(ts: readonly Tensor[]): Promise<Float32Array[]> {
+    return (await this.#readBytes(ts)).map((b) => new Float32Array(b));
+  }
+
+  async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
+    this.check();
+    const sizes = ts.map((t) => maxSize(t) * 4);
+    const total = Math.max(
+      256,
+      sizes.reduce((a, b) => a + Math.ceil(b / 16) * 16, 0),
+    );
+    const staging = this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, MAP_READ | COPY_DST);
+    const encoder = this.device.createCommandEncoder({ label: 'readback' });
+    let at = 0;
+    const starts = ts.map((t, i) => {
+      const place = placeOf(t);
+      const start = at;
+      if (sizes[i]! > 0) encoder.copyBufferToBuffer(place.buffer, place.offset, staging, start, sizes[i]!);
+      at += Math.ceil(sizes[i]! / 16) * 16;
+      return start;
+    });
+    this.device.queue.submit([encoder.finish()]);
+    try {
+      await staging.mapAsync(MAP_READ);
+    } catch (cause) {
+      this.memory.destroy(staging);
+      await Promise.resolve();
+      this.check();
+      throw new DeviceLostError('reading back from the GPU failed', { cause });
+    }
+    const bytes = staging.getMappedRange();
+    const out = starts.map((start, i) => bytes.slice(start, start + sizes[i]!));
+    staging.unmap();
+    const pool = this.#staging.get(total);
+    if (pool) pool.push(staging);
+    else this.#staging.set(total, [staging]);
+    this.check();
+    return out;
+  }
+
+  /** Waits until the GPU has finished all that was submitted. */
+  async idle(): Promise<void> {
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /** Frees every buffer and, if it is ours, the device. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.memory.destroyAll();
+    if (this.#ownsDevice) this.device.destroy();
+  }
+}
+
+export function placeOf(t: Tensor): { buffer: GPUBuffer; offset: number } {
+  if (!t.storage.place) {
+    throw new UsageError(`'${t.label}' belongs to a recording that has not been compiled; it has no memory yet`);
+  }
+  return t.storage.place;
+}

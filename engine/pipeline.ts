@@ -1,0 +1,119 @@
+/** Compiled pipelines, one per kernel specialisation, shared by every program of an engine. */
+import { OdeltError } from './errors.ts';
+import { type Kernel, linkedKernel, variantKey } from './kernel.ts';
+import type { Constants, LinkedWgsl } from './wgsl.ts';
+
+export interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  /** Layout of group 0: the tensors, in binding order. */
+  readonly tensors: GPUBindGroupLayout;
+}
+
+export interface Variant {
+  readonly kernel: Kernel;
+  readonly entry: string;
+  readonly constants: Constants;
+  /** Read-only bindings to declare read_write, because their buffer is also written by the same dispatch. */
+  readonly promoted: readonly string[];
+}
+
+/** Bytes of one dispatch's uniform block: the smallest dynamic-offset alignment WebGPU guarantees. */
+export const PARAMS_BYTES = 256;
+
+export class PipelineCache {
+  readonly #device: GPUDevice;
+  readonly #ready = new Map<string, Pipeline>();
+  readonly #pending = new Map<string, Promise<Pipeline>>();
+  /** Layout of group 1: one uniform block chosen by dynamic offset, the same for every kernel. */
+  readonly params: GPUBindGroupLayout;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+    this.params = device.createBindGroupLayout({
+      label: 'params',
+      entries: [{ binding: 0, visibility: GPU_COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
+    });
+  }
+
+  get size(): number {
+    return this.#ready.size;
+  }
+
+  /** The compiled pipeline, or null when it has yet to be compiled. */
+  get(variant: Variant): Pipeline | null {
+    return this.#ready.get(key(variant)) ?? null;
+  }
+
+  /** Compiles asynchronously; calls for the same variant share one compilation. */
+  compile(variant: Variant): Promise<Pipeline> {
+    const k = key(variant);
+    let pending = this.#pending.get(k);
+    const ready = this.#ready.get(k);
+    if (!pending && ready) pending = Promise.resolve(ready);
+    if (!pending) {
+      pending = this.#compile(variant).then((p) => {
+        this.#ready.set(k, p);
+        return p;
+      });
+      this.#pending.set(k, pending);
+    }
+    return pending;
+  }
+
+  /** Compiles at once (eager mode). */
+  compileNow(variant: Variant): Pipeline {
+    const known = this.get(variant);
+    if (known) return known;
+    const { linked, descriptor, tensors } = this.#describe(variant);
+    const made = { pipeline: this.#device.createComputePipeline(descriptor(linked.code)), tensors };
+    this.#ready.set(key(variant), made);
+    return made;
+  }
+
+  async #compile(variant: Variant): Promise<Pipeline> {
+    const { linked, descriptor, tensors } = this.#describe(variant);
+    const description = descriptor(linked.code);
+    try {
+      return { pipeline: await this.#device.createComputePipelineAsync(description), tensors };
+    } catch (cause) {
+      const info = await description.compute.module.getCompilationInfo();
+      throw new OdeltError('shader', `kernel ${variant.kernel.name}/${variant.entry} does not compile\n${listing(linked, info)}`, {
+        cause,
+      });
+    }
+  }
+
+  #describe(variant: Variant) {
+    const { kernel, entry, constants, promoted } = variant;
+    const linked = linkedKernel(kernel, constants, promoted);
+    const label = `${kernel.name}/${entry}`;
+    const tensors = this.#device.createBindGroupLayout({
+      label,
+      entries: linked.entries.get(entry)!.bindings.map((b) => ({
+        binding: b.binding,
+        visibility: GPU_COMPUTE,
+        buffer: { type: b.writable ? ('storage' as const) : ('read-only-storage' as const) },
+      })),
+    });
+    const layout = this.#device.createPipelineLayout({ label, bindGroupLayouts: [tensors, this.params] });
+    const descriptor = (code: string) => ({
+      label,
+      layout,
+      compute: { module: this.#device.createShaderModule({ label, code }), entryPoint: entry },
+    });
+    return { linked, descriptor, tensors };
+  }
+}
+
+/** GPUShaderStage.COMPUTE; the global is missing in some runtimes. */
+const GPU_COMPUTE = 4;
+
+const key = (v: Variant): string => `${v.kernel.name}/${v.entry}|${variantKey(v.constants, v.promoted)}`;
+
+/** Compiler messages with the source line each points at. */
+function listing(linked: LinkedWgsl, info: GPUCompilationInfo): string {
+  const lines = linked.code.split('\n');
+  return info.messages
+    .map((m) => `${m.type} at ${m.lineNum}:${m.linePos}: ${m.message}\n  ${lines[m.lineNum - 1]?.trim() ?? ''}`)
+    .join('\n');
+}

@@ -1,0 +1,334 @@
+/**
+ * Programs: operations recorded once, their memory planned, their pipelines compiled and their bind groups made, then
+ * replayed any number of times without allocating anything.
+ *
+ * All planned tensors live in the slabs of one arena. WebGPU refuses a buffer that one dispatch binds both read-only and
+ * writable, even at disjoint ranges, but allows several writable disjoint ranges: so read-only bindings that share a
+ * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
+ */
+import { Arena } from './arena.ts';
+import { Context } from './context.ts';
+import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
+import { InterruptedError, UsageError } from './errors.ts';
+import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
+import { PARAMS_BYTES, type Pipeline } from './pipeline.ts';
+import { type Plan, plan } from './planner.ts';
+import { evaluate, isSym, type Scalar, type ScalarValues } from './scalar.ts';
+import { maxSize, type Storage, type Tensor, tensor } from './tensor.ts';
+import { hasSymbolicParams, packParams } from './uniforms.ts';
+
+export interface CompileOptions {
+  /** Slabs to share with other programs that never run at the same time. */
+  arena?: Arena;
+  /** Debugging: gives every planned tensor its own memory, so that a planning error shows as a different result. */
+  separate?: boolean;
+  signal?: AbortSignal;
+  onProgress?: (progress: { compiled: number; pipelines: number }) => void;
+}
+
+/** A recorded list of dispatches and the storages that it needs placed. */
+export interface Recording {
+  readonly name: string;
+  readonly nodes: readonly CheckedDispatch[];
+  readonly storages: readonly Storage[];
+  /** Storages whose contents must last until the end of the run. */
+  readonly kept: ReadonlySet<Storage>;
+}
+
+/** Records what `body` dispatches. `keep` marks the planned tensors to be read after a run. */
+export function record<T>(engine: Engine, name: string, body: (ctx: Context, keep: (t: Tensor) => void) => T) {
+  const nodes: CheckedDispatch[] = [];
+  const storages: Storage[] = [];
+  const kept = new Set<Storage>();
+  const ctx = new Context(engine, {
+    empty(label, shape, dtype) {
+      const storage: Storage = { label, bytes: Math.max(4, maxSize({ shape }) * 4), place: null };
+      storages.push(storage);
+      return tensor(label, shape, dtype, storage);
+    },
+    dispatch: (checked) => void nodes.push(checked),
+  });
+  const result = body(ctx, (t) => void kept.add(t.storage));
+  const recording: Recording = { name, nodes, storages, kept };
+  return { recording, result };
+}
+
+/** Where each planned storage of a recording goes, without needing a GPU's memory. */
+export function planRecording(recording: Recording, slabLimit: number): { plan: Plan; used: Storage[] } {
+  const planned = new Set(recording.storages);
+  const first = new Map<Storage, number>();
+  const last = new Map<Storage, number>();
+  recording.nodes.forEach((node, i) => {
+    for (const { tensor: t, writable } of node.bindings) {
+      if (!planned.has(t.storage)) continue;
+      if (!first.has(t.storage)) {
+        if (!writable) throw new UsageError(`${node.label} reads '${t.label}', which nothing has written`);
+        first.set(t.storage, i);
+      }
+      last.set(t.storage, i);
+    }
+  });
+  const used = recording.storages.filter((s) => first.has(s));
+  const lifetimes = used.map((s) => ({
+    label: s.label,
+    bytes: s.bytes,
+    first: first.get(s)!,
+    last: recording.kept.has(s) ? recording.nodes.length : last.get(s)!,
+  }));
+  return { plan: plan(lifetimes, slabLimit), used };
+}
+
+interface Step {
+  readonly node: CheckedDispatch;
+  readonly uniformOffset: number;
+  readonly grid: readonly Scalar[];
+  readonly counts: readonly [number, number, number] | null;
+  pipeline: Pipeline | null;
+  group: GPUBindGroup | null;
+}
+
+const UNIFORM_COPY_DST = 0x40 | 0x8;
+
+export class Program {
+  readonly name: string;
+  /** The plan behind it: planned bytes, lower bound, placements. */
+  readonly plan: Plan;
+  readonly #engine: Engine;
+  readonly #arena: Arena;
+  readonly #steps: readonly Step[];
+  readonly #bind: () => void;
+  readonly #uniforms: GPUBuffer;
+  readonly #paramsGroup: GPUBindGroup;
+  readonly #dynamic: DataView<ArrayBuffer>;
+  readonly #ownsArena: boolean;
+  /** With `separate`: one buffer per planned tensor. */
+  readonly #separate: GPUBuffer[] = [];
+  #generation = -1;
+  #disposed = false;
+
+  private constructor(engine: Engine, recording: Recording, options: CompileOptions) {
+    this.name = recording.name;
+    this.#engine = engine;
+    this.#ownsArena = !options.arena;
+    this.#arena = options.arena ?? new Arena(engine, recording.name);
+    const limit = engine.device.limits.maxBufferSize;
+    const { plan: planned, used } = planRecording(recording, limit);
+    this.plan = planned;
+    if (options.separate) {
+      for (const s of used) {
+        const buffer = engine.memory.create('activations', s.label, s.bytes, STORAGE_USAGE);
+        this.#separate.push(buffer);
+        s.place = { buffer, offset: 0 };
+      }
+    }
+    this.#bind = () => {
+      if (options.separate) return;
+      this.#arena.reserve(planned.slabs);
+      used.forEach((s, i) => {
+        const { slab, offset } = planned.placements[i]!;
+        s.place = { buffer: this.#arena.slab(slab), offset };
+      });
+    };
+    this.#bind();
+
+    // Blocks that change with every run come first, so that one write refreshes them; equal constant blocks are shared.
+    const dynamic = recording.nodes.filter(hasSymbolicParams);
+    const dynamicOffset = new Map(dynamic.map((node, i) => [node, i * PARAMS_BYTES]));
+    this.#dynamic = new DataView(new ArrayBuffer(dynamic.length * PARAMS_BYTES));
+    const shared = new Map<string, number>();
+    const constant: ArrayBuffer[] = [];
+    this.#steps = recording.nodes.map((node) => {
+      let uniformOffset = dynamicOffset.get(node);
+      if (uniformOffset === undefined) {
+        const block = new ArrayBuffer(PARAMS_BYTES);
+        packParams(node, {}, new DataView(block), 0);
+        const text = new Uint32Array(block).join();
+        uniformOffset = shared.get(text) ?? (dynamic.length + constant.length) * PARAMS_BYTES;
+        if (!shared.has(text)) constant.push(block);
+        shared.set(text, uniformOffset);
+      }
+      const grid = gridOf(node.dispatch.grid);
+      const counts = grid.some(isSym) ? null : this.#workgroups(node, grid as number[]);
+      return { node, uniformOffset, grid, counts, pipeline: null, group: null };
+    });
+    const size = Math.max(PARAMS_BYTES, (dynamic.length + constant.length) * PARAMS_BYTES);
+    this.#uniforms = engine.memory.create('uniforms', `${recording.name}/params`, size, UNIFORM_COPY_DST);
+    constant.forEach((block, i) => {
+      engine.device.queue.writeBuffer(this.#uniforms, (dynamic.length + i) * PARAMS_BYTES, block);
+    });
+    this.#paramsGroup = engine.device.createBindGroup({
+      label: `${recording.name}/params`,
+      layout: engine.pipelines.params,
+      entries: [{ binding: 0, resource: { buffer: this.#uniforms, size: PARAMS_BYTES } }],
+    });
+  }
+
+  /**
+   * Plans, allocates and compiles a recording. Pipelines compile in parallel.
+   * @throws OutOfMemoryError, LimitError, InterruptedError
+   */
+  static async compile(engine: Engine, recording: Recording, options: CompileOptions = {}): Promise<Program> {
+    const program = new Program(engine, recording, options);
+    try {
+      const wanted = program.#steps.map((step) => program.#variant(step));
+      let compiled = 0;
+      const distinct = new Map<Promise<Pipeline>, null>();
+      const pending = wanted.map((variant) => {
+        const p = engine.pipelines.compile(variant);
+        if (!distinct.has(p)) {
+          distinct.set(p, null);
+          void p.then(
+            () => options.onProgress?.({ compiled: ++compiled, pipelines: distinct.size }),
+            () => {},
+          );
+        }
+        return p;
+      });
+      const pipelines = await Promise.all(pending);
+      if (options.signal?.aborted) throw new InterruptedError();
+      program.#steps.forEach((step, i) => {
+        step.pipeline = pipelines[i]!;
+      });
+      program.#makeGroups();
+      await engine.idle();
+      return program;
+    } catch (error) {
+      program.dispose();
+      throw error;
+    }
+  }
+
+  get dispatches(): number {
+    return this.#steps.length;
+  }
+
+  /** Encodes and submits the whole program once. */
+  run(values: ScalarValues = {}): void {
+    const { device, counters } = this.#engine;
+    this.#prepare(values);
+    const encoder = device.createCommandEncoder({ label: this.name });
+    const pass = encoder.beginComputePass({ label: this.name });
+    let current: GPUComputePipeline | null = null;
+    for (const step of this.#steps) {
+      const counts = step.counts ?? this.#workgroups(step.node, step.grid.map((g) => evaluate(g, values)));
+      if (counts[0] * counts[1] * counts[2] === 0) continue;
+      if (step.pipeline!.pipeline !== current) {
+        current = step.pipeline!.pipeline;
+        pass.setPipeline(current);
+      }
+      pass.setBindGroup(0, step.group!);
+      pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
+      pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
+      counters.dispatches++;
+    }
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+    counters.submits++;
+  }
+
+  /** Runs once with every dispatch timed by timestamps; seconds per label, in order. Needs 'timestamp-query'. */
+  async profile(values: ScalarValues = {}): Promise<{ label: string; seconds: number }[]> {
+    const { device, memory } = this.#engine;
+    if (!device.features.has('timestamp-query')) throw new UsageError(`this device has no 'timestamp-query' to profile with`);
+    this.#prepare(values);
+    const out: { label: string; seconds: number }[] = [];
+    const chunk = 2048;
+    const queries = device.createQuerySet({ type: 'timestamp', count: chunk * 2 });
+    const resolved = memory.create('staging', 'timestamps', chunk * 16, 0x200 | 0x4);
+    const staging = memory.create('staging', 'timestamps/read', chunk * 16, 0x1 | 0x8);
+    try {
+      for (let start = 0; start < this.#steps.length; start += chunk) {
+        const steps = this.#steps.slice(start, start + chunk);
+        const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
+        steps.forEach((step, i) => {
+          const counts = step.counts ?? this.#workgroups(step.node, step.grid.map((g) => evaluate(g, values)));
+          const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+          const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
+          pass.setPipeline(step.pipeline!.pipeline);
+          pass.setBindGroup(0, step.group!);
+          pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
+          if (counts[0] * counts[1] * counts[2] > 0) pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
+          pass.end();
+        });
+        encoder.resolveQuerySet(queries, 0, steps.length * 2, resolved, 0);
+        encoder.copyBufferToBuffer(resolved, 0, staging, 0, steps.length * 16);
+        device.queue.submit([encoder.finish()]);
+        await staging.mapAsync(1);
+        const times = new BigUint64Array(staging.getMappedRange().slice(0, steps.length * 16));
+        staging.unmap();
+        steps.forEach((step, i) => {
+          out.push({ label: step.node.label, seconds: Number(times[2 * i + 1]! - times[2 * i]!) / 1e9 });
+        });
+      }
+    } finally {
+      queries.destroy();
+      memory.destroy(resolved);
+      memory.destroy(staging);
+    }
+    return out;
+  }
+
+  /** Reads planned tensors that were kept. @throws UsageError when another program has since used the same memory. */
+  async read(...tensors: readonly Tensor[]): Promise<Float32Array[]> {
+    if (this.#arena.owner !== this || this.#arena.generation !== this.#generation) {
+      throw new UsageError(`the outputs of '${this.name}' are gone: another program has run in the same memory`, {
+        hint: 'read them before running it',
+      });
+    }
+    return this.#engine.readAll(tensors);
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const buffer of [this.#uniforms, ...this.#separate]) this.#engine.memory.destroy(buffer);
+    if (this.#ownsArena) this.#arena.dispose();
+  }
+
+  #prepare(values: ScalarValues): void {
+    const { device } = this.#engine;
+    this.#engine.check();
+    if (this.#disposed) throw new UsageError(`program '${this.name}' has been disposed`);
+    if (this.#generation !== this.#arena.generation) {
+      this.#bind();
+      this.#makeGroups();
+    }
+    this.#arena.owner = this;
+    if (this.#dynamic.byteLength > 0) {
+      for (const step of this.#steps) {
+        if (hasSymbolicParams(step.node)) packParams(step.node, values, this.#dynamic, step.uniformOffset);
+      }
+      device.queue.writeBuffer(this.#uniforms, 0, this.#dynamic.buffer);
+    }
+  }
+
+  #workgroups(node: CheckedDispatch, counts: readonly number[]): [number, number, number] {
+    return workgroups(counts, this.#engine.device.limits.maxComputeWorkgroupsPerDimension, node.label);
+  }
+
+  #variant({ node }: Step) {
+    const { kernel, entry, constants = {} } = node.dispatch;
+    const written = new Set(node.bindings.filter((b) => b.writable).map((b) => placeOf(b.tensor).buffer));
+    const shared = node.bindings.filter((b) => !b.writable && written.has(placeOf(b.tensor).buffer));
+    if (new Set(shared.map((b) => b.tensor.storage)).size < shared.length) {
+      throw new UsageError(`${node.label} binds the same tensor twice; copy it first`);
+    }
+    return { kernel, entry, constants, promoted: shared.map((b) => b.name) };
+  }
+
+  #makeGroups(): void {
+    const { device, counters } = this.#engine;
+    for (const step of this.#steps) {
+      step.group = device.createBindGroup({
+        label: step.node.label,
+        layout: step.pipeline!.tensors,
+        entries: step.node.bindings.map((b, i) => {
+          const { buffer, offset } = placeOf(b.tensor);
+          return { binding: step.node.entry.bindings[i]!.binding, resource: { buffer, offset, size: b.tensor.storage.bytes } };
+        }),
+      });
+      counters.bindGroups++;
+    }
+    this.#generation = this.#arena.generation;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * Reverse-mode differentiation over the operations of a context (Griewank & Walther 2008, ch. 3). The tape knows which
+ * tensor came from which; how to differentiate an operation is said beside its kernel.
+ *
+ * A gradient may have fewer rows than its tensor: the missing rows are zero. Blocks that run only some samples
+ * rely on it.
+ */
+import type { Context } from './context.ts';
+import { UsageError } from './errors.ts';
+import { maxSize, type Tensor } from './tensor.ts';
+
+/** What an operation's backward may ask for and must provide. */
+export interface Gradients {
+  /** Gradient of output `k`, all rows. Throws where it has none: ask `has` first if that may be. */
+  dy(k: number): Tensor;
+  has(k: number): boolean;
+  /** Whether input `i` wants a gradient. */
+  needs(i: number): boolean;
+  /** Where to write all of the gradient of input `i`; call once. */
+  out(i: number): Tensor;
+  /** Gives an existing tensor, unchanged, as the gradient of input `i` (or of its leading rows). */
+  give(i: number, gradient: Tensor): void;
+}
+
+export interface TapeEntry {
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly backward: (gradients: Gradients) => void;
+}
+
+/**
+ * Adds two gradients of a tensor shaped like `like` (missing rows count as zero; `b` may be absent), into `target` if it is given.
+ * Supplied by kernels/, as the engine has no kernels.
+ */
+export type AddGradients = (ctx: Context, like: Tensor, a: Tensor, b: Tensor | null, target: Tensor | null) => Tensor;
+
+export class Tape {
+  readonly #entries: TapeEntry[] = [];
+  readonly #wanted = new Set<Tensor>();
+  readonly #leaves = new Map<Tensor, Tensor>();
+  readonly #add: AddGradients;
+
+  constructor(add: AddGradients) {
+    this.#add = add;
+  }
+
+  /** Asks for the gradient of `leaf`, to be written into `gradient` (same shape, persistent). */
+  watch(leaf: Tensor, gradient: Tensor): void {
+    if (maxSize(leaf) !== maxSize(gradient)) throw new UsageError(`gradient of '${leaf.label}' has another size`);
+    this.#wanted.add(leaf);
+    this.#leaves.set(leaf, gradient);
+  }
+
+  /** Whether some input of an operation wants a gradient: tells operations what to save. */
+  needs(...tensors: readonly Tensor[]): boolean {
+    return tensors.some((t) => this.#wanted.has(t));
+  }
+
+  add(entry: TapeEntry): void {
+    if (!this.needs(...entry.inputs)) return;
+    this.#entries.push(entry);
+    for (const output of entry.outputs) this.#wanted.add(output);
+  }
+
+  /**
+   * Propagates from the seeds (tensor, its gradient) back to every watched leaf. A leaf that nothing depends on keeps
+   * whatever its gradient tensor held.
+   */
+  backward(ctx: Context, seeds: readonly (readonly [Tensor, Tensor])[]): void {
+    const pieces = new Map<Tensor, Tensor[]>();
+    const push = (t: Tensor, g: Tensor) => {
+      const list = pieces.get(t);
+      if (list) list.push(g);
+      else pieces.set(t, [g]);
+    };
+    for (const [t, g] of seeds) push(t, g);
+    ctx.withoutTape(() => {
+      for (let e = this.#entries.length - 1; e >= 0; e--) {
+        const entry = this.#entries[e]!;
+        if (!entry.outputs.some((o) => pieces.has(o))) continue;
+        const written = new Set<number>();
+        entry.backward({
+          dy: (k) => {
+            const output = entry.outputs[k]!;
+            const list = pieces.get(output);
+            if (!list) throw new UsageError(`${entry.name}: output ${k} has no gradient`);
+            const total = this.#sum(ctx, output, list, null);
+            pieces.set(output, [total]);
+            return total;
+          },
+          has: (k) => pieces.has(entry.outputs[k]!),
+          needs: (i) => this.#wanted.has(entry.inputs[i]!),
+          out: (i) => {
+            const input = entry.inputs[i]!;
+            if (written.has(i)) throw new UsageError(`${entry.name}: gradient of input ${i} asked for twice`);
+            written.add(i);
+            const leaf = this.#leaves.get(input);
+            const target = leaf && !pieces.has(input) ? leaf : ctx.empty(`d(${input.label})`, input.shape);
+            push(input, target);
+            return target;
+          },
+          give: (i, gradient) => {
+            if (this.#wanted.has(entry.inputs[i]!)) push(entry.inputs[i]!, gradient);
+          },
+        });
+        for (const output of entry.outputs) pieces.delete(output);
+      }
+      for (const [leaf, gradient] of this.#leaves) {
+        const list = pieces.get(leaf);
+        if (!list || (list.length === 1 && list[0] === gradient)) continue;
+        this.#sum(ctx, leaf, list, gradient);
+      }
+    });
+  }
+
+  #sum(ctx: Context, like: Tensor, list: readonly Tensor[], into: Tensor | null): Tensor {
+    let total = list[0]!;
+    for (let i = 1; i < list.length; i++) {
+      const last = i === list.length - 1;
+      // A leaf's own gradient tensor, already holding the first piece, cannot be both read and written.
+      total = this.#add(ctx, like, total, list[i]!, last && into !== total ? into : null);
+    }
+    if (total.shape[0] !== like.shape[0] || (into && total !== into)) total = this.#add(ctx, like, total, null, into);
+    return total;
+  }
+}

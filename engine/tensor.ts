@@ -1,0 +1,78 @@
+/**
+ * Tensors: a shape over a piece of storage. Storage gets its place (buffer and offset) at once when it is persistent,
+ * and from the planner when it belongs to a recording. Only the first dimension may be symbolic: it counts the valid
+ * leading rows, and memory is reserved for its maximum.
+ */
+import { UsageError } from './errors.ts';
+import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
+
+export type DType = 'f32' | 'u32' | 'i32';
+
+export interface Storage {
+  readonly label: string;
+  readonly bytes: number;
+  /** Planned storage has none until its program is compiled. */
+  place: { buffer: GPUBuffer; offset: number } | null;
+}
+
+export interface Tensor {
+  readonly label: string;
+  readonly shape: readonly [Scalar, ...number[]];
+  readonly dtype: DType;
+  readonly storage: Storage;
+  /** Elements from the start of the storage to the first element, and from one row to the next (columns of a matrix). */
+  readonly view: { readonly offset: number; readonly stride: number } | null;
+}
+
+export type Shape = Tensor['shape'];
+
+/** Elements in one row: the product of all dimensions but the first. */
+export const rowSize = (t: Pick<Tensor, 'shape'>): number => t.shape.slice(1).reduce<number>((n, d) => n * (d as number), 1);
+
+/** Number of elements, symbolic when the first dimension is. */
+export const sizeOf = (t: Pick<Tensor, 'shape'>): Scalar => times(t.shape[0], rowSize(t));
+
+/** Largest number of elements. */
+export const maxSize = (t: Pick<Tensor, 'shape'>): number => maxOf(t.shape[0]) * rowSize(t);
+
+export const shapeText = (t: Pick<Tensor, 'shape'>): string => `[${t.shape.map((d) => nameOf(d)).join(', ')}]`;
+
+/** Size of the last dimension. */
+export const lastDim = (t: Pick<Tensor, 'shape'>): number => {
+  const last = t.shape[t.shape.length - 1]!;
+  if (typeof last !== 'number') throw new UsageError(`a one-dimensional symbolic tensor has no last dimension`);
+  return last;
+};
+
+export function tensor(label: string, shape: Shape, dtype: DType, storage: Storage): Tensor {
+  for (const d of shape) {
+    const n = maxOf(d);
+    if (!(Number.isInteger(n) && n >= 0)) throw new UsageError(`tensor '${label}' has a dimension of ${n}`);
+  }
+  const t: Tensor = { label, shape, dtype, storage, view: null };
+  if (maxSize(t) * 4 > storage.bytes) {
+    throw new UsageError(`tensor '${label}' ${shapeText(t)} does not fit its ${storage.bytes} bytes of storage`);
+  }
+  return t;
+}
+
+/** The same elements under another shape; the storage is shared. */
+export function reshaped(t: Tensor, shape: Shape): Tensor {
+  const next: Tensor = { ...t, shape };
+  if (t.view || maxSize(next) > maxSize(t)) {
+    throw new UsageError(`cannot view '${t.label}' ${shapeText(t)} as ${shapeText(next)}`);
+  }
+  return next;
+}
+
+/** Columns [offset, offset + width) of a matrix, as a strided view. */
+export function columns(t: Tensor, offset: number, width: number): Tensor {
+  const stride = lastDim(t);
+  if (t.view || t.shape.length !== 2 || offset + width > stride) {
+    throw new UsageError(`cannot take columns ${offset}..${offset + width} of '${t.label}' ${shapeText(t)}`);
+  }
+  return { ...t, shape: [t.shape[0], width], view: { offset, stride } };
+}
+
+/** Where the rows of a matrix start and how far apart they are, in elements. */
+export const rowLayout = (t: Tensor): { offset: number; stride: number } => t.view ?? { offset: 0, stride: lastDim(t) };

@@ -1,0 +1,135 @@
+/**
+ * WGSL sources as the single truth about a kernel: textual specialisation (`override` -> `const`, `//#if` blocks, access
+ * of bindings) and reflection of what is left. Sole importer of wgsl_reflect.
+ *
+ * Overrides become constants in the text, because WGSL forbids an `override` to size a private array and because drivers
+ * then unroll loops over them. `//#if A == 1 && B > 2`, `//#else`, `//#endif` lines choose code by override values.
+ */
+import { WgslReflect } from 'wgsl_reflect/wgsl_reflect.module.js';
+import { UsageError } from './errors.ts';
+
+export type Constants = Readonly<Record<string, number | boolean>>;
+
+export interface ReflectedBinding {
+  readonly name: string;
+  readonly binding: number;
+  readonly writable: boolean;
+}
+
+export type FieldType = 'u32' | 'i32' | 'f32';
+
+export interface ReflectedEntry {
+  readonly name: string;
+  readonly bindings: readonly ReflectedBinding[];
+  /** Fields of `var<uniform> params: Params` (group 1), in order; empty when the entry has none. */
+  readonly params: readonly { name: string; type: FieldType; offset: number }[];
+}
+
+export interface LinkedWgsl {
+  readonly code: string;
+  readonly entries: ReadonlyMap<string, ReflectedEntry>;
+}
+
+const OVERRIDE = /^([ \t]*)override\s+(\w+)\s*:\s*(u32|i32|f32|bool)\s*=\s*([^;]+);/gm;
+
+/** Specialises `source`; `promoted` names read-only bindings to be bound as read_write (see engine/program.ts). */
+export function linkWgsl(name: string, source: string, constants: Constants, promoted: readonly string[]): LinkedWgsl {
+  const values = new Map<string, number>();
+  for (const [, , key, , text] of source.matchAll(OVERRIDE)) values.set(key!, literal(name, key!, text!.trim()));
+  for (const [key, value] of Object.entries(constants)) {
+    if (!values.has(key)) {
+      throw new UsageError(`kernel ${name} has no override '${key}'`, { hint: `it has: ${[...values.keys()].join(', ')}` });
+    }
+    values.set(key, Number(value));
+  }
+  let code = source.replace(OVERRIDE, (_all, indent, key, type) => {
+    const value = values.get(key)!;
+    const text = type === 'bool' ? String(value !== 0) : type === 'u32' ? `${value}u` : type === 'f32' ? f32(value) : `${value}`;
+    return `${indent}const ${key}: ${type} = ${text};`;
+  });
+  code = conditionals(name, code, values);
+  for (const binding of promoted) {
+    const pattern = new RegExp(`var<storage,\\s*read>\\s+${binding}\\b`);
+    if (!pattern.test(code)) throw new UsageError(`kernel ${name}: no read-only binding '${binding}' to promote`);
+    code = code.replace(pattern, `var<storage, read_write> ${binding}`);
+  }
+  return { code, entries: reflect(name, code) };
+}
+
+const f32 = (value: number): string => (Number.isInteger(value) ? `${value}.0` : `${value}`);
+
+function literal(kernel: string, key: string, text: string): number {
+  if (text === 'true' || text === 'false') return Number(text === 'true');
+  const value = Number(text.replace(/[uif]$/, ''));
+  if (Number.isNaN(value)) throw new UsageError(`kernel ${kernel}: override ${key} needs a literal default, found '${text}'`);
+  return value;
+}
+
+/** Keeps or drops the lines between `//#if`, `//#else` and `//#endif`; dropped lines stay blank so line numbers hold. */
+function conditionals(kernel: string, code: string, values: ReadonlyMap<string, number>): string {
+  const stack: boolean[] = [];
+  const out: string[] = [];
+  for (const [index, line] of code.split('\n').entries()) {
+    const directive = /^\s*\/\/#(if|else|endif)\b(.*)$/.exec(line);
+    if (!directive) {
+      out.push(stack.every(Boolean) ? line : '');
+      continue;
+    }
+    if (directive[1] === 'if') stack.push(condition(kernel, directive[2]!, values));
+    else if (stack.length === 0) throw new UsageError(`kernel ${kernel}, line ${index + 1}: ${line.trim()} without //#if`);
+    else if (directive[1] === 'else') stack.push(!stack.pop()!);
+    else stack.pop();
+    out.push('');
+  }
+  if (stack.length > 0) throw new UsageError(`kernel ${kernel}: //#if without //#endif`);
+  return out.join('\n');
+}
+
+function condition(kernel: string, text: string, values: ReadonlyMap<string, number>): boolean {
+  return text.split('||').some((any) =>
+    any.split('&&').every((term) => {
+      const m = /^\s*\(?\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(\w+)\s*\)?\s*$/.exec(term);
+      const left = m && values.get(m[1]!);
+      const right = m && (values.get(m[3]!) ?? (m[3] === 'true' ? 1 : m[3] === 'false' ? 0 : Number(m[3])));
+      if (!m || left === undefined || left === null || right === null || Number.isNaN(right)) {
+        throw new UsageError(`kernel ${kernel}: cannot read the condition '//#if${text}'`);
+      }
+      if (m[2] === '==') return left === right;
+      if (m[2] === '!=') return left !== right;
+      if (m[2] === '<') return left < right;
+      if (m[2] === '>') return left > right;
+      return m[2] === '<=' ? left <= right : left >= right;
+    }),
+  );
+}
+
+function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
+  let reflected: WgslReflect;
+  try {
+    reflected = new WgslReflect(code);
+  } catch (cause) {
+    throw new UsageError(`kernel ${kernel}: the WGSL does not parse`, { cause });
+  }
+  const entries = new Map<string, ReflectedEntry>();
+  for (const entry of reflected.entry.compute) {
+    const bindings: ReflectedBinding[] = [];
+    let params: ReflectedEntry['params'] = [];
+    for (const r of entry.resources) {
+      if (r.group === 0) bindings.push({ name: r.name, binding: r.binding, writable: r.access === 'read_write' });
+      else if (r.group === 1 && r.binding === 0 && r.type.members) {
+        params = r.type.members.map((m) => {
+          if (m.type.name !== 'u32' && m.type.name !== 'i32' && m.type.name !== 'f32') {
+            throw new UsageError(`kernel ${kernel}: Params.${m.name} is ${m.type.name}; only u32, i32 and f32 are allowed`);
+          }
+          return { name: m.name, type: m.type.name, offset: m.offset };
+        });
+      } else throw new UsageError(`kernel ${kernel}: unexpected resource '${r.name}' in group ${r.group}`);
+    }
+    bindings.sort((a, b) => a.binding - b.binding);
+    if (bindings.length > 8) {
+      throw new UsageError(`kernel ${kernel}/${entry.name} uses ${bindings.length} storage bindings; WebGPU guarantees 8`);
+    }
+    entries.set(entry.name, { name: entry.name, bindings, params });
+  }
+  return entries;
+}

@@ -1,0 +1,122 @@
+/** The optimiser: AdamW and the exponential moving average of the parameters, fused, over one flat tensor. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, map, type Scalar } from '../engine/scalar.ts';
+import { maxSize, sizeOf, type Tensor } from '../engine/tensor.ts';
+import source from './adamw.wgsl';
+import { contract } from './contract.ts';
+import { guide } from './flow.ts';
+import lib from './lib.wgsl';
+
+const kernel = defineKernel('adamw', lib, source);
+const WG = 64;
+const EACH = 8;
+
+/** All of the same size; all but the gradient are updated in place. */
+export interface AdamWTensors {
+  readonly params: Tensor;
+  readonly gradient: Tensor;
+  /** First and second moment, zero before the first step. */
+  readonly m: Tensor;
+  readonly v: Tensor;
+  /** Moving average of the parameters. */
+  readonly ema: Tensor;
+}
+
+export interface AdamWOptions {
+  readonly lr: Scalar;
+  /** Number of this update, from 1. The bias corrections 1 - beta^count follow from it in float64. */
+  readonly count: Scalar;
+  readonly beta1?: number;
+  readonly beta2?: number;
+  readonly eps?: number;
+  /** Decoupled weight decay, of every parameter. */
+  readonly decay?: number;
+  /** What the moving average keeps of itself in a step. */
+  readonly emaDecay?: number;
+  /** Multiplies the gradient first. */
+  readonly gradientScale?: Scalar;
+}
+
+/**
+ * One update as optax.adamw does it: p -= lr (mhat / (sqrt(vhat) + eps) + decay p); then ema = emaDecay ema + (1 - emaDecay) p.
+ * @throws UsageError when the sizes differ.
+ */
+export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions): void {
+  const { params, gradient, m, v, ema } = tensors;
+  for (const [name, t] of Object.entries(tensors)) {
+    if (maxSize(t) !== maxSize(params))
+      throw new UsageError(`adamw: ${name} has ${maxSize(t)} elements, not ${maxSize(params)}`);
+  }
+  const {
+    lr,
+    count,
+    beta1 = 0.9,
+    beta2 = 0.999,
+    eps = 1e-8,
+    decay = 0.1,
+    emaDecay = 0.999,
+    gradientScale = 1,
+  } = options;
+  const correction = (beta: number) => map(count, `1-${beta}^`, (n) => 1 - beta ** n);
+  ctx.dispatch({
+    kernel,
+    entry: 'update',
+    constants: { WG, EACH },
+    tensors: { weights: params, gradient, m, v, ema },
+    params: {
+      size: sizeOf(params),
+      lr,
+      beta1,
+      rest1: 1 - beta1,
+      beta2,
+      rest2: 1 - beta2,
+      correction1: correction(beta1),
+      correction2: correction(beta2),
+      eps,
+      decay,
+      ema_keep: emaDecay,
+      ema_rest: 1 - emaDecay,
+      gradient_scale: gradientScale,
+    },
+    grid: ceilDiv(sizeOf(params), WG * EACH),
+  });
+}
+
+export const adamwContract = contract<{ size: number; count: number }>({
+  name: 'adamw',
+  cases: [
+    { size: 1, count: 1 },
+    { size: 613, count: 7 },
+  ],
+  inputs: ({ size }) => ({
+    params: { shape: [size] },
+    gradient: { shape: [size] },
+    m: { shape: [size] },
+    v: { shape: [size], fill: (_, normal) => 1e-4 + normal() ** 2 },
+    ema: { shape: [size] },
+  }),
+  run(ctx, { params, gradient, m, v, ema }, { count }) {
+    // Copies: the contract must find its inputs unchanged when it runs again.
+    const copy = (t: Tensor | undefined) => guide(ctx, t!, gradient!, 0);
+    const tensors = { params: copy(params), gradient: gradient!, m: copy(m), v: copy(v), ema: copy(ema) };
+    adamw(ctx, tensors, { lr: 1e-2, count, gradientScale: 0.5 });
+    return { params: tensors.params, m: tensors.m, v: tensors.v, ema: tensors.ema };
+  },
+  reference({ params, gradient, m, v, ema }, { count }) {
+    const m1 = m!.map((x, i) => 0.9 * x + 0.1 * 0.5 * gradient![i]!);
+    const v1 = v!.map((x, i) => 0.999 * x + 0.001 * (0.5 * gradient![i]!) ** 2);
+    const p1 = params!.map((p, i) => {
+      const step = m1[i]! / (1 - 0.9 ** count) / (Math.sqrt(v1[i]! / (1 - 0.999 ** count)) + 1e-8);
+      return p - 1e-2 * (step + 0.1 * p);
+    });
+    return { params: p1, m: m1, v: v1, ema: ema!.map((x, i) => 0.999 * x + 0.001 * p1[i]!) };
+  },
+  differentiable: [],
+  reduction: () => 4,
+  bench: {
+    cases: [{ size: 4_000_000, count: 1 }],
+    cost: ({ size }) => ({ flops: 20 * size, bytes: 36 * size }),
+  },
+});

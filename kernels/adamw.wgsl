@@ -1,0 +1,44 @@
+// AdamW (Loshchilov & Hutter 2019) and the moving average of the parameters in one pass, in place.
+
+override WG: u32 = 64;
+override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
+
+struct Params {
+  size: u32,
+  lr: f32,
+  beta1: f32,
+  rest1: f32,  // 1 - beta1, rounded once
+  beta2: f32,
+  rest2: f32,
+  correction1: f32,  // 1 - beta1^count
+  correction2: f32,
+  eps: f32,
+  decay: f32,
+  ema_keep: f32,
+  ema_rest: f32,
+  gradient_scale: f32,
+}
+@group(1) @binding(0) var<uniform> params: Params;
+
+@group(0) @binding(0) var<storage, read_write> weights: array<f32>;
+@group(0) @binding(1) var<storage, read> gradient: array<f32>;
+@group(0) @binding(2) var<storage, read_write> m: array<f32>;
+@group(0) @binding(3) var<storage, read_write> v: array<f32>;
+@group(0) @binding(4) var<storage, read_write> ema: array<f32>;
+
+@compute @workgroup_size(WG)
+fn update(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
+    let g = params.gradient_scale * gradient[i];
+    let mean = params.beta1 * m[i] + params.rest1 * g;
+    let square = params.beta2 * v[i] + params.rest2 * g * g;
+    m[i] = mean;
+    v[i] = square;
+    let step = mean / params.correction1 / (sqrt(square / params.correction2) + params.eps);
+    let w = weights[i];
+    let next = w - params.lr * (step + params.decay * w);
+    weights[i] = next;
+    ema[i] = params.ema_keep * ema[i] + params.ema_rest * next;
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * The contract every kernel is held to: test/kernels.test.ts checks each registered one against its float64 reference and its backward
+ * against central differences of that reference; bench/ times the same list.
+ */
+import type { Context } from '../engine/context.ts';
+import type { DType, Tensor } from '../engine/tensor.ts';
+
+export interface InputSpec {
+  readonly shape: readonly [number, ...number[]];
+  readonly dtype?: DType;
+  /** Element i, given a source of standard normals; default: `normal()`. */
+  readonly fill?: (i: number, normal: () => number) => number;
+}
+
+export interface Contract<C extends object = object> {
+  readonly name: string;
+  /** Sizes to test: one, odd ones, and ones that cross tile edges. */
+  readonly cases: readonly C[];
+  readonly inputs: (c: C) => Readonly<Record<string, InputSpec>>;
+  readonly run: (ctx: Context, inputs: Readonly<Record<string, Tensor>>, c: C) => Readonly<Record<string, Tensor>>;
+  /** Plain loops in float64; no cleverness. */
+  readonly reference: (inputs: Readonly<Record<string, Float64Array>>, c: C) => Readonly<Record<string, Float64Array>>;
+  /** Inputs that have a gradient. */
+  readonly differentiable: readonly string[];
+  /** Longest sum behind one output element: the tolerance follows it. */
+  readonly reduction: (c: C) => number;
+  /** Magnifies the tolerance where float32 cannot do better (say why beside it). */
+  readonly slack?: number;
+  /** Cases to time, and the work in one. */
+  readonly bench?: {
+    readonly cases: readonly C[];
+    readonly cost: (c: C) => { readonly flops: number; readonly bytes: number };
+  };
+}
+
+/** Keeps each contract's own case type while the registry holds them in one list. */
+export const contract = <C extends object>(c: Contract<C>): Contract => c as unknown as Contract;

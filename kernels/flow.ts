@@ -1,0 +1,129 @@
+/** The elementwise arithmetic of flow matching and its sampler: interpolation, Euler step, guidance. Not differentiable. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, type Scalar } from '../engine/scalar.ts';
+import { rowSize, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
+import { contract } from './contract.ts';
+import source from './flow.wgsl';
+import lib from './lib.wgsl';
+
+const kernel = defineKernel('flow', lib, source);
+const constants = { WG: 64, EACH: 8 };
+
+function elementwise(ctx: Context, entry: string, tensors: Record<string, Tensor>, like: Tensor, k: Scalar): void {
+  for (const x of [tensors.a, tensors.b]) {
+    if (x && rowSize(x) !== rowSize(like)) {
+      throw new UsageError(`flow/${entry}: rows of ${shapeText(x)} and ${shapeText(like)} differ in size`);
+    }
+  }
+  ctx.dispatch({
+    kernel,
+    entry,
+    constants,
+    tensors,
+    params: { size: sizeOf(like), row: rowSize(like), k },
+    grid: ceilDiv(sizeOf(like), constants.WG * constants.EACH),
+  });
+}
+
+/**
+ * The straight path from noise x0 to data x1 (both [B, ...]) at the samples' times t [B]:
+ * xt = (1 - (1 - sigmaMin) t) x0 + t x1, and its velocity v = x1 - (1 - sigmaMin) x0 (Lipman et al. 2023, eq. 20-23).
+ */
+export function flowInterpolate(
+  ctx: Context,
+  x0: Tensor,
+  x1: Tensor,
+  t: Tensor,
+  sigmaMin = 0,
+): { xt: Tensor; v: Tensor } {
+  const xt = ctx.empty('xt', x0.shape);
+  const v = ctx.empty('v', x0.shape);
+  elementwise(ctx, 'interpolate', { a: x0, b: x1, t, result: xt, velocity: v }, x0, 1 - sigmaMin);
+  return { xt, v };
+}
+
+/** One Euler step, in place: x += h v, for the rows of v. */
+export function euler(ctx: Context, x: Tensor, v: Tensor, h: Scalar): void {
+  elementwise(ctx, 'advance', { a: v, result: x }, v, h);
+}
+
+/** Classifier-free guidance: vUncond + w (vCond - vUncond) (Ho & Salimans 2022). */
+export function guide(ctx: Context, vUncond: Tensor, vCond: Tensor, w: Scalar): Tensor {
+  const guided = ctx.empty('guided', vUncond.shape);
+  elementwise(ctx, 'mix_by', { a: vUncond, b: vCond, result: guided }, guided, w);
+  return guided;
+}
+
+/** (a + b) / 2. */
+export function mean2(ctx: Context, a: Tensor, b: Tensor): Tensor {
+  const mean = ctx.empty('mean', a.shape);
+  elementwise(ctx, 'mix_by', { a, b, result: mean }, mean, 0.5);
+  return mean;
+}
+
+interface FlowCase {
+  batch: number;
+  row: number;
+  /** sigmaMin, h or w. */
+  k: number;
+}
+
+const cases = (...ks: number[]): FlowCase[] =>
+  ks.flatMap((k) => [
+    { batch: 1, row: 1, k },
+    { batch: 3, row: 67, k },
+  ]);
+
+const bench = (bytes: number) => ({
+  cases: [{ batch: 64, row: 4096, k: 0.5 }],
+  cost: ({ batch, row }: FlowCase) => ({ flops: 3 * batch * row, bytes: bytes * batch * row }),
+});
+
+export const flowInterpolateContract = contract<FlowCase>({
+  name: 'flowInterpolate',
+  cases: cases(0, 1e-5),
+  inputs: ({ batch, row }) => ({
+    x0: { shape: [batch, row] },
+    x1: { shape: [batch, row] },
+    t: { shape: [batch], fill: (i) => i / 2 },
+  }),
+  run: (ctx, { x0, x1, t }, { k }) => ({ ...flowInterpolate(ctx, x0!, x1!, t!, k) }),
+  reference: ({ x0, x1, t }, { row, k }) => ({
+    xt: x0!.map((x, i) => (1 - (1 - k) * t![Math.floor(i / row)]!) * x + t![Math.floor(i / row)]! * x1![i]!),
+    v: x0!.map((x, i) => x1![i]! - (1 - k) * x),
+  }),
+  differentiable: [],
+  reduction: () => 2,
+  bench: bench(16),
+});
+
+export const eulerContract = contract<FlowCase>({
+  name: 'euler',
+  cases: cases(0.25),
+  inputs: ({ batch, row }) => ({ x: { shape: [batch, row] }, v: { shape: [batch, row] } }),
+  run(ctx, { x, v }, { k }) {
+    const moved = guide(ctx, x!, v!, 0); // a copy: the contract must find its inputs unchanged when it runs again
+    euler(ctx, moved, v!, k);
+    return { x: moved };
+  },
+  reference: ({ x, v }, { k }) => ({ x: x!.map((value, i) => value + k * v![i]!) }),
+  differentiable: [],
+  reduction: () => 2,
+  bench: bench(12),
+});
+
+export const guideContract = contract<FlowCase>({
+  name: 'guide',
+  cases: cases(1.5, 0),
+  inputs: ({ batch, row }) => ({ u: { shape: [batch, row] }, c: { shape: [batch, row] } }),
+  run: (ctx, { u, c }, { k }) => ({ guided: guide(ctx, u!, c!, k), mean: mean2(ctx, u!, c!) }),
+  reference: ({ u, c }, { k }) => ({
+    guided: u!.map((x, i) => x + k * (c![i]! - x)),
+    mean: u!.map((x, i) => (x + c![i]!) / 2),
+  }),
+  differentiable: [],
+  reduction: () => 2,
+  bench: bench(12),
+});

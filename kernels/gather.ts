@@ -1,0 +1,111 @@
+/** Rows of a table by index (embedding lookup, selecting samples) and rows written back by index. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, maxOf, times } from '../engine/scalar.ts';
+import { rowSize, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
+import { contract } from './contract.ts';
+import source from './gather.wgsl';
+import lib from './lib.wgsl';
+
+const kernel = defineKernel('gather', lib, source);
+const WG = 64;
+const EACH = 8;
+const constants = { WG, EACH };
+
+/**
+ * y[i] = table[indices[i]]: table [N, ...row] of any dtype, indices [B] u32 (B may be symbolic), y [B, ...row].
+ * Differentiable in the table; the sum over equal indices is taken in their order.
+ * @throws UsageError for indices of another shape or type.
+ */
+export function gatherRows(ctx: Context, table: Tensor, indices: Tensor): Tensor {
+  checkIndices(indices);
+  const y = ctx.empty('gather', [indices.shape[0], ...(table.shape.slice(1) as number[])], table.dtype);
+  const params = { count: indices.shape[0], rows: table.shape[0], width: rowSize(table) };
+  ctx.dispatch({
+    kernel,
+    entry: 'gather',
+    constants,
+    tensors: { indices, rows_in: table, rows_out: y },
+    params,
+    grid: ceilDiv(sizeOf(y), WG * EACH),
+  });
+  ctx.tape?.add({
+    name: 'gather',
+    inputs: [table],
+    outputs: [y],
+    backward(g) {
+      const links = ctx.empty('gather.links', [maxOf(table.shape[0]) + maxOf(indices.shape[0])], 'u32');
+      ctx.dispatch({
+        kernel,
+        entry: 'link',
+        constants,
+        tensors: { indices, links_out: links },
+        params,
+        grid: ceilDiv(table.shape[0], WG),
+      });
+      ctx.dispatch({
+        kernel,
+        entry: 'backward',
+        constants,
+        tensors: { links, dy: g.dy(0), dtable: g.out(0) },
+        params,
+        grid: ceilDiv(sizeOf(table), WG * EACH),
+      });
+    },
+  });
+  return y;
+}
+
+/**
+ * target[indices[i]] = source[i], in place: target [N, ...row], source [B, ...row] (its leading rows count where it has more),
+ * indices [B] u32, all different, those beyond N ignored. Rows that no index names keep their contents. Not differentiable.
+ * @throws UsageError when the rows differ in size or the indices in type.
+ */
+export function scatterRows(ctx: Context, target: Tensor, source: Tensor, indices: Tensor): void {
+  checkIndices(indices);
+  const width = rowSize(target);
+  if (rowSize(source) !== width) {
+    throw new UsageError(`cannot scatter rows of ${shapeText(source)} into ${shapeText(target)}`);
+  }
+  const count = indices.shape[0];
+  ctx.dispatch({
+    kernel,
+    entry: 'scatter',
+    constants,
+    tensors: { indices, rows_in: source, rows_out: target },
+    params: { count, rows: target.shape[0], width },
+    grid: ceilDiv(times(count, width), WG * EACH),
+  });
+}
+
+function checkIndices(indices: Tensor): void {
+  if (indices.shape.length !== 1 || indices.dtype !== 'u32') {
+    throw new UsageError(`indices must be [B] of u32, not ${shapeText(indices)} of ${indices.dtype}`);
+  }
+}
+
+export const gatherContract = contract<{ rows: number; count: number; width: number }>({
+  name: 'gather',
+  cases: [
+    { rows: 1, count: 1, width: 1 },
+    { rows: 5, count: 9, width: 13 },
+    { rows: 11, count: 4, width: 70 },
+  ],
+  inputs: ({ rows, count, width }) => ({
+    table: { shape: [rows, width] },
+    indices: { shape: [count], dtype: 'u32', fill: (i) => (i * 3 + 2) % rows },
+  }),
+  run: (ctx, { table, indices }) => ({ y: gatherRows(ctx, table!, indices!) }),
+  reference: ({ table, indices }, { count, width }) => ({
+    y: Float64Array.from({ length: count * width }, (_, i) => {
+      return table![indices![Math.floor(i / width)]! * width + (i % width)]!;
+    }),
+  }),
+  differentiable: ['table'],
+  reduction: ({ count }) => count,
+  bench: {
+    cases: [{ rows: 1001, count: 256, width: 768 }],
+    cost: ({ count, width }) => ({ flops: 0, bytes: 8 * count * width }),
+  },
+});

@@ -1,0 +1,113 @@
+/** Layer norm (no affine, eps 1e-6) fused with adaLN modulation: forward, backward, reference. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, times } from '../engine/scalar.ts';
+import { lastDim, rowLayout, type Tensor } from '../engine/tensor.ts';
+import { chunk } from './chunk.ts';
+import { contract } from './contract.ts';
+import source from './layernorm.wgsl';
+import lib from './lib.wgsl';
+
+const kernel = defineKernel('layernorm', lib, source);
+const EPS = 1e-6;
+const WG = 64;
+
+/**
+ * y = xhat * (1 + scale) + shift with xhat the normalised x.
+ * x [B, T, C]; shift, scale [B, C]: columns of one modulation matrix (kernels/chunk.ts); returns [B, T, C].
+ * @throws UsageError when they are not.
+ */
+export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor): Tensor {
+  if (shift.storage !== scale.storage) throw new UsageError('shift and scale must be columns of one matrix');
+  const [batch, tokens = 1] = x.shape;
+  const width = lastDim(x);
+  const rows = times(batch, tokens);
+  const y = ctx.empty('ln', x.shape);
+  const stats = ctx.empty('ln.stats', [rows, 2]);
+  const params = {
+    rows,
+    tokens,
+    width,
+    shift: rowLayout(shift).offset,
+    scale: rowLayout(scale).offset,
+    stride: rowLayout(shift).stride,
+    eps: EPS,
+  };
+  const constants = { WG };
+  ctx.dispatch({
+    kernel,
+    entry: 'forward',
+    constants,
+    tensors: { x, modulation: shift, y, stats_out: stats },
+    params,
+    grid: ceilDiv(rows, WG),
+  });
+  ctx.tape?.add({
+    name: 'layernorm',
+    inputs: [x, shift, scale],
+    outputs: [y],
+    backward(g) {
+      const dy = g.dy(0);
+      if (g.needs(0)) {
+        ctx.dispatch({
+          kernel,
+          entry: 'backward_x',
+          constants,
+          tensors: { x, modulation: scale, stats, dy, dx: g.out(0) },
+          params,
+          grid: ceilDiv(rows, WG),
+        });
+      }
+      if (g.needs(1)) {
+        ctx.dispatch({
+          kernel,
+          entry: 'backward_mod',
+          constants,
+          tensors: { x, stats, dy, dshift: g.out(1), dscale: g.out(2) },
+          params,
+          grid: ceilDiv(times(batch, width), WG),
+        });
+      }
+    },
+  });
+  return y;
+}
+
+export const layernormContract = contract<{ batch: number; tokens: number; width: number }>({
+  name: 'layernorm',
+  cases: [
+    { batch: 1, tokens: 1, width: 4 },
+    { batch: 2, tokens: 17, width: 60 },
+    { batch: 3, tokens: 5, width: 97 },
+  ],
+  inputs: ({ batch, tokens, width }) => ({
+    x: { shape: [batch, tokens, width] },
+    modulation: { shape: [batch, 2 * width] },
+  }),
+  run(ctx, { x, modulation }) {
+    const [shift, scale] = chunk(ctx, modulation!, 2);
+    return { y: layernorm(ctx, x!, shift!, scale!) };
+  },
+  reference({ x, modulation }, { batch, tokens, width }) {
+    const y = new Float64Array(batch * tokens * width);
+    for (let r = 0; r < batch * tokens; r++) {
+      const b = Math.floor(r / tokens);
+      const row = x!.subarray(r * width, (r + 1) * width);
+      const mean = row.reduce((s, v) => s + v, 0) / width;
+      const variance = row.reduce((s, v) => s + (v - mean) ** 2, 0) / width;
+      for (let c = 0; c < width; c++) {
+        const xhat = (row[c]! - mean) / Math.sqrt(variance + EPS);
+        y[r * width + c] = xhat * (1 + modulation![(2 * b + 1) * width + c]!) + modulation![2 * b * width + c]!;
+      }
+    }
+    return { y };
+  },
+  differentiable: ['x', 'modulation'],
+  reduction: ({ tokens, width }) => Math.max(tokens, width),
+  bench: {
+    cases: [{ batch: 64, tokens: 49, width: 96 }],
+    cost: ({ batch, tokens, width }) => ({ flops: 8 * batch * tokens * width, bytes: 8 * batch * tokens * width }),
+  },
+});
+

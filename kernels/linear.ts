@@ -1,0 +1,192 @@
+/** Dense layers y = f(x W + b), with activation or gated residual fused into the product; backward and reference. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, type Scalar, times } from '../engine/scalar.ts';
+import { lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../engine/tensor.ts';
+import { chunk } from './chunk.ts';
+import { contract } from './contract.ts';
+import { geluBackward, siluBackward } from './elementwise.ts';
+import gateSource from './gate.wgsl';
+import lib from './lib.wgsl';
+import { matmul } from './matmul.ts';
+import { columnSum } from './reduce.ts';
+
+const gateKernel = defineKernel('gate', lib, gateSource);
+const WG = 64;
+
+export interface LinearWeights {
+  /** [in, out], as Flax stores it. */
+  readonly kernel: Tensor;
+  /** [out]. */
+  readonly bias: Tensor;
+}
+
+/** Rows of x seen as a matrix: all dimensions but the last. */
+const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
+
+/** activation(x W + b). x [..., in]; returns [..., out]. */
+export function linear(ctx: Context, x: Tensor, weights: LinearWeights, activation: 'none' | 'gelu' | 'silu' = 'none'): Tensor {
+  const { kernel, bias } = weights;
+  const { M, N, K, shape } = sizes(x, weights);
+  const y = ctx.empty('linear', shape);
+  const saves = activation !== 'none' && (ctx.tape?.needs(x, kernel, bias) ?? false);
+  const pre = saves ? ctx.empty('linear.pre', shape) : undefined;
+  matmul(ctx, { M, N, K, a: x, b: kernel, c: y, bias, pre, epilogue: activation === 'none' ? 'bias' : activation });
+  ctx.tape?.add({
+    name: 'linear',
+    inputs: [x, kernel, bias],
+    outputs: [y],
+    backward(g) {
+      const dy = g.dy(0);
+      const dz = activation === 'gelu' ? geluBackward(ctx, pre!, dy) : activation === 'silu' ? siluBackward(ctx, pre!, dy) : dy;
+      if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dz, b: kernel, c: g.out(0), transposeB: true });
+      weightGradients(ctx, g, 1, x, dz, { M, N, K });
+    },
+  });
+  return y;
+}
+
+/** residual + gate * (x W + b), the end of both halves of a DiT block. x [B, T, in]; gate [B, out], columns of a modulation. */
+export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, residual: Tensor, gate: Tensor): Tensor {
+  const { kernel, bias } = weights;
+  const { M, N, K, shape } = sizes(x, weights);
+  const tokens = x.shape[1] ?? 1;
+  const { offset, stride } = rowLayout(gate);
+  const y = ctx.empty('gated', shape);
+  const branch = ctx.tape?.needs(x, kernel, bias, gate) ? ctx.empty('gated.branch', shape) : undefined;
+  matmul(ctx, {
+    ...{ M, N, K, a: x, b: kernel, c: y, bias, pre: branch },
+    epilogue: 'gated',
+    gated: { residual, gate, offset, stride, tokens },
+  });
+  ctx.tape?.add({
+    name: 'gatedLinear',
+    inputs: [x, kernel, bias, residual, gate],
+    outputs: [y],
+    backward(g) {
+      const dy = g.dy(0);
+      const dbranch = ctx.empty('d(branch)', shape);
+      ctx.dispatch({
+        kernel: gateKernel,
+        entry: 'backward',
+        constants: { WG },
+        tensors: { dy, branch: branch!, gate, dbranch, dgate: g.needs(4) ? g.out(4) : ctx.empty('d(gate)', gate.shape) },
+        params: { batch: x.shape[0], tokens, width: N, offset, stride },
+        grid: ceilDiv(times(x.shape[0], N), WG),
+      });
+      g.give(3, dy);
+      if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dbranch, b: kernel, c: g.out(0), transposeB: true });
+      weightGradients(ctx, g, 1, x, dbranch, { M, N, K });
+    },
+  });
+  return y;
+}
+
+function sizes(x: Tensor, { kernel, bias }: LinearWeights) {
+  const K = lastDim(x);
+  const [rows] = kernel.shape;
+  const N = lastDim(kernel);
+  if (rows !== K || bias.shape[0] !== N) {
+    throw new UsageError(`a dense layer of ${shapeText(kernel)} and ${shapeText(bias)} cannot take ${shapeText(x)}`);
+  }
+  const shape = [...x.shape.slice(0, -1), N] as unknown as Shape;
+  return { M: matrixRows(x), N, K, shape };
+}
+
+/** dW = x^T dz and db = sum of dz over rows, for the inputs `at` (kernel) and `at + 1` (bias) of an operation. */
+function weightGradients(
+  ctx: Context,
+  g: { needs(i: number): boolean; out(i: number): Tensor },
+  at: number,
+  x: Tensor,
+  dz: Tensor,
+  { M, N, K }: { M: Scalar; N: number; K: number },
+): void {
+  if (g.needs(at)) matmul(ctx, { M: K, N, K: M, a: x, b: dz, c: g.out(at), transposeA: true });
+  if (g.needs(at + 1)) columnSum(ctx, dz, g.out(at + 1));
+}
+
+interface Case {
+  rows: number;
+  tokens: number;
+  input: number;
+  output: number;
+  activation?: 'gelu' | 'silu';
+}
+
+const weightInputs = ({ input, output }: Case) => ({
+  kernel: { shape: [input, output] as [number, number], fill: (_: number, n: () => number) => n() / Math.sqrt(input) },
+  bias: { shape: [output] as [number] },
+});
+
+function product(x: Float64Array, kernel: Float64Array, bias: Float64Array, { input, output }: Case): Float64Array {
+  return Float64Array.from({ length: (x.length / input) * output }, (_, i) => {
+    const [r, n] = [Math.floor(i / output), i % output];
+    let sum = bias[n]!;
+    for (let k = 0; k < input; k++) sum += x[r * input + k]! * kernel[k * output + n]!;
+    return sum;
+  });
+}
+
+const activations = {
+  none: (x: number) => x,
+  gelu: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  silu: (x: number) => x / (1 + Math.exp(-x)),
+};
+
+export const linearContract = contract<Case>({
+  name: 'linear',
+  cases: [
+    { rows: 1, tokens: 1, input: 1, output: 1 },
+    { rows: 1, tokens: 3, input: 4, output: 8, activation: 'silu' },
+    { rows: 5, tokens: 7, input: 13, output: 9, activation: 'gelu' },
+    { rows: 2, tokens: 33, input: 36, output: 68 },
+    { rows: 3, tokens: 17, input: 24, output: 44, activation: 'gelu' },
+  ],
+  inputs: (c) => ({ x: { shape: [c.rows, c.tokens, c.input] }, ...weightInputs(c) }),
+  run: (ctx, { x, kernel, bias }, c) => ({ y: linear(ctx, x!, { kernel: kernel!, bias: bias! }, c.activation) }),
+  reference: ({ x, kernel, bias }, c) => ({ y: product(x!, kernel!, bias!, c).map(activations[c.activation ?? 'none']) }),
+  differentiable: ['x', 'kernel', 'bias'],
+  reduction: ({ rows, tokens, input, output }) => Math.max(input, output, rows * tokens),
+  bench: {
+    cases: [
+      { rows: 64, tokens: 49, input: 96, output: 96 },
+      { rows: 64, tokens: 49, input: 96, output: 384, activation: 'gelu' },
+      { rows: 1, tokens: 256, input: 768, output: 3072, activation: 'gelu' },
+    ],
+    cost: ({ rows, tokens, input, output }) => ({
+      flops: 2 * rows * tokens * input * output,
+      bytes: 4 * (rows * tokens * (input + output) + input * output),
+    }),
+  },
+});
+
+export const gatedLinearContract = contract<Case>({
+  name: 'gatedLinear',
+  cases: [
+    { rows: 1, tokens: 1, input: 3, output: 5 },
+    { rows: 2, tokens: 9, input: 16, output: 36 },
+  ],
+  inputs: (c) => ({
+    x: { shape: [c.rows, c.tokens, c.input] },
+    ...weightInputs(c),
+    residual: { shape: [c.rows, c.tokens, c.output] },
+    modulation: { shape: [c.rows, 2 * c.output] },
+  }),
+  run(ctx, { x, kernel, bias, residual, modulation }) {
+    const [first, second] = chunk(ctx, modulation!, 2);
+    const once = gatedLinear(ctx, x!, { kernel: kernel!, bias: bias! }, residual!, second!);
+    return { y: gatedLinear(ctx, x!, { kernel: kernel!, bias: bias! }, once, first!) };
+  },
+  reference({ x, kernel, bias, residual, modulation }, c) {
+    const branch = product(x!, kernel!, bias!, c);
+    const y = branch.map((v, i) => {
+      const row = Math.floor(i / (c.tokens * c.output)) * 2 * c.output + (i % c.output);
+      return residual![i]! + (modulation![row]! + modulation![row + c.output]!) * v;
+    });
+    return { y };
+  },
+  differentiable: ['x', 'kernel', 'bias', 'residual', 'modulation'],
+  reduction: ({ rows, tokens, input, output }) => Math.max(input, output, rows * tokens),
+});

@@ -1,0 +1,144 @@
+/** Deterministic sums: columns of a matrix, sums of squares, the norm of many tensors, the count of non-finite elements. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, maxOf, type Scalar, times } from '../engine/scalar.ts';
+import { lastDim, maxSize, rowLayout, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
+import { contract } from './contract.ts';
+import lib from './lib.wgsl';
+import source from './reduce.wgsl';
+
+const kernel = defineKernel('reduce', lib, source);
+const WG = 64;
+const TERMS = 256;
+
+/**
+ * Sums over all but the last dimension: x [..., C] -> [C], into `into` if it is given. No rows sum to zero.
+ * Two levels, of about as many terms each. Not differentiable.
+ */
+export function columnSum(ctx: Context, x: Tensor, into?: Tensor): Tensor {
+  const width = lastDim(x);
+  const rows = x.shape.slice(1, -1).reduce<Scalar>((n, d) => times(n, d as number), x.shape[0]);
+  const y = into ?? ctx.empty('columnSum', [width]);
+  if (maxSize(y) !== width) throw new UsageError(`column sums of ${shapeText(x)} do not fit ${shapeText(y)}`);
+  const level = (from: Tensor, count: Scalar, to: Tensor, chunks: Scalar, terms: number) =>
+    ctx.dispatch({
+      kernel,
+      entry: 'columns',
+      constants: { WG, TERMS: terms },
+      tensors: { x: from, y: to },
+      params: { count, results: width, ...rowLayout(from) },
+      grid: ceilDiv(times(chunks, width), WG),
+    });
+  // A multiple of 16, so that few specialisations are compiled.
+  const terms = Math.max(64, Math.ceil(Math.sqrt(maxOf(rows)) / 16) * 16);
+  if (maxOf(rows) <= terms) {
+    level(x, rows, y, 1, terms);
+    return y;
+  }
+  const chunks = ceilDiv(rows, terms);
+  const partial = ctx.empty('columnSum.parts', [chunks, width]);
+  level(x, rows, partial, chunks, terms);
+  level(partial, chunks, y, 1, Math.ceil(maxOf(rows) / terms / 16) * 16);
+  return y;
+}
+
+/** Reduces all of x to one element: `first` is the entry of the first level, `rest` that of the others. */
+function reduce(ctx: Context, x: Tensor, first: 'squares' | 'non_finite', rest: 'sum' | 'sum_bits'): Tensor {
+  if (x.view) throw new UsageError(`cannot reduce '${x.label}': it is a view of some columns`);
+  const [from, to, dtype] = first === 'squares' ? (['x', 'y', 'f32'] as const) : (['x_bits', 'y_bits', 'u32'] as const);
+  let current = x;
+  let entry: string = first;
+  do {
+    const count = sizeOf(current);
+    // The last level must make its one sum even of nothing.
+    const results: Scalar = maxOf(count) <= TERMS ? 1 : ceilDiv(count, TERMS);
+    const next = ctx.empty(first, [results], dtype);
+    ctx.dispatch({
+      kernel,
+      entry,
+      constants: { WG, TERMS },
+      tensors: { [from]: current, [to]: next },
+      params: { count, results, offset: 0, stride: 0 },
+      grid: ceilDiv(results, WG),
+    });
+    current = next;
+    entry = rest;
+  } while (current.shape[0] !== 1);
+  return current;
+}
+
+/** Sum of squares of all elements: [1]. */
+export const sumSquares = (ctx: Context, x: Tensor): Tensor => reduce(ctx, x, 'squares', 'sum');
+
+/** How many elements are infinite or NaN: [1] of u32. */
+export const countNonFinite = (ctx: Context, x: Tensor): Tensor => reduce(ctx, x, 'non_finite', 'sum_bits');
+
+/** Euclidean norm of all elements of all tensors together: [1]. */
+export function globalNorm(ctx: Context, tensors: readonly Tensor[]): Tensor {
+  const sums = tensors.map((t) => sumSquares(ctx, t));
+  const first = sums[0];
+  if (!first) throw new UsageError('the norm of no tensors was asked for');
+  const total = sums.slice(1).reduce((x, other) => {
+    const y = ctx.empty('norm.sum', [1]);
+    ctx.dispatch({ kernel, entry: 'add', constants: { WG, TERMS }, tensors: { x, other, y }, grid: 1 });
+    return y;
+  }, first);
+  const norm = ctx.empty('norm', [1]);
+  ctx.dispatch({ kernel, entry: 'root', constants: { WG, TERMS }, tensors: { x: total, y: norm }, grid: 1 });
+  return norm;
+}
+
+export const columnSumContract = contract<{ rows: number; width: number }>({
+  name: 'columnSum',
+  cases: [
+    { rows: 1, width: 1 },
+    { rows: 64, width: 70 },
+    { rows: 65, width: 3 },
+    { rows: 4500, width: 13 },
+  ],
+  inputs: ({ rows, width }) => ({ x: { shape: [rows, width] } }),
+  run: (ctx, { x }) => ({ sum: columnSum(ctx, x!) }),
+  reference({ x }, { rows, width }) {
+    const sum = new Float64Array(width);
+    for (let r = 0; r < rows; r++) for (let c = 0; c < width; c++) sum[c]! += x![r * width + c]!;
+    return { sum };
+  },
+  differentiable: [],
+  reduction: ({ rows }) => rows,
+  bench: {
+    cases: [{ rows: 64 * 49, width: 384 }],
+    cost: ({ rows, width }) => ({ flops: rows * width, bytes: 4 * rows * width }),
+  },
+});
+
+const squareSum = (x: Float64Array) => x.reduce((s, v) => s + v * v, 0);
+
+export const globalNormContract = contract<{ sizes: [number, number] }>({
+  name: 'globalNorm',
+  cases: [{ sizes: [1, 1] }, { sizes: [257, 70000] }],
+  inputs: ({ sizes: [a, b] }) => ({ a: { shape: [a] }, b: { shape: [b] } }),
+  run: (ctx, { a, b }) => ({ norm: globalNorm(ctx, [a!, b!]), squares: sumSquares(ctx, b!) }),
+  reference: ({ a, b }) => ({
+    norm: Float64Array.of(Math.sqrt(squareSum(a!) + squareSum(b!))),
+    squares: Float64Array.of(squareSum(b!)),
+  }),
+  differentiable: [],
+  reduction: ({ sizes: [a, b] }) => a + b,
+  bench: {
+    cases: [{ sizes: [1, 4_000_000] }],
+    cost: ({ sizes: [a, b] }) => ({ flops: 2 * (a + b), bytes: 4 * (a + b) }),
+  },
+});
+
+const SPECIAL = [1, Number.NaN, -0, Number.POSITIVE_INFINITY, 3.4e38, Number.NEGATIVE_INFINITY, 1e-45];
+
+export const countNonFiniteContract = contract<{ size: number }>({
+  name: 'countNonFinite',
+  cases: [{ size: 1 }, { size: 256 }, { size: 1000 }],
+  inputs: ({ size }) => ({ x: { shape: [size], fill: (i) => SPECIAL[i % SPECIAL.length]! } }),
+  run: (ctx, { x }) => ({ count: countNonFinite(ctx, x!) }),
+  reference: ({ x }) => ({ count: Float64Array.of(x!.filter((v) => !Number.isFinite(v)).length) }),
+  differentiable: [],
+  reduction: () => 1,
+});

@@ -1,0 +1,65 @@
+/** Sinusoidal features of a scalar per sample, the input of the time and step embeddings. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, times } from '../engine/scalar.ts';
+import { shapeText, type Tensor } from '../engine/tensor.ts';
+import { contract } from './contract.ts';
+import lib from './lib.wgsl';
+import precise from './precise.wgsl';
+import source from './sinusoid.wgsl';
+
+const kernel = defineKernel('sinusoid', lib, precise, source);
+const WG = 64;
+const HALF = 128;
+
+/** Width of the features. */
+export const SINUSOID_WIDTH = 2 * HALF;
+
+/**
+ * Features [B, 256] of values [B] (a time in [0, 1] or a step level): cosines, then sines, at frequencies
+ * 10000^(-i / 128) (Vaswani et al. 2017). Not differentiable.
+ * @throws UsageError when values is not one-dimensional.
+ */
+export function sinusoid(ctx: Context, values: Tensor): Tensor {
+  if (values.shape.length !== 1) throw new UsageError(`sinusoid takes one value per sample, not ${shapeText(values)}`);
+  const rows = values.shape[0];
+  const features = ctx.empty('sinusoid', [rows, SINUSOID_WIDTH]);
+  ctx.dispatch({
+    kernel,
+    entry: 'forward',
+    constants: { WG, HALF },
+    tensors: { values, features },
+    params: { rows },
+    grid: ceilDiv(times(rows, HALF), WG),
+  });
+  return features;
+}
+
+export const sinusoidContract = contract<{ batch: number; largest: number }>({
+  name: 'sinusoid',
+  cases: [
+    { batch: 1, largest: 1 },
+    { batch: 7, largest: 1 },
+    { batch: 8, largest: 7 },
+  ],
+  inputs: ({ batch, largest }) => ({
+    values: { shape: [batch], fill: (i) => (batch === 1 ? largest : Math.fround((largest * i) / (batch - 1))) },
+  }),
+  run: (ctx, { values }) => ({ features: sinusoid(ctx, values!) }),
+  reference({ values }, { batch }) {
+    const features = new Float64Array(batch * SINUSOID_WIDTH);
+    for (let b = 0; b < batch; b++) {
+      for (let i = 0; i < HALF; i++) {
+        const angle = values![b]! * 10000 ** (-i / HALF);
+        features[b * SINUSOID_WIDTH + i] = Math.cos(angle);
+        features[b * SINUSOID_WIDTH + HALF + i] = Math.sin(angle);
+      }
+    }
+    return { features };
+  },
+  differentiable: [],
+  reduction: () => 1,
+  // The frequency's exp() may be off by a few units in the last place, times an angle of up to 7.
+  slack: 8,
+});

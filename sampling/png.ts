@@ -1,0 +1,76 @@
+/** Encodes pictures as PNG, in browsers and Node alike: own chunks around fflate's zlib stream. */
+import { zlibSync } from 'fflate';
+import type { Picture } from './picture.ts';
+
+/** CRC-32 of PNG and gzip: reflected polynomial 0xedb88320 (PNG specification, annex D). */
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let c = byte;
+  for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+  return c;
+});
+
+function crc32(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff]! ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+/** Length, type, data, checksum of type and data. */
+function chunk(type: string, data: Uint8Array): Uint8Array {
+  const out = new Uint8Array(12 + data.length);
+  const view = new DataView(out.buffer);
+  view.setUint32(0, data.length);
+  for (let i = 0; i < 4; i++) out[4 + i] = type.charCodeAt(i);
+  out.set(data, 8);
+  view.setUint32(8 + data.length, crc32(out.subarray(4, 8 + data.length)));
+  return out;
+}
+
+/** Rows with a filter byte each: the one of none, left and up whose residuals are smallest, as the specification advises. */
+function filterRows({ width, height, pixels }: Picture): Uint8Array {
+  const row = width * 3;
+  const out = new Uint8Array(height * (row + 1));
+  const tried = new Uint8Array(row);
+  for (let y = 0; y < height; y++) {
+    let least = Number.POSITIVE_INFINITY;
+    for (const filter of [0, 1, 2]) {
+      let sum = 0;
+      for (let x = 0; x < row; x++) {
+        const at = y * row + x;
+        const left = filter === 1 && x >= 3 ? pixels[at - 3]! : 0;
+        const up = filter === 2 && y > 0 ? pixels[at - row]! : 0;
+        const residual = (pixels[at]! - left - up) & 0xff;
+        tried[x] = residual;
+        sum += residual < 128 ? residual : 256 - residual;
+      }
+      if (sum < least) {
+        least = sum;
+        out[y * (row + 1)] = filter;
+        out.set(tried, y * (row + 1) + 1);
+      }
+    }
+  }
+  return out;
+}
+
+/** The bytes of an 8-bit RGB PNG file. */
+export function encodePng(picture: Picture): Uint8Array {
+  const header = new Uint8Array(13);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, picture.width);
+  view.setUint32(4, picture.height);
+  header.set([8, 2, 0, 0, 0], 8); // 8 bits, RGB, deflate, adaptive filters, not interlaced
+  const parts = [
+    Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
+    chunk('IHDR', header),
+    chunk('IDAT', zlibSync(filterRows(picture), { level: 9 })),
+    chunk('IEND', new Uint8Array(0)),
+  ];
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

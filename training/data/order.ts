@@ -1,0 +1,72 @@
+/** Which picture is the n-th training sample: a pure function of (seed, n), so a run resumes from its step alone. */
+import { ConfigError, UsageError } from '../../engine/errors.ts';
+import { permutation, words } from '../../engine/random.ts';
+import { type Dataset, toUnit, toUnitFlipped } from './dataset.ts';
+
+/** Random streams of the order ('shuf') and of the flips ('flip'), as ASCII. */
+const SHUFFLE_STREAM = 0x73687566;
+const FLIP_STREAM = 0x666c6970;
+
+export interface DataOrder {
+  /** Picture of the sample at global position n (0, 1, 2, ... over all epochs), and whether it is mirrored. */
+  at(n: number): { index: number; flip: boolean };
+  /** Number of the pass over the data that position n belongs to. */
+  epoch(n: number): number;
+}
+
+export interface DataOrderOptions {
+  /** Pictures in the data set. */
+  count: number;
+  /** Integer in [0, 2^32). */
+  seed: number;
+  /** Mirror half of the samples, drawn anew in each epoch. Default false. */
+  flip?: boolean;
+}
+
+/** Every epoch visits each picture once, in an order of its own. Throws ConfigError without pictures or with a bad seed. */
+export function dataOrder({ count, seed, flip = false }: DataOrderOptions): DataOrder {
+  if (!(Number.isInteger(count) && count > 0)) throw new ConfigError(`an order needs pictures; there are ${count}`);
+  // One epoch's permutation is kept only to save time: what at() returns does not depend on it.
+  const shuffled = (epoch: number) => ({
+    epoch,
+    order: permutation({ seed, stream: SHUFFLE_STREAM, step: epoch }, count),
+  });
+  let kept = shuffled(0);
+  const epochOf = (n: number) => {
+    if (!(Number.isSafeInteger(n) && n >= 0)) throw new UsageError(`a sample's position is 0, 1, 2, ..., not ${n}`);
+    return Math.floor(n / count);
+  };
+  return {
+    epoch: epochOf,
+    at(n) {
+      const epoch = epochOf(n);
+      const place = n - epoch * count;
+      if (kept.epoch !== epoch) kept = shuffled(epoch);
+      const mirrored = flip && words({ seed, stream: FLIP_STREAM, step: epoch }, 1, place)[0]! >>> 31 === 1;
+      return { index: kept.order[place]!, flip: mirrored };
+    },
+  };
+}
+
+/**
+ * Samples first .. first + labels.length - 1 of the order as the model takes them: images [rows, H, W, C] in [-1, 1]
+ * and labels [rows]. Writes to the caller's arrays and allocates no other.
+ */
+export function fillBatch(
+  data: Dataset,
+  order: DataOrder,
+  first: number,
+  images: Float32Array,
+  labels: Uint32Array,
+): void {
+  const size = data.height * data.width * data.channels;
+  if (images.length !== labels.length * size) {
+    throw new UsageError(`${labels.length} pictures of ${size} numbers do not fill ${images.length}`);
+  }
+  for (let row = 0; row < labels.length; row++) {
+    const { index, flip } = order.at(first + row);
+    if (flip) toUnitFlipped(data.image(index), data.width, data.channels, images, row * size);
+    else toUnit(data.image(index), images, row * size);
+    labels[row] = data.label(index);
+  }
+}

@@ -11,8 +11,9 @@ import lib from './lib.wgsl';
 
 const kernel = defineKernel('elementwise', lib, source);
 const WG = 64;
+const EACH = 8;
 
-type Entry = 'silu_forward' | 'silu_backward' | 'gelu_backward' | 'multiply' | 'add' | 'pad';
+type Entry = 'silu_forward' | 'silu_backward' | 'gelu_backward' | 'multiply' | 'add' | 'pad' | 'add_each';
 
 function launch(ctx: Context, entry: Entry, out: Tensor, a: Tensor, b: Tensor | null): Tensor {
   const size = sizeOf(out);
@@ -28,10 +29,10 @@ function launch(ctx: Context, entry: Entry, out: Tensor, a: Tensor, b: Tensor | 
   ctx.dispatch({
     kernel,
     entry,
-    constants: { WG },
+    constants: { WG, EACH },
     tensors: b ? { a, b, out } : { a, out },
     params,
-    grid: ceilDiv(size, WG),
+    grid: ceilDiv(size, WG * EACH),
   });
   return out;
 }
@@ -91,6 +92,14 @@ export function add(ctx: Context, a: Tensor, b: Tensor): Tensor {
   return y;
 }
 
+/** x + table, with the table (all but x's first dimension, not differentiated) added to every row of x. */
+export function addEach(ctx: Context, x: Tensor, table: Tensor): Tensor {
+  if (rowSize(x) !== maxSize(table)) throw new UsageError(`cannot add ${shapeText(table)} to each row of ${shapeText(x)}`);
+  const y = launch(ctx, 'add_each', ctx.empty('addEach', x.shape), x, table);
+  ctx.tape?.add({ name: 'addEach', inputs: [x], outputs: [y], backward: (g) => g.give(0, g.dy(0)) });
+  return y;
+}
+
 /** The tape's sum of gradients (engine/tape.ts). */
 export const addGradients: AddGradients = (ctx, like, a, b, target) =>
   launch(ctx, b ? 'add' : 'pad', target ?? ctx.empty(`d(${like.label})`, like.shape), a, b);
@@ -119,5 +128,15 @@ export const addContract = contract<{ rows: number; missing: number; width: numb
   run: (ctx, { a, b }) => ({ y: add(ctx, a!, b!) }),
   reference: ({ a, b }) => ({ y: a!.map((v, i) => v + (b![i] ?? 0)) }),
   differentiable: ['a', 'b'],
+  reduction: () => 1,
+});
+
+export const addEachContract = contract<{ rows: number; width: number }>({
+  name: 'addEach',
+  cases: [{ rows: 3, width: 171 }],
+  inputs: ({ rows, width }) => ({ x: { shape: [rows, 3, width] }, table: { shape: [3, width] } }),
+  run: (ctx, { x, table }) => ({ y: addEach(ctx, x!, table!) }),
+  reference: ({ x, table }) => ({ y: x!.map((v, i) => v + table![i % table!.length]!) }),
+  differentiable: ['x'],
   reduction: () => 1,
 });

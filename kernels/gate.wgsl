@@ -1,4 +1,5 @@
-// Backward of a gated residual, y = residual + gate[b] * branch: one invocation owns one (sample, channel) and walks its tokens.
+// A gated residual, y = residual + gate[b] * branch, and its backward: one invocation owns one (sample, channel) and walks
+// its tokens.
 //   dbranch = gate * dy,  dgate[b, c] = sum over tokens of dy * branch.
 
 override WG: u32 = 64;
@@ -27,4 +28,20 @@ fn backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: 
     sum += d * branch[at];
   }
   dgate[i] = sum;
+}
+
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linear_id(wid, groups, lid, WG);
+  if (i >= params.batch * params.width) { return; }
+  let b = i / params.width;
+  let c = i % params.width;
+  let g = gate[params.offset + b * params.stride + c];
+  for (var t = 0u; t < params.tokens; t++) {
+    let at = (b * params.tokens + t) * params.width + c;
+    y[at] = residual[at] + g * branch[at];
+  }
 }

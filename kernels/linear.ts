@@ -67,20 +67,48 @@ export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, res
     backward(g) {
       const dy = g.dy(0);
       const dbranch = ctx.empty('d(branch)', shape);
-      ctx.dispatch({
-        kernel: gateKernel,
-        entry: 'backward',
-        constants: { WG },
-        tensors: { dy, branch: branch!, gate, dbranch, dgate: g.needs(4) ? g.out(4) : ctx.empty('d(gate)', gate.shape) },
-        params: { batch: x.shape[0], tokens, width: N, offset, stride },
-        grid: ceilDiv(times(x.shape[0], N), WG),
-      });
+      gateBackward(ctx, dy, branch!, gate, dbranch, g.needs(4) ? g.out(4) : ctx.empty('d(gate)', gate.shape));
       g.give(3, dy);
       if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dbranch, b: kernel, c: g.out(0), transposeB: true });
       weightGradients(ctx, g, 1, x, dbranch, { M, N, K });
     },
   });
   return y;
+}
+
+/** residual + gate * branch where something (dropout) stands between the dense layer and the gate. Shapes as gatedLinear's. */
+export function gatedResidual(ctx: Context, branch: Tensor, residual: Tensor, gate: Tensor): Tensor {
+  const y = ctx.empty('gated', branch.shape);
+  gateDispatch(ctx, 'forward', branch, gate, { branch, gate, residual, y });
+  ctx.tape?.add({
+    name: 'gatedResidual',
+    inputs: [branch, residual, gate],
+    outputs: [y],
+    backward(g) {
+      const dy = g.dy(0);
+      g.give(1, dy);
+      const dbranch = g.needs(0) ? g.out(0) : ctx.empty('d(branch)', branch.shape);
+      gateBackward(ctx, dy, branch, gate, dbranch, g.needs(2) ? g.out(2) : ctx.empty('d(gate)', gate.shape));
+    },
+  });
+  return y;
+}
+
+function gateBackward(ctx: Context, dy: Tensor, branch: Tensor, gate: Tensor, dbranch: Tensor, dgate: Tensor): void {
+  gateDispatch(ctx, 'backward', branch, gate, { dy, branch, gate, dbranch, dgate });
+}
+
+function gateDispatch(ctx: Context, entry: string, branch: Tensor, gate: Tensor, tensors: Record<string, Tensor>): void {
+  const [batch, tokens = 1] = branch.shape;
+  const width = lastDim(branch);
+  ctx.dispatch({
+    kernel: gateKernel,
+    entry,
+    constants: { WG },
+    tensors,
+    params: { batch, tokens, width, ...rowLayout(gate) },
+    grid: ceilDiv(times(batch, width), WG),
+  });
 }
 
 function sizes(x: Tensor, { kernel, bias }: LinearWeights) {
@@ -160,6 +188,22 @@ export const linearContract = contract<Case>({
       bytes: 4 * (rows * tokens * (input + output) + input * output),
     }),
   },
+});
+
+export const gatedResidualContract = contract<{ batch: number; tokens: number; width: number }>({
+  name: 'gatedResidual',
+  cases: [{ batch: 3, tokens: 5, width: 37 }],
+  inputs: ({ batch, tokens, width }) => ({
+    branch: { shape: [batch, tokens, width] },
+    residual: { shape: [batch, tokens, width] },
+    gate: { shape: [batch, width] },
+  }),
+  run: (ctx, { branch, residual, gate }) => ({ y: gatedResidual(ctx, branch!, residual!, gate!) }),
+  reference: ({ branch, residual, gate }, { tokens, width }) => ({
+    y: branch!.map((v, i) => residual![i]! + gate![Math.floor(i / (tokens * width)) * width + (i % width)]! * v),
+  }),
+  differentiable: ['branch', 'residual', 'gate'],
+  reduction: ({ tokens }) => tokens,
 });
 
 export const gatedLinearContract = contract<Case>({

@@ -20,6 +20,7 @@
 // Why not one tile for all: on lavapipe (Mesa 25.0) an 8-lane storage load is eight checked scalar loads (86 cycles,
 // whether or not the lanes agree) while a broadcast is one or two instructions, so loads are shared across lanes; a const
 // index into private memory is a plain vector load there, a computed one a gather, hence the written-out rows below.
+// All loads of a step come before its arithmetic: each load is forty basic blocks, across which nothing should stay live.
 // Loops stay rolled in the stores (bounds from `params`): each unrolled store would cost 30 ms of LLVM time.
 
 //#if STRATEGY == 2
@@ -71,7 +72,7 @@ alias Element = f32;
 /** Four elements a[line, at..at+3] of the stored matrix of `lines` lines of `length`; zero where outside. */
 fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
-  let inside = line < lines && at < end;
+  let inside = (line < lines) & (at < end);
   return select(vec4f(), a[select(0u, (line * length + at) / 4u, inside)], inside);
 //#else
   var v = vec4f();
@@ -84,7 +85,7 @@ fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 
 fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
-  let inside = line < lines && at < end;
+  let inside = (line < lines) & (at < end);
   return select(vec4f(), b[select(0u, (line * length + at) / 4u, inside)], inside);
 //#else
   var v = vec4f();
@@ -217,18 +218,22 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
     let x0 = fragmentA(m, k, end);
     let x1 = fragmentA(m + 4u, k, end);
     let y0 = fragmentB(n, k, end);
+//#if NV > 1
+    let y1 = fragmentB(n + 4u * WG_X, k, end);
+//#endif
+//#if NV > 2
+    let y2 = fragmentB(n + 8u * WG_X, k, end);
+    let y3 = fragmentB(n + 12u * WG_X, k, end);
+//#endif
     accumulate(0u, x0, 0u, y0);
     accumulate(4u, x1, 0u, y0);
 //#if NV > 1
-    let y1 = fragmentB(n + 4u * WG_X, k, end);
     accumulate(0u, x0, 1u, y1);
     accumulate(4u, x1, 1u, y1);
 //#endif
 //#if NV > 2
-    let y2 = fragmentB(n + 8u * WG_X, k, end);
     accumulate(0u, x0, 2u, y2);
     accumulate(4u, x1, 2u, y2);
-    let y3 = fragmentB(n + 12u * WG_X, k, end);
     accumulate(0u, x0, 3u, y3);
     accumulate(4u, x1, 3u, y3);
 //#endif
@@ -334,10 +339,14 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
     accumulate(16u, x[2], y);
     accumulate(24u, x[3], y);
 //#else
-    accumulate(0u, fetchA(m + lane, k, params.M, end, params.K), y);
-    accumulate(8u, fetchA(m + 8u + lane, k, params.M, end, params.K), y);
-    accumulate(16u, fetchA(m + 16u + lane, k, params.M, end, params.K), y);
-    accumulate(24u, fetchA(m + 24u + lane, k, params.M, end, params.K), y);
+    let x0 = fetchA(m + lane, k, params.M, end, params.K);
+    let x1 = fetchA(m + 8u + lane, k, params.M, end, params.K);
+    let x2 = fetchA(m + 16u + lane, k, params.M, end, params.K);
+    let x3 = fetchA(m + 24u + lane, k, params.M, end, params.K);
+    accumulate(0u, x0, y);
+    accumulate(8u, x1, y);
+    accumulate(16u, x2, y);
+    accumulate(24u, x3, y);
 //#endif
   }
   let slots = min(32u, params.M * 32u); // a bound the compiler cannot see through, so that the stores stay one loop

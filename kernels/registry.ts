@@ -4,11 +4,11 @@ import { attentionContract } from './attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { dropoutContract } from './dropout.ts';
-import { addContract, siluContract } from './elementwise.ts';
+import { addContract, addEachContract, siluContract } from './elementwise.ts';
 import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { layernormContract } from './layernorm.ts';
-import { gatedLinearContract, linearContract } from './linear.ts';
+import { gatedLinearContract, gatedResidualContract, linearContract } from './linear.ts';
 import { mseContract } from './mse.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
 import { randomNormalContract, randomUniformContract } from './random.ts';
@@ -18,11 +18,13 @@ import { sinusoidContract } from './sinusoid.ts';
 export const contracts: readonly Contract[] = [
   linearContract,
   gatedLinearContract,
+  gatedResidualContract,
   attentionContract,
   layernormContract,
   chunkContract,
   siluContract,
   addContract,
+  addEachContract,
   patchifyContract,
   unpatchifyContract,
   sinusoidContract,

@@ -20,7 +20,7 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn silu_forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     out[i] = silu(a[i]);
   }
@@ -28,7 +28,7 @@ fn silu_forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) grou
 
 @compute @workgroup_size(WG)
 fn silu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     out[i] = b[i] * silu_slope(a[i]);
   }
@@ -36,7 +36,7 @@ fn silu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) gro
 
 @compute @workgroup_size(WG)
 fn gelu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     out[i] = b[i] * gelu_slope(a[i]);
   }
@@ -44,7 +44,7 @@ fn gelu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) gro
 
 @compute @workgroup_size(WG)
 fn multiply(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     out[i] = a[i] * b[i / params.width * params.b_stride + params.b_offset + i % params.width];
   }
@@ -53,7 +53,7 @@ fn multiply(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: 
 // Sum of two tensors of which either may have fewer rows than the output.
 @compute @workgroup_size(WG)
 fn add(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     var sum = 0.0;
     if (i < params.a_size) { sum = a[i]; }
@@ -65,7 +65,7 @@ fn add(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u
 // Copies, and fills the missing rows with zeros.
 @compute @workgroup_size(WG)
 fn pad(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     var value = 0.0;
     if (i < params.a_size) { value = a[i]; }
@@ -76,7 +76,7 @@ fn pad(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u
 // Adds b to every run of b_size elements of a.
 @compute @workgroup_size(WG)
 fn add_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let start = first_id(wid, groups, lid, WG, EACH);
+  let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
     out[i] = a[i] + b[i % params.b_size];
   }

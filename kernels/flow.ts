@@ -49,6 +49,13 @@ export function euler(ctx: Context, x: Tensor, v: Tensor, h: Scalar): void {
   elementwise(ctx, 'advance', { a: v, result: x }, v, h);
 }
 
+/** x + h v with a step size per sample, h [B]. */
+export function eulerEach(ctx: Context, x: Tensor, v: Tensor, h: Tensor): Tensor {
+  const next = ctx.empty('next', x.shape);
+  elementwise(ctx, 'advance_each', { a: x, b: v, t: h, result: next }, x, 0);
+  return next;
+}
+
 /** Classifier-free guidance: vUncond + w (vCond - vUncond) (Ho & Salimans 2022). */
 export function guide(ctx: Context, vUncond: Tensor, vCond: Tensor, w: Scalar): Tensor {
   const guided = ctx.empty('guided', vUncond.shape);

@@ -40,3 +40,10 @@ fn advance(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
   for (var i = first; i < min(first + WG * EACH, params.size); i += WG) { result[i] += params.k * a[i]; }
 }
+
+// result = a + t b.
+@compute @workgroup_size(WG)
+fn advance_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) { result[i] = a[i] + t[i / params.row] * b[i]; }
+}

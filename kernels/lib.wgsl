@@ -5,11 +5,6 @@ fn linear_id(group: vec3u, groups: vec3u, local: u32, size: u32) -> u32 {
   return (group.x + group.y * groups.x) * size + local;
 }
 
-/// First of the `each` elements, `size` apart, of an invocation when a workgroup handles size * each elements.
-fn first_id(group: vec3u, groups: vec3u, local: u32, size: u32, each: u32) -> u32 {
-  return (group.x + group.y * groups.x) * size * each + local;
-}
-
 fn sigmoid(x: f32) -> f32 {
   return 1.0 / (1.0 + exp(-x));
 }

@@ -309,18 +309,25 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
 //#endif
 
 //#if STRATEGY == 2
-var<private> acc: array<vec4f, 32>; // one row of four columns per slot
+var<private> acc: array<f32, 128>; // [slot, 4 columns]; scalars, as vec4f take LLVM three times as long
+
+fn add(slot: u32, v: vec4f) {
+  acc[slot * 4u] += v.x;
+  acc[slot * 4u + 1u] += v.y;
+  acc[slot * 4u + 2u] += v.z;
+  acc[slot * 4u + 3u] += v.w;
+}
 
 /** Eight rows: lane j of x holds A[row of slot + j, k..k+3]. */
 fn accumulate(slot: u32, x: vec4f, y: mat4x4f) {
-  acc[slot] += y * subgroupBroadcast(x, 0u);
-  acc[slot + 1u] += y * subgroupBroadcast(x, 1u);
-  acc[slot + 2u] += y * subgroupBroadcast(x, 2u);
-  acc[slot + 3u] += y * subgroupBroadcast(x, 3u);
-  acc[slot + 4u] += y * subgroupBroadcast(x, 4u);
-  acc[slot + 5u] += y * subgroupBroadcast(x, 5u);
-  acc[slot + 6u] += y * subgroupBroadcast(x, 6u);
-  acc[slot + 7u] += y * subgroupBroadcast(x, 7u);
+  add(slot, y * subgroupBroadcast(x, 0u));
+  add(slot + 1u, y * subgroupBroadcast(x, 1u));
+  add(slot + 2u, y * subgroupBroadcast(x, 2u));
+  add(slot + 3u, y * subgroupBroadcast(x, 3u));
+  add(slot + 4u, y * subgroupBroadcast(x, 4u));
+  add(slot + 5u, y * subgroupBroadcast(x, 5u));
+  add(slot + 6u, y * subgroupBroadcast(x, 6u));
+  add(slot + 7u, y * subgroupBroadcast(x, 7u));
 }
 
 @compute @workgroup_size(8)
@@ -351,10 +358,12 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
   }
   let slots = min(32u, params.M * 32u); // a bound the compiler cannot see through, so that the stores stay one loop
   for (var slot = 0u; slot < slots; slot++) {
+    let i = slot * 4u;
+    let v = vec4f(acc[i], acc[i + 1u], acc[i + 2u], acc[i + 3u]);
 //#if TRANSPOSE_A == 1
-    store(acc[slot], m + slot % 8u * 4u + slot / 8u, n, group.z);
+    store(v, m + slot % 8u * 4u + slot / 8u, n, group.z);
 //#else
-    store(acc[slot], m + slot, n, group.z);
+    store(v, m + slot, n, group.z);
 //#endif
   }
 }

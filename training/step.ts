@@ -1,0 +1,258 @@
+/**
+ * One training step as one recorded program: noise, time targets, length targets, forward, loss, backward and AdamW (Algorithm 1).
+ * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths.
+ */
+import type { Context } from '../engine/context.ts';
+import type { Engine } from '../engine/engine.ts';
+import { Program, record } from '../engine/program.ts';
+import { type Scalar, scalarInput } from '../engine/scalar.ts';
+import { Tape } from '../engine/tape.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { adamw } from '../kernels/adamw.ts';
+import { addGradients } from '../kernels/elementwise.ts';
+import { eulerEach, flowInterpolate, guide, mean2 } from '../kernels/flow.ts';
+import { gatherRows, scatterRows } from '../kernels/gather.ts';
+import { mse } from '../kernels/mse.ts';
+import { randomNormal } from '../kernels/random.ts';
+import { globalNorm } from '../kernels/reduce.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
+import { uploadPositions } from '../model/model.ts';
+import type { ParamSet } from '../model/params.ts';
+import { zeroParams } from '../model/params.ts';
+import { createWeights, type Weights } from '../model/weights.ts';
+import type { Batch } from './batch.ts';
+import { batchShares, type TrainConfig } from './config.ts';
+
+/** Everything that training changes, on the GPU. */
+export interface TrainState {
+  readonly params: Weights;
+  readonly ema: Weights;
+  /** Adam's first and second moments. */
+  readonly m: Weights;
+  readonly v: Weights;
+}
+
+export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
+
+/** Uploads a state; moments start at zero and the average at the parameters where they are not given. */
+export function createState(engine: Engine, sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet }): TrainState {
+  const { layout } = sets.params;
+  const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') => createWeights(engine, layout, part, { kind, values });
+  return {
+    params: make('params', sets.params, 'weights'),
+    ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
+    m: make('m', sets.m ?? zeroParams(layout), 'optimizer'),
+    v: make('v', sets.v ?? zeroParams(layout), 'optimizer'),
+  };
+}
+
+export interface StepResult {
+  /** Mean squared velocity error of each row, in the reference's order: time rows, then flow rows. */
+  readonly perSample: Float32Array;
+  readonly loss: number;
+  readonly gradNorm: number;
+}
+
+export interface StepRequest {
+  readonly images: Float32Array;
+  readonly batch: Batch;
+  /** Number of the update, from 0, and its learning rate. */
+  readonly index: number;
+  readonly lr: number;
+  /** Noise [B, H, W, C] to use instead of drawing it; only where the step was built with `givenNoise`. */
+  readonly noise?: Float32Array;
+}
+
+const NOISE_STREAM = 0x6e6f6973;
+
+export class TrainStep {
+  readonly program: Program;
+  readonly gradients: Weights;
+  /** Inputs and intermediate tensors by name, for tests and `verify`. */
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  readonly #engine: Engine;
+  readonly #inputs: ReturnType<typeof createInputs>;
+  readonly #lengthRows: number;
+
+  private constructor(
+    engine: Engine,
+    program: Program,
+    inputs: ReturnType<typeof createInputs>,
+    gradients: Weights,
+    tensors: Record<string, Tensor>,
+    lengthRows: number,
+  ) {
+    this.#engine = engine;
+    this.program = program;
+    this.#inputs = inputs;
+    this.gradients = gradients;
+    this.tensors = tensors;
+    this.#lengthRows = lengthRows;
+  }
+
+  /** Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller. */
+  static async create(
+    engine: Engine,
+    config: ModelConfig,
+    train: TrainConfig,
+    state: TrainState,
+    options: { givenNoise?: boolean; onProgress?: (p: { compiled: number; pipelines: number }) => void; signal?: AbortSignal } = {},
+  ): Promise<TrainStep> {
+    const inputs = createInputs(engine, config, train);
+    const gradients = createWeights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
+    const positions = uploadPositions(engine, config);
+    const student: Model = { config, weights: state.params, positions };
+    const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
+    const { recording, result } = record(engine, 'train', (ctx, keep) => {
+      const tensors = recordStep(ctx, train, student, teacher, inputs, gradients, state, options.givenNoise ?? false);
+      for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
+      return tensors;
+    });
+    const program = await Program.compile(engine, recording, options);
+    return new TrainStep(engine, program, inputs, gradients, result, batchShares(train, config).lengthRows);
+  }
+
+  /** Submits one update and waits for its losses. */
+  async run(request: StepRequest): Promise<StepResult> {
+    const { batch, index, lr } = request;
+    const { main, time, length, images, noise } = this.#inputs;
+    const engine = this.#engine;
+    engine.write(images, request.images);
+    if (request.noise) engine.write(noise, request.noise);
+    const send = (to: Record<string, Tensor>, from: Record<string, unknown>) => {
+      for (const [name, t] of Object.entries(to)) engine.write(t, from[name] as Float32Array);
+    };
+    send(main, { ...batch.main });
+    if (time) send(time, { ...batch.time, targets0: batch.time.targets[0], targets1: batch.time.targets[1] });
+    if (length) send(length, { ...batch.length });
+    const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
+    const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
+    this.program.run({ index, count: index + 1, lr, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) });
+    const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
+    const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
+    return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! };
+  }
+
+  dispose(): void {
+    this.program.dispose();
+  }
+}
+
+function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
+  const { timePairs, lengthRows } = batchShares(train, config);
+  const B = train.batch;
+  const pixels = [config.imageSize, config.imageSize, config.channels] as const;
+  const f32 = (name: string, n: number) => engine.tensor(name, [n]);
+  const u32 = (name: string, n: number) => engine.tensor(name, [n], { dtype: 'u32' });
+  const rows = (name: string, n: number) => ({ t: f32(`${name}.t`, n), step: f32(`${name}.step`, n), labels: u32(`${name}.labels`, n) });
+  return {
+    images: engine.tensor('images', [B, ...pixels]),
+    noise: engine.tensor('noise', [B, ...pixels]),
+    one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
+    main: { ...rows('main', B), source: u32('main.source', B), lengths: u32('main.lengths', B) },
+    time:
+      timePairs === 0
+        ? null
+        : {
+            ...rows('time', timePairs),
+            source: u32('time.source', timePairs),
+            h: f32('time.h', timePairs),
+            later: f32('time.later', timePairs),
+            targets0: u32('time.targets0', timePairs),
+            ...(train.guidance?.distill ? { targets1: u32('time.targets1', timePairs) } : {}),
+          },
+    length:
+      lengthRows === 0
+        ? null
+        : { ...rows('length', lengthRows), targets: u32('length.targets', lengthRows), lengths: u32('length.lengths', lengthRows) },
+    /** "No class" for the unconditional half of guided time targets, and the full length. */
+    none: engine.tensor('none', [Math.max(1, timePairs)], { dtype: 'u32', data: new Uint32Array(Math.max(1, timePairs)).fill(config.classes) }),
+    full: engine.tensor('full', [Math.max(1, timePairs)], { dtype: 'u32', data: new Uint32Array(Math.max(1, timePairs)).fill(config.depth) }),
+  };
+}
+
+/** Group 0 runs for every sample; how many run the others is known only at replay. */
+const symbolicRows = (config: ModelConfig, name: string, batch: number): Scalar[] =>
+  groupsOf(config).map((_, g) => (g === 0 ? batch : scalarInput(`${name}${g}`, batch)));
+
+function recordStep(
+  ctx: Context,
+  train: TrainConfig,
+  student: Model,
+  teacher: Model,
+  inputs: ReturnType<typeof createInputs>,
+  gradients: Weights,
+  state: TrainState,
+  givenNoise: boolean,
+): Record<string, Tensor> {
+  const { config } = student;
+  const { main, time, length, images } = inputs;
+  const index = scalarInput('index');
+  const noise = givenNoise ? inputs.noise : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
+  const between = (source: Tensor, t: Tensor) => flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t);
+
+  const { xt, v: target } = ctx.scope('flow', () => between(main.source, main.t));
+  const found: Record<string, Tensor> = { xt, target };
+  if (time) {
+    ctx.scope('time', () => {
+      const start = between(time.source, time.t).xt;
+      const targets = timeTargets(ctx, train, teacher, { ...time, xt: start, none: inputs.none, full: inputs.full });
+      scatterRows(ctx, target, targets[0]!, time.targets0);
+      if (targets[1]) scatterRows(ctx, target, targets[1], time.targets1!);
+    });
+  }
+  if (length) {
+    ctx.scope('length', () => {
+      const depth: Depth = { lengths: length.lengths, rows: symbolicRows(config, 'targetRows', length.targets.shape[0] as number) };
+      const x = gatherRows(ctx, xt, length.targets);
+      const v = velocity(ctx, teacher, { x, t: length.t, step: length.step, labels: length.labels }, depth);
+      scatterRows(ctx, target, v, length.targets);
+    });
+  }
+
+  const tape = new Tape(addGradients);
+  student.weights.groups.forEach((_, g) => {
+    for (const { name } of student.weights.layout.groups[g]!.specs) tape.watch(student.weights.get(name), gradients.get(name));
+  });
+  ctx.tape = tape;
+  const depth = config.lengths ? { lengths: main.lengths, rows: symbolicRows(config, 'rows', train.batch) } : undefined;
+  const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, { seed: train.seed, step: index });
+  const { loss, perSample } = mse(ctx, prediction, target);
+  ctx.scope('backward', () => tape.backward(ctx, [[loss, inputs.one]]));
+  ctx.tape = null;
+
+  const gradNorm = ctx.scope('norm', () => globalNorm(ctx, gradients.groups));
+  const options = { lr: scalarInput('lr'), count: scalarInput('count'), decay: train.weightDecay, emaDecay: train.emaDecay };
+  student.weights.groups.forEach((params, g) => {
+    const tensors = { params, gradient: gradients.groups[g]!, m: state.m.groups[g]!, v: state.v.groups[g]!, ema: state.ema.groups[g]! };
+    ctx.scope(`adamw/${student.weights.layout.groups[g]!.name}`, () => adamw(ctx, tensors, options));
+  });
+  return { ...found, prediction, perSample, gradNorm };
+}
+
+/**
+ * Targets of the time consistency: the mean of two half steps of the teacher (method step 1). With distilled guidance a second, guided set; as the
+ * reference does it, the second conditional evaluation follows the conditional first one, the unconditional the guided.
+ */
+function timeTargets(
+  ctx: Context,
+  train: TrainConfig,
+  teacher: Model,
+  at: { xt: Tensor; t: Tensor; later: Tensor; h: Tensor; step: Tensor; labels: Tensor; none: Tensor; full: Tensor },
+): Tensor[] {
+  const { config } = teacher;
+  const pairs = at.t.shape[0];
+  const depth = config.lengths ? { lengths: at.full, rows: groupsOf(config).map(() => pairs) } : undefined;
+  const evaluate = (name: string, x: Tensor, t: Tensor, labels: Tensor) =>
+    ctx.scope(name, () => velocity(ctx, teacher, { x, t, step: at.step, labels }, depth));
+  const c1 = evaluate('c1', at.xt, at.t, at.labels);
+  const c2 = evaluate('c2', eulerEach(ctx, at.xt, c1, at.h), at.later, at.labels);
+  const plain = mean2(ctx, c1, c2);
+  if (!train.guidance?.distill) return [plain];
+  const { weight } = train.guidance;
+  const g1 = guide(ctx, evaluate('u1', at.xt, at.t, at.none), c1, weight);
+  const u2 = evaluate('u2', eulerEach(ctx, at.xt, g1, at.h), at.later, at.none);
+  const g2 = guide(ctx, u2, c2, weight);
+  return [plain, mean2(ctx, g1, g2)];
+}

@@ -6,7 +6,7 @@ import { type DeviceWatch, watchDevice } from './device.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory.ts';
 import { PipelineCache } from './pipeline.ts';
-import { type DType, maxSize, type Shape, shapeText, type Storage, type Tensor, tensor } from './tensor.ts';
+import { type DType, maxSize, type Shape, type Storage, shapeText, type Tensor, tensor } from './tensor.ts';
 
 /** What kind of machine runs the kernels; CPU drivers want other tiles than GPUs (kernels/tuning.ts). */
 export type AdapterClass = 'gpu' | 'lavapipe' | 'swiftshader' | 'software';
@@ -60,7 +60,8 @@ export class Engine {
     const place = placeOf(whole);
     if (offset % 64 !== 0) throw new UsageError(`slice '${label}' starts at element ${offset}, not a multiple of 64`);
     const bytes = Math.max(4, maxSize({ shape }) * 4);
-    if (offset * 4 + bytes > whole.storage.bytes) throw new UsageError(`slice '${label}' ends outside '${whole.label}'`);
+    if (offset * 4 + bytes > whole.storage.bytes)
+      throw new UsageError(`slice '${label}' ends outside '${whole.label}'`);
     const storage: Storage = { label, bytes, place: { buffer: place.buffer, offset: place.offset + offset * 4 } };
     return tensor(label, shape, whole.dtype, storage);
   }
@@ -100,7 +101,8 @@ export class Engine {
       256,
       sizes.reduce((a, b) => a + Math.ceil(b / 16) * 16, 0),
     );
-    const staging = this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, MAP_READ | COPY_DST);
+    const staging =
+      this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, MAP_READ | COPY_DST);
     const encoder = this.device.createCommandEncoder({ label: 'readback' });
     let at = 0;
     const starts = ts.map((t, i) => {

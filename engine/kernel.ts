@@ -1,8 +1,8 @@
 /** A kernel: a named WGSL source. A dispatch: one use of one of its entry points. Nothing here touches a GPU. */
 import { UsageError } from './errors.ts';
-import { type Scalar, nameOf } from './scalar.ts';
+import { nameOf, type Scalar } from './scalar.ts';
 import type { Tensor } from './tensor.ts';
-import { type Constants, linkWgsl, type LinkedWgsl, type ReflectedEntry } from './wgsl.ts';
+import { type Constants, type LinkedWgsl, linkWgsl, type ReflectedEntry } from './wgsl.ts';
 
 export interface Kernel {
   readonly name: string;
@@ -86,7 +86,12 @@ export function checkDispatch(dispatch: Dispatch, scope: string): CheckedDispatc
   return { dispatch, label, entry, bindings };
 }
 
-function sameNames(label: string, what: string, declared: readonly { name: string }[], given: Readonly<Record<string, unknown>>) {
+function sameNames(
+  label: string,
+  what: string,
+  declared: readonly { name: string }[],
+  given: Readonly<Record<string, unknown>>,
+) {
   const names = declared.map((d) => d.name);
   const missing = names.filter((n) => given[n] === undefined);
   const extra = Object.keys(given).filter((n) => !names.includes(n));

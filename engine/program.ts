@@ -210,7 +210,12 @@ export class Program {
     const pass = encoder.beginComputePass({ label: this.name });
     let current: GPUComputePipeline | null = null;
     for (const step of this.#steps) {
-      const counts = step.counts ?? this.#workgroups(step.node, step.grid.map((g) => evaluate(g, values)));
+      const counts =
+        step.counts ??
+        this.#workgroups(
+          step.node,
+          step.grid.map((g) => evaluate(g, values)),
+        );
       if (counts[0] * counts[1] * counts[2] === 0) continue;
       if (step.pipeline!.pipeline !== current) {
         current = step.pipeline!.pipeline;
@@ -229,7 +234,8 @@ export class Program {
   /** Runs once with every dispatch timed by timestamps; seconds per label, in order. Needs 'timestamp-query'. */
   async profile(values: ScalarValues = {}): Promise<{ label: string; seconds: number }[]> {
     const { device, memory } = this.#engine;
-    if (!device.features.has('timestamp-query')) throw new UsageError(`this device has no 'timestamp-query' to profile with`);
+    if (!device.features.has('timestamp-query'))
+      throw new UsageError(`this device has no 'timestamp-query' to profile with`);
     this.#prepare(values);
     const out: { label: string; seconds: number }[] = [];
     const chunk = 2048;
@@ -241,8 +247,17 @@ export class Program {
         const steps = this.#steps.slice(start, start + chunk);
         const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
         steps.forEach((step, i) => {
-          const counts = step.counts ?? this.#workgroups(step.node, step.grid.map((g) => evaluate(g, values)));
-          const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+          const counts =
+            step.counts ??
+            this.#workgroups(
+              step.node,
+              step.grid.map((g) => evaluate(g, values)),
+            );
+          const timestampWrites = {
+            querySet: queries,
+            beginningOfPassWriteIndex: 2 * i,
+            endOfPassWriteIndex: 2 * i + 1,
+          };
           const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
           pass.setPipeline(step.pipeline!.pipeline);
           pass.setBindGroup(0, step.group!);
@@ -324,7 +339,10 @@ export class Program {
         layout: step.pipeline!.tensors,
         entries: step.node.bindings.map((b, i) => {
           const { buffer, offset } = placeOf(b.tensor);
-          return { binding: step.node.entry.bindings[i]!.binding, resource: { buffer, offset, size: b.tensor.storage.bytes } };
+          return {
+            binding: step.node.entry.bindings[i]!.binding,
+            resource: { buffer, offset, size: b.tensor.storage.bytes },
+          };
         }),
       });
       counters.bindGroups++;

@@ -27,7 +27,8 @@ export interface Tensor {
 export type Shape = Tensor['shape'];
 
 /** Elements in one row: the product of all dimensions but the first. */
-export const rowSize = (t: Pick<Tensor, 'shape'>): number => t.shape.slice(1).reduce<number>((n, d) => n * (d as number), 1);
+export const rowSize = (t: Pick<Tensor, 'shape'>): number =>
+  t.shape.slice(1).reduce<number>((n, d) => n * (d as number), 1);
 
 /** Number of elements, symbolic when the first dimension is. */
 export const sizeOf = (t: Pick<Tensor, 'shape'>): Scalar => times(t.shape[0], rowSize(t));

@@ -11,7 +11,8 @@ export function packParams(d: CheckedDispatch, values: ScalarValues, target: Dat
     if (field.offset + 4 > PARAMS_BYTES) throw new UsageError(`${d.label}: Params exceed ${PARAMS_BYTES} bytes`);
     if (Number.isNaN(value)) throw new UsageError(`${d.label}: parameter ${field.name} is NaN`);
     if (field.type === 'f32') target.setFloat32(offset + field.offset, value, true);
-    else if (field.type === 'u32') target.setUint32(offset + field.offset, integer(d, field.name, value, 0, 0xffffffff), true);
+    else if (field.type === 'u32')
+      target.setUint32(offset + field.offset, integer(d, field.name, value, 0, 0xffffffff), true);
     else target.setInt32(offset + field.offset, integer(d, field.name, value, -0x80000000, 0x7fffffff), true);
   }
 }

@@ -4,6 +4,8 @@
  *
  * Overrides become constants in the text, because WGSL forbids an `override` to size a private array and because drivers
  * then unroll loops over them. `//#if A == 1 && B > 2`, `//#else`, `//#endif` lines choose code by override values.
+ * `//#unroll i COUNT` ... `//#end` repeats its lines with i = 0, 1, ...: a lone `i` becomes `0u`, `name_i` becomes `name_0`. So
+ * that values stay in named variables where a loop would put them into indexed memory.
  */
 import { WgslReflect } from 'wgsl_reflect/wgsl_reflect.module.js';
 import { UsageError } from './errors.ts';
@@ -38,16 +40,19 @@ export function linkWgsl(name: string, source: string, constants: Constants, pro
   for (const [, , key, , text] of source.matchAll(OVERRIDE)) values.set(key!, literal(name, key!, text!.trim()));
   for (const [key, value] of Object.entries(constants)) {
     if (!values.has(key)) {
-      throw new UsageError(`kernel ${name} has no override '${key}'`, { hint: `it has: ${[...values.keys()].join(', ')}` });
+      throw new UsageError(`kernel ${name} has no override '${key}'`, {
+        hint: `it has: ${[...values.keys()].join(', ')}`,
+      });
     }
     values.set(key, Number(value));
   }
   let code = source.replace(OVERRIDE, (_all, indent, key, type) => {
     const value = values.get(key)!;
-    const text = type === 'bool' ? String(value !== 0) : type === 'u32' ? `${value}u` : type === 'f32' ? f32(value) : `${value}`;
+    const text =
+      type === 'bool' ? String(value !== 0) : type === 'u32' ? `${value}u` : type === 'f32' ? f32(value) : `${value}`;
     return `${indent}const ${key}: ${type} = ${text};`;
   });
-  code = conditionals(name, code, values);
+  code = unrolled(name, conditionals(name, code, values), values);
   for (const binding of promoted) {
     const pattern = new RegExp(`var<storage,\\s*read>\\s+${binding}\\b`);
     if (!pattern.test(code)) throw new UsageError(`kernel ${name}: no read-only binding '${binding}' to promote`);
@@ -61,7 +66,8 @@ const f32 = (value: number): string => (Number.isInteger(value) ? `${value}.0` :
 function literal(kernel: string, key: string, text: string): number {
   if (text === 'true' || text === 'false') return Number(text === 'true');
   const value = Number(text.replace(/[uif]$/, ''));
-  if (Number.isNaN(value)) throw new UsageError(`kernel ${kernel}: override ${key} needs a literal default, found '${text}'`);
+  if (Number.isNaN(value))
+    throw new UsageError(`kernel ${kernel}: override ${key} needs a literal default, found '${text}'`);
   return value;
 }
 
@@ -76,12 +82,45 @@ function conditionals(kernel: string, code: string, values: ReadonlyMap<string, 
       continue;
     }
     if (directive[1] === 'if') stack.push(condition(kernel, directive[2]!, values));
-    else if (stack.length === 0) throw new UsageError(`kernel ${kernel}, line ${index + 1}: ${line.trim()} without //#if`);
+    else if (stack.length === 0)
+      throw new UsageError(`kernel ${kernel}, line ${index + 1}: ${line.trim()} without //#if`);
     else if (directive[1] === 'else') stack.push(!stack.pop()!);
     else stack.pop();
     out.push('');
   }
   if (stack.length > 0) throw new UsageError(`kernel ${kernel}: //#if without //#endif`);
+  return out.join('\n');
+}
+
+/** Repeats `//#unroll` blocks, outermost first. */
+function unrolled(kernel: string, code: string, values: ReadonlyMap<string, number>): string {
+  const out: string[] = [];
+  const lines = code.split('\n');
+  for (let i = 0; i < lines.length; i++) {
+    const start = /^\s*\/\/#unroll\s+(\w+)\s+(\w+)\s*$/.exec(lines[i]!);
+    if (!start) {
+      out.push(lines[i]!);
+      continue;
+    }
+    const [, index, bound] = start;
+    const count = values.get(bound!) ?? Number(bound);
+    if (!(Number.isInteger(count) && count >= 0))
+      throw new UsageError(`kernel ${kernel}: cannot unroll '${bound}' times`);
+    let depth = 1;
+    const body: string[] = [];
+    for (i++; i < lines.length && depth > 0; i++) {
+      if (/^\s*\/\/#unroll\b/.test(lines[i]!)) depth++;
+      else if (/^\s*\/\/#end\s*$/.test(lines[i]!)) depth--;
+      if (depth > 0) body.push(lines[i]!);
+    }
+    if (depth > 0) throw new UsageError(`kernel ${kernel}: //#unroll ${index} without //#end`);
+    i--;
+    const lone = new RegExp(`(?<![\\w.])${index}(?!\\w)`, 'g');
+    const suffix = new RegExp(`(?<=_)${index}(?![A-Za-z0-9])`, 'g');
+    const text = body.join('\n');
+    for (let n = 0; n < count; n++)
+      out.push(unrolled(kernel, text.replace(lone, `${n}u`).replace(suffix, `${n}`), values));
+  }
   return out.join('\n');
 }
 
@@ -119,7 +158,9 @@ function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
       else if (r.group === 1 && r.binding === 0 && r.type.members) {
         params = r.type.members.map((m) => {
           if (m.type.name !== 'u32' && m.type.name !== 'i32' && m.type.name !== 'f32') {
-            throw new UsageError(`kernel ${kernel}: Params.${m.name} is ${m.type.name}; only u32, i32 and f32 are allowed`);
+            throw new UsageError(
+              `kernel ${kernel}: Params.${m.name} is ${m.type.name}; only u32, i32 and f32 are allowed`,
+            );
           }
           return { name: m.name, type: m.type.name, offset: m.offset };
         });
@@ -127,7 +168,9 @@ function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
     }
     bindings.sort((a, b) => a.binding - b.binding);
     if (bindings.length > 8) {
-      throw new UsageError(`kernel ${kernel}/${entry.name} uses ${bindings.length} storage bindings; WebGPU guarantees 8`);
+      throw new UsageError(
+        `kernel ${kernel}/${entry.name} uses ${bindings.length} storage bindings; WebGPU guarantees 8`,
+      );
     }
     entries.set(entry.name, { name: entry.name, bindings, params });
   }

@@ -1,13 +1,19 @@
 /** Multi-head self-attention: streaming forward, recomputing backward, reference. */
 import type { Context } from '../engine/context.ts';
+import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
-import { defineKernel } from '../engine/kernel.ts';
+import { defineKernel, type Kernel } from '../engine/kernel.ts';
+import type { Scalar } from '../engine/scalar.ts';
 import { lastDim, shapeText, type Tensor } from '../engine/tensor.ts';
+import type { Constants } from '../engine/wgsl.ts';
+import subgroupSource from './attention.subgroup.wgsl';
 import source from './attention.wgsl';
 import { contract } from './contract.ts';
 import lib from './lib.wgsl';
+import { prefersSubgroups } from './tuning.ts';
 
-const kernel = defineKernel('attention', lib, source);
+const general = defineKernel('attention', lib, source);
+const subgroup = defineKernel('attention.subgroup', subgroupSource);
 
 export interface AttentionOptions {
   heads: number;
@@ -28,10 +34,8 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
   if (tokens === undefined || shapeText(q) !== shapeText(k) || shapeText(q) !== shapeText(v)) {
     throw new UsageError(`attention: q ${shapeText(q)}, k ${shapeText(k)} and v ${shapeText(v)} must agree`);
   }
-  const wg = tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
-  const constants = { WG: wg, HEAD: head, HEAD4: Math.ceil(head / 4), TAIL: head % 4 !== 0 };
-  const params = { tokens, heads, head4: Math.ceil(head / 4), scale };
-  const grid = [Math.ceil(tokens / wg), heads, batch] as const;
+  const { kernel, constants, params, tile } = variant(ctx.engine, tokens, heads, head, scale);
+  const grid = [Math.ceil(tokens / tile), heads, batch] as const;
   const out = ctx.empty('attention', q.shape);
   const perQuery: [number, number] = [heads, tokens];
   const lse = ctx.empty('attention.lse', [batch, ...perQuery]);
@@ -62,6 +66,23 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
     },
   });
   return out;
+}
+
+/** The kernel for an adapter and a shape; it does not depend on the batch. */
+function variant(
+  engine: Engine,
+  tokens: number,
+  heads: number,
+  head: number,
+  scale: number,
+): { kernel: Kernel; constants: Constants; params: Record<string, Scalar>; tile: number } {
+  const head4 = Math.ceil(head / 4);
+  if (prefersSubgroups(engine) && head % 4 === 0 && head <= 32) {
+    return { kernel: subgroup, constants: { HEAD4: head4, EACH: 1 }, params: { tokens, heads, scale }, tile: 8 };
+  }
+  const tile = tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
+  const constants = { WG: tile, HEAD: head, HEAD4: head4, TAIL: head % 4 !== 0 };
+  return { kernel: general, constants, params: { tokens, heads, head4, scale }, tile };
 }
 
 interface Case {
@@ -126,4 +147,3 @@ export const attentionContract = contract<Case>({
     }),
   },
 });
-

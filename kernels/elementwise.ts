@@ -94,7 +94,8 @@ export function add(ctx: Context, a: Tensor, b: Tensor): Tensor {
 
 /** x + table, with the table (all but x's first dimension, not differentiated) added to every row of x. */
 export function addEach(ctx: Context, x: Tensor, table: Tensor): Tensor {
-  if (rowSize(x) !== maxSize(table)) throw new UsageError(`cannot add ${shapeText(table)} to each row of ${shapeText(x)}`);
+  if (rowSize(x) !== maxSize(table))
+    throw new UsageError(`cannot add ${shapeText(table)} to each row of ${shapeText(x)}`);
   const y = launch(ctx, 'add_each', ctx.empty('addEach', x.shape), x, table);
   ctx.tape?.add({ name: 'addEach', inputs: [x], outputs: [y], backward: (g) => g.give(0, g.dy(0)) });
   return y;

@@ -110,4 +110,3 @@ export const layernormContract = contract<{ batch: number; tokens: number; width
     cost: ({ batch, tokens, width }) => ({ flops: 8 * batch * tokens * width, bytes: 8 * batch * tokens * width }),
   },
 });
-

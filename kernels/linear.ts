@@ -26,7 +26,12 @@ export interface LinearWeights {
 const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
 
 /** activation(x W + b). x [..., in]; returns [..., out]. */
-export function linear(ctx: Context, x: Tensor, weights: LinearWeights, activation: 'none' | 'gelu' | 'silu' = 'none'): Tensor {
+export function linear(
+  ctx: Context,
+  x: Tensor,
+  weights: LinearWeights,
+  activation: 'none' | 'gelu' | 'silu' = 'none',
+): Tensor {
   const { kernel, bias } = weights;
   const { M, N, K, shape } = sizes(x, weights);
   const y = ctx.empty('linear', shape);
@@ -39,7 +44,8 @@ export function linear(ctx: Context, x: Tensor, weights: LinearWeights, activati
     outputs: [y],
     backward(g) {
       const dy = g.dy(0);
-      const dz = activation === 'gelu' ? geluBackward(ctx, pre!, dy) : activation === 'silu' ? siluBackward(ctx, pre!, dy) : dy;
+      const dz =
+        activation === 'gelu' ? geluBackward(ctx, pre!, dy) : activation === 'silu' ? siluBackward(ctx, pre!, dy) : dy;
       if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dz, b: kernel, c: g.out(0), transposeB: true });
       weightGradients(ctx, g, 1, x, dz, { M, N, K });
     },
@@ -98,7 +104,13 @@ function gateBackward(ctx: Context, dy: Tensor, branch: Tensor, gate: Tensor, db
   gateDispatch(ctx, 'backward', branch, gate, { dy, branch, gate, dbranch, dgate });
 }
 
-function gateDispatch(ctx: Context, entry: string, branch: Tensor, gate: Tensor, tensors: Record<string, Tensor>): void {
+function gateDispatch(
+  ctx: Context,
+  entry: string,
+  branch: Tensor,
+  gate: Tensor,
+  tensors: Record<string, Tensor>,
+): void {
   const [batch, tokens = 1] = branch.shape;
   const width = lastDim(branch);
   ctx.dispatch({
@@ -174,7 +186,9 @@ export const linearContract = contract<Case>({
   ],
   inputs: (c) => ({ x: { shape: [c.rows, c.tokens, c.input] }, ...weightInputs(c) }),
   run: (ctx, { x, kernel, bias }, c) => ({ y: linear(ctx, x!, { kernel: kernel!, bias: bias! }, c.activation) }),
-  reference: ({ x, kernel, bias }, c) => ({ y: product(x!, kernel!, bias!, c).map(activations[c.activation ?? 'none']) }),
+  reference: ({ x, kernel, bias }, c) => ({
+    y: product(x!, kernel!, bias!, c).map(activations[c.activation ?? 'none']),
+  }),
   differentiable: ['x', 'kernel', 'bias'],
   reduction: ({ rows, tokens, input, output }) => Math.max(input, output, rows * tokens),
   bench: {

@@ -6,7 +6,7 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../engine/scalar.ts';
-import { type Tensor } from '../engine/tensor.ts';
+import type { Tensor } from '../engine/tensor.ts';
 import source from './matmul.wgsl';
 import { columnSum } from './reduce.ts';
 import { matmulTiles } from './tuning.ts';

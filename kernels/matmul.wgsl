@@ -35,7 +35,7 @@ override EPILOGUE: u32 = 0;
 override SAVE_PRE: u32 = 0;
 override SPLIT_K: u32 = 0;
 override WG_X: u32 = 4;
-override WG_Y: u32 = 1;
+override WG_Y: u32 = 4;
 override NV: u32 = 2;
 
 struct Params {

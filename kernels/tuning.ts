@@ -18,10 +18,14 @@ const registerTile = (wgX: number, wgY: number, nv: number): MatmulTiles => ({
   splitK: Number.POSITIVE_INFINITY,
 });
 
+/** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
+export const prefersSubgroups = (engine: Engine): boolean =>
+  engine.adapterClass === 'lavapipe' && engine.device.features.has('subgroups');
+
 /** `vec`: all row lengths are multiples of four, so that buffers can be read as vectors. */
 export function matmulTiles(engine: Engine, vec: boolean): MatmulTiles {
   if (engine.adapterClass === 'gpu') return { constants: { STRATEGY: 1 }, tileM: 64, tileN: 64, splitK: 1024 };
-  if (engine.adapterClass === 'lavapipe' && vec && engine.device.features.has('subgroups')) {
+  if (vec && prefersSubgroups(engine)) {
     return { constants: { STRATEGY: 2 }, tileM: 32, tileN: 32, splitK: Number.POSITIVE_INFINITY };
   }
   return registerTile(4, 1, 2);

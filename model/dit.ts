@@ -63,7 +63,13 @@ export const rowsPerGroup = (config: ModelConfig, lengths: readonly number[]): n
  * The velocity [B, H, W, C] at (x, t), as the reference computes it (paper sec. 3; parity/README, "What the model does").
  * @throws UsageError when `depth` does not fit the configuration.
  */
-export function velocity(ctx: Context, model: Model, inputs: VelocityInputs, depth?: Depth, training?: Training): Tensor {
+export function velocity(
+  ctx: Context,
+  model: Model,
+  inputs: VelocityInputs,
+  depth?: Depth,
+  training?: Training,
+): Tensor {
   const { config, weights } = model;
   if (depth && !config.lengths) throw new UsageError('a conventional model has no selectable number of blocks');
   const dense = (name: string) => ({ kernel: weights.get(`${name}/kernel`), bias: weights.get(`${name}/bias`) });
@@ -91,7 +97,14 @@ export function velocity(ctx: Context, model: Model, inputs: VelocityInputs, dep
     ctx.scope(`block${i}`, () => {
       const name = `DiTBlock_${i}`;
       const modulation = linear(ctx, ctx.prefix(blockCondition, input.shape[0]), dense(`${name}/Dense_0`));
-      const [shift1, scale1, gate1, shift2, scale2, gate2] = chunk(ctx, modulation, 6) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+      const [shift1, scale1, gate1, shift2, scale2, gate2] = chunk(ctx, modulation, 6) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
       const attended = ctx.scope('attention', () => {
         const h = layernorm(ctx, input, shift1, scale1);
         const k = linear(ctx, h, dense(`${name}/Dense_1`));
@@ -106,7 +119,11 @@ export function velocity(ctx: Context, model: Model, inputs: VelocityInputs, dep
         const hidden = linear(ctx, h, dense(`${name}/MlpBlock_0/Dense_0`), 'gelu');
         const output = dense(`${name}/MlpBlock_0/Dense_1`);
         if (!training || config.dropout === 0) return gatedLinear(ctx, hidden, output, attended, gate2);
-        const random = (layer: number) => ({ seed: training.seed, stream: DROPOUT_STREAM + 2 * i + layer, step: training.step });
+        const random = (layer: number) => ({
+          seed: training.seed,
+          stream: DROPOUT_STREAM + 2 * i + layer,
+          step: training.step,
+        });
         const branch = linear(ctx, dropout(ctx, hidden, config.dropout, random(0)), output);
         return gatedResidual(ctx, dropout(ctx, branch, config.dropout, random(1)), attended, gate2);
       });

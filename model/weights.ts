@@ -1,5 +1,5 @@
 /** A model's parameters on the GPU: one persistent tensor per group of the layout, and a view per parameter. */
-import { type Engine } from '../engine/engine.ts';
+import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import type { MemoryKind } from '../engine/memory.ts';
 import type { Tensor } from '../engine/tensor.ts';
@@ -21,12 +21,18 @@ export function createWeights(
   options: { kind?: MemoryKind; values?: ParamSet } = {},
 ): Weights {
   const groups = layout.groups.map((group, g) =>
-    engine.tensor(`${label}/${group.name}`, [group.length], { kind: options.kind ?? 'weights', data: options.values?.groups[g] }),
+    engine.tensor(`${label}/${group.name}`, [group.length], {
+      kind: options.kind ?? 'weights',
+      data: options.values?.groups[g],
+    }),
   );
   const views = new Map<string, Tensor>();
   layout.groups.forEach((group, g) => {
     for (const spec of group.specs) {
-      const shape = (spec.shape.length === 4 ? [spec.size / spec.shape[3]!, spec.shape[3]!] : spec.shape) as [number, ...number[]];
+      const shape = (spec.shape.length === 4 ? [spec.size / spec.shape[3]!, spec.shape[3]!] : spec.shape) as [
+        number,
+        ...number[],
+      ];
       views.set(spec.name, engine.slice(groups[g]!, spec.offset, spec.name, shape));
     }
   });

@@ -44,7 +44,8 @@ function upload(c: Contract, k: object, arrays: Arrays): Record<string, Tensor> 
 }
 
 /** Error allowed for sums of `reduction` float32 terms of the size of the result, with a factor for library functions. */
-const tolerance = (c: Contract, k: object) => EPS * (16 + 4 * Math.sqrt(c.reduction(k)) + c.reduction(k) / 16) * (c.slack ?? 1);
+const tolerance = (c: Contract, k: object) =>
+  EPS * (16 + 4 * Math.sqrt(c.reduction(k)) + c.reduction(k) / 16) * (c.slack ?? 1);
 
 function compare(name: string, got: ArrayLike<number>, want: Float64Array, tol: number) {
   expect(got.length, `${name}: size`).toBe(want.length);
@@ -56,13 +57,21 @@ function compare(name: string, got: ArrayLike<number>, want: Float64Array, tol: 
 }
 
 /** d(sum of outputs * cotangents) / d(input element), by central differences in float64. */
-function centralDifference(c: Contract, k: object, arrays: Arrays, cotangents: Arrays, name: string, i: number): number {
+function centralDifference(
+  c: Contract,
+  k: object,
+  arrays: Arrays,
+  cotangents: Arrays,
+  name: string,
+  i: number,
+): number {
   const at = (delta: number) => {
     const moved = { ...arrays, [name]: Float64Array.from(arrays[name]!) };
     moved[name]![i]! += delta;
     const outputs = c.reference(moved, k);
     let sum = 0;
-    for (const [key, dy] of Object.entries(cotangents)) for (let j = 0; j < dy.length; j++) sum += outputs[key]![j]! * dy[j]!;
+    for (const [key, dy] of Object.entries(cotangents))
+      for (let j = 0; j < dy.length; j++) sum += outputs[key]![j]! * dy[j]!;
     return sum;
   };
   const h = 1e-4;
@@ -81,7 +90,10 @@ for (const c of contracts) {
           Object.entries(want).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
         );
         const seeds = Object.fromEntries(
-          Object.entries(cotangents).map(([name, v]) => [name, engine.tensor(name, [v.length], { data: Float32Array.from(v) })]),
+          Object.entries(cotangents).map(([name, v]) => [
+            name,
+            engine.tensor(name, [v.length], { data: Float32Array.from(v) }),
+          ]),
         );
         const gradients = Object.fromEntries(
           c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)]),
@@ -94,7 +106,10 @@ for (const c of contracts) {
           for (const name of c.differentiable) tape!.watch(inputs[name]!, gradients[name]!);
           ctx.tape = tape;
           const outputs = c.run(ctx, inputs, k);
-          tape?.backward(ctx, Object.entries(outputs).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const));
+          tape?.backward(
+            ctx,
+            Object.entries(outputs).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const),
+          );
           return outputs;
         };
 
@@ -114,9 +129,17 @@ for (const c of contracts) {
         }
         for (const name of c.differentiable) {
           const got = once[`d(${name})`]!;
-          const picks = got.length <= 48 ? [...got.keys()] : Array.from({ length: 48 }, (_, j) => Math.floor((j * got.length) / 48));
+          const picks =
+            got.length <= 48
+              ? [...got.keys()]
+              : Array.from({ length: 48 }, (_, j) => Math.floor((j * got.length) / 48));
           const expected = Float64Array.from(picks, (i) => centralDifference(c, k, arrays, cotangents, name, i));
-          compare(`d(${name})`, picks.map((i) => got[i]!), expected, 4 * tolerance(c, k) + 1e-9);
+          compare(
+            `d(${name})`,
+            picks.map((i) => got[i]!),
+            expected,
+            4 * tolerance(c, k) + 1e-9,
+          );
           expect(got.every(Number.isFinite), `every element of d(${name}) is written`).toBe(true);
         }
 
@@ -137,7 +160,8 @@ for (const c of contracts) {
           }
         }
         program.dispose();
-        for (const t of [...Object.values(inputs), ...Object.values(seeds), ...Object.values(gradients)]) engine.release(t);
+        for (const t of [...Object.values(inputs), ...Object.values(seeds), ...Object.values(gradients)])
+          engine.release(t);
       });
     }
   });

@@ -44,17 +44,22 @@ for (const [name, guidance, classDropout] of [
       const perm = f.integers(at('perm'));
       const raw = f.floats(at('images'));
       const images = new Float32Array(16 * size);
-      perm.forEach((from, to) => images.set(raw.subarray(from * size, (from + 1) * size), to * size));
+      for (const [to, from] of perm.entries()) images.set(raw.subarray(from * size, (from + 1) * size), to * size);
       const noise = new Float32Array(16 * size);
       noise.set(f.floats(at('draw_x0_flow')));
-      const batch = assembleBatch(config, train, Array.from(perm, (p) => f.integers(at('labels'))[p]!), {
-        levels: f.integers(at('draw_dt_base_bootstrap')),
-        timeT: f.floats(at('draw_t_bootstrap')),
-        flowT: f.floats(at('draw_t_flow')),
-        dropped: f.integers(at('draw_label_dropout')),
-        lengths: f.integers(at('blocks')),
-        targetLengths: f.integers(at('blocks_target')),
-      });
+      const batch = assembleBatch(
+        config,
+        train,
+        Array.from(perm, (p) => f.integers(at('labels'))[p]!),
+        {
+          levels: f.integers(at('draw_dt_base_bootstrap')),
+          timeT: f.floats(at('draw_t_bootstrap')),
+          flowT: f.floats(at('draw_t_flow')),
+          dropped: f.integers(at('draw_label_dropout')),
+          lengths: f.integers(at('blocks')),
+          targetLengths: f.integers(at('blocks_target')),
+        },
+      );
       const lr = learningRate(i, train);
       expect(lr).toBeCloseTo(want.lr_applied, 9);
       const got = await step.run({ images, noise, batch, index: i, lr });

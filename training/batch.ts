@@ -32,7 +32,8 @@ export function drawStep(model: ModelConfig, train: TrainConfig, step: number): 
   const levels = integers(from(STREAM.level), Math.log2(train.finest), timePairs);
   const u = uniforms(from(STREAM.timeT), timePairs);
   const allowed = allowedLengths(model);
-  const choose = (stream: number, count: number) => Array.from(integers(from(stream), allowed.length, count), (i) => allowed[i]!);
+  const choose = (stream: number, count: number) =>
+    Array.from(integers(from(stream), allowed.length, count), (i) => allowed[i]!);
   return {
     levels,
     timeT: Float32Array.from(levels, (d, i) => Math.floor(u[i]! * 2 ** d) / 2 ** d),
@@ -61,9 +62,17 @@ export interface Batch {
   /** Position after sorting of each row of the reference's order. */
   readonly position: Uint32Array;
   /** The time pairs: first half step of size h at (t, step + 1), the second at t + h; `targets` are rows of main. */
-  readonly time: RowInputs & { readonly h: Float32Array; readonly later: Float32Array; readonly targets: Uint32Array[] };
+  readonly time: RowInputs & {
+    readonly h: Float32Array;
+    readonly later: Float32Array;
+    readonly targets: Uint32Array[];
+  };
   /** The rows whose target is the velocity at another length, longest first; `targets` are rows of main. */
-  readonly length: Omit<RowInputs, 'source'> & { readonly targets: Uint32Array; readonly lengths: Uint32Array; readonly rows: number[] };
+  readonly length: Omit<RowInputs, 'source'> & {
+    readonly targets: Uint32Array;
+    readonly lengths: Uint32Array;
+    readonly rows: number[];
+  };
 }
 
 /** Merges and sorts the rows of a step. `labels` [batch] are the pictures' own (Algorithm 1; parity/README, traps 1 to 4). */
@@ -85,7 +94,11 @@ export function assembleBatch(model: ModelConfig, train: TrainConfig, labels: Ar
     step: level(finestLevel),
     label: draws.dropped[r] ? none : label(r),
   }));
-  const merged = [...time, ...flow].map((row, r) => ({ ...row, r, length: model.lengths ? draws.lengths[r]! : model.depth }));
+  const merged = [...time, ...flow].map((row, r) => ({
+    ...row,
+    r,
+    length: model.lengths ? draws.lengths[r]! : model.depth,
+  }));
   const sorted = [...merged].sort((a, b) => b.length - a.length || a.r - b.r);
   const position = new Uint32Array(train.batch);
   sorted.forEach((row, at) => {
@@ -100,7 +113,14 @@ export function assembleBatch(model: ModelConfig, train: TrainConfig, labels: Ar
   const h = Float32Array.from(pairs, (_, i) => 2 ** -(draws.levels[i]! + 1));
   return {
     position,
-    main: { ...columns(sorted), lengths: Uint32Array.from(sorted, (s) => s.length), rows: rowsPerGroup(model, sorted.map((s) => s.length)) },
+    main: {
+      ...columns(sorted),
+      lengths: Uint32Array.from(sorted, (s) => s.length),
+      rows: rowsPerGroup(
+        model,
+        sorted.map((s) => s.length),
+      ),
+    },
     time: {
       ...columns(pairs),
       step: Float32Array.from(pairs, (_, i) => level(draws.levels[i]! + 1)),
@@ -112,7 +132,10 @@ export function assembleBatch(model: ModelConfig, train: TrainConfig, labels: Ar
       ...columns(targets),
       targets: Uint32Array.from(targets, (s) => position[s.r]!),
       lengths: Uint32Array.from(targets, (s) => s.length),
-      rows: rowsPerGroup(model, targets.map((s) => s.length)),
+      rows: rowsPerGroup(
+        model,
+        targets.map((s) => s.length),
+      ),
     },
   };
 }

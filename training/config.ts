@@ -69,7 +69,9 @@ export function batchShares(train: TrainConfig, model: ModelConfig): BatchShares
 export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   const unknown = Object.keys(given).filter((key) => !(key in TRAIN_DEFAULTS));
   if (unknown.length > 0) {
-    throw new ConfigError(`unknown training option '${unknown[0]}'`, { hint: `known: ${Object.keys(TRAIN_DEFAULTS).join(', ')}` });
+    throw new ConfigError(`unknown training option '${unknown[0]}'`, {
+      hint: `known: ${Object.keys(TRAIN_DEFAULTS).join(', ')}`,
+    });
   }
   const c: TrainConfig = { ...TRAIN_DEFAULTS, ...given };
   const need = (ok: boolean, field: keyof TrainConfig, rule: string) => {
@@ -82,17 +84,32 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   need(Number.isInteger(c.warmup) && c.warmup >= 0, 'warmup', 'an integer, 0 or more');
   need(c.weightDecay >= 0 && c.weightDecay < 1, 'weightDecay', 'in [0, 1)');
   need(c.emaDecay >= 0 && c.emaDecay < 1, 'emaDecay', 'in [0, 1)');
-  need(natural(c.finest) && Number.isInteger(Math.log2(c.finest)) && c.finest >= 2, 'finest', 'a power of two, 2 or more');
-  need(Number.isInteger(c.timeEvery) && c.timeEvery >= 0 && c.timeEvery <= c.batch, 'timeEvery', '0 or an integer up to batch');
-  need(Number.isInteger(c.lengthEvery) && c.lengthEvery >= 0 && c.lengthEvery <= c.batch, 'lengthEvery', '0 or an integer up to batch');
+  need(
+    natural(c.finest) && Number.isInteger(Math.log2(c.finest)) && c.finest >= 2,
+    'finest',
+    'a power of two, 2 or more',
+  );
+  need(
+    Number.isInteger(c.timeEvery) && c.timeEvery >= 0 && c.timeEvery <= c.batch,
+    'timeEvery',
+    '0 or an integer up to batch',
+  );
+  need(
+    Number.isInteger(c.lengthEvery) && c.lengthEvery >= 0 && c.lengthEvery <= c.batch,
+    'lengthEvery',
+    '0 or an integer up to batch',
+  );
   need(c.guidance === null || Number.isFinite(c.guidance.weight), 'guidance', 'null or { weight, distill }');
   need(c.classDropout >= 0 && c.classDropout <= 1, 'classDropout', 'in [0, 1]');
   need(Number.isInteger(c.seed) && c.seed >= 0 && c.seed < 2 ** 32, 'seed', 'an integer in [0, 2^32)');
   const rows = c.timeEvery > 0 ? Math.floor(c.batch / c.timeEvery) : 0;
   if (c.guidance?.distill && rows % 2 !== 0) {
-    throw new ConfigError(`distilled guidance needs an even number of time rows; batch ${c.batch} / timeEvery ${c.timeEvery} gives ${rows}`, {
-      hint: 'choose a batch that is a multiple of twice timeEvery',
-    });
+    throw new ConfigError(
+      `distilled guidance needs an even number of time rows; batch ${c.batch} / timeEvery ${c.timeEvery} gives ${rows}`,
+      {
+        hint: 'choose a batch that is a multiple of twice timeEvery',
+      },
+    );
   }
   return c;
 }

@@ -36,9 +36,13 @@ export interface TrainState {
 export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
 
 /** Uploads a state; moments start at zero and the average at the parameters where they are not given. */
-export function createState(engine: Engine, sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet }): TrainState {
+export function createState(
+  engine: Engine,
+  sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet },
+): TrainState {
   const { layout } = sets.params;
-  const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') => createWeights(engine, layout, part, { kind, values });
+  const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') =>
+    createWeights(engine, layout, part, { kind, values });
   return {
     params: make('params', sets.params, 'weights'),
     ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
@@ -97,7 +101,11 @@ export class TrainStep {
     config: ModelConfig,
     train: TrainConfig,
     state: TrainState,
-    options: { givenNoise?: boolean; onProgress?: (p: { compiled: number; pipelines: number }) => void; signal?: AbortSignal } = {},
+    options: {
+      givenNoise?: boolean;
+      onProgress?: (p: { compiled: number; pipelines: number }) => void;
+      signal?: AbortSignal;
+    } = {},
   ): Promise<TrainStep> {
     const inputs = createInputs(engine, config, train);
     const gradients = createWeights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
@@ -145,7 +153,11 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
   const pixels = [config.imageSize, config.imageSize, config.channels] as const;
   const f32 = (name: string, n: number) => engine.tensor(name, [n]);
   const u32 = (name: string, n: number) => engine.tensor(name, [n], { dtype: 'u32' });
-  const rows = (name: string, n: number) => ({ t: f32(`${name}.t`, n), step: f32(`${name}.step`, n), labels: u32(`${name}.labels`, n) });
+  const rows = (name: string, n: number) => ({
+    t: f32(`${name}.t`, n),
+    step: f32(`${name}.step`, n),
+    labels: u32(`${name}.labels`, n),
+  });
   return {
     images: engine.tensor('images', [B, ...pixels]),
     noise: engine.tensor('noise', [B, ...pixels]),
@@ -165,10 +177,20 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
     length:
       lengthRows === 0
         ? null
-        : { ...rows('length', lengthRows), targets: u32('length.targets', lengthRows), lengths: u32('length.lengths', lengthRows) },
+        : {
+            ...rows('length', lengthRows),
+            targets: u32('length.targets', lengthRows),
+            lengths: u32('length.lengths', lengthRows),
+          },
     /** "No class" for the unconditional half of guided time targets, and the full length. */
-    none: engine.tensor('none', [Math.max(1, timePairs)], { dtype: 'u32', data: new Uint32Array(Math.max(1, timePairs)).fill(config.classes) }),
-    full: engine.tensor('full', [Math.max(1, timePairs)], { dtype: 'u32', data: new Uint32Array(Math.max(1, timePairs)).fill(config.depth) }),
+    none: engine.tensor('none', [Math.max(1, timePairs)], {
+      dtype: 'u32',
+      data: new Uint32Array(Math.max(1, timePairs)).fill(config.classes),
+    }),
+    full: engine.tensor('full', [Math.max(1, timePairs)], {
+      dtype: 'u32',
+      data: new Uint32Array(Math.max(1, timePairs)).fill(config.depth),
+    }),
   };
 }
 
@@ -189,8 +211,11 @@ function recordStep(
   const { config } = student;
   const { main, time, length, images } = inputs;
   const index = scalarInput('index');
-  const noise = givenNoise ? inputs.noise : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
-  const between = (source: Tensor, t: Tensor) => flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t);
+  const noise = givenNoise
+    ? inputs.noise
+    : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
+  const between = (source: Tensor, t: Tensor) =>
+    flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t);
 
   const { xt, v: target } = ctx.scope('flow', () => between(main.source, main.t));
   const found: Record<string, Tensor> = { xt, target };
@@ -204,7 +229,10 @@ function recordStep(
   }
   if (length) {
     ctx.scope('length', () => {
-      const depth: Depth = { lengths: length.lengths, rows: symbolicRows(config, 'targetRows', length.targets.shape[0] as number) };
+      const depth: Depth = {
+        lengths: length.lengths,
+        rows: symbolicRows(config, 'targetRows', length.targets.shape[0] as number),
+      };
       const x = gatherRows(ctx, xt, length.targets);
       const v = velocity(ctx, teacher, { x, t: length.t, step: length.step, labels: length.labels }, depth);
       scatterRows(ctx, target, v, length.targets);
@@ -213,19 +241,34 @@ function recordStep(
 
   const tape = new Tape(addGradients);
   student.weights.groups.forEach((_, g) => {
-    for (const { name } of student.weights.layout.groups[g]!.specs) tape.watch(student.weights.get(name), gradients.get(name));
+    for (const { name } of student.weights.layout.groups[g]!.specs)
+      tape.watch(student.weights.get(name), gradients.get(name));
   });
   ctx.tape = tape;
   const depth = config.lengths ? { lengths: main.lengths, rows: symbolicRows(config, 'rows', train.batch) } : undefined;
-  const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, { seed: train.seed, step: index });
+  const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, {
+    seed: train.seed,
+    step: index,
+  });
   const { loss, perSample } = mse(ctx, prediction, target);
   ctx.scope('backward', () => tape.backward(ctx, [[loss, inputs.one]]));
   ctx.tape = null;
 
   const gradNorm = ctx.scope('norm', () => globalNorm(ctx, gradients.groups));
-  const options = { lr: scalarInput('lr'), count: scalarInput('count'), decay: train.weightDecay, emaDecay: train.emaDecay };
+  const options = {
+    lr: scalarInput('lr'),
+    count: scalarInput('count'),
+    decay: train.weightDecay,
+    emaDecay: train.emaDecay,
+  };
   student.weights.groups.forEach((params, g) => {
-    const tensors = { params, gradient: gradients.groups[g]!, m: state.m.groups[g]!, v: state.v.groups[g]!, ema: state.ema.groups[g]! };
+    const tensors = {
+      params,
+      gradient: gradients.groups[g]!,
+      m: state.m.groups[g]!,
+      v: state.v.groups[g]!,
+      ema: state.ema.groups[g]!,
+    };
     ctx.scope(`adamw/${student.weights.layout.groups[g]!.name}`, () => adamw(ctx, tensors, options));
   });
   return { ...found, prediction, perSample, gradNorm };

@@ -1,0 +1,143 @@
+/** `odelt train`: trains a model into a run folder. */
+import type { Command } from 'commander';
+import { type ModelConfig, preset } from '../model/config.ts';
+import { paramLayout } from '../model/params.ts';
+import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
+import { openDataset } from '../training/data/open.ts';
+import { readRunConfig, type RunConfig, runTraining } from '../training/run.node.ts';
+import { bundledData } from './paths.node.ts';
+import { bytes, duration, interruptSignal, log, number, openSession, printJson, ProgressLine } from './session.node.ts';
+
+interface TrainFlags {
+  data?: string;
+  preset: string;
+  out: string;
+  resume?: boolean;
+  adapter?: string;
+  json?: boolean;
+  saveEvery: number;
+  steps?: number;
+  batch?: number;
+  lr?: number;
+  warmup?: number;
+  seed?: number;
+  width?: number;
+  patch?: number;
+  heads?: number;
+  depth?: number;
+  dropout?: number;
+  flip?: boolean;
+  unconditional?: boolean;
+  distillGuidance?: number;
+  classDropout?: number;
+}
+
+const d = TRAIN_DEFAULTS;
+
+export function addTrain(program: Command): void {
+  program
+    .command('train')
+    .description('train a model (no flags: the tiny preset on the bundled 10,000 Fashion-MNIST pictures)')
+    .option('--data <path>', 'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled)')
+    .option('--preset <name>', 'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'tiny')
+    .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
+    .option('--resume', 'go on from the newest checkpoint in --out (its configuration holds; --steps may change)')
+    .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
+    .option('--batch <n>', `samples per update (default ${d.batch})`, number('--batch', { integer: true, min: 1 }))
+    .option('--lr <rate>', `peak learning rate (default ${d.lr})`, number('--lr', { min: 0 }))
+    .option('--warmup <n>', `updates of linear warm-up (default ${d.warmup})`, number('--warmup', { integer: true, min: 0 }))
+    .option('--seed <n>', `seed of everything random (default ${d.seed})`, number('--seed', { integer: true, min: 0 }))
+    .option('--width <n>', 'features per token, instead of the preset\'s', number('--width', { integer: true, min: 4 }))
+    .option('--patch <n>', 'side of a patch', number('--patch', { integer: true, min: 1 }))
+    .option('--heads <n>', 'attention heads', number('--heads', { integer: true, min: 1 }))
+    .option('--depth <n>', 'blocks', number('--depth', { integer: true, min: 1 }))
+    .option('--dropout <share>', 'share of MLP activations dropped', number('--dropout', { min: 0, max: 1 }))
+    .option('--flip', 'mirror half of the pictures')
+    .option('--unconditional', 'train without labels')
+    .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
+    .option('--class-dropout <p>', `probability of dropping a label (default ${d.classDropout})`, number('--class-dropout', { min: 0, max: 1 }))
+    .option('--save-every <n>', 'updates between checkpoints', number('--save-every', { integer: true, min: 1 }), 250)
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--json', 'print one JSON document at the end instead of text')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  odelt train --steps 500 --out runs/first
+  odelt train --resume --out runs/first
+  odelt train --data my-pictures/ --preset dit-s/2 --batch 16
+
+Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume continues bit for bit.`,
+    )
+    .action((flags: TrainFlags) => train(flags));
+}
+
+async function train(flags: TrainFlags): Promise<void> {
+  const signal = interruptSignal();
+  const line = new ProgressLine();
+  const config = flags.resume ? await resumedConfig(flags) : newConfig(flags);
+  const data = await openDataset(config.data, { split: undefined, size: config.model.imageSize, channels: config.model.channels as 1 | 3 });
+  for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
+  const session = await openSession(flags.adapter);
+  const { model, train } = config;
+  log(`${data.name}: ${data.count} pictures, ${data.classes} classes`);
+  log(`model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`);
+  log(`adapter: ${session.adapter.adapter.name}`);
+  let first = 0;
+  const started = performance.now();
+  let sinceStart = started;
+  let last: unknown = null;
+  const checkpoint = await runTraining(session.engine, {
+    folder: flags.out,
+    config,
+    data,
+    resume: flags.resume ?? false,
+    saveEvery: flags.saveEvery,
+    environment: { adapter: session.adapter, node: process.version, command: process.argv.slice(2) },
+    signal,
+    onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
+    onReady(trainer, at) {
+      line.end();
+      first = at;
+      sinceStart = performance.now();
+      log(`${trainer.plan.dispatches} dispatches per update, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`);
+    },
+    onStep(event) {
+      last = event;
+      const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
+      const { loss, flow, time, length } = event.losses;
+      const parts = [`flow ${flow.toFixed(4)}`, time === undefined ? '' : `time ${time.toFixed(4)}`, length === undefined ? '' : `length ${length.toFixed(4)}`];
+      line.update(
+        `step ${event.step}/${train.steps}  loss ${loss.toFixed(4)} (${parts.filter(Boolean).join(', ')})  ` +
+          `${(train.batch / perStep).toFixed(1)} samples/s  ${duration((train.steps - event.step) * perStep)} left`,
+        event.step === train.steps,
+      );
+    },
+    onSave(folder) {
+      line.end();
+      log(`saved ${folder}`);
+    },
+  }).finally(() => line.end());
+  session.engine.dispose();
+  if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
+  else log(`done: ${checkpoint}`);
+}
+
+async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
+  const config = await readRunConfig(flags.out);
+  return { ...config, data: flags.data ?? config.data, train: parseTrainConfig({ ...config.train, steps: flags.steps ?? config.train.steps }) };
+}
+
+function newConfig(flags: TrainFlags): RunConfig {
+  const over = <T extends object>(fields: T): Partial<T> =>
+    Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
+  const { width, patch, heads, depth, dropout, steps, batch, lr, warmup, seed, flip, classDropout } = flags;
+  const model: ModelConfig = preset(flags.preset, over({ width, patch, heads, depth, dropout }));
+  const guidance = flags.unconditional
+    ? { guidance: null, classDropout: 1 }
+    : flags.distillGuidance === undefined
+      ? {}
+      : { guidance: { weight: flags.distillGuidance, distill: true } };
+  const given: Partial<TrainConfig> = { ...over({ steps, batch, lr, warmup, seed, flip, classDropout }), ...guidance };
+  return { model, train: parseTrainConfig(given), data: flags.data ?? bundledData() };
+}

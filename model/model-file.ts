@@ -1,0 +1,47 @@
+/** A model as one safetensors file: its parameters by Flax name, block after block, with its description in the metadata. */
+import { CheckpointError } from '../engine/errors.ts';
+import { type ModelConfig, parseModelConfig } from './config.ts';
+import { paramEntries, paramLayout, type ParamSet, paramsFrom } from './params.ts';
+import { parseSafetensors, type TensorToWrite } from './safetensors.ts';
+
+/** Key of the description in a file's metadata. */
+export const CONFIG_KEY = 'odelt.model';
+
+/** The tensors of a parameter set in file order. F16 rounds to nearest even. */
+export const modelTensors = (params: ParamSet, dtype: 'F32' | 'F16' = 'F32'): TensorToWrite[] =>
+  Array.from(paramEntries(params), ({ spec, values }) => ({ name: spec.name, shape: spec.shape, dtype, values }));
+
+export const modelMetadata = (config: ModelConfig, extra: Readonly<Record<string, string>> = {}): Record<string, string> => ({
+  ...extra,
+  [CONFIG_KEY]: JSON.stringify(config),
+});
+
+export interface ModelFile {
+  readonly config: ModelConfig;
+  readonly params: ParamSet;
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/**
+ * Reads a model file; `config` is needed where the file does not describe its model.
+ * @throws CheckpointError for a damaged file, one without description, or parameters that do not fit it.
+ */
+export function parseModelFile(bytes: Uint8Array, file: string, config?: ModelConfig): ModelFile {
+  const tensors = parseSafetensors(bytes, file);
+  const { metadata } = tensors.header;
+  const described = config ?? describe(metadata.get(CONFIG_KEY), file);
+  return { config: described, params: paramsFrom(paramLayout(described), tensors, file), metadata };
+}
+
+function describe(text: string | undefined, file: string): ModelConfig {
+  if (text === undefined) {
+    throw new CheckpointError(`${file} does not describe its model (metadata '${CONFIG_KEY}')`, {
+      hint: 'give the configuration beside it',
+    });
+  }
+  try {
+    return parseModelConfig(JSON.parse(text));
+  } catch (cause) {
+    throw new CheckpointError(`${file}: its model description is not valid`, { cause });
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * A training run as a folder: `config.json`, `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`. Interrupts and
+ * failures leave it whole: the checkpoint is written first, then the error goes on.
+ */
+import { appendFile, mkdir, readFile, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Engine } from '../engine/engine.ts';
+import { ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
+import { type ModelConfig, parseModelConfig } from '../model/config.ts';
+import { paramLayout } from '../model/params.ts';
+import { writeAtomically } from '../model/safetensors.node.ts';
+import { checkpointSteps, loadCheckpoint, saveCheckpoint } from './checkpoint.node.ts';
+import { parseTrainConfig, type TrainConfig } from './config.ts';
+import type { Dataset } from './data/dataset.ts';
+import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
+
+export interface RunConfig {
+  readonly model: ModelConfig;
+  readonly train: TrainConfig;
+  /** Where the pictures come from, as given by the user. */
+  readonly data: string;
+}
+
+export interface RunOptions {
+  readonly folder: string;
+  readonly config: RunConfig;
+  readonly data: Dataset;
+  /** Goes on from the folder's newest checkpoint; without it the folder must not hold a run. */
+  readonly resume: boolean;
+  /** Updates between checkpoints. */
+  readonly saveEvery: number;
+  readonly environment: Readonly<Record<string, unknown>>;
+  readonly signal?: AbortSignal;
+  readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
+  readonly onReady?: (trainer: Trainer, startedAt: number) => void;
+  readonly onStep?: (event: TrainEvent) => void;
+  readonly onSave?: (folder: string) => void;
+}
+
+const encode = (value: unknown) => [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
+
+/** Reads a run's configuration. @throws ConfigError when the folder holds none. */
+export async function readRunConfig(folder: string): Promise<RunConfig> {
+  const path = join(folder, 'config.json');
+  let raw: { model: unknown; train: Partial<TrainConfig>; data: string };
+  try {
+    raw = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new ConfigError(`${path} is not a run's configuration`, { cause, hint: 'give --out the folder of an earlier run' });
+  }
+  return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data };
+}
+
+/** Trains to the end of the schedule. @returns the folder of the last checkpoint. @throws what the trainer throws. */
+export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
+  const { folder, config, data, signal } = options;
+  const { model, train } = config;
+  if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
+    throw new ConfigError(
+      `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
+      { hint: 'choose a preset or --image-size and --channels that fit the data' },
+    );
+  }
+  if (data.classes > model.classes) {
+    throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model has ${model.classes}`);
+  }
+  const checkpoints = join(folder, 'checkpoints');
+  if (!options.resume && (await checkpointSteps(checkpoints)).length > 0) {
+    throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
+  }
+  await mkdir(checkpoints, { recursive: true });
+  const loaded = options.resume ? await loadCheckpoint(checkpoints, paramLayout(model)) : undefined;
+  const from = loaded && { sets: loaded.sets, step: loaded.state.step };
+  await writeAtomically(join(folder, 'config.json'), encode(config));
+  await writeAtomically(join(folder, 'env.json'), encode(options.environment));
+  const metrics = join(folder, 'metrics.jsonl');
+  await dropLinesAfter(metrics, from?.step ?? 0);
+
+  const trainer = await createTrainer(engine, { model, train, data, from, signal, onCompile: options.onCompile });
+  options.onReady?.(trainer, from?.step ?? 0);
+  let done = from?.step ?? 0;
+  let saved = from ? done : -1;
+  const save = async () => {
+    if (saved === done) return join(checkpoints, `step-${done}`);
+    const at = await saveCheckpoint(checkpoints, { step: done, model }, await trainer.snapshot());
+    saved = done;
+    options.onSave?.(at);
+    return at;
+  };
+  try {
+    for await (const event of trainer.run()) {
+      done = event.step;
+      await appendFile(metrics, `${JSON.stringify(event)}\n`);
+      options.onStep?.(event);
+      if (done % options.saveEvery === 0) await save();
+    }
+  } catch (error) {
+    if (error instanceof InterruptedError) await save();
+    throw error;
+  }
+  if (done === 0) throw new UsageError('there was nothing to train');
+  return save();
+}
+
+/** Removes the metrics of updates that a resumed run does again (those after its checkpoint, and a torn last line). */
+async function dropLinesAfter(path: string, step: number): Promise<void> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  let keep = 0;
+  for (const line of text.split('\n').slice(0, -1)) {
+    let at = Number.POSITIVE_INFINITY;
+    try {
+      at = (JSON.parse(line) as { step: number }).step;
+    } catch {
+      // A torn line ends what is kept.
+    }
+    if (!(at <= step)) break;
+    keep += Buffer.byteLength(line) + 1;
+  }
+  if (text.length > 0) await truncate(path, keep);
+}

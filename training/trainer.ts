@@ -1,0 +1,123 @@
+/** The training loop. Knows nothing of files: checkpoints and logs are the caller's, through the events it yields. */
+import type { Engine } from '../engine/engine.ts';
+import { InterruptedError, NonFiniteError } from '../engine/errors.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { initParams } from '../model/params.ts';
+import { readWeights } from '../model/weights.ts';
+import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
+import type { TrainSets } from './checkpoint.node.ts';
+import { batchShares, type TrainConfig } from './config.ts';
+import type { Dataset } from './data/dataset.ts';
+import { dataOrder, fillBatch } from './data/order.ts';
+import { learningRate } from './schedule.ts';
+import { createState, type StepResult, TrainStep } from './step.ts';
+
+/** Means of the per-sample loss over the rows that learn the same thing. Absent where a batch has no such rows. */
+export interface Losses {
+  readonly loss: number;
+  readonly flow: number;
+  readonly time?: number;
+  readonly length?: number;
+  /** Over the flow rows, by their time (in quarters), and over all rows, by number of blocks and by step level. */
+  readonly byTime: Readonly<Record<string, number>>;
+  readonly byBlocks: Readonly<Record<string, number>>;
+  readonly byLevel: Readonly<Record<string, number>>;
+}
+
+export interface TrainEvent {
+  /** Updates done, this one included. */
+  readonly step: number;
+  readonly lr: number;
+  readonly losses: Losses;
+  readonly gradNorm: number;
+  readonly seconds: number;
+  /** Share of block work that was skipped because samples had fewer blocks. */
+  readonly skipped: number;
+}
+
+export interface TrainerOptions {
+  readonly model: ModelConfig;
+  readonly train: TrainConfig;
+  readonly data: Dataset;
+  /** State to go on from, and the updates it has had. */
+  readonly from?: { sets: TrainSets; step: number };
+  readonly signal?: AbortSignal;
+  readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
+}
+
+export interface Trainer {
+  /** Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update). */
+  run(): AsyncGenerator<TrainEvent>;
+  /** Reads back everything a checkpoint holds. */
+  snapshot(): Promise<TrainSets>;
+  readonly plan: { readonly bytes: number; readonly lowerBound: number; readonly dispatches: number };
+}
+
+export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
+  const { model, train, data, signal } = options;
+  const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
+  const step = await TrainStep.create(engine, model, train, state, { onProgress: options.onCompile, signal });
+  const order = dataOrder({ count: data.count, seed: train.seed, flip: train.flip });
+  const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
+  const labels = new Uint32Array(train.batch);
+
+  async function* run(): AsyncGenerator<TrainEvent> {
+    for (let index = options.from?.step ?? 0; index < train.steps; index++) {
+      if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} steps`);
+      const started = performance.now();
+      fillBatch(data, order, index * train.batch, images, labels);
+      const draws = drawStep(model, train, index);
+      const batch = assembleBatch(model, train, labels, draws);
+      const lr = learningRate(index, train);
+      const result = await step.run({ images, batch, index, lr });
+      if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
+        throw new NonFiniteError(`step ${index + 1}: the loss is ${result.loss} and the gradient norm ${result.gradNorm}`, {
+          hint: 'continue from the last checkpoint with a lower --lr',
+        });
+      }
+      const losses = splitLosses(model, train, batch, draws, result);
+      const seconds = (performance.now() - started) / 1000;
+      yield { step: index + 1, lr, losses, gradNorm: result.gradNorm, seconds, skipped: skippedShare(model, draws.lengths) };
+    }
+  }
+
+  const { bytes, lowerBound } = step.program.plan;
+  return {
+    run,
+    plan: { bytes, lowerBound, dispatches: step.program.dispatches },
+    snapshot: async () => ({
+      params: await readWeights(engine, state.params),
+      ema: await readWeights(engine, state.ema),
+      m: await readWeights(engine, state.m),
+      v: await readWeights(engine, state.v),
+    }),
+  };
+}
+
+function splitLosses(model: ModelConfig, train: TrainConfig, batch: Batch, draws: Draws, { perSample, loss }: StepResult): Losses {
+  const { timeRows, lengthRows } = batchShares(train, model);
+  const B = perSample.length;
+  const rows = Array.from(perSample, (value, r) => ({
+    value,
+    kind: r < timeRows ? 'time' : r >= B - lengthRows ? 'length' : 'flow',
+    t: batch.main.t[batch.position[r]!]!,
+    blocks: draws.lengths[r]!,
+    level: batch.main.step[batch.position[r]!]!,
+  }));
+  const mean = (some: typeof rows) => some.reduce((s, r) => s + r.value, 0) / some.length;
+  const means = (some: typeof rows, key: (r: (typeof rows)[number]) => string | number) => {
+    const parts = new Map<string, typeof rows>();
+    for (const row of some) parts.set(String(key(row)), [...(parts.get(String(key(row))) ?? []), row]);
+    return Object.fromEntries([...parts].sort(([a], [b]) => Number(a) - Number(b)).map(([k, part]) => [k, mean(part)]));
+  };
+  const of = (kind: string) => rows.filter((r) => r.kind === kind);
+  return {
+    loss,
+    flow: mean(of('flow')),
+    ...(timeRows > 0 ? { time: mean(of('time')) } : {}),
+    ...(lengthRows > 0 ? { length: mean(of('length')) } : {}),
+    byTime: means(of('flow'), (r) => Math.min(0.75, Math.floor(r.t * 4) / 4)),
+    byBlocks: means(rows, (r) => r.blocks),
+    byLevel: means(rows, (r) => r.level),
+  };
+}

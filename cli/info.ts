@@ -1,7 +1,9 @@
 /** Owns what `odelt info` reports: the adapter, its limits and features, and why each candidate was taken or refused. */
 
+import type { Command } from 'commander';
 import { type AdapterReport, type NodeDeviceOptions, requestNodeDevice } from '../engine/adapters.node.ts';
 import type { DescribedLimit } from '../engine/device.ts';
+import { print, printJson } from './session.node.ts';
 
 /** One JSON document; byte and count limits as in `AdapterDescription`. */
 export interface InfoReport extends AdapterReport {
@@ -61,4 +63,17 @@ function formatBytes(bytes: number): string {
   return bytes >= 2 ** 20
     ? `${Number((bytes / 2 ** 20).toFixed(2))} MiB`
     : `${Number((bytes / 2 ** 10).toFixed(2))} KiB`;
+}
+
+export function addInfo(program: Command): void {
+  program
+    .command('info')
+    .description('adapter, driver, limits and features, and why each candidate was taken or refused')
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--json', 'print one JSON document')
+    .action(async (flags: { adapter?: string; json?: boolean }) => {
+      const report = await gatherInfo({ adapter: flags.adapter as 'auto' | undefined });
+      if (flags.json) printJson(report);
+      else print(formatInfo(report));
+    });
 }

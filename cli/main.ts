@@ -2,6 +2,9 @@
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ConfigError, InterruptedError, OdeltError } from '../engine/errors.ts';
+import { addDemo } from './demo.ts';
+import { addInfo } from './info.ts';
+import { addSample } from './sample.ts';
 import { addTrain } from './train.ts';
 
 const program = new Command('odelt')
@@ -9,6 +12,9 @@ const program = new Command('odelt')
   .showHelpAfterError()
   .exitOverride();
 addTrain(program);
+addSample(program);
+addDemo(program);
+addInfo(program);
 
 try {
   await program.parseAsync();

@@ -1,5 +1,5 @@
 /** What every command shares: the engine on the chosen adapter, Ctrl-C as an AbortSignal, output for people and for --json. */
-import { requestNodeDevice, type AdapterReport } from '../engine/adapters.node.ts';
+import { type AdapterReport, requestNodeDevice } from '../engine/adapters.node.ts';
 import { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 
@@ -61,9 +61,19 @@ export const number =
   (text: string): number => {
     const value = Number(text);
     const { integer = false, min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = rule;
-    if (text.trim() === '' || !Number.isFinite(value) || (integer && !Number.isInteger(value)) || value < min || value > max) {
-      const range = [Number.isFinite(min) ? `at least ${min}` : '', Number.isFinite(max) ? `at most ${max}` : ''].filter(Boolean).join(' and ');
-      throw new ConfigError(`${name} is '${text}'; it must be ${integer ? 'an integer' : 'a number'}${range ? ` ${range}` : ''}`);
+    if (
+      text.trim() === '' ||
+      !Number.isFinite(value) ||
+      (integer && !Number.isInteger(value)) ||
+      value < min ||
+      value > max
+    ) {
+      const range = [Number.isFinite(min) ? `at least ${min}` : '', Number.isFinite(max) ? `at most ${max}` : '']
+        .filter(Boolean)
+        .join(' and ');
+      throw new ConfigError(
+        `${name} is '${text}'; it must be ${integer ? 'an integer' : 'a number'}${range ? ` ${range}` : ''}`,
+      );
     }
     return value;
   };
@@ -74,4 +84,5 @@ export const duration = (seconds: number): string => {
   return `${(seconds / 3600).toFixed(1)} h`;
 };
 
-export const bytes = (n: number): string => (n < 1e6 ? `${(n / 1e3).toFixed(0)} kB` : n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(2)} GB`);
+export const bytes = (n: number): string =>
+  n < 1e6 ? `${(n / 1e3).toFixed(0)} kB` : n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(2)} GB`;

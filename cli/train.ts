@@ -4,9 +4,9 @@ import { type ModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
 import { openDataset } from '../training/data/open.ts';
-import { readRunConfig, type RunConfig, runTraining } from '../training/run.node.ts';
+import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
 import { bundledData } from './paths.node.ts';
-import { bytes, duration, interruptSignal, log, number, openSession, printJson, ProgressLine } from './session.node.ts';
+import { bytes, duration, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
 
 interface TrainFlags {
   data?: string;
@@ -38,16 +38,23 @@ export function addTrain(program: Command): void {
   program
     .command('train')
     .description('train a model (no flags: the tiny preset on the bundled 10,000 Fashion-MNIST pictures)')
-    .option('--data <path>', 'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled)')
+    .option(
+      '--data <path>',
+      'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled)',
+    )
     .option('--preset <name>', 'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'tiny')
     .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
     .option('--resume', 'go on from the newest checkpoint in --out (its configuration holds; --steps may change)')
     .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
     .option('--batch <n>', `samples per update (default ${d.batch})`, number('--batch', { integer: true, min: 1 }))
     .option('--lr <rate>', `peak learning rate (default ${d.lr})`, number('--lr', { min: 0 }))
-    .option('--warmup <n>', `updates of linear warm-up (default ${d.warmup})`, number('--warmup', { integer: true, min: 0 }))
+    .option(
+      '--warmup <n>',
+      `updates of linear warm-up (default ${d.warmup})`,
+      number('--warmup', { integer: true, min: 0 }),
+    )
     .option('--seed <n>', `seed of everything random (default ${d.seed})`, number('--seed', { integer: true, min: 0 }))
-    .option('--width <n>', 'features per token, instead of the preset\'s', number('--width', { integer: true, min: 4 }))
+    .option('--width <n>', "features per token, instead of the preset's", number('--width', { integer: true, min: 4 }))
     .option('--patch <n>', 'side of a patch', number('--patch', { integer: true, min: 1 }))
     .option('--heads <n>', 'attention heads', number('--heads', { integer: true, min: 1 }))
     .option('--depth <n>', 'blocks', number('--depth', { integer: true, min: 1 }))
@@ -55,7 +62,11 @@ export function addTrain(program: Command): void {
     .option('--flip', 'mirror half of the pictures')
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
-    .option('--class-dropout <p>', `probability of dropping a label (default ${d.classDropout})`, number('--class-dropout', { min: 0, max: 1 }))
+    .option(
+      '--class-dropout <p>',
+      `probability of dropping a label (default ${d.classDropout})`,
+      number('--class-dropout', { min: 0, max: 1 }),
+    )
     .option('--save-every <n>', 'updates between checkpoints', number('--save-every', { integer: true, min: 1 }), 250)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document at the end instead of text')
@@ -76,12 +87,18 @@ async function train(flags: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   const line = new ProgressLine();
   const config = flags.resume ? await resumedConfig(flags) : newConfig(flags);
-  const data = await openDataset(config.data, { split: undefined, size: config.model.imageSize, channels: config.model.channels as 1 | 3 });
+  const data = await openDataset(config.data, {
+    split: undefined,
+    size: config.model.imageSize,
+    channels: config.model.channels as 1 | 3,
+  });
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
   const { model, train } = config;
   log(`${data.name}: ${data.count} pictures, ${data.classes} classes`);
-  log(`model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`);
+  log(
+    `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
+  );
   log(`adapter: ${session.adapter.adapter.name}`);
   let first = 0;
   const started = performance.now();
@@ -100,13 +117,19 @@ async function train(flags: TrainFlags): Promise<void> {
       line.end();
       first = at;
       sinceStart = performance.now();
-      log(`${trainer.plan.dispatches} dispatches per update, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`);
+      log(
+        `${trainer.plan.dispatches} dispatches per update, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`,
+      );
     },
     onStep(event) {
       last = event;
       const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
       const { loss, flow, time, length } = event.losses;
-      const parts = [`flow ${flow.toFixed(4)}`, time === undefined ? '' : `time ${time.toFixed(4)}`, length === undefined ? '' : `length ${length.toFixed(4)}`];
+      const parts = [
+        `flow ${flow.toFixed(4)}`,
+        time === undefined ? '' : `time ${time.toFixed(4)}`,
+        length === undefined ? '' : `length ${length.toFixed(4)}`,
+      ];
       line.update(
         `step ${event.step}/${train.steps}  loss ${loss.toFixed(4)} (${parts.filter(Boolean).join(', ')})  ` +
           `${(train.batch / perStep).toFixed(1)} samples/s  ${duration((train.steps - event.step) * perStep)} left`,
@@ -125,7 +148,11 @@ async function train(flags: TrainFlags): Promise<void> {
 
 async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
   const config = await readRunConfig(flags.out);
-  return { ...config, data: flags.data ?? config.data, train: parseTrainConfig({ ...config.train, steps: flags.steps ?? config.train.steps }) };
+  return {
+    ...config,
+    data: flags.data ?? config.data,
+    train: parseTrainConfig({ ...config.train, steps: flags.steps ?? config.train.steps }),
+  };
 }
 
 function newConfig(flags: TrainFlags): RunConfig {

@@ -24,6 +24,8 @@ export class Engine {
   /** Counts that replay must not move; tests watch them. */
   readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
   readonly #watch: DeviceWatch;
+  /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/residency.ts). */
+  placements = 0;
   #disposed = false;
   /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */
   readonly #staging = new Map<number, GPUBuffer[]>();

@@ -104,6 +104,7 @@ export class Program {
   /** With `separate`: one buffer per planned tensor. */
   readonly #separate: GPUBuffer[] = [];
   #generation = -1;
+  #placements = -1;
   #disposed = false;
 
   private constructor(engine: Engine, recording: Recording, options: CompileOptions) {
@@ -304,7 +305,7 @@ export class Program {
     const { device } = this.#engine;
     this.#engine.check();
     if (this.#disposed) throw new UsageError(`program '${this.name}' has been disposed`);
-    if (this.#generation !== this.#arena.generation) {
+    if (this.#generation !== this.#arena.generation || this.#placements !== this.#engine.placements) {
       this.#bind();
       this.#makeGroups();
     }
@@ -348,5 +349,6 @@ export class Program {
       counters.bindGroups++;
     }
     this.#generation = this.#arena.generation;
+    this.#placements = this.#engine.placements;
   }
 }

@@ -1,7 +1,7 @@
 /** A model as one safetensors file: its parameters by Flax name, block after block, with its description in the metadata. */
 import { CheckpointError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
-import { paramEntries, paramLayout, type ParamSet, paramsFrom } from './params.ts';
+import { type ParamSet, paramEntries, paramLayout, paramsFrom } from './params.ts';
 import { parseSafetensors, type TensorToWrite } from './safetensors.ts';
 
 /** Key of the description in a file's metadata. */
@@ -11,7 +11,10 @@ export const CONFIG_KEY = 'odelt.model';
 export const modelTensors = (params: ParamSet, dtype: 'F32' | 'F16' = 'F32'): TensorToWrite[] =>
   Array.from(paramEntries(params), ({ spec, values }) => ({ name: spec.name, shape: spec.shape, dtype, values }));
 
-export const modelMetadata = (config: ModelConfig, extra: Readonly<Record<string, string>> = {}): Record<string, string> => ({
+export const modelMetadata = (
+  config: ModelConfig,
+  extra: Readonly<Record<string, string>> = {},
+): Record<string, string> => ({
   ...extra,
   [CONFIG_KEY]: JSON.stringify(config),
 });

@@ -4,7 +4,6 @@ import type { Engine } from '../engine/engine.ts';
 import { formulaParams } from '../model/formula.ts';
 import { isKeyBias } from '../model/golden.ts';
 import { paramsByName } from '../model/params.ts';
-import { readWeights } from '../model/weights.ts';
 import { assembleBatch } from '../training/batch.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import { learningRate } from '../training/schedule.ts';
@@ -73,7 +72,7 @@ for (const [name, guidance, classDropout] of [
     }
     expect(shares.timeRows).toBe(2);
     if (name !== 'a') return;
-    const final = paramsByName(await readWeights(engine, state.params));
+    const final = paramsByName(await state.params.read());
     const before = paramsByName(initial);
     let difference = 0;
     let update = 0;

@@ -9,8 +9,8 @@ import { CheckpointError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { modelMetadata, modelTensors } from '../model/model-file.ts';
 import { type ParamLayout, type ParamSet, paramsFrom } from '../model/params.ts';
-import { parseSafetensors } from '../model/safetensors.ts';
 import { writeAtomically, writeSafetensors } from '../model/safetensors.node.ts';
+import { parseSafetensors } from '../model/safetensors.ts';
 
 export interface TrainSets {
   readonly params: ParamSet;
@@ -42,7 +42,9 @@ export async function saveCheckpoint(folder: string, state: SavedState, sets: Tr
       modelTensors(sets[part]).map((t) => ({ ...t, name: `${part}/${t.name}` })),
     );
     await writeSafetensors(join(temporary, 'optim.safetensors'), moments, metadata);
-    await writeAtomically(join(temporary, 'state.json'), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)]);
+    await writeAtomically(join(temporary, 'state.json'), [
+      new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`),
+    ]);
     await rm(final, { recursive: true, force: true });
     await rename(temporary, final);
   } catch (cause) {
@@ -67,7 +69,10 @@ export async function checkpointSteps(folder: string): Promise<number[]> {
 }
 
 /** Reads the newest checkpoint of a folder. @throws CheckpointError when there is none or it does not fit. */
-export async function loadCheckpoint(folder: string, layout: ParamLayout): Promise<{ state: SavedState; sets: TrainSets }> {
+export async function loadCheckpoint(
+  folder: string,
+  layout: ParamLayout,
+): Promise<{ state: SavedState; sets: TrainSets }> {
   const newest = (await checkpointSteps(folder)).at(-1);
   if (newest === undefined) {
     throw new CheckpointError(`there is no checkpoint in ${folder}`, { hint: 'train without --resume to start a run' });

@@ -46,7 +46,10 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
   try {
     raw = JSON.parse(await readFile(path, 'utf8'));
   } catch (cause) {
-    throw new ConfigError(`${path} is not a run's configuration`, { cause, hint: 'give --out the folder of an earlier run' });
+    throw new ConfigError(`${path} is not a run's configuration`, {
+      cause,
+      hint: 'give --out the folder of an earlier run',
+    });
   }
   return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data };
 }

@@ -20,7 +20,7 @@ import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
 import { uploadPositions } from '../model/model.ts';
 import type { ParamSet } from '../model/params.ts';
 import { zeroParams } from '../model/params.ts';
-import { createWeights, type Weights } from '../model/weights.ts';
+import { Weights } from '../model/weights.ts';
 import type { Batch } from './batch.ts';
 import { batchShares, type TrainConfig } from './config.ts';
 
@@ -42,7 +42,7 @@ export function createState(
 ): TrainState {
   const { layout } = sets.params;
   const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') =>
-    createWeights(engine, layout, part, { kind, values });
+    new Weights(engine, layout, part, { kind, values });
   return {
     params: make('params', sets.params, 'weights'),
     ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
@@ -108,7 +108,7 @@ export class TrainStep {
     } = {},
   ): Promise<TrainStep> {
     const inputs = createInputs(engine, config, train);
-    const gradients = createWeights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
+    const gradients = new Weights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
     const positions = uploadPositions(engine, config);
     const student: Model = { config, weights: state.params, positions };
     const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };

@@ -3,7 +3,6 @@ import type { Engine } from '../engine/engine.ts';
 import { InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { initParams } from '../model/params.ts';
-import { readWeights } from '../model/weights.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
 import type { TrainSets } from './checkpoint.node.ts';
 import { batchShares, type TrainConfig } from './config.ts';
@@ -86,10 +85,10 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     run,
     plan: { bytes, lowerBound, dispatches: step.program.dispatches },
     snapshot: async () => ({
-      params: await readWeights(engine, state.params),
-      ema: await readWeights(engine, state.ema),
-      m: await readWeights(engine, state.m),
-      v: await readWeights(engine, state.v),
+      params: await state.params.read(),
+      ema: await state.ema.read(),
+      m: await state.m.read(),
+      v: await state.v.read(),
     }),
   };
 }

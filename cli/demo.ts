@@ -1,0 +1,113 @@
+/**
+ * `odelt demo`: the shipped model at every (T, L) of T in {1, 4, 16} x L in {4, 8, 12} on the same noise, as one contact sheet and a
+ * table of seconds, bytes and class agreement.
+ */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { allowedLengths } from '../model/config.ts';
+import { memorySource, ResidentModel } from '../model/model.ts';
+import { contactSheet, fromUnit, type Picture } from '../sampling/picture.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import { classAgreement, prepareReference } from '../training/agreement.ts';
+import { openDataset } from '../training/data/open.ts';
+import { readModel } from './models.node.ts';
+import { bundledData, bundledModel } from './paths.node.ts';
+import { writePng } from './png.node.ts';
+import { bytes, interruptSignal, log, number, openSession, print, printJson, ProgressLine } from './session.node.ts';
+
+const STEPS = [1, 4, 16];
+
+interface DemoFlags {
+  model: string;
+  data: string;
+  perClass: number;
+  guidance: number;
+  seed: number;
+  out: string;
+  adapter?: string;
+  json?: boolean;
+}
+
+interface Cell {
+  readonly steps: number;
+  readonly blocks: number;
+  readonly secondsPerPicture: number;
+  readonly peakBytes: number;
+  readonly agreement: number;
+}
+
+export function addDemo(program: Command): void {
+  program
+    .command('demo')
+    .description('sample the shipped model at every number of steps and blocks, and compare')
+    .option('--model <path>', '.safetensors file, checkpoint or run folder', bundledModel())
+    .option('--data <path>', 'pictures that class agreement is judged by', bundledData())
+    .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 4)
+    .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
+    .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0 }), 0)
+    .option('--out <file>', 'PNG to write', join('out', 'demo.png'))
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--json', 'print one JSON document')
+    .action((flags: DemoFlags) => demo(flags));
+}
+
+async function demo(flags: DemoFlags): Promise<void> {
+  const started = performance.now();
+  const signal = interruptSignal();
+  const { config, params } = await readModel(flags.model);
+  const reference = prepareReference(await openDataset(flags.data, { split: 'test' }));
+  const { engine, adapter } = await openSession(flags.adapter);
+  log(`${flags.model} on ${adapter.adapter.name}`);
+  const labels = Array.from({ length: config.classes * flags.perClass }, (_, i) => i % config.classes);
+  const line = new ProgressLine();
+  const model = new ResidentModel(engine, config, memorySource(params));
+  const lengths = allowedLengths(config);
+  const sampler = new Sampler(engine, model, {
+    batch: labels.length,
+    onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
+  });
+  const cells: Cell[] = [];
+  const pictures: Picture[][] = [];
+  for (const blocks of lengths) {
+    const common = { labels, blocks, guidance: flags.guidance, seed: flags.seed, signal };
+    // The first use of a number of blocks compiles its program and its shaders; that is not sampling time.
+    await sampler.sample({ ...common, labels: labels.slice(0, 1), steps: 1 });
+    for (const steps of STEPS) {
+      engine.memory.resetPeak();
+      const cellStarted = performance.now();
+      const { values } = await sampler.sample({
+        ...common,
+        steps,
+        onProgress: ({ done, total }) => line.update(`L=${blocks} T=${steps}: step ${done}/${total}`),
+      });
+      const seconds = (performance.now() - cellStarted) / 1000;
+      const { share } = classAgreement(reference, values, labels);
+      cells.push({ steps, blocks, secondsPerPicture: seconds / labels.length, peakBytes: engine.memory.report().peak, agreement: share });
+      pictures.push(fromUnit(values, config.imageSize, config.imageSize, config.channels));
+    }
+  }
+  line.end();
+  const at = (r: number, c: number) => r * STEPS.length + c;
+  const sheet = contactSheet({
+    title: 'ODE_t(ODE_l): time steps and blocks chosen per call',
+    subtitle: `same noise everywhere; rows: blocks L, columns: time steps T; ${adapter.adapter.name}`,
+    rowLabels: lengths.map((L) => `L=${L}`),
+    columnLabels: STEPS.map((T) => `T=${T}`),
+    cell: (r, c) => pictures[at(r, c)]!,
+    caption: (r, c) => {
+      const cell = cells[at(r, c)]!;
+      return `${(cell.secondsPerPicture * 1000).toFixed(0)} ms/picture, ${bytes(cell.peakBytes)}, agreement ${(100 * cell.agreement).toFixed(0)} %`;
+    },
+    grid: { columns: config.classes, scale: 1, pad: 2 },
+  });
+  writePng(flags.out, sheet);
+  engine.dispose();
+  const seconds = (performance.now() - started) / 1000;
+  if (flags.json) return printJson({ out: flags.out, adapter: adapter.adapter, seconds, cells });
+  print('blocks  steps  s/picture   peak GPU bytes  class agreement');
+  for (const c of cells) {
+    const columns = [String(c.blocks).padStart(6), String(c.steps).padStart(6), c.secondsPerPicture.toFixed(3).padStart(10)];
+    print(`${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`);
+  }
+  log(`wrote ${flags.out} in ${seconds.toFixed(0)} s`);
+}

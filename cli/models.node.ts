@@ -1,8 +1,11 @@
-/** Finds and reads the model that a command is to use: a file, a checkpoint, or the newest of a run folder. */
+/** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
 import { type ModelFile, parseModelFile } from '../model/model-file.ts';
+import { openModelSource } from '../model/source.node.ts';
+import type { ModelSource } from '../model/source.ts';
+import { openModelUrl } from '../model/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';
@@ -14,9 +17,27 @@ export type WhichWeights = 'ema' | 'raw';
 export async function readModel(path: string, which: WhichWeights = 'ema'): Promise<ModelFile & { path: string }> {
   const found = await modelPath(path, which);
   const bytes = await readFile(found).catch((cause: unknown) => {
-    throw new CheckpointError(`${found} cannot be read`, { cause, hint: 'give --model a .safetensors file or a run folder' });
+    throw new CheckpointError(`${found} cannot be read`, {
+      cause,
+      hint: 'give --model a .safetensors file or a run folder',
+    });
   });
   return { ...parseModelFile(bytes, found), path: found };
+}
+
+/**
+ * Opens a model of which only the groups in use are to be read: at the paths that `readModel` takes, or at a URL. `path` of
+ * the result is the file that was found; `signal` stops the opening.
+ * @throws CheckpointError, and for URLs UnsupportedError and InterruptedError.
+ */
+export async function openModel(
+  path: string,
+  which: WhichWeights = 'ema',
+  signal?: AbortSignal,
+): Promise<ModelSource & { path: string }> {
+  if (/^https?:\/\//i.test(path)) return { ...(await openModelUrl(path, { signal })), path };
+  const found = await modelPath(path, which);
+  return { ...(await openModelSource(found)), path: found };
 }
 
 async function modelPath(path: string, which: WhichWeights): Promise<string> {

@@ -1,6 +1,7 @@
 /** What every command shares: the engine on the chosen adapter, Ctrl-C as an AbortSignal, output for people and for --json. */
-import { type AdapterReport, requestNodeDevice } from '../engine/adapters.node.ts';
-import { Engine } from '../engine/engine.ts';
+import type { AdapterReport } from '../engine/adapters.node.ts';
+import type { Engine } from '../engine/engine.ts';
+import { createNodeEngine } from '../engine/engine.node.ts';
 import { ConfigError } from '../engine/errors.ts';
 
 export interface Session {
@@ -10,8 +11,8 @@ export interface Session {
 
 /** Acquires a device on `--adapter` (or ODELT_ADAPTER, or the best there is). @throws UnsupportedError. */
 export async function openSession(adapter: string | undefined): Promise<Session> {
-  const acquired = await requestNodeDevice({ adapter: adapter as 'auto' | undefined, onError: () => {} });
-  return { engine: new Engine(acquired.device, acquired.adapter.kind), adapter: acquired.adapterReport };
+  const { engine, node } = await createNodeEngine({ adapter: adapter as 'auto' | undefined, onError: () => {} });
+  return { engine, adapter: node.adapterReport };
 }
 
 /** Aborts on the first Ctrl-C or SIGTERM; a second one ends the process at once. */

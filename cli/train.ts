@@ -26,6 +26,7 @@ interface TrainFlags {
   heads?: number;
   depth?: number;
   dropout?: number;
+  emaDecay: number;
   flip?: boolean;
   unconditional?: boolean;
   distillGuidance?: number;
@@ -59,6 +60,12 @@ export function addTrain(program: Command): void {
     .option('--heads <n>', 'attention heads', number('--heads', { integer: true, min: 1 }))
     .option('--depth <n>', 'blocks', number('--depth', { integer: true, min: 1 }))
     .option('--dropout <share>', 'share of MLP activations dropped', number('--dropout', { min: 0, max: 1 }))
+    .option(
+      '--ema-decay <x>',
+      'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand',
+      number('--ema-decay', { min: 0, max: 1 }),
+      0.99,
+    )
     .option('--flip', 'mirror half of the pictures')
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
@@ -158,13 +165,13 @@ async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
 function newConfig(flags: TrainFlags): RunConfig {
   const over = <T extends object>(fields: T): Partial<T> =>
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
-  const { width, patch, heads, depth, dropout, steps, batch, lr, warmup, seed, flip, classDropout } = flags;
+  const { width, patch, heads, depth, dropout, steps, batch, lr, warmup, seed, flip, classDropout, emaDecay } = flags;
   const model: ModelConfig = preset(flags.preset, over({ width, patch, heads, depth, dropout }));
   const guidance = flags.unconditional
     ? { guidance: null, classDropout: 1 }
     : flags.distillGuidance === undefined
       ? {}
       : { guidance: { weight: flags.distillGuidance, distill: true } };
-  const given: Partial<TrainConfig> = { ...over({ steps, batch, lr, warmup, seed, flip, classDropout }), ...guidance };
+  const given: Partial<TrainConfig> = { ...over({ steps, batch, lr, warmup, seed, flip, classDropout, emaDecay }), ...guidance };
   return { model, train: parseTrainConfig(given), data: flags.data ?? bundledData() };
 }

@@ -26,15 +26,27 @@ export class Arena {
     return this.#slabs[i]!;
   }
 
-  /** Makes every slab at least as large as asked; contents are lost where one grows. */
+  /**
+   * Makes every slab at least as large as asked; contents are lost where one grows.
+   * @throws OutOfMemoryError, LimitError; what the slabs had is then allocated as before.
+   */
   reserve(sizes: readonly number[]): void {
     sizes.forEach((size, i) => {
       const have = this.#slabs[i];
       if (have && have.size >= size) return;
+      const create = (bytes: number) => {
+        this.#slabs[i] = this.#engine.memory.create('activations', `${this.#label}/slab${i}`, bytes, STORAGE_USAGE);
+        this.generation++;
+        this.owner = null;
+      };
+      // The old slab goes first, so that the peak never holds both; where the new one does not fit, it comes back.
       if (have) this.#engine.memory.destroy(have);
-      this.#slabs[i] = this.#engine.memory.create('activations', `${this.#label}/slab${i}`, size, STORAGE_USAGE);
-      this.generation++;
-      this.owner = null;
+      try {
+        create(size);
+      } catch (error) {
+        if (have) create(have.size);
+        throw error;
+      }
     });
   }
 

@@ -34,19 +34,23 @@ export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T
 /** Encodes and submits one dispatch; returns its uniform buffer, which must outlive it. */
 function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
   const { device } = engine;
+  const given = gridOf(d.dispatch.grid);
+  const symbol = [...given, ...Object.values(d.dispatch.params ?? {})].find(isSym);
+  if (symbol) {
+    throw new UsageError(`${d.label}: the symbolic scalar '${symbol.name}' has no value in eager mode`, {
+      hint: 'pass a number, or record() a program and give the value to run()',
+    });
+  }
+  const counts = workgroups(given as number[], device.limits.maxComputeWorkgroupsPerDimension, d.label);
   const places = d.bindings.map((b) => ({ ...b, place: placeOf(b.tensor) }));
   const written = new Set(places.filter((p) => p.writable).map((p) => p.place.buffer));
   const promoted = places.filter((p) => !p.writable && written.has(p.place.buffer)).map((p) => p.name);
   const { kernel, entry, constants = {} } = d.dispatch;
   const { pipeline, tensors } = engine.pipelines.compileNow({ kernel, entry, constants, promoted });
-  const uniforms = engine.memory.create('uniforms', d.label, PARAMS_BYTES, UNIFORM_COPY_DST);
   const block = new DataView(new ArrayBuffer(PARAMS_BYTES));
   packParams(d, {}, block, 0);
+  const uniforms = engine.memory.create('uniforms', d.label, PARAMS_BYTES, UNIFORM_COPY_DST);
   device.queue.writeBuffer(uniforms, 0, block.buffer);
-  const counts = gridOf(d.dispatch.grid).map((g) => {
-    if (isSym(g)) throw new UsageError(`${d.label}: symbolic scalars need a recording`);
-    return g;
-  });
   const encoder = device.createCommandEncoder({ label: d.label });
   const pass = encoder.beginComputePass({ label: d.label });
   pass.setPipeline(pipeline);
@@ -69,9 +73,7 @@ function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
     }),
     [0],
   );
-  if (counts.every((c) => c > 0)) {
-    pass.dispatchWorkgroups(...workgroups(counts, device.limits.maxComputeWorkgroupsPerDimension, d.label));
-  }
+  if (counts.every((c) => c > 0)) pass.dispatchWorkgroups(...counts);
   pass.end();
   device.queue.submit([encoder.finish()]);
   return uniforms;

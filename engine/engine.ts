@@ -16,6 +16,13 @@ export type TensorData = Float32Array | Uint32Array | Int32Array;
 const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
 export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 
+export interface EngineOptions {
+  /** False leaves a caller's own device alive on dispose. Default true. */
+  readonly ownsDevice?: boolean;
+  /** How to await the GPU; some runtimes poll and want help (engine/engine.node.ts). Default: just await. */
+  readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
+}
+
 export class Engine {
   readonly device: GPUDevice;
   readonly adapterClass: AdapterClass;
@@ -30,16 +37,15 @@ export class Engine {
   /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #ownsDevice: boolean;
-  /** Seconds the last waits took, by what was waited for. */
-  readonly #waits = new Map<string, number>();
+  readonly #wait: NonNullable<EngineOptions['wait']>;
 
-  /** `ownsDevice` false leaves a caller's own device alive on dispose. */
-  constructor(device: GPUDevice, adapterClass: AdapterClass, options: { ownsDevice?: boolean } = {}) {
+  constructor(device: GPUDevice, adapterClass: AdapterClass, options: EngineOptions = {}) {
     this.device = device;
     this.adapterClass = adapterClass;
     this.memory = new Memory(device);
     this.pipelines = new PipelineCache(device);
     this.#ownsDevice = options.ownsDevice ?? true;
+    this.#wait = options.wait ?? ((pending) => pending);
     // Errors are thrown by the next check(), so nobody needs to print them.
     this.#watch = watchDevice(device, () => {});
   }
@@ -55,7 +61,12 @@ export class Engine {
     const bytes = Math.max(4, maxSize({ shape }) * 4);
     const buffer = this.memory.create(options.kind ?? 'data', label, bytes, STORAGE_USAGE);
     const t = tensor(label, shape, options.dtype ?? 'f32', { label, bytes, place: { buffer, offset: 0 } });
-    if (options.data) this.write(t, options.data);
+    try {
+      if (options.data) this.write(t, options.data);
+    } catch (error) {
+      this.release(t);
+      throw error;
+    }
     return t;
   }
 
@@ -73,6 +84,7 @@ export class Engine {
   /** Writes all of `data` to the start of the tensor. */
   write(t: Tensor, data: TensorData): void {
     const place = placeOf(t);
+    whole(t, 'written');
     if (data.byteLength > t.storage.bytes) {
       throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
     }
@@ -100,6 +112,8 @@ export class Engine {
 
   async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
     this.check();
+    const places = ts.map(placeOf);
+    for (const t of ts) whole(t, 'read');
     const sizes = ts.map((t) => maxSize(t) * 4);
     const total = Math.max(
       256,
@@ -109,8 +123,7 @@ export class Engine {
       this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, MAP_READ | COPY_DST);
     const encoder = this.device.createCommandEncoder({ label: 'readback' });
     let at = 0;
-    const starts = ts.map((t, i) => {
-      const place = placeOf(t);
+    const starts = places.map((place, i) => {
       const start = at;
       if (sizes[i]! > 0) encoder.copyBufferToBuffer(place.buffer, place.offset, staging, start, sizes[i]!);
       at += Math.ceil(sizes[i]! / 16) * 16;
@@ -118,7 +131,7 @@ export class Engine {
     });
     this.device.queue.submit([encoder.finish()]);
     try {
-      await this.#wait(`read ${total}`, () => staging.mapAsync(MAP_READ));
+      await this.#wait(staging.mapAsync(MAP_READ));
     } catch (cause) {
       this.memory.destroy(staging);
       await Promise.resolve();
@@ -137,24 +150,8 @@ export class Engine {
 
   /** Waits until the GPU has finished all that was submitted. */
   async idle(): Promise<void> {
-    await this.#wait('idle', () => this.device.queue.onSubmittedWorkDone());
+    await this.#wait(this.device.queue.onSubmittedWorkDone());
     this.check();
-  }
-
-  /**
-   * Waits for the GPU. Dawn under Node polls, using a whole core, for as long as a promise is pending; on a CPU adapter that
-   * core is half the GPU. So most of the time that the same wait took before is slept first.
-   */
-  async #wait(key: string, start: () => Promise<unknown>): Promise<void> {
-    const expected = this.#waits.get(key) ?? 0;
-    const began = performance.now();
-    const nap = expected > 0.02 && this.adapterClass !== 'gpu' ? expected * 0.9 : 0;
-    if (nap > 0) await new Promise((resolve) => setTimeout(resolve, nap * 1000));
-    const rested = performance.now();
-    await start();
-    const now = performance.now();
-    // Done at once after the nap: it may have been too long, so the next is shorter.
-    this.#waits.set(key, now - rested < 2 ? nap * 0.9 : (now - began) / 1000);
   }
 
   /** Frees every buffer and, if it is ours, the device. Idempotent. */
@@ -166,9 +163,18 @@ export class Engine {
   }
 }
 
+/** Where a tensor lies. @throws UsageError when it has no memory: planned but not compiled or never written, or evicted. */
 export function placeOf(t: Tensor): { buffer: GPUBuffer; offset: number } {
   if (!t.storage.place) {
-    throw new UsageError(`'${t.label}' belongs to a recording that has not been compiled; it has no memory yet`);
+    throw new UsageError(`'${t.label}' has no memory`, {
+      hint: 'a recorded tensor gets it when its program is compiled and something writes it; evicted weights must be placed again',
+    });
   }
   return t.storage.place;
+}
+
+/** Refuses views of some columns: their elements do not lie together. */
+function whole(t: Tensor, verb: string): void {
+  if (t.view)
+    throw new UsageError(`'${t.label}' is a view of some columns of a matrix and cannot be ${verb} by itself`);
 }

@@ -108,6 +108,9 @@ export function workgroups(counts: readonly number[], limit: number, label: stri
     const y = Math.ceil(counts[0]! / limit);
     return workgroups([Math.ceil(counts[0]! / y), y], limit, label);
   }
+  if (!counts.every((n) => Number.isInteger(n) && n >= 0)) {
+    throw new UsageError(`${label}: a grid of ${counts.join(' x ')} workgroups; counts are 0, 1, 2, ...`);
+  }
   const [x = 1, y = 1, z = 1] = counts;
   if (x > limit || y > limit || z > limit) {
     throw new UsageError(`${label} asks for ${x} x ${y} x ${z} workgroups; the device allows ${limit} in a dimension`);

@@ -24,6 +24,8 @@ export class PipelineCache {
   readonly #device: GPUDevice;
   readonly #ready = new Map<string, Pipeline>();
   readonly #pending = new Map<string, Promise<Pipeline>>();
+  /** A number for each kernel, so that two of the same name do not mix. */
+  readonly #kernels = new Map<Kernel, number>();
   /** Layout of group 1: one uniform block chosen by dynamic offset, the same for every kernel. */
   readonly params: GPUBindGroupLayout;
 
@@ -41,12 +43,12 @@ export class PipelineCache {
 
   /** The compiled pipeline, or null when it has yet to be compiled. */
   get(variant: Variant): Pipeline | null {
-    return this.#ready.get(key(variant)) ?? null;
+    return this.#ready.get(this.#key(variant)) ?? null;
   }
 
   /** Compiles asynchronously; calls for the same variant share one compilation. */
   compile(variant: Variant): Promise<Pipeline> {
-    const k = key(variant);
+    const k = this.#key(variant);
     let pending = this.#pending.get(k);
     const ready = this.#ready.get(k);
     if (!pending && ready) pending = Promise.resolve(ready);
@@ -66,13 +68,22 @@ export class PipelineCache {
     if (known) return known;
     const { linked, descriptor, tensors } = this.#describe(variant);
     const made = { pipeline: this.#device.createComputePipeline(descriptor(linked.code)), tensors };
-    this.#ready.set(key(variant), made);
+    this.#ready.set(this.#key(variant), made);
     return made;
+  }
+
+  #key({ kernel, entry, constants, promoted }: Variant): string {
+    const id = this.#kernels.get(kernel) ?? this.#kernels.size;
+    this.#kernels.set(kernel, id);
+    return `${id}/${entry}|${variantKey(constants, promoted)}`;
   }
 
   async #compile(variant: Variant): Promise<Pipeline> {
     const { linked, descriptor, tensors } = this.#describe(variant);
+    // What is wrong with the source is thrown below with its lines; left uncaptured it would also fail a later check().
+    this.#device.pushErrorScope('validation');
     const description = descriptor(linked.code);
+    this.#device.popErrorScope().catch(() => null);
     try {
       return { pipeline: await this.#device.createComputePipelineAsync(description), tensors };
     } catch (cause) {
@@ -111,8 +122,6 @@ export class PipelineCache {
 
 /** GPUShaderStage.COMPUTE; the global is missing in some runtimes. */
 const GPU_COMPUTE = 4;
-
-const key = (v: Variant): string => `${v.kernel.name}/${v.entry}|${variantKey(v.constants, v.promoted)}`;
 
 /** Compiler messages with the source line each points at. */
 function listing(linked: LinkedWgsl, info: GPUCompilationInfo): string {

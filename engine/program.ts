@@ -9,7 +9,7 @@
 import { Arena } from './arena.ts';
 import { Context } from './context.ts';
 import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
-import { InterruptedError, UsageError } from './errors.ts';
+import { InterruptedError, LimitError, UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
 import { PARAMS_BYTES, type Pipeline } from './pipeline.ts';
 import { type Plan, plan } from './planner.ts';
@@ -97,12 +97,14 @@ export class Program {
   readonly #arena: Arena;
   readonly #steps: readonly Step[];
   readonly #bind: () => void;
+  /** The planned storages, and whether each lasts until the end of a run. */
+  readonly #kept: ReadonlyMap<Storage, boolean>;
   readonly #uniforms: GPUBuffer;
   readonly #paramsGroup: GPUBindGroup;
   readonly #dynamic: DataView<ArrayBuffer>;
   readonly #ownsArena: boolean;
-  /** With `separate`: one buffer per planned tensor. */
-  readonly #separate: GPUBuffer[] = [];
+  /** Buffers outside the arena: the uniforms, and with `separate` one per planned tensor. */
+  readonly #buffers: GPUBuffer[] = [];
   #generation = -1;
   #placements = -1;
   #disposed = false;
@@ -115,13 +117,8 @@ export class Program {
     const limit = engine.device.limits.maxBufferSize;
     const { plan: planned, used } = planRecording(recording, limit);
     this.plan = planned;
-    if (options.separate) {
-      for (const s of used) {
-        const buffer = engine.memory.create('activations', s.label, s.bytes, STORAGE_USAGE);
-        this.#separate.push(buffer);
-        s.place = { buffer, offset: 0 };
-      }
-    }
+    this.#kept = new Map(used.map((s) => [s, recording.kept.has(s)]));
+    this.#check(recording.nodes);
     this.#bind = () => {
       if (options.separate) return;
       this.#arena.reserve(planned.slabs);
@@ -130,7 +127,6 @@ export class Program {
         s.place = { buffer: this.#arena.slab(slab), offset };
       });
     };
-    this.#bind();
 
     // Blocks that change with every run come first, so that one write refreshes them; equal constant blocks are shared.
     const dynamic = recording.nodes.filter(hasSymbolicParams);
@@ -153,7 +149,19 @@ export class Program {
       return { node, uniformOffset, grid, counts, pipeline: null, group: null };
     });
     const size = Math.max(PARAMS_BYTES, (dynamic.length + constant.length) * PARAMS_BYTES);
-    this.#uniforms = engine.memory.create('uniforms', `${recording.name}/params`, size, UNIFORM_COPY_DST);
+    try {
+      for (const s of options.separate ? used : []) {
+        const buffer = engine.memory.create('activations', s.label, s.bytes, STORAGE_USAGE);
+        this.#buffers.push(buffer);
+        s.place = { buffer, offset: 0 };
+      }
+      this.#bind();
+      this.#uniforms = engine.memory.create('uniforms', `${recording.name}/params`, size, UNIFORM_COPY_DST);
+      this.#buffers.push(this.#uniforms);
+    } catch (error) {
+      this.#free();
+      throw error;
+    }
     constant.forEach((block, i) => {
       engine.device.queue.writeBuffer(this.#uniforms, (dynamic.length + i) * PARAMS_BYTES, block);
     });
@@ -165,10 +173,12 @@ export class Program {
   }
 
   /**
-   * Plans, allocates and compiles a recording. Pipelines compile in parallel.
-   * @throws OutOfMemoryError, LimitError, InterruptedError
+   * Plans, allocates and compiles a recording, which can be compiled once. Pipelines compile in parallel.
+   * @throws OutOfMemoryError, LimitError, InterruptedError, UsageError; nothing stays allocated then.
    */
   static async compile(engine: Engine, recording: Recording, options: CompileOptions = {}): Promise<Program> {
+    engine.check();
+    if (options.signal?.aborted) throw new InterruptedError();
     const program = new Program(engine, recording, options);
     try {
       const wanted = program.#steps.map((step) => program.#variant(step));
@@ -228,6 +238,7 @@ export class Program {
       counters.dispatches++;
     }
     pass.end();
+    this.#arena.owner = this;
     device.queue.submit([encoder.finish()]);
     counters.submits++;
   }
@@ -238,6 +249,7 @@ export class Program {
     if (!device.features.has('timestamp-query'))
       throw new UsageError(`this device has no 'timestamp-query' to profile with`);
     this.#prepare(values);
+    this.#arena.owner = this;
     const out: { label: string; seconds: number }[] = [];
     const chunk = 2048;
     const queries = device.createQuerySet({ type: 'timestamp', count: chunk * 2 });
@@ -284,11 +296,21 @@ export class Program {
     return out;
   }
 
-  /** Reads planned tensors that were kept. @throws UsageError when another program has since used the same memory. */
+  /**
+   * Reads planned tensors that were kept.
+   * @throws UsageError before the first run, for a tensor that was not kept, or when the same memory has since been used otherwise.
+   */
   async read(...tensors: readonly Tensor[]): Promise<Float32Array[]> {
+    for (const t of tensors) {
+      if (this.#kept.get(t.storage) === false) {
+        throw new UsageError(`'${t.label}' does not outlast a run of '${this.name}': its memory is used again`, {
+          hint: 'mark it with keep() while recording',
+        });
+      }
+    }
     if (this.#arena.owner !== this || this.#arena.generation !== this.#generation) {
-      throw new UsageError(`the outputs of '${this.name}' are gone: another program has run in the same memory`, {
-        hint: 'read them before running it',
+      throw new UsageError(`'${this.name}' has no outputs in memory`, {
+        hint: 'run it first, and read before another program runs in the same arena or grows it',
       });
     }
     return this.#engine.readAll(tensors);
@@ -297,8 +319,35 @@ export class Program {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const buffer of [this.#uniforms, ...this.#separate]) this.#engine.memory.destroy(buffer);
+    this.#free();
+  }
+
+  #free(): void {
+    for (const buffer of this.#buffers) this.#engine.memory.destroy(buffer);
+    for (const storage of this.#kept.keys()) storage.place = null;
     if (this.#ownsArena) this.#arena.dispose();
+  }
+
+  /** What WebGPU would only report later, or not at all. */
+  #check(nodes: readonly CheckedDispatch[]): void {
+    for (const storage of this.#kept.keys()) {
+      if (storage.place) {
+        throw new UsageError(`'${this.name}' has been compiled already`, {
+          hint: 'record it again for a second program',
+        });
+      }
+    }
+    const available = this.#engine.device.limits.maxStorageBufferBindingSize;
+    for (const { label, bindings } of nodes) {
+      for (const { tensor: t } of bindings) {
+        if (t.storage.bytes <= available) continue;
+        throw new LimitError(
+          `${label} binds '${t.label}' of ${t.storage.bytes} bytes; the device allows ${available} in one binding`,
+          { asked: t.storage.bytes, available },
+          { hint: 'use a smaller batch or model, or an adapter with higher limits' },
+        );
+      }
+    }
   }
 
   #prepare(values: ScalarValues): void {
@@ -309,7 +358,6 @@ export class Program {
       this.#bind();
       this.#makeGroups();
     }
-    this.#arena.owner = this;
     if (this.#dynamic.byteLength > 0) {
       for (const step of this.#steps) {
         if (hasSymbolicParams(step.node)) packParams(step.node, values, this.#dynamic, step.uniformOffset);
@@ -326,8 +374,11 @@ export class Program {
     const { kernel, entry, constants = {} } = node.dispatch;
     const written = new Set(node.bindings.filter((b) => b.writable).map((b) => placeOf(b.tensor).buffer));
     const shared = node.bindings.filter((b) => !b.writable && written.has(placeOf(b.tensor).buffer));
-    if (new Set(shared.map((b) => b.tensor.storage)).size < shared.length) {
-      throw new UsageError(`${node.label} binds the same tensor twice; copy it first`);
+    const twice = shared.find((a, i) => shared.findIndex((b) => b.tensor.storage === a.tensor.storage) < i);
+    if (twice) {
+      throw new UsageError(`${node.label} binds '${twice.tensor.label}' twice beside a result in the same memory`, {
+        hint: 'copy it first: only distinct tensors can share memory with a result',
+      });
     }
     return { kernel, entry, constants, promoted: shared.map((b) => b.name) };
   }

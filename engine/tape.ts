@@ -104,7 +104,8 @@ export class Tape {
             if (this.#wanted.has(entry.inputs[i]!)) push(entry.inputs[i]!, gradient);
           },
         });
-        for (const output of entry.outputs) pieces.delete(output);
+        // A watched output keeps its sum: it is still to be stored.
+        for (const output of entry.outputs) if (!this.#leaves.has(output)) pieces.delete(output);
       }
       for (const [leaf, gradient] of this.#leaves) {
         const list = pieces.get(leaf);

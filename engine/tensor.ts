@@ -6,7 +6,12 @@
 import { UsageError } from './errors.ts';
 import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
 
-export type DType = 'f32' | 'u32' | 'i32';
+/**
+ * Element types. 'f16' and 'i8' are for weights at inference and packed into words of 32 bits, low bits first: two IEEE halves,
+ * or four signed bytes; a matrix [K, N] of 'i8' ends with N scales (f32, from the next whole word): element [k, n] is
+ * byte * scale[n].
+ */
+export type DType = 'f32' | 'u32' | 'i32' | 'f16' | 'i8';
 
 export interface Storage {
   readonly label: string;
@@ -36,6 +41,16 @@ export const sizeOf = (t: Pick<Tensor, 'shape'>): Scalar => times(t.shape[0], ro
 /** Largest number of elements. */
 export const maxSize = (t: Pick<Tensor, 'shape'>): number => maxOf(t.shape[0]) * rowSize(t);
 
+export const isPacked = (t: Pick<Tensor, 'dtype'>): boolean => t.dtype === 'f16' || t.dtype === 'i8';
+
+/** Largest number of bytes, whole words. */
+export function byteSize(t: Pick<Tensor, 'shape' | 'dtype'>): number {
+  const n = maxSize(t);
+  if (t.dtype === 'f16') return Math.ceil(n / 2) * 4;
+  if (t.dtype === 'i8') return (Math.ceil(n / 4) + lastDim(t)) * 4;
+  return n * 4;
+}
+
 export const shapeText = (t: Pick<Tensor, 'shape'>): string => `[${t.shape.map((d) => nameOf(d)).join(', ')}]`;
 
 /** Size of the last dimension. */
@@ -51,7 +66,7 @@ export function tensor(label: string, shape: Shape, dtype: DType, storage: Stora
     if (!(Number.isInteger(n) && n >= 0)) throw new UsageError(`tensor '${label}' has a dimension of ${n}`);
   }
   const t: Tensor = { label, shape, dtype, storage, view: null };
-  if (maxSize(t) * 4 > storage.bytes) {
+  if (byteSize(t) > storage.bytes) {
     throw new UsageError(`tensor '${label}' ${shapeText(t)} does not fit its ${storage.bytes} bytes of storage`);
   }
   return t;
@@ -60,7 +75,7 @@ export function tensor(label: string, shape: Shape, dtype: DType, storage: Stora
 /** The same elements under another shape; the storage is shared. */
 export function reshaped(t: Tensor, shape: Shape): Tensor {
   const next: Tensor = { ...t, shape };
-  if (t.view || maxSize(next) > maxSize(t)) {
+  if (t.view || isPacked(t) || maxSize(next) > maxSize(t)) {
     throw new UsageError(`cannot view '${t.label}' ${shapeText(t)} as ${shapeText(next)}`);
   }
   return next;
@@ -69,7 +84,7 @@ export function reshaped(t: Tensor, shape: Shape): Tensor {
 /** Columns [offset, offset + width) of a matrix, as a strided view. */
 export function columns(t: Tensor, offset: number, width: number): Tensor {
   const stride = lastDim(t);
-  if (t.view || t.shape.length !== 2 || offset + width > stride) {
+  if (t.view || isPacked(t) || t.shape.length !== 2 || offset + width > stride) {
     throw new UsageError(`cannot take columns ${offset}..${offset + width} of '${t.label}' ${shapeText(t)}`);
   }
   return { ...t, shape: [t.shape[0], width], view: { offset, stride } };

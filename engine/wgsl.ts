@@ -46,12 +46,10 @@ export function linkWgsl(name: string, source: string, constants: Constants, pro
     }
     values.set(key, Number(value));
   }
-  let code = source.replace(OVERRIDE, (_all, indent, key, type) => {
-    const value = values.get(key)!;
-    const text =
-      type === 'bool' ? String(value !== 0) : type === 'u32' ? `${value}u` : type === 'f32' ? f32(value) : `${value}`;
-    return `${indent}const ${key}: ${type} = ${text};`;
-  });
+  let code = source.replace(
+    OVERRIDE,
+    (_all, indent, key, type) => `${indent}const ${key}: ${type} = ${constant(name, key, type, values.get(key)!)};`,
+  );
   code = unrolled(name, conditionals(name, code, values), values);
   for (const binding of promoted) {
     const pattern = new RegExp(`var<storage,\\s*read>\\s+${binding}\\b`);
@@ -61,11 +59,22 @@ export function linkWgsl(name: string, source: string, constants: Constants, pro
   return { code, entries: reflect(name, code) };
 }
 
-const f32 = (value: number): string => (Number.isInteger(value) ? `${value}.0` : `${value}`);
+/** A value as a WGSL literal of its type. */
+function constant(kernel: string, key: string, type: string, value: number): string {
+  const [min, max] = type === 'u32' ? [0, 0xffffffff] : [-0x80000000, 0x7fffffff];
+  const fits =
+    type === 'bool' || type === 'f32'
+      ? Number.isFinite(Math.fround(value))
+      : Number.isInteger(value) && value >= min && value <= max;
+  if (!fits) throw new UsageError(`kernel ${kernel}: override ${key} is ${value}, which is no ${type}`);
+  if (type === 'bool') return String(value !== 0);
+  if (type === 'u32') return `${value}u`;
+  return type === 'f32' && /^-?\d+$/.test(`${value}`) ? `${value}.0` : `${value}`;
+}
 
 function literal(kernel: string, key: string, text: string): number {
   if (text === 'true' || text === 'false') return Number(text === 'true');
-  const value = Number(text.replace(/[uif]$/, ''));
+  const value = Number(text.replace(/^0x/i.test(text) ? /[ui]$/ : /[uif]$/, ''));
   if (Number.isNaN(value))
     throw new UsageError(`kernel ${kernel}: override ${key} needs a literal default, found '${text}'`);
   return value;
@@ -73,19 +82,23 @@ function literal(kernel: string, key: string, text: string): number {
 
 /** Keeps or drops the lines between `//#if`, `//#else` and `//#endif`; dropped lines stay blank so line numbers hold. */
 function conditionals(kernel: string, code: string, values: ReadonlyMap<string, number>): string {
-  const stack: boolean[] = [];
+  const stack: { holds: boolean; inElse: boolean }[] = [];
   const out: string[] = [];
   for (const [index, line] of code.split('\n').entries()) {
-    const directive = /^\s*\/\/#(if|else|endif)\b(.*)$/.exec(line);
-    if (!directive) {
-      out.push(stack.every(Boolean) ? line : '');
+    const fail = (why: string) => new UsageError(`kernel ${kernel}, line ${index + 1}: ${line.trim()} ${why}`);
+    const [, word, rest] = /^\s*\/\/#(\w*)(.*)$/.exec(line) ?? [];
+    if (word === undefined || word === 'unroll' || word === 'end') {
+      out.push(stack.every((s) => s.holds) ? line : '');
       continue;
     }
-    if (directive[1] === 'if') stack.push(condition(kernel, directive[2]!, values));
-    else if (stack.length === 0)
-      throw new UsageError(`kernel ${kernel}, line ${index + 1}: ${line.trim()} without //#if`);
-    else if (directive[1] === 'else') stack.push(!stack.pop()!);
-    else stack.pop();
+    if (word === 'if') stack.push({ holds: condition(kernel, rest!, values), inElse: false });
+    else if (word !== 'else' && word !== 'endif') throw fail('is no directive (if, else, endif, unroll, end)');
+    else {
+      const top = stack.pop();
+      if (!top) throw fail('without //#if');
+      if (word === 'else' && top.inElse) throw fail('for the second time');
+      if (word === 'else') stack.push({ holds: !top.holds, inElse: true });
+    }
     out.push('');
   }
   if (stack.length > 0) throw new UsageError(`kernel ${kernel}: //#if without //#endif`);
@@ -99,6 +112,8 @@ function unrolled(kernel: string, code: string, values: ReadonlyMap<string, numb
   for (let i = 0; i < lines.length; i++) {
     const start = /^\s*\/\/#unroll\s+(\w+)\s+(\w+)\s*$/.exec(lines[i]!);
     if (!start) {
+      if (/^\s*\/\/#/.test(lines[i]!))
+        throw new UsageError(`kernel ${kernel}: '${lines[i]!.trim()}' does not fit //#unroll INDEX COUNT ... //#end`);
       out.push(lines[i]!);
       continue;
     }
@@ -127,7 +142,9 @@ function unrolled(kernel: string, code: string, values: ReadonlyMap<string, numb
 function condition(kernel: string, text: string, values: ReadonlyMap<string, number>): boolean {
   return text.split('||').some((any) =>
     any.split('&&').every((term) => {
-      const m = /^\s*\(?\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(\w+)\s*\)?\s*$/.exec(term);
+      // Brackets around one comparison only: && binds tighter than ||, as in WGSL.
+      const bare = /^\s*\((.*)\)\s*$/.exec(term)?.[1] ?? term;
+      const m = /^\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(\w+)\s*$/.exec(bare);
       const left = m && values.get(m[1]!);
       const right = m && (values.get(m[3]!) ?? (m[3] === 'true' ? 1 : m[3] === 'false' ? 0 : Number(m[3])));
       if (!m || left === undefined || left === null || right === null || Number.isNaN(right)) {

@@ -14,18 +14,28 @@ const EACH = 8;
 const constants = { WG, EACH };
 
 /**
- * y[i] = table[indices[i]]: table [N, ...row] of any dtype, indices [B] u32 (B may be symbolic), y [B, ...row].
- * Differentiable in the table; the sum over equal indices is taken in their order.
- * @throws UsageError for indices of another shape or type.
+ * y[i] = table[indices[i]]: table [N, ...row] of f32, u32, i32 or f16 (read as f32), indices [B] u32 (B may be symbolic), y [B, ...row].
+ * Differentiable in an f32 table; the sum over equal indices is taken in their order.
+ * @throws UsageError for indices of another shape or type, for a table of i8, and for gradients of one of f16.
  */
 export function gatherRows(ctx: Context, table: Tensor, indices: Tensor): Tensor {
   checkIndices(indices);
-  const y = ctx.empty('gather', [indices.shape[0], ...(table.shape.slice(1) as number[])], table.dtype);
+  const half = table.dtype === 'f16';
+  if (table.dtype === 'i8' || (half && ctx.tape?.needs(table))) {
+    throw new UsageError(
+      `rows of '${table.label}' (${table.dtype}) cannot be gathered${half ? ' with a gradient' : ''}`,
+      {
+        hint: 'store tables as f32, or as f16 for inference',
+      },
+    );
+  }
+  const dtype = half ? 'f32' : table.dtype;
+  const y = ctx.empty('gather', [indices.shape[0], ...(table.shape.slice(1) as number[])], dtype);
   const params = { count: indices.shape[0], rows: table.shape[0], width: rowSize(table) };
   ctx.dispatch({
     kernel,
     entry: 'gather',
-    constants,
+    constants: { ...constants, HALF: half },
     tensors: { indices, rows_in: table, rows_out: y },
     params,
     grid: ceilDiv(sizeOf(y), WG * EACH),

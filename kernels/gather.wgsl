@@ -1,7 +1,9 @@
-// Rows of a table by index, and back. Rows are moved as bit patterns, so any 32-bit type passes unchanged.
+// Rows of a table by index, and back. Rows are moved as bit patterns, so any 32-bit type passes unchanged; halves become f32.
 
 override WG: u32 = 64;
 override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
+
+override HALF: u32 = 0;  // gather: 1 when the table holds f16, two to a word
 
 struct Params {
   count: u32,  // indices
@@ -19,7 +21,12 @@ struct Params {
 fn gather(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
   let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
   for (var i = first; i < min(first + WG * EACH, params.count * params.width); i += WG) {
-    rows_out[i] = rows_in[indices[i / params.width] * params.width + i % params.width];
+    let at = indices[i / params.width] * params.width + i % params.width;
+//#if HALF == 1
+    rows_out[i] = bitcast<u32>(unpack2x16float(rows_in[at / 2u])[at % 2u]);
+//#else
+    rows_out[i] = rows_in[at];
+//#endif
   }
 }
 

@@ -3,7 +3,7 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, type Scalar, times } from '../engine/scalar.ts';
-import { lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../engine/tensor.ts';
+import { isPacked, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../engine/tensor.ts';
 import { chunk } from './chunk.ts';
 import { contract } from './contract.ts';
 import { geluBackward, siluBackward } from './elementwise.ts';
@@ -16,7 +16,7 @@ const gateKernel = defineKernel('gate', lib, gateSource);
 const WG = 64;
 
 export interface LinearWeights {
-  /** [in, out], as Flax stores it. */
+  /** [in, out], as Flax stores it. Packed (f16, i8) it serves inference only: nothing before it gets a gradient. */
   readonly kernel: Tensor;
   /** [out]. */
   readonly bias: Tensor;
@@ -25,7 +25,10 @@ export interface LinearWeights {
 /** Rows of x seen as a matrix: all dimensions but the last. */
 const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
 
-/** activation(x W + b). x [..., in]; returns [..., out]. */
+/**
+ * activation(x W + b). x [..., in]; returns [..., out].
+ * @throws UsageError when the sizes differ, or a gradient is wanted through packed weights.
+ */
 export function linear(
   ctx: Context,
   x: Tensor,
@@ -33,7 +36,7 @@ export function linear(
   activation: 'none' | 'gelu' | 'silu' = 'none',
 ): Tensor {
   const { kernel, bias } = weights;
-  const { M, N, K, shape } = sizes(x, weights);
+  const { M, N, K, shape } = sizes(ctx, x, weights);
   const y = ctx.empty('linear', shape);
   const saves = activation !== 'none' && (ctx.tape?.needs(x, kernel, bias) ?? false);
   const pre = saves ? ctx.empty('linear.pre', shape) : undefined;
@@ -56,7 +59,7 @@ export function linear(
 /** residual + gate * (x W + b), the end of both halves of a DiT block. x [B, T, in]; gate [B, out], columns of a modulation. */
 export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, residual: Tensor, gate: Tensor): Tensor {
   const { kernel, bias } = weights;
-  const { M, N, K, shape } = sizes(x, weights);
+  const { M, N, K, shape } = sizes(ctx, x, weights);
   const tokens = x.shape[1] ?? 1;
   const { offset, stride } = rowLayout(gate);
   const y = ctx.empty('gated', shape);
@@ -123,12 +126,17 @@ function gateDispatch(
   });
 }
 
-function sizes(x: Tensor, { kernel, bias }: LinearWeights) {
+function sizes(ctx: Context, x: Tensor, { kernel, bias }: LinearWeights) {
   const K = lastDim(x);
   const [rows] = kernel.shape;
   const N = lastDim(kernel);
   if (rows !== K || bias.shape[0] !== N) {
     throw new UsageError(`a dense layer of ${shapeText(kernel)} and ${shapeText(bias)} cannot take ${shapeText(x)}`);
+  }
+  if (isPacked(kernel) && ctx.tape?.needs(x, kernel, bias)) {
+    throw new UsageError(`no gradient passes '${kernel.label}', which is stored as ${kernel.dtype}`, {
+      hint: 'train with weights in f32',
+    });
   }
   const shape = [...x.shape.slice(0, -1), N] as unknown as Shape;
   return { M: matrixRows(x), N, K, shape };
@@ -147,7 +155,7 @@ function weightGradients(
   if (g.needs(at + 1)) columnSum(ctx, dz, g.out(at + 1));
 }
 
-interface Case {
+export interface DenseCase {
   rows: number;
   tokens: number;
   input: number;
@@ -155,12 +163,18 @@ interface Case {
   activation?: 'gelu' | 'silu';
 }
 
-const weightInputs = ({ input, output }: Case) => ({
+const weightInputs = ({ input, output }: DenseCase) => ({
   kernel: { shape: [input, output] as [number, number], fill: (_: number, n: () => number) => n() / Math.sqrt(input) },
   bias: { shape: [output] as [number] },
 });
 
-function product(x: Float64Array, kernel: Float64Array, bias: Float64Array, { input, output }: Case): Float64Array {
+/** x W + b in float64. */
+export function product(
+  x: Float64Array,
+  kernel: Float64Array,
+  bias: Float64Array,
+  { input, output }: DenseCase,
+): Float64Array {
   return Float64Array.from({ length: (x.length / input) * output }, (_, i) => {
     const [r, n] = [Math.floor(i / output), i % output];
     let sum = bias[n]!;
@@ -169,13 +183,13 @@ function product(x: Float64Array, kernel: Float64Array, bias: Float64Array, { in
   });
 }
 
-const activations = {
+export const activations = {
   none: (x: number) => x,
   gelu: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
   silu: (x: number) => x / (1 + Math.exp(-x)),
 };
 
-export const linearContract = contract<Case>({
+export const linearContract = contract<DenseCase>({
   name: 'linear',
   cases: [
     { rows: 1, tokens: 1, input: 1, output: 1 },
@@ -220,7 +234,7 @@ export const gatedResidualContract = contract<{ batch: number; tokens: number; w
   reduction: ({ tokens }) => tokens,
 });
 
-export const gatedLinearContract = contract<Case>({
+export const gatedLinearContract = contract<DenseCase>({
   name: 'gatedLinear',
   cases: [
     { rows: 1, tokens: 1, input: 3, output: 5 },

@@ -6,7 +6,7 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../engine/scalar.ts';
-import type { Tensor } from '../engine/tensor.ts';
+import type { DType, Tensor } from '../engine/tensor.ts';
 import source from './matmul.wgsl';
 import { columnSum } from './reduce.ts';
 import { matmulTiles } from './tuning.ts';
@@ -16,12 +16,16 @@ const kernel = defineKernel('matmul', source);
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
 export const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
 
+/** How a matrix is stored, as matmul.wgsl's PACK_B. */
+const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
+
 export interface Product {
   /** Rows and columns of the result, and the length of the sums. */
   readonly M: Scalar;
   readonly N: number;
   readonly K: Scalar;
   readonly a: Tensor;
+  /** f32, or packed: 'f16' or 'i8' (engine/tensor.ts), then not transposed. */
   readonly b: Tensor;
   readonly c: Tensor;
   /** a is stored [K, M]; b is stored [N, K]. */
@@ -39,6 +43,15 @@ export function matmul(ctx: Context, p: Product): void {
   const { epilogue = 'none', gated } = p;
   if ((epilogue === 'none') !== (p.bias === undefined) || (epilogue === 'gated') !== (gated !== undefined)) {
     throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
+  }
+  const pack = PACK[p.b.dtype];
+  if (pack === undefined || (pack > 0 && p.transposeB)) {
+    throw new UsageError(
+      `matmul: '${p.b.label}' of ${p.b.dtype}${p.transposeB ? ', transposed,' : ''} cannot be a factor`,
+      {
+        hint: 'packed matrices (f16, i8) are for inference; keep weights that are trained in f32',
+      },
+    );
   }
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
   const vec = lengths.every((n) => typeof n === 'number' && n % 4 === 0);
@@ -59,6 +72,7 @@ export function matmul(ctx: Context, p: Product): void {
       VEC: vec,
       TRANSPOSE_A: p.transposeA ?? false,
       TRANSPOSE_B: p.transposeB ?? false,
+      PACK_B: pack,
       EPILOGUE: EPILOGUE[epilogue],
       SAVE_PRE: p.pre !== undefined,
       SPLIT_K: slice !== null,

@@ -1,4 +1,4 @@
-// Matrix product with a fused epilogue: C[M,N] = epilogue(op(A)[M,K] op(B)[K,N]), all row-major f32.
+// Matrix product with a fused epilogue: C[M,N] = epilogue(op(A)[M,K] op(B)[K,N]), all row-major, all f32 but b.
 //
 // Variants (overrides; the linker turns them into constants and resolves the //#if lines):
 //   STRATEGY     0: register tile without subgroups or barriers (SwiftShader, and every device as a fallback);
@@ -7,6 +7,8 @@
 //   TRANSPOSE_A  0: a is [M,K]; 1: a is [K,M].      TRANSPOSE_B  0: b is [K,N]; 1: b is [N,K].
 //   VEC          1: buffers as vec4f. Needs N and the row length of a and of b (and gateStride, gateOffset) divisible by 4;
 //                0: scalars, any size. Slower to run and to compile: use it with STRATEGY 0 or 1.
+//   PACK_B       0: b is f32; 1: f16, two to a u32; 2: i8, four to a u32, column n being B[:,n] / scale[n], and the N scales (f32)
+//                follow the last u32. Sums are f32 in every case. 1 and 2 need TRANSPOSE_B 0.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
 //                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias); 5: c + AB (c is read and written).
 //   SAVE_PRE     1: also pre[M,N] = AB + bias, for the backward pass of 2, 3 and 4.
@@ -31,6 +33,7 @@ override STRATEGY: u32 = 0;
 override TRANSPOSE_A: u32 = 0;
 override TRANSPOSE_B: u32 = 0;
 override VEC: u32 = 1;
+override PACK_B: u32 = 0;
 override EPILOGUE: u32 = 0;
 override SAVE_PRE: u32 = 0;
 override SPLIT_K: u32 = 0;
@@ -53,9 +56,18 @@ alias Element = vec4f;
 //#else
 alias Element = f32;
 //#endif
+//#if PACK_B == 0
+alias ElementB = Element;
+//#else
+//#if PACK_B == 1 && VEC == 1
+alias ElementB = vec2u;
+//#else
+alias ElementB = u32;
+//#endif
+//#endif
 
 @group(0) @binding(0) var<storage, read> a: array<Element>; // [M,K], or [K,M] if TRANSPOSE_A
-@group(0) @binding(1) var<storage, read> b: array<Element>; // [K,N], or [N,K] if TRANSPOSE_B
+@group(0) @binding(1) var<storage, read> b: array<ElementB>; // [K,N], or [N,K] if TRANSPOSE_B
 @group(0) @binding(2) var<storage, read_write> c: array<Element>; // [M,N], or [slices,M,N] if SPLIT_K
 //#if EPILOGUE > 0 && EPILOGUE < 5
 @group(0) @binding(3) var<storage, read> bias: array<Element>; // [N]
@@ -83,14 +95,57 @@ fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#endif
 }
 
+//#if VEC == 1
+/** Elements 4 i .. 4 i + 3 of b as it is stored. */
+fn loadB(i: u32) -> vec4f {
+//#if PACK_B == 0
+  return b[i];
+//#endif
+//#if PACK_B == 1
+  let pair = b[i];
+  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+//#endif
+//#if PACK_B == 2
+  // By shifts, as unpack4x8snorm need not be exact.
+  return vec4f(bitcast<vec4i>(vec4u(b[i]) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
+//#endif
+}
+//#else
+/** Element i of b as it is stored. */
+fn loadB(i: u32) -> f32 {
+//#if PACK_B == 0
+  return b[i];
+//#endif
+//#if PACK_B == 1
+  return unpack2x16float(b[i / 2u])[i % 2u];
+//#endif
+//#if PACK_B == 2
+  return f32(bitcast<i32>(b[i / 4u] << (24u - i % 4u * 8u)) >> 24u);
+//#endif
+}
+//#endif
+
+//#if PACK_B == 2
+/** Scales of the columns of Element n. */
+fn scaleB(n: u32) -> Element {
+  let start = (params.K * params.N + 3u) / 4u;
+//#if VEC == 1
+  let at = start + n * 4u;
+  return bitcast<vec4f>(vec4u(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
+//#else
+  return bitcast<f32>(b[start + n]);
+//#endif
+}
+//#endif
+
 fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
   let inside = (line < lines) & (at < end);
-  return select(vec4f(), b[select(0u, (line * length + at) / 4u, inside)], inside);
+  return select(vec4f(), loadB(select(0u, (line * length + at) / 4u, inside)), inside);
 //#else
   var v = vec4f();
   for (var j = 0u; j < min(4u, max(end, at) - at) && line < lines; j++) {
-    v[j] = b[line * length + at + j];
+    v[j] = loadB(line * length + at + j);
   }
   return v;
 //#endif
@@ -137,6 +192,9 @@ fn silu(x: f32) -> f32 {
 /** Epilogue and store of `sum` at element `at` of [M,N] (in units of Element), column n (likewise). */
 fn finish(sum: Element, row: u32, n: u32, at: u32) {
   var v = sum;
+//#if PACK_B == 2
+  v *= scaleB(n);
+//#endif
 //#if EPILOGUE > 0 && EPILOGUE < 5
   v += bias[n];
 //#endif

@@ -10,6 +10,7 @@ import { gatherContract } from './gather.ts';
 import { layernormContract } from './layernorm.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './linear.ts';
 import { mseContract } from './mse.ts';
+import { linearHalfContract, linearInt8Contract } from './packed.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
 import { randomNormalContract, randomUniformContract } from './random.ts';
 import { columnSumContract, countNonFiniteContract, globalNormContract } from './reduce.ts';
@@ -17,6 +18,8 @@ import { sinusoidContract } from './sinusoid.ts';
 
 export const contracts: readonly Contract[] = [
   linearContract,
+  linearHalfContract,
+  linearInt8Contract,
   gatedLinearContract,
   gatedResidualContract,
   attentionContract,

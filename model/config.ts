@@ -49,7 +49,7 @@ export const PRESETS = {
     ...DEFAULTS,
     imageSize: 28,
     channels: 1,
-    patch: 4,
+    patch: 7,
     width: 96,
     heads: 4,
     depth: 12,

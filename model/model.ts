@@ -2,15 +2,25 @@
 import type { Engine } from '../engine/engine.ts';
 import { blocksThatRun, type ModelConfig, tokenCount } from './config.ts';
 import type { Model } from './dit.ts';
-import type { ParamLayout, ParamSet } from './params.ts';
+import { groupIndices, type ParamSet } from './params.ts';
 import { positionEmbedding } from './position.ts';
+import type { Precision } from './quantize.ts';
+import type { GroupSource } from './source.ts';
 import { Weights } from './weights.ts';
 
-/** Uploads all `params`; the model's buffers live until they are released. */
-export function uploadModel(engine: Engine, config: ModelConfig, params: ParamSet, label = 'weights'): Model {
+export { type GroupSource, memorySource } from './source.ts';
+
+/** Uploads all `params`; the model's buffers live until they are released. A packed `precision` is for inference. */
+export function uploadModel(
+  engine: Engine,
+  config: ModelConfig,
+  params: ParamSet,
+  label = 'weights',
+  precision: Precision = 'f32',
+): Model {
   return {
     config,
-    weights: new Weights(engine, params.layout, label, { values: params }),
+    weights: new Weights(engine, params.layout, label, { values: params, precision }),
     positions: uploadPositions(engine, config),
   };
 }
@@ -22,19 +32,6 @@ export function uploadPositions(engine: Engine, config: ModelConfig) {
   return engine.tensor('positions', [tokenCount(config), config.width], { kind: 'weights', data });
 }
 
-/** Where the values of a group of parameters come from: memory, a file by offset, a URL by range. */
-export interface GroupSource {
-  readonly layout: ParamLayout;
-  /** Values of one group of the layout, padding included. */
-  read(group: number, signal?: AbortSignal): Promise<Float32Array>;
-}
-
-/** Parameters that are already in host memory. */
-export const memorySource = (params: ParamSet): GroupSource => ({
-  layout: params.layout,
-  read: async (group) => params.groups[group]!,
-});
-
 /** A model of which only the embedders, the head and the blocks in use are on the GPU. */
 export class ResidentModel implements Model {
   readonly config: ModelConfig;
@@ -43,23 +40,28 @@ export class ResidentModel implements Model {
   readonly #source: GroupSource;
   readonly #engine: Engine;
 
-  constructor(engine: Engine, config: ModelConfig, source: GroupSource) {
+  /** `precision`: how the weights are stored on the GPU, whatever the source gives. Default f32. */
+  constructor(engine: Engine, config: ModelConfig, source: GroupSource, options: { precision?: Precision } = {}) {
     this.config = config;
     this.#engine = engine;
     this.#source = source;
-    this.weights = new Weights(engine, source.layout, 'weights', { empty: true });
+    this.weights = new Weights(engine, source.layout, 'weights', { empty: true, precision: options.precision });
     this.positions = uploadPositions(engine, config);
   }
 
-  /** Groups of the layout that `length` blocks need (embed, blocks, head). @throws ConfigError for a length that is not allowed. */
+  /** Groups of the layout that `length` blocks need. @throws ConfigError for a length that is not allowed. */
   groupsFor(length: number): number[] {
+    const at = groupIndices(this.config);
     const blocks = this.config.lengths ? blocksThatRun(this.config, length) : this.config.depth;
-    const head = this.weights.groups.length - 1;
-    return [0, ...Array.from({ length: blocks }, (_, i) => i + 1), head];
+    const ofBlocks = Array.from({ length: blocks }, (_, i) => [at.modulation(i), at.block(i)]);
+    return [at.patches, at.condition, ...ofBlocks.flat(), at.headModulation, at.head];
   }
 
   /** Makes resident what `length` blocks need, and frees the rest unless `keep`. */
-  async require(length: number, options: { keep?: boolean; signal?: AbortSignal; onGroup?: (name: string) => void } = {}): Promise<void> {
+  async require(
+    length: number,
+    options: { keep?: boolean; signal?: AbortSignal; onGroup?: (name: string) => void } = {},
+  ): Promise<void> {
     const wanted = new Set(this.groupsFor(length));
     if (!options.keep) {
       for (let g = 0; g < this.weights.groups.length; g++) if (!wanted.has(g)) this.weights.evict(g);
@@ -76,4 +78,3 @@ export class ResidentModel implements Model {
     this.#engine.release(this.positions);
   }
 }
-

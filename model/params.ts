@@ -1,7 +1,8 @@
 /**
  * A model's parameters: their names (those of the Flax reference), shapes and initialisation, and where each lies in the
- * contiguous buffer of its group. Groups are `embed`, `block0` ... `block{N-1}` and `head`, so that a block's weights can
- * be loaded, moved and dropped as one range.
+ * contiguous buffer of its group. Groups are `patches`, `condition`, for every block `block{i}.modulation` and `block{i}`, then
+ * `head.modulation` and `head`: a block's weights can be loaded, moved and dropped as one range, and so can what depends only
+ * on the condition (time, step, label, length), which sampling may compute ahead.
  */
 import { CheckpointError } from '../engine/errors.ts';
 import { normals, type RandomSource, uniforms } from '../engine/random.ts';
@@ -33,7 +34,7 @@ export interface ParamGroup {
 }
 
 export interface ParamLayout {
-  /** embed, block0 ... block{depth-1}, head. */
+  /** In the order that the file comment gives. */
   readonly groups: readonly ParamGroup[];
   /** Number of parameters, padding not counted. */
   readonly count: number;
@@ -81,45 +82,37 @@ function embedderDrafts(path: string, width: number): Draft[] {
   ];
 }
 
-function embedDrafts(config: ModelConfig): Draft[] {
-  const { patch, channels, width, classes, depth } = config;
+function patchDrafts({ patch, channels, width }: ModelConfig): Draft[] {
   // Fans of a convolution as Flax counts them: the receptive field multiplies both.
-  const patchInit = xavier(patchSize(config), patch ** 2 * width);
-  const drafts: Draft[] = [
-    { name: 'PatchEmbed_0/Conv_0/kernel', shape: [patch, patch, channels, width], init: patchInit },
+  const init = xavier(patch ** 2 * channels, patch ** 2 * width);
+  return [
+    { name: 'PatchEmbed_0/Conv_0/kernel', shape: [patch, patch, channels, width], init },
     { name: 'PatchEmbed_0/Conv_0/bias', shape: [width], init: zero },
-    ...embedderDrafts('TimestepEmbedder_0', width),
-    ...embedderDrafts('TimestepEmbedder_1', width),
-    { name: 'LabelEmbedder_0/Embed_0/embedding', shape: [classes + 1, width], init: embedding },
   ];
-  if (config.lengths !== null) {
-    drafts.push({ name: 'BlockEmbedder_0/Embed_0/embedding', shape: [depth + 1, width], init: embedding });
-  }
-  drafts.push({ name: 'Embed_0/embedding', shape: [LOGVAR_ROWS, 1], init: zero });
-  return drafts;
 }
 
-/** The modulation linear comes first, so that it can be bound apart from the rest; then the kernels of k, q, v in a row. */
-function blockDrafts(block: number, config: ModelConfig): Draft[] {
-  const { width } = config;
-  const hidden = config.mlpRatio * width;
+function conditionDrafts({ width, classes, depth, lengths }: ModelConfig): Draft[] {
+  const table = (name: string, rows: number): Draft => ({ name, shape: [rows, width], init: embedding });
+  return [
+    ...embedderDrafts('TimestepEmbedder_0', width),
+    ...embedderDrafts('TimestepEmbedder_1', width),
+    table('LabelEmbedder_0/Embed_0/embedding', classes + 1),
+    ...(lengths === null ? [] : [table('BlockEmbedder_0/Embed_0/embedding', depth + 1)]),
+    { name: 'Embed_0/embedding', shape: [LOGVAR_ROWS, 1], init: zero },
+  ];
+}
+
+/** Everything of a block but its modulation; the kernels of k, q, v in a row. */
+function blockDrafts(block: number, { width, mlpRatio }: ModelConfig): Draft[] {
+  const hidden = mlpRatio * width;
   const path = `DiTBlock_${block}`;
   const projections = ['Dense_1', 'Dense_2', 'Dense_3'].map((name) => linear(`${path}/${name}`, width, width));
   return [
-    ...linear(`${path}/Dense_0`, width, 6 * width),
     ...projections.map(([kernel]) => kernel!),
     ...projections.map(([, bias]) => bias!),
     ...linear(`${path}/Dense_4`, width, width),
     ...linear(`${path}/MlpBlock_0/Dense_0`, width, hidden),
     ...linear(`${path}/MlpBlock_0/Dense_1`, hidden, width),
-  ];
-}
-
-function headDrafts(config: ModelConfig): Draft[] {
-  const { width } = config;
-  return [
-    ...linear('FinalLayer_0/Dense_0', width, 2 * width, zero),
-    ...linear('FinalLayer_0/Dense_1', width, patchSize(config), zero),
   ];
 }
 
@@ -136,10 +129,32 @@ function placed(name: string, drafts: readonly Draft[]): ParamGroup {
 
 /** Every parameter of a model, in groups. A conventional model (lengths null) has no length embedding. */
 export function paramLayout(config: ModelConfig): ParamLayout {
-  const blocks = Array.from({ length: config.depth }, (_, i) => placed(`block${i}`, blockDrafts(i, config)));
-  const groups = [placed('embed', embedDrafts(config)), ...blocks, placed('head', headDrafts(config))];
+  const { width, depth } = config;
+  const blocks = Array.from({ length: depth }, (_, i) => [
+    placed(`block${i}.modulation`, linear(`DiTBlock_${i}/Dense_0`, width, 6 * width)),
+    placed(`block${i}`, blockDrafts(i, config)),
+  ]);
+  const groups = [
+    placed('patches', patchDrafts(config)),
+    placed('condition', conditionDrafts(config)),
+    ...blocks.flat(),
+    placed('head.modulation', linear('FinalLayer_0/Dense_0', width, 2 * width, zero)),
+    placed('head', linear('FinalLayer_0/Dense_1', width, patchSize(config), zero)),
+  ];
   const count = groups.reduce((sum, group) => sum + group.specs.reduce((s, spec) => s + spec.size, 0), 0);
   return { groups, count };
+}
+
+/** Indices of a layout's groups by what they are for. */
+export function groupIndices(config: ModelConfig) {
+  return {
+    patches: 0,
+    condition: 1,
+    modulation: (block: number) => 2 + 2 * block,
+    block: (block: number) => 3 + 2 * block,
+    headModulation: 2 + 2 * config.depth,
+    head: 3 + 2 * config.depth,
+  };
 }
 
 /** All specs of a layout, group by group: the order of tensors in odelt's weight files. */

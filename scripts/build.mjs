@@ -1,4 +1,7 @@
-/** Bundles the library and the command into dist/ with esbuild; WGSL is inlined as text. */
+/**
+ * Bundles the library and the command with esbuild into dist/, or the folder given as argument; WGSL is inlined as text.
+ * index.js (browsers) holds all it needs; node.js and cli.js import the package's dependencies.
+ */
 import { build } from 'esbuild';
 
 const common = {
@@ -8,12 +11,11 @@ const common = {
   loader: { '.wgsl': 'text' },
   sourcemap: true,
   logLevel: 'warning',
-  outdir: 'dist',
+  outdir: process.argv[2] ?? 'dist',
 };
-await build({
-  ...common,
-  platform: 'node',
-  packages: 'external',
-  entryPoints: { cli: 'cli/main.ts' },
-  banner: { js: '#!/usr/bin/env node' },
-});
+const forNode = { ...common, platform: 'node', packages: 'external' };
+await Promise.all([
+  build({ ...common, platform: 'browser', entryPoints: { index: 'index.ts' } }),
+  build({ ...forNode, entryPoints: { node: 'node.ts' } }),
+  build({ ...forNode, entryPoints: { cli: 'cli/main.ts' }, banner: { js: '#!/usr/bin/env node' } }),
+]);

@@ -27,9 +27,10 @@ type Arrays = Record<string, Float64Array>;
 function inputsOf(c: Contract, k: object): Arrays {
   const normal = normals(17);
   return Object.fromEntries(
-    Object.entries(c.inputs(k)).map(([name, { shape, fill }]) => {
+    Object.entries(c.inputs(k)).map(([name, { shape, dtype, fill }]) => {
       const size = shape.reduce((a, b) => a * b, 1);
-      return [name, Float64Array.from({ length: size }, (_, i) => Math.fround(fill ? fill(i, normal) : normal()))];
+      const round = dtype === 'u32' ? (v: number) => v : Math.fround;
+      return [name, Float64Array.from({ length: size }, (_, i) => round(fill ? fill(i, normal) : normal()))];
     }),
   );
 }

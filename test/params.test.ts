@@ -8,6 +8,7 @@ import {
   allSpecs,
   initParams,
   paramEntries,
+  groupIndices,
   paramLayout,
   paramsByName,
   paramsFrom,
@@ -56,8 +57,10 @@ test('strong scales are those of the golden recording', async () => {
 test('offsets are aligned, disjoint and in order, and every group is packed', () => {
   const layout = paramLayout(preset('tiny', { width: 60, heads: 3 }));
   expect(layout.groups.map((group) => group.name)).toEqual([
-    'embed',
-    ...Array.from({ length: 12 }, (_, i) => `block${i}`),
+    'patches',
+    'condition',
+    ...Array.from({ length: 12 }, (_, i) => [`block${i}.modulation`, `block${i}`]).flat(),
+    'head.modulation',
     'head',
   ]);
   for (const { specs, length } of layout.groups) {
@@ -72,17 +75,20 @@ test('offsets are aligned, disjoint and in order, and every group is packed', ()
   }
 });
 
-test('a block begins with its modulation and has the kernels of k, q, v in a row', () => {
+test('a block keeps its modulation apart and has the kernels of k, q, v in a row; groupIndices finds them', () => {
   const config = preset('tiny');
-  const names = paramLayout(config).groups[1]!.specs.map((spec) => spec.name.replace('DiTBlock_0/', ''));
-  expect(names.slice(0, 5)).toEqual([
-    'Dense_0/kernel',
-    'Dense_0/bias',
-    'Dense_1/kernel',
-    'Dense_2/kernel',
-    'Dense_3/kernel',
+  const { groups } = paramLayout(config);
+  const at = groupIndices(config);
+  const names = (g: number) => groups[g]!.specs.map((spec) => spec.name);
+  expect(names(at.modulation(3))).toEqual(['DiTBlock_3/Dense_0/kernel', 'DiTBlock_3/Dense_0/bias']);
+  expect(names(at.block(3)).slice(0, 3)).toEqual([1, 2, 3].map((i) => `DiTBlock_3/Dense_${i}/kernel`));
+  expect([at.patches, at.condition, at.headModulation, at.head].map((g) => groups[g]!.name)).toEqual([
+    'patches',
+    'condition',
+    'head.modulation',
+    'head',
   ]);
-  const [, , k, q, v] = paramLayout(config).groups[1]!.specs;
+  const [k, q, v] = groups[at.block(0)]!.specs;
   expect(q!.offset - k!.offset).toBe(96 * 96);
   expect(v!.offset - q!.offset).toBe(96 * 96);
 });

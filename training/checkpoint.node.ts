@@ -55,7 +55,10 @@ export async function saveCheckpoint(folder: string, state: SavedState, sets: Tr
     });
   }
   const steps = await checkpointSteps(folder);
-  for (const step of steps.slice(0, -KEPT)) await rm(join(folder, `step-${step}`), { recursive: true, force: true });
+  for (const step of steps.slice(0, -KEPT)) {
+    // What cannot be removed now is removed after the next save.
+    await rm(join(folder, `step-${step}`), { recursive: true, force: true }).catch(() => undefined);
+  }
   return final;
 }
 
@@ -103,6 +106,6 @@ export async function loadCheckpoint(
   } catch (cause) {
     throw new CheckpointError(`${at}/state.json cannot be read`, { cause });
   }
-  if (state.step !== newest) throw new CheckpointError(`${at}/state.json is of step ${state.step}`);
+  if (state?.step !== newest) throw new CheckpointError(`${at}/state.json is of step ${state?.step}, not ${newest}`);
   return { state, sets };
 }

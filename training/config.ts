@@ -67,7 +67,7 @@ export function batchShares(train: TrainConfig, model: ModelConfig): BatchShares
 
 /** Fills in defaults and checks. @throws ConfigError naming the field, its value and the remedy. */
 export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
-  const unknown = Object.keys(given).filter((key) => !(key in TRAIN_DEFAULTS));
+  const unknown = Object.keys(given).filter((key) => !Object.hasOwn(TRAIN_DEFAULTS, key));
   if (unknown.length > 0) {
     throw new ConfigError(`unknown training option '${unknown[0]}'`, {
       hint: `known: ${Object.keys(TRAIN_DEFAULTS).join(', ')}`,
@@ -82,8 +82,9 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   need(natural(c.steps), 'steps', 'a positive integer');
   need(Number.isFinite(c.lr) && c.lr > 0, 'lr', 'positive');
   need(Number.isInteger(c.warmup) && c.warmup >= 0, 'warmup', 'an integer, 0 or more');
-  need(c.weightDecay >= 0 && c.weightDecay < 1, 'weightDecay', 'in [0, 1)');
-  need(c.emaDecay >= 0 && c.emaDecay < 1, 'emaDecay', 'in [0, 1)');
+  const number = (x: unknown) => typeof x === 'number';
+  need(number(c.weightDecay) && c.weightDecay >= 0 && c.weightDecay < 1, 'weightDecay', 'in [0, 1)');
+  need(number(c.emaDecay) && c.emaDecay >= 0 && c.emaDecay < 1, 'emaDecay', 'in [0, 1)');
   need(
     natural(c.finest) && Number.isInteger(Math.log2(c.finest)) && c.finest >= 2,
     'finest',
@@ -100,7 +101,9 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
     '0 or an integer up to batch',
   );
   need(c.guidance === null || Number.isFinite(c.guidance.weight), 'guidance', 'null or { weight, distill }');
-  need(c.classDropout >= 0 && c.classDropout <= 1, 'classDropout', 'in [0, 1]');
+  need(number(c.classDropout) && c.classDropout >= 0 && c.classDropout <= 1, 'classDropout', 'in [0, 1]');
+  need(typeof c.targetsFromEma === 'boolean', 'targetsFromEma', 'true or false');
+  need(typeof c.flip === 'boolean', 'flip', 'true or false');
   need(Number.isInteger(c.seed) && c.seed >= 0 && c.seed < 2 ** 32, 'seed', 'an integer in [0, 2^32)');
   const rows = c.timeEvery > 0 ? Math.floor(c.batch / c.timeEvery) : 0;
   if (c.guidance?.distill && rows % 2 !== 0) {

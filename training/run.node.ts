@@ -5,11 +5,11 @@
 import { appendFile, mkdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { paramLayout } from '../model/params.ts';
+import { paramEntries, paramLayout } from '../model/params.ts';
 import { writeAtomically } from '../model/safetensors.node.ts';
-import { checkpointSteps, loadCheckpoint, saveCheckpoint } from './checkpoint.node.ts';
+import { checkpointSteps, loadCheckpoint, saveCheckpoint, type TrainSets } from './checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
@@ -45,6 +45,8 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
   let raw: { model: unknown; train: Partial<TrainConfig>; data: string };
   try {
     raw = JSON.parse(await readFile(path, 'utf8'));
+    if (typeof raw?.train !== 'object' || raw.train === null || typeof raw.data !== 'string')
+      throw new Error('wrong fields');
   } catch (cause) {
     throw new ConfigError(`${path} is not a run's configuration`, {
       cause,
@@ -54,7 +56,11 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
   return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data };
 }
 
-/** Trains to the end of the schedule. @returns the folder of the last checkpoint. @throws what the trainer throws. */
+/**
+ * Trains to the end of the schedule. @returns the folder of the last checkpoint.
+ * @throws what the trainer throws; ConfigError when data, model and folder do not fit; CheckpointError when the folder cannot be
+ * written; NonFiniteError rather than saving a state that cannot be trained on.
+ */
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
   const { folder, config, data, signal } = options;
   const { model, train } = config;
@@ -71,38 +77,68 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (!options.resume && (await checkpointSteps(checkpoints)).length > 0) {
     throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
   }
-  await mkdir(checkpoints, { recursive: true });
   const loaded = options.resume ? await loadCheckpoint(checkpoints, paramLayout(model)) : undefined;
   const from = loaded && { sets: loaded.sets, step: loaded.state.step };
-  await writeAtomically(join(folder, 'config.json'), encode(config));
-  await writeAtomically(join(folder, 'env.json'), encode(options.environment));
   const metrics = join(folder, 'metrics.jsonl');
-  await dropLinesAfter(metrics, from?.step ?? 0);
+  await writing(folder, async () => {
+    await mkdir(checkpoints, { recursive: true });
+    await writeAtomically(join(folder, 'config.json'), encode(config));
+    await writeAtomically(join(folder, 'env.json'), encode(options.environment));
+    await dropLinesAfter(metrics, from?.step ?? 0);
+  });
 
   const trainer = await createTrainer(engine, { model, train, data, from, signal, onCompile: options.onCompile });
-  options.onReady?.(trainer, from?.step ?? 0);
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   const save = async () => {
     if (saved === done) return join(checkpoints, `step-${done}`);
-    const at = await saveCheckpoint(checkpoints, { step: done, model }, await trainer.snapshot());
+    const sets = await trainer.snapshot();
+    checkFinite(sets, done);
+    const at = await saveCheckpoint(checkpoints, { step: done, model }, sets);
     saved = done;
     options.onSave?.(at);
     return at;
   };
   try {
+    options.onReady?.(trainer, from?.step ?? 0);
     for await (const event of trainer.run()) {
       done = event.step;
-      await appendFile(metrics, `${JSON.stringify(event)}\n`);
+      await writing(metrics, () => appendFile(metrics, `${JSON.stringify(event)}\n`));
       options.onStep?.(event);
       if (done % options.saveEvery === 0) await save();
     }
+    if (done === 0) throw new UsageError('there was nothing to train');
+    return await save();
   } catch (error) {
     if (error instanceof InterruptedError) await save();
     throw error;
+  } finally {
+    trainer.dispose();
   }
-  if (done === 0) throw new UsageError('there was nothing to train');
-  return save();
+}
+
+/** Runs `body`; what the file system refuses becomes a CheckpointError about `path`. */
+async function writing(path: string, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (cause) {
+    throw new CheckpointError(`${path} could not be written`, {
+      cause,
+      hint: 'free disk space or check permissions, then add --resume to go on from the last checkpoint',
+    });
+  }
+}
+
+/** A state that holds a NaN or infinity must not replace a good checkpoint: losses show it one update later than weights. */
+function checkFinite(sets: TrainSets, step: number): void {
+  for (const [part, set] of Object.entries(sets)) {
+    for (const { spec, values } of paramEntries(set)) {
+      if (values.every(Number.isFinite)) continue;
+      throw new NonFiniteError(`step ${step}: ${part}/${spec.name} is no longer finite; nothing was saved`, {
+        hint: 'continue from the last checkpoint with a lower --lr',
+      });
+    }
+  }
 }
 
 /** Removes the metrics of updates that a resumed run does again (those after its checkpoint, and a torn last line). */

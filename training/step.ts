@@ -109,7 +109,7 @@ export class TrainStep {
   ): Promise<TrainStep> {
     const inputs = createInputs(engine, config, train);
     const gradients = new Weights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
-    const positions = uploadPositions(engine, config);
+    const { positions } = inputs;
     const student: Model = { config, weights: state.params, positions };
     const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
     const { recording, result } = record(engine, 'train', (ctx, keep) => {
@@ -142,8 +142,13 @@ export class TrainStep {
     return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! };
   }
 
+  /** Frees the program, its inputs and the gradients; the state stays. */
   dispose(): void {
     this.program.dispose();
+    this.gradients.release();
+    const { main, time, length, ...single } = this.#inputs;
+    const inputs: Record<string, Tensor>[] = [single, main, time ?? {}, length ?? {}];
+    for (const t of inputs.flatMap((group) => Object.values(group))) this.#engine.release(t);
   }
 }
 
@@ -162,6 +167,7 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
     images: engine.tensor('images', [B, ...pixels]),
     noise: engine.tensor('noise', [B, ...pixels]),
     one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
+    positions: uploadPositions(engine, config),
     main: { ...rows('main', B), source: u32('main.source', B), lengths: u32('main.lengths', B) },
     time:
       timePairs === 0

@@ -50,12 +50,21 @@ export interface Trainer {
   /** Reads back everything a checkpoint holds. */
   snapshot(): Promise<TrainSets>;
   readonly plan: { readonly bytes: number; readonly lowerBound: number; readonly dispatches: number };
+  /** Frees everything on the GPU. */
+  dispose(): void;
 }
 
 export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
   const { model, train, data, signal } = options;
   const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
-  const step = await TrainStep.create(engine, model, train, state, { onProgress: options.onCompile, signal });
+  const release = () => {
+    for (const weights of Object.values(state)) weights.release();
+  };
+  const compiling = TrainStep.create(engine, model, train, state, { onProgress: options.onCompile, signal });
+  const step = await compiling.catch((error: unknown) => {
+    release();
+    throw error;
+  });
   const order = dataOrder({ count: data.count, seed: train.seed, flip: train.flip });
   const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
   const labels = new Uint32Array(train.batch);
@@ -90,6 +99,10 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       m: await state.m.read(),
       v: await state.v.read(),
     }),
+    dispose() {
+      step.dispose();
+      release();
+    },
   };
 }
 

@@ -1,8 +1,7 @@
 /** An engine for tests, on whatever adapter ODELT_ADAPTER or the machine gives. */
-import { requestNodeDevice } from '../../engine/adapters.node.ts';
-import { Engine } from '../../engine/engine.ts';
+import type { Engine } from '../../engine/engine.ts';
+import { createNodeEngine } from '../../engine/engine.node.ts';
 
 export async function testEngine(): Promise<Engine> {
-  const { device, adapter } = await requestNodeDevice();
-  return new Engine(device, adapter.kind);
+  return (await createNodeEngine({ onError: () => {} })).engine;
 }

@@ -1,0 +1,145 @@
+/** `odelt verify`: replays recorded results of the reference on this machine's adapter and says how far off they are. */
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { OdeltError } from '../engine/errors.ts';
+import { bundledGolden } from './paths.node.ts';
+import { duration, interruptSignal, log, openSession, ProgressLine, print, printJson } from './session.node.ts';
+import type { CaseResult, Kind } from './verify/case.ts';
+import { caseId, verify } from './verify/replay.ts';
+
+interface VerifyFlags {
+  large?: boolean;
+  only?: string;
+  adapter?: string;
+  json?: boolean;
+}
+
+export function addVerify(program: Command): void {
+  program
+    .command('verify')
+    .description('check this adapter against recorded results of the reference (no arguments: the bundled ones)')
+    .argument('[dir]', 'golden data: folders with a config.json and .safetensors recordings (default: bundled)')
+    .option('--large', 'also replay models of more than 20 million parameters')
+    .option('--only <text>', 'only cases whose name contains this, e.g. a/forward')
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText(
+      'after',
+      `
+Every line names a case, its relative error ||out - ref|| / ||ref|| and the largest error that passes.
+Exit code 1 if any case fails. GPU drivers are wrong now and then: a failure here is worth a bug report to the driver.`,
+    )
+    .action((dir: string | undefined, flags: VerifyFlags) => runVerify(dir ?? bundledGolden(), flags));
+}
+
+/** Summary of a run, as --json prints it. A case without a result has error null. */
+interface VerifyReport {
+  readonly directory: string;
+  readonly adapter: unknown;
+  readonly cases: readonly CaseResult[];
+  readonly failed: number;
+  readonly worst: Readonly<Partial<Record<Kind, { id: string; error: number; tolerance: number }>>>;
+  readonly notReplayed: readonly string[];
+  readonly seconds: number;
+}
+
+async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
+  const started = performance.now();
+  const signal = interruptSignal();
+  const line = new ProgressLine();
+  const session = await openSession(flags.adapter);
+  const seconds = () => (performance.now() - started) / 1000;
+  const cases: CaseResult[] = [];
+  const notReplayed: string[] = [];
+  if (!flags.json) log(`adapter: ${session.adapter.adapter.name}`);
+  try {
+    const results = verify(session.engine, directory, {
+      large: flags.large,
+      only: flags.only,
+      signal,
+      onSkipped: (what) => notReplayed.push(what),
+      onCase: ({ id, done, total }) => {
+        if (seconds() > 2) line.update(`${done}/${total}  ${duration(seconds())}  ${id}`);
+      },
+    });
+    for await (const result of results) {
+      const repeated = result.detail === cases.at(-1)?.detail;
+      cases.push(result);
+      if (flags.json) continue;
+      clearLine();
+      print(formatCase(result));
+      if (!result.ok && result.detail && !repeated) print(result.detail.replace(/^/gm, '     '));
+    }
+  } finally {
+    clearLine();
+    session.engine.dispose();
+  }
+  const failed = cases.filter((c) => !c.ok);
+  const report: VerifyReport = {
+    directory,
+    adapter: session.adapter.adapter,
+    cases,
+    failed: failed.length,
+    worst: worstByKind(cases),
+    notReplayed,
+    seconds: seconds(),
+  };
+  if (flags.json) printJson(report);
+  else print(formatSummary(report));
+  if (failed.length > 0) {
+    throw new OdeltError(
+      'verify',
+      `${failed.length} of ${cases.length} cases fail on ${session.adapter.adapter.name}`,
+      {
+        hint: 'run again with another --adapter: if that passes, this driver or its settings are at fault',
+      },
+    );
+  }
+}
+
+/** Wipes the progress line, so that a result can take its place. */
+function clearLine(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+}
+
+const scientific = (x: number): string => (Number.isFinite(x) ? (x === 0 ? '0' : x.toExponential(1)) : 'none');
+
+function formatCase(result: CaseResult): string {
+  const { ok, error, tolerance } = result;
+  const mark = ok ? pc.green('ok  ') : pc.red('FAIL');
+  const numbers = `error ${scientific(error).padEnd(8)} tolerance ${scientific(tolerance)}`;
+  return `${mark} ${caseId(result).padEnd(52)} ${numbers}`;
+}
+
+/** The largest error of each kind, by its share of the tolerance. */
+function worstByKind(cases: readonly CaseResult[]): VerifyReport['worst'] {
+  const share = ({ error, tolerance }: { error: number; tolerance: number }) =>
+    Number.isNaN(error)
+      ? Number.POSITIVE_INFINITY
+      : tolerance === 0
+        ? error === 0
+          ? 0
+          : Number.POSITIVE_INFINITY
+        : error / tolerance;
+  const found: Partial<Record<Kind, { id: string; error: number; tolerance: number }>> = {};
+  for (const c of cases) {
+    const known = found[c.kind];
+    if (!known || share(c) > share(known)) found[c.kind] = { id: caseId(c), error: c.error, tolerance: c.tolerance };
+  }
+  return found;
+}
+
+function formatSummary({ cases, failed, worst, notReplayed, seconds }: VerifyReport): string {
+  const kinds = Object.entries(worst).map(([kind, { id, error, tolerance }]) => {
+    const count = cases.filter((c) => c.kind === kind).length;
+    return `  ${kind.padEnd(11)} ${String(count).padStart(4)} cases, worst ${scientific(error)} of ${scientific(tolerance)} (${id})`;
+  });
+  return [
+    '',
+    ...kinds,
+    ...(notReplayed.length > 0 ? ['not replayed:', ...notReplayed.map((what) => `  ${what}`)] : []),
+    failed === 0
+      ? pc.green(`all ${cases.length} cases pass (${duration(seconds)})`)
+      : pc.red(`${failed} of ${cases.length} cases fail (${duration(seconds)})`),
+  ].join('\n');
+}

@@ -1,0 +1,55 @@
+/** One transformer block with adaLN-Zero modulation (Peebles & Xie 2023, fig. 3), as the reference computes it. */
+import type { Context } from '../engine/context.ts';
+import type { Scalar } from '../engine/scalar.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { attention } from '../kernels/attention.ts';
+import { chunk } from '../kernels/chunk.ts';
+import { dropout } from '../kernels/dropout.ts';
+import { layernorm } from '../kernels/layernorm.ts';
+import { gatedLinear, gatedResidual, linear } from '../kernels/linear.ts';
+import { dense } from './condition.ts';
+import type { ModelConfig } from './config.ts';
+import type { Weights } from './weights.ts';
+
+/** Dropout's randomness; absent at inference. */
+export interface Training {
+  readonly seed: number;
+  readonly step: Scalar;
+}
+
+type Six = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+
+/** Block i of x [B, T, D] with its modulation [B, 6D]; [B, T, D], residual connections included. */
+export function block(
+  ctx: Context,
+  { config, weights }: { config: ModelConfig; weights: Weights },
+  i: number,
+  x: Tensor,
+  modulation: Tensor,
+  training?: Training,
+): Tensor {
+  const layer = (name: string) => dense(weights, `DiTBlock_${i}/${name}`);
+  const [shift1, scale1, gate1, shift2, scale2, gate2] = chunk(ctx, modulation, 6) as Six;
+  const attended = ctx.scope('attention', () => {
+    const h = layernorm(ctx, x, shift1, scale1);
+    // The reference makes keys before queries, which fixes the layers' numbers.
+    const k = linear(ctx, h, layer('Dense_1'));
+    const q = linear(ctx, h, layer('Dense_2'));
+    const v = linear(ctx, h, layer('Dense_3'));
+    // It divides the logits by the head size, not by its square root.
+    const o = attention(ctx, q, k, v, { heads: config.heads, scale: config.heads / config.width });
+    return gatedLinear(ctx, o, layer('Dense_4'), x, gate1);
+  });
+  return ctx.scope('mlp', () => {
+    const h = layernorm(ctx, attended, shift2, scale2);
+    const hidden = linear(ctx, h, layer('MlpBlock_0/Dense_0'), 'gelu');
+    const output = layer('MlpBlock_0/Dense_1');
+    if (!training || config.dropout === 0) return gatedLinear(ctx, hidden, output, attended, gate2);
+    const random = (n: number) => ({ seed: training.seed, stream: DROPOUT_STREAM + 2 * i + n, step: training.step });
+    const branch = linear(ctx, dropout(ctx, hidden, config.dropout, random(0)), output);
+    return gatedResidual(ctx, dropout(ctx, branch, config.dropout, random(1)), attended, gate2);
+  });
+}
+
+/** Streams of dropout's masks: two per block from here on. */
+const DROPOUT_STREAM = 0x64726f70;

@@ -1,0 +1,127 @@
+/** The house rules on imports, checked on the sources themselves: they point one way, and browser code stays browser code. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { dirname, join, normalize, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { describe, expect, it } from 'vitest';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** What each folder may import of the others. Files at the root are the package's entries and come last. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  engine: [],
+  kernels: ['engine'],
+  model: ['engine', 'kernels'],
+  training: ['engine', 'kernels', 'model'],
+  sampling: ['engine', 'kernels', 'model'],
+  bench: ['engine', 'kernels', 'model', 'training', 'sampling'],
+  web: ['engine', 'kernels', 'model', 'training', 'sampling', 'bench'],
+  cli: ['engine', 'kernels', 'model', 'training', 'sampling', 'bench'],
+};
+
+interface Import {
+  readonly from: string;
+  readonly specifier: string;
+  /** `import type`: gone after compilation. */
+  readonly erased: boolean;
+}
+
+/** Files of the sources, relative to the root. */
+const sources: readonly string[] = [
+  ...readdirSync(ROOT).filter((name) => /^(index|node)\.ts$/.test(name)),
+  ...Object.keys(ALLOWED).flatMap((folder) => {
+    try {
+      return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+        .filter((name) => name.endsWith('.ts'))
+        .map((name) => join(folder, name));
+    } catch {
+      return []; // web/ is yet to come
+    }
+  }),
+];
+
+const IMPORT =
+  /^(?:import|export)\s+(type\s+)?(?:[^'";]*?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'\s*\)(?=[^;\n]*(;|\n))/gm;
+
+function importsOf(from: string): Import[] {
+  const text = readFileSync(join(ROOT, from), 'utf8');
+  return Array.from(text.matchAll(IMPORT), ([, type, still, dynamic]) => ({
+    from,
+    specifier: (still ?? dynamic)!,
+    erased: type !== undefined,
+  }));
+}
+
+const imports = sources.flatMap(importsOf);
+const isRelative = ({ specifier }: Import) => specifier.startsWith('.');
+/** The imported file, relative to the root. */
+const target = ({ from, specifier }: Import) => normalize(join(dirname(from), specifier));
+const folderOf = (file: string) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '');
+const isBuiltin = (specifier: string) =>
+  specifier.startsWith('node:') || builtinModules.includes(specifier.split('/')[0]!);
+
+/** Code for Node alone: files named so, the readers of data files, and the command. */
+const isForNode = (file: string) =>
+  file.endsWith('.node.ts') || file === 'node.ts' || /^(cli|training\/data)\//.test(file);
+
+describe('imports', () => {
+  it('are found', () => {
+    expect(sources.length).toBeGreaterThan(60);
+    const known = imports.filter((i) => i.from === 'engine/adapters.node.ts').map((i) => i.specifier);
+    expect(known).toEqual(expect.arrayContaining(['node:fs', './device.ts', './errors.ts', 'webgpu']));
+    expect(imports.some((i) => i.erased && i.specifier === './engine.ts')).toBe(true);
+  });
+
+  it('point one way', () => {
+    const wrong = imports.filter(isRelative).filter((i) => {
+      const [from, to] = [folderOf(i.from), folderOf(target(i))];
+      return from !== '' && from !== to && !ALLOWED[from]!.includes(to);
+    });
+    expect(wrong.map((i) => `${i.from} imports ${i.specifier}`)).toEqual([]);
+  });
+
+  it('name files with their extension', () => {
+    const wrong = imports.filter(isRelative).filter((i) => !/\.(ts|wgsl|json)$/.test(i.specifier));
+    expect(wrong.map((i) => `${i.from} imports ${i.specifier}`)).toEqual([]);
+  });
+
+  it('of browser code reach neither Node nor files for Node', () => {
+    const wrong = imports.filter(
+      (i) => !i.erased && !isForNode(i.from) && (isBuiltin(i.specifier) || (isRelative(i) && isForNode(target(i)))),
+    );
+    // These two readers of training data are pure, whatever their neighbours do.
+    const pure = ['training/data/order.ts', 'training/data/dataset.ts'];
+    expect(wrong.filter((i) => !pure.includes(target(i))).map((i) => `${i.from} imports ${i.specifier}`)).toEqual([]);
+    expect(imports.filter((i) => pure.includes(i.from) && isBuiltin(i.specifier))).toEqual([]);
+  });
+
+  it('of wgsl_reflect are in engine/wgsl.ts only', () => {
+    expect(imports.filter((i) => i.specifier.startsWith('wgsl_reflect')).map((i) => i.from)).toEqual([
+      'engine/wgsl.ts',
+    ]);
+  });
+});
+
+describe('the browser entry', () => {
+  it('bundles for browsers without any Node module', async () => {
+    const result = await build({
+      entryPoints: [join(ROOT, 'index.ts')],
+      bundle: true,
+      write: false,
+      metafile: true,
+      format: 'esm',
+      platform: 'browser',
+      target: 'es2022',
+      loader: { '.wgsl': 'text' },
+      logLevel: 'silent',
+    });
+    const inputs = Object.keys(result.metafile.inputs).map((file) => relative(ROOT, join(process.cwd(), file)));
+    expect(inputs).toContain('engine/engine.ts');
+    expect(inputs.filter((file) => file.endsWith('.node.ts'))).toEqual([]);
+    const external = Object.values(result.metafile.outputs).flatMap((output) => output.imports.map((i) => i.path));
+    expect(external).toEqual([]);
+    const code = result.outputFiles[0]!.text;
+    expect(code).not.toMatch(/from\s*["']node:|require\(["']node:|\bprocess\.(env|cwd|exit)\b/);
+  });
+});

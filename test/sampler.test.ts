@@ -1,0 +1,140 @@
+/** The sampler: batch independence, residency of blocks, guidance, and its refusals. Agreement with the reference is test/verify.test.ts's. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Engine } from '../engine/engine.ts';
+import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { type ModelConfig, preset } from '../model/config.ts';
+import { formulaParams } from '../model/formula.ts';
+import { memorySource, ResidentModel } from '../model/model.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import { testEngine } from './support/engine.ts';
+
+const config: ModelConfig = preset('tiny', { imageSize: 8, patch: 2, width: 24, heads: 2, depth: 6, lengths: { min: 2, group: 2 } });
+let engine: Engine;
+let model: ResidentModel;
+beforeAll(async () => {
+  engine = await testEngine();
+  model = new ResidentModel(engine, config, memorySource(formulaParams(config, 7, { strong: true })));
+});
+afterAll(() => engine.dispose());
+
+const labels = [3, null, 7, 0, 9];
+
+describe('a sample is the same', () => {
+  for (const guidance of [1, 2.5]) {
+    it(`whatever the batch it is drawn in (guidance ${guidance})`, async () => {
+      const request = { labels, steps: 4, blocks: 4, guidance, seed: 11 };
+      const wide = new Sampler(engine, model, { batch: 5 });
+      const narrow = new Sampler(engine, model, { batch: 2 });
+      const all = await wide.sample(request);
+      const pieces = await narrow.sample(request);
+      expect(Buffer.from(pieces.values.buffer).equals(Buffer.from(all.values.buffer))).toBe(true);
+      const alone = await narrow.sample({ ...request, labels: [labels[3]!], first: 3 });
+      expect(alone.values).toEqual(all.values.subarray(3 * 64, 4 * 64));
+      wide.dispose();
+      narrow.dispose();
+    });
+  }
+
+  it('after other lengths have run in the same memory', async () => {
+    const sampler = new Sampler(engine, model, { batch: 5 });
+    const request = { labels, steps: 2, blocks: 6, seed: 1 };
+    const before = await sampler.sample(request);
+    await sampler.sample({ ...request, blocks: 2 });
+    await sampler.sample({ ...request, blocks: 4, guidance: 3 });
+    expect((await sampler.sample(request)).values).toEqual(before.values);
+    sampler.dispose();
+  });
+});
+
+it('depends on the seed, the blocks, the steps and the label', async () => {
+  const sampler = new Sampler(engine, model, { batch: 1 });
+  const base = { labels: [3], steps: 2, blocks: 4, seed: 1 };
+  const values = await Promise.resolve(sampler.sample(base)).then((s) => s.values);
+  for (const other of [{ seed: 2 }, { blocks: 6 }, { steps: 4 }, { labels: [4] }]) {
+    const changed = (await sampler.sample({ ...base, ...other })).values;
+    const difference = Math.sqrt(changed.reduce((s, v, i) => s + (v - values[i]!) ** 2, 0) / changed.length);
+    expect(difference, JSON.stringify(other)).toBeGreaterThan(1e-4);
+  }
+  sampler.dispose();
+});
+
+it('guidance 0 is "no class", 1 the label, w the line through both', async () => {
+  const sampler = new Sampler(engine, model, { batch: 2 });
+  const at = async (guidance: number, asked: (number | null)[]) =>
+    (await sampler.sample({ labels: asked, steps: 1, blocks: 6, seed: 5, guidance })).values;
+  const none = await at(1, [null, null]);
+  const label = await at(1, [2, 8]);
+  expect(await at(0, [2, 8])).toEqual(none);
+  const guided = await at(1.5, [2, 8]);
+  for (let i = 0; i < guided.length; i++) expect(guided[i]!).toBeCloseTo(none[i]! + 1.5 * (label[i]! - none[i]!), 4);
+  sampler.dispose();
+});
+
+it('holds the weights of the blocks in use, and no buffer is left behind', async () => {
+  const before = engine.memory.report();
+  const sampler = new Sampler(engine, model, { batch: 1 });
+  const bytes = new Map<number, number>();
+  const expected = (blocks: number) => {
+    const { groups } = model.weights.layout;
+    // patches, condition, two groups per block, two of the head.
+    return [...groups.slice(0, 2 + 2 * blocks), ...groups.slice(-2)].reduce((s, g) => s + 4 * g.length, 0);
+  };
+  // Each number of blocks has a program (its uniforms stay); after that only the weights come and go.
+  for (const blocks of [2, 4, 6]) await sampler.sample({ labels: [1], steps: 1, blocks });
+  for (const blocks of [6, 2, 4, 6, 2]) {
+    await sampler.sample({ labels: [1], steps: 1, blocks });
+    expect(model.weights.bytes).toBe(expected(blocks));
+    const { live } = engine.memory.report();
+    expect(bytes.get(blocks) ?? live).toBe(live);
+    bytes.set(blocks, live);
+  }
+  expect(bytes.get(6)! - bytes.get(2)!).toBe(expected(6) - expected(2));
+  await sampler.sample({ labels: [1], steps: 1, blocks: 6 });
+  await sampler.sample({ labels: [1], steps: 1, blocks: 2, keepBlocks: true });
+  expect(model.weights.bytes).toBe(expected(6));
+  sampler.dispose();
+  model.weights.release();
+  expect(engine.memory.report().byKind.activations ?? 0).toBe(before.byKind.activations ?? 0);
+});
+
+it('refuses what makes no sense, naming the remedy', async () => {
+  const sampler = new Sampler(engine, model, { batch: 1 });
+  const refusal = async (request: object): Promise<string> => {
+    try {
+      await sampler.sample({ labels: [1], steps: 2, ...request });
+    } catch (error) {
+      expect(error).toBeInstanceOf(ConfigError);
+      return `${(error as Error).message} ${(error as ConfigError).hint}`;
+    }
+    throw new Error(`nothing refused ${JSON.stringify(request)}`);
+  };
+  expect(await refusal({ steps: 3 })).toMatch(/3 steps.*1, 2, 4/s);
+  expect(await refusal({ steps: 256 })).toMatch(/256/);
+  expect(await refusal({ steps: 0 })).toMatch(/positive/);
+  expect(await refusal({ blocks: 3 })).toMatch(/3 of its 6 blocks.*2, 4, 6/s);
+  expect(await refusal({ labels: [10] })).toMatch(/class 10.*0 to 9/s);
+  expect(await refusal({ guidance: Number.NaN })).toMatch(/finite/);
+  sampler.dispose();
+});
+
+it('stops at an abort with InterruptedError, and samples again afterwards', async () => {
+  const sampler = new Sampler(engine, model, { batch: 1 });
+  const controller = new AbortController();
+  const seen: number[] = [];
+  const request = { labels: [1, 2], steps: 4, seed: 9 };
+  const aborted = sampler.sample({
+    ...request,
+    signal: controller.signal,
+    onProgress: ({ done, total }) => {
+      expect(total).toBe(8);
+      seen.push(done);
+      if (done === 3) controller.abort();
+    },
+  });
+  await expect(aborted).rejects.toThrow(InterruptedError);
+  expect(seen).toEqual([1, 2, 3]);
+  const fresh = new Sampler(engine, model, { batch: 1 });
+  expect((await sampler.sample(request)).values).toEqual((await fresh.sample(request)).values);
+  sampler.dispose();
+  fresh.dispose();
+});

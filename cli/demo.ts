@@ -13,7 +13,7 @@ import { openDataset } from '../training/data/open.ts';
 import { readModel } from './models.node.ts';
 import { bundledData, bundledModel } from './paths.node.ts';
 import { writePng } from './png.node.ts';
-import { bytes, interruptSignal, log, number, openSession, print, printJson, ProgressLine } from './session.node.ts';
+import { bytes, interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
 
@@ -82,7 +82,13 @@ async function demo(flags: DemoFlags): Promise<void> {
       });
       const seconds = (performance.now() - cellStarted) / 1000;
       const { share } = classAgreement(reference, values, labels);
-      cells.push({ steps, blocks, secondsPerPicture: seconds / labels.length, peakBytes: engine.memory.report().peak, agreement: share });
+      cells.push({
+        steps,
+        blocks,
+        secondsPerPicture: seconds / labels.length,
+        peakBytes: engine.memory.report().peak,
+        agreement: share,
+      });
       pictures.push(fromUnit(values, config.imageSize, config.imageSize, config.channels));
     }
   }
@@ -106,8 +112,14 @@ async function demo(flags: DemoFlags): Promise<void> {
   if (flags.json) return printJson({ out: flags.out, adapter: adapter.adapter, seconds, cells });
   print('blocks  steps  s/picture   peak GPU bytes  class agreement');
   for (const c of cells) {
-    const columns = [String(c.blocks).padStart(6), String(c.steps).padStart(6), c.secondsPerPicture.toFixed(3).padStart(10)];
-    print(`${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`);
+    const columns = [
+      String(c.blocks).padStart(6),
+      String(c.steps).padStart(6),
+      c.secondsPerPicture.toFixed(3).padStart(10),
+    ];
+    print(
+      `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`,
+    );
   }
   log(`wrote ${flags.out} in ${seconds.toFixed(0)} s`);
 }

@@ -9,7 +9,7 @@ import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
 import { bundledModel } from './paths.node.ts';
 import { writePng } from './png.node.ts';
-import { bytes, interruptSignal, log, number, openSession, printJson, ProgressLine } from './session.node.ts';
+import { bytes, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
 
 interface SampleFlags {
   model: string;
@@ -33,18 +33,30 @@ export function addSample(program: Command): void {
     .description('draw pictures from a model (no flags: one row per class from the shipped model)')
     .option('--model <path>', '.safetensors file, checkpoint or run folder', bundledModel())
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
-    .option('--count <n>', 'number of pictures (default: eight per label)', number('--count', { integer: true, min: 1 }))
+    .option(
+      '--count <n>',
+      'number of pictures (default: eight per label)',
+      number('--count', { integer: true, min: 1 }),
+    )
     .option('--labels <list>', 'classes, e.g. 0,3,9 (default: all); "none" for unconditional')
     .option('--steps <T>', 'Euler steps: 1, 2, 4, ..., 128', number('--steps', { integer: true, min: 1 }), 16)
     .option('--blocks <L>', 'transformer blocks to run (default: all)', number('--blocks', { integer: true, min: 1 }))
     .option('--guidance <w>', '0: no class, 1: the class, else classifier-free guidance', number('--guidance'), 1)
-    .option('--seed <n>', 'picture n of a seed is the same whatever the batch', number('--seed', { integer: true, min: 0, max: 2 ** 32 - 1 }), 0)
+    .option(
+      '--seed <n>',
+      'picture n of a seed is the same whatever the batch',
+      number('--seed', { integer: true, min: 0, max: 2 ** 32 - 1 }),
+      0,
+    )
     .option('--batch <n>', 'pictures computed at once', number('--batch', { integer: true, min: 1 }), 16)
     .option('--out <file>', 'PNG to write', join('out', 'sample.png'))
     .option('--scale <n>', 'enlarge pictures', number('--scale', { integer: true, min: 1, max: 16 }), 3)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document')
-    .addHelpText('after', '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels 5,7,9 --guidance 2 --seed 3 --out shoes.png')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels 5,7,9 --guidance 2 --seed 3 --out shoes.png',
+    )
     .action((flags: SampleFlags) => sample(flags));
 }
 
@@ -66,7 +78,8 @@ export function chooseLabels(text: string | undefined, classes: number, count: n
 }
 
 async function sample(flags: SampleFlags): Promise<void> {
-  if (flags.weights !== 'ema' && flags.weights !== 'raw') throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
+  if (flags.weights !== 'ema' && flags.weights !== 'raw')
+    throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
   const signal = interruptSignal();
   const file = await readModel(flags.model, flags.weights);
   const { config } = file;
@@ -94,6 +107,16 @@ async function sample(flags: SampleFlags): Promise<void> {
   const { peak } = engine.memory.report();
   engine.dispose();
   if (flags.json) {
-    printJson({ out: flags.out, labels, steps: flags.steps, blocks, guidance: flags.guidance, seed: flags.seed, weights: file.path, seconds, peakBytes: peak });
+    printJson({
+      out: flags.out,
+      labels,
+      steps: flags.steps,
+      blocks,
+      guidance: flags.guidance,
+      seed: flags.seed,
+      weights: file.path,
+      seconds,
+      peakBytes: peak,
+    });
   } else log(`wrote ${flags.out} in ${seconds.toFixed(1)} s; peak ${bytes(peak)} of GPU buffers`);
 }

@@ -5,7 +5,7 @@ import { UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
 import { PARAMS_BYTES } from './pipeline.ts';
 import { isSym } from './scalar.ts';
-import { maxSize, tensor } from './tensor.ts';
+import { storageBytes, tensor } from './tensor.ts';
 import { packParams } from './uniforms.ts';
 
 const UNIFORM_COPY_DST = 0x40 | 0x8;
@@ -15,7 +15,7 @@ export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T
   const buffers: GPUBuffer[] = [];
   const ctx = new Context(engine, {
     empty(label, shape, dtype) {
-      const bytes = Math.max(4, maxSize({ shape }) * 4);
+      const bytes = storageBytes({ shape, dtype });
       const buffer = engine.memory.create('activations', label, bytes, STORAGE_USAGE);
       buffers.push(buffer);
       return tensor(label, shape, dtype, { label, bytes, place: { buffer, offset: 0 } });

@@ -6,7 +6,16 @@ import { type DeviceWatch, watchDevice } from './device.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory.ts';
 import { PipelineCache } from './pipeline.ts';
-import { type DType, maxSize, type Shape, type Storage, shapeText, type Tensor, tensor } from './tensor.ts';
+import {
+  byteSize,
+  type DType,
+  type Shape,
+  type Storage,
+  shapeText,
+  storageBytes,
+  type Tensor,
+  tensor,
+} from './tensor.ts';
 
 /** What kind of machine runs the kernels; CPU drivers want other tiles than GPUs (kernels/tuning.ts). */
 export type AdapterClass = 'gpu' | 'lavapipe' | 'swiftshader' | 'software';
@@ -58,9 +67,13 @@ export class Engine {
 
   /** A persistent tensor of its own buffer, zero-filled, or holding `data`. */
   tensor(label: string, shape: Shape, options: { kind?: MemoryKind; dtype?: DType; data?: TensorData } = {}): Tensor {
-    const bytes = Math.max(4, maxSize({ shape }) * 4);
-    const buffer = this.memory.create(options.kind ?? 'data', label, bytes, STORAGE_USAGE);
-    const t = tensor(label, shape, options.dtype ?? 'f32', { label, bytes, place: { buffer, offset: 0 } });
+    const { dtype = 'f32' } = options;
+    const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
+    const t = tensor(label, shape, dtype, storage);
+    storage.place = {
+      buffer: this.memory.create(options.kind ?? 'data', label, storage.bytes, STORAGE_USAGE),
+      offset: 0,
+    };
     try {
       if (options.data) this.write(t, options.data);
     } catch (error) {
@@ -74,7 +87,7 @@ export class Engine {
   slice(whole: Tensor, offset: number, label: string, shape: Shape): Tensor {
     const place = placeOf(whole);
     if (offset % 64 !== 0) throw new UsageError(`slice '${label}' starts at element ${offset}, not a multiple of 64`);
-    const bytes = Math.max(4, maxSize({ shape }) * 4);
+    const bytes = storageBytes({ shape, dtype: whole.dtype });
     if (offset * 4 + bytes > whole.storage.bytes)
       throw new UsageError(`slice '${label}' ends outside '${whole.label}'`);
     const storage: Storage = { label, bytes, place: { buffer: place.buffer, offset: place.offset + offset * 4 } };
@@ -114,7 +127,7 @@ export class Engine {
     this.check();
     const places = ts.map(placeOf);
     for (const t of ts) whole(t, 'read');
-    const sizes = ts.map((t) => maxSize(t) * 4);
+    const sizes = ts.map(byteSize);
     const total = Math.max(
       256,
       sizes.reduce((a, b) => a + Math.ceil(b / 16) * 16, 0),

@@ -7,15 +7,17 @@
  * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
  */
 import { Arena } from './arena.ts';
-import { Context } from './context.ts';
 import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
 import { InterruptedError, LimitError, UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
 import { PARAMS_BYTES, type Pipeline } from './pipeline.ts';
-import { type Plan, plan } from './planner.ts';
+import type { Plan } from './planner.ts';
+import { planRecording, type Recording } from './recording.ts';
 import { evaluate, isSym, type Scalar, type ScalarValues } from './scalar.ts';
-import { maxSize, type Storage, type Tensor, tensor } from './tensor.ts';
+import type { Storage, Tensor } from './tensor.ts';
 import { hasSymbolicParams, packParams } from './uniforms.ts';
+
+export { planRecording, type Recording, record } from './recording.ts';
 
 export interface CompileOptions {
   /** Slabs to share with other programs that never run at the same time. */
@@ -24,58 +26,6 @@ export interface CompileOptions {
   separate?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: { compiled: number; pipelines: number }) => void;
-}
-
-/** A recorded list of dispatches and the storages that it needs placed. */
-export interface Recording {
-  readonly name: string;
-  readonly nodes: readonly CheckedDispatch[];
-  readonly storages: readonly Storage[];
-  /** Storages whose contents must last until the end of the run. */
-  readonly kept: ReadonlySet<Storage>;
-}
-
-/** Records what `body` dispatches. `keep` marks the planned tensors to be read after a run. */
-export function record<T>(engine: Engine, name: string, body: (ctx: Context, keep: (t: Tensor) => void) => T) {
-  const nodes: CheckedDispatch[] = [];
-  const storages: Storage[] = [];
-  const kept = new Set<Storage>();
-  const ctx = new Context(engine, {
-    empty(label, shape, dtype) {
-      const storage: Storage = { label, bytes: Math.max(4, maxSize({ shape }) * 4), place: null };
-      storages.push(storage);
-      return tensor(label, shape, dtype, storage);
-    },
-    dispatch: (checked) => void nodes.push(checked),
-  });
-  const result = body(ctx, (t) => void kept.add(t.storage));
-  const recording: Recording = { name, nodes, storages, kept };
-  return { recording, result };
-}
-
-/** Where each planned storage of a recording goes, without needing a GPU's memory. */
-export function planRecording(recording: Recording, slabLimit: number): { plan: Plan; used: Storage[] } {
-  const planned = new Set(recording.storages);
-  const first = new Map<Storage, number>();
-  const last = new Map<Storage, number>();
-  recording.nodes.forEach((node, i) => {
-    for (const { tensor: t, writable } of node.bindings) {
-      if (!planned.has(t.storage)) continue;
-      if (!first.has(t.storage)) {
-        if (!writable) throw new UsageError(`${node.label} reads '${t.label}', which nothing has written`);
-        first.set(t.storage, i);
-      }
-      last.set(t.storage, i);
-    }
-  });
-  const used = recording.storages.filter((s) => first.has(s));
-  const lifetimes = used.map((s) => ({
-    label: s.label,
-    bytes: s.bytes,
-    first: first.get(s)!,
-    last: recording.kept.has(s) ? recording.nodes.length : last.get(s)!,
-  }));
-  return { plan: plan(lifetimes, slabLimit), used };
 }
 
 interface Step {

@@ -51,6 +51,9 @@ export function byteSize(t: Pick<Tensor, 'shape' | 'dtype'>): number {
   return n * 4;
 }
 
+/** Bytes to reserve: an empty tensor is bound as well, perhaps as one vector of four. */
+export const storageBytes = (t: Pick<Tensor, 'shape' | 'dtype'>): number => byteSize(t) || 16;
+
 export const shapeText = (t: Pick<Tensor, 'shape'>): string => `[${t.shape.map((d) => nameOf(d)).join(', ')}]`;
 
 /** Size of the last dimension. */

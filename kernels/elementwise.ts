@@ -101,6 +101,9 @@ export function addEach(ctx: Context, x: Tensor, table: Tensor): Tensor {
   return y;
 }
 
+/** Copies x into `target`, a tensor of its own; where x has fewer rows the others become zero. Not differentiable. */
+export const copyInto = (ctx: Context, x: Tensor, target: Tensor): Tensor => launch(ctx, 'pad', target, x, null);
+
 /** The tape's sum of gradients (engine/tape.ts). */
 export const addGradients: AddGradients = (ctx, like, a, b, target) =>
   launch(ctx, b ? 'add' : 'pad', target ?? ctx.empty(`d(${like.label})`, like.shape), a, b);

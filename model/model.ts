@@ -49,20 +49,24 @@ export class ResidentModel implements Model {
     this.positions = uploadPositions(engine, config);
   }
 
-  /** Groups of the layout that `length` blocks need. @throws ConfigError for a length that is not allowed. */
-  groupsFor(length: number): number[] {
-    const at = groupIndices(this.config);
-    const blocks = this.config.lengths ? blocksThatRun(this.config, length) : this.config.depth;
-    const ofBlocks = Array.from({ length: blocks }, (_, i) => [at.modulation(i), at.block(i)]);
-    return [at.patches, at.condition, ...ofBlocks.flat(), at.headModulation, at.head];
+  /** Blocks that `length` runs. @throws ConfigError for a length that is not allowed. */
+  blocksFor(length: number): number {
+    return this.config.lengths ? blocksThatRun(this.config, length) : this.config.depth;
   }
 
-  /** Makes resident what `length` blocks need, and frees the rest unless `keep`. */
+  /** Groups of the layout that `length` blocks need; without those of the condition where modulations are computed ahead. */
+  groupsFor(length: number, ahead = false): number[] {
+    const at = groupIndices(this.config);
+    const blocks = Array.from({ length: this.blocksFor(length) }, (_, i) => (ahead ? [at.block(i)] : [at.modulation(i), at.block(i)]));
+    return [at.patches, ...(ahead ? [] : [at.condition, at.headModulation]), ...blocks.flat(), at.head];
+  }
+
+  /** Makes these groups resident, and frees all others unless `keep`. */
   async require(
-    length: number,
+    groups: readonly number[],
     options: { keep?: boolean; signal?: AbortSignal; onGroup?: (name: string) => void } = {},
   ): Promise<void> {
-    const wanted = new Set(this.groupsFor(length));
+    const wanted = new Set(groups);
     if (!options.keep) {
       for (let g = 0; g < this.weights.groups.length; g++) if (!wanted.has(g)) this.weights.evict(g);
     }
@@ -71,6 +75,22 @@ export class ResidentModel implements Model {
       this.weights.place(g, await this.#source.read(g, options.signal));
       options.onGroup?.(this.weights.layout.groups[g]!.name);
     }
+  }
+
+  /** Runs `body` with one more group resident, which is freed afterwards if it was not there before. */
+  async withGroup(group: number, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
+    if (this.weights.isResident(group)) return body();
+    this.weights.place(group, await this.#source.read(group, signal));
+    try {
+      await body();
+    } finally {
+      this.weights.evict(group);
+    }
+  }
+
+  /** Puts `to` into the buffer of `from`. */
+  async exchange(from: number, to: number, signal?: AbortSignal): Promise<void> {
+    this.weights.replace(from, to, await this.#source.read(to, signal));
   }
 
   dispose(): void {

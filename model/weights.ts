@@ -109,6 +109,22 @@ export class Weights {
     this.#engine.placements++;
   }
 
+  /**
+   * Gives the buffer of `from` to `to` and writes `values` to it: streaming blocks through a few buffers allocates nothing. Work already
+   * submitted still sees the old values, as the queue keeps its order. Where the sizes differ, one is freed and the other made.
+   */
+  replace(from: number, to: number, values?: GroupValues): void {
+    const buffer = this.#buffers[from];
+    if (buffer && !this.#buffers[to] && this.groups[from]!.storage.bytes === this.groups[to]!.storage.bytes) {
+      for (const { storage } of this.#storages[from]!) storage.place = null;
+      for (const { storage, offset } of this.#storages[to]!) storage.place = { buffer, offset };
+      this.#buffers[from] = null;
+      this.#buffers[to] = buffer;
+      this.#engine.placements++;
+    } else this.evict(from);
+    this.place(to, values);
+  }
+
   /** Bytes of the resident groups. */
   get bytes(): number {
     return this.groups.reduce((sum, t, g) => sum + (this.isResident(g) ? t.storage.bytes : 0), 0);

@@ -1,19 +1,22 @@
 /**
  * Fixed-step Euler sampling (Algorithm 2): any power of two of time steps, any allowed number of blocks, per call. One program per
- * (blocks, guided or not) serves every number of steps and every batch up to the largest.
+ * (blocks, guided or not) serves every number of steps and every batch up to the largest; only the weights in use are on the GPU.
  */
 import { Arena } from '../engine/arena.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
-import { scalarInput, times } from '../engine/scalar.ts';
-import { reshaped, type Tensor } from '../engine/tensor.ts';
-import { euler, guide } from '../kernels/flow.ts';
-import { gatherRows } from '../kernels/gather.ts';
+import { scalarInput } from '../engine/scalar.ts';
+import { maxSize } from '../engine/tensor.ts';
+import { euler } from '../kernels/flow.ts';
 import { randomNormal } from '../kernels/random.ts';
 import { allowedLengths, checkLength } from '../model/config.ts';
-import { groupsOf, rowsPerGroup, velocity } from '../model/dit.ts';
+import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/model.ts';
+import { groupIndices } from '../model/params.ts';
+import { ModulationTables } from './ahead.ts';
+import { applyVelocity, createInputs, evaluatedImages, evaluatedRows, type StepInputs, type StepScalars, stepModulations } from './step.ts';
+import { StreamedStep } from './streamed.ts';
 
 export interface SampleRequest {
   /** Class of each sample; null is "no class". */
@@ -52,6 +55,10 @@ export interface Samples {
 export interface SamplerOptions {
   /** Most samples computed at once. Default 16. */
   readonly batch?: number;
+  /** Whether modulations are computed before the loop (sampling/ahead.ts). Default: where the tables are smaller than the weights. */
+  readonly ahead?: boolean;
+  /** Most blocks whose weights are on the GPU at a time; implies `ahead`. Default: all that run. */
+  readonly residentBlocks?: number;
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
@@ -68,16 +75,30 @@ export function checkSteps(steps: number, ignoreDt: boolean): void {
   }
 }
 
-type Inputs = Record<'x' | 't' | 'step' | 'labels' | 'lengths' | 'numbers' | 'twice' | 'second', Tensor>;
+interface Plan {
+  readonly blocks: number;
+  readonly guided: boolean;
+  readonly tables: ModulationTables | null;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** One compiled way of doing a step: the whole model as one program, or block by block. */
+interface Step {
+  readonly key: string;
+  run(scalars: StepScalars, signal?: AbortSignal): Promise<void>;
+  dispose(): void;
+  readonly program?: Program;
+}
 
 export class Sampler {
   readonly model: ResidentModel;
   readonly batch: number;
   readonly #engine: Engine;
   readonly #arena: Arena;
-  readonly #inputs: Inputs;
-  readonly #programs = new Map<string, Program>();
+  readonly #inputs: StepInputs;
+  readonly #steps = new Map<string, Step>();
   readonly #options: SamplerOptions;
+  #tables: ModulationTables | null = null;
   #noise: Program | null = null;
 
   constructor(engine: Engine, model: ResidentModel, options: SamplerOptions = {}) {
@@ -85,27 +106,18 @@ export class Sampler {
     this.model = model;
     this.#options = options;
     this.batch = options.batch ?? 16;
-    if (!Number.isInteger(this.batch) || this.batch < 1) throw new ConfigError(`batch is ${this.batch}; it must be a positive integer`);
-    this.#arena = new Arena(engine, 'sampling');
-    const { imageSize, channels } = model.config;
-    const n = this.batch;
-    const u32 = (label: string, size: number, data?: Uint32Array) => engine.tensor(label, [size], { dtype: 'u32', data });
-    // Guided sampling evaluates 2n rows: "no class" first, then the labels.
-    this.#inputs = {
-      x: engine.tensor('x', [n, imageSize, imageSize, channels]),
-      t: engine.tensor('t', [2 * n]),
-      step: engine.tensor('step', [2 * n]),
-      labels: u32('labels', 2 * n),
-      lengths: u32('lengths', 2 * n),
-      numbers: u32('numbers', n),
-      twice: u32('twice', 2 * n),
-      second: u32('second', n),
+    const positive = (name: string, n: number) => {
+      if (!Number.isInteger(n) || n < 1) throw new ConfigError(`${name} is ${n}; it must be a positive integer`);
     };
+    positive('batch', this.batch);
+    positive('residentBlocks', options.residentBlocks ?? 1);
+    this.#arena = new Arena(engine, 'sampling');
+    this.#inputs = createInputs(engine, model, this.batch);
   }
 
-  /** Dispatches of one time step, and the plan of its activations, for a number of blocks already compiled. */
+  /** The program of one whole time step for a number of blocks that has been used: its plan and its dispatches. */
   program(blocks: number, guided = false): Program | undefined {
-    return this.#programs.get(`${blocks}/${guided}`);
+    return [...this.#steps.values()].find(({ key }) => key.startsWith(`${blocks}/${guided}/`))?.program;
   }
 
   /**
@@ -114,38 +126,31 @@ export class Sampler {
    */
   async sample(request: SampleRequest): Promise<Samples> {
     const { config } = this.model;
-    const { imageSize, channels, classes } = config;
+    const { imageSize, channels } = config;
     const { labels, steps, guidance = 1, seed = 0, first = 0, signal } = request;
     const blocks = request.blocks ?? Math.max(...allowedLengths(config));
-    if (request.level === undefined) checkSteps(steps, config.ignoreDt);
-    checkLength(config, blocks);
-    if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${guidance}; it must be a finite number`);
-    for (const label of labels) {
-      if (label !== null && !(Number.isInteger(label) && label >= 0 && label < classes)) {
-        throw new ConfigError(`there is no class ${label}`, { hint: `classes are 0 to ${classes - 1}` });
-      }
-    }
+    this.#check(request, blocks, guidance);
     const pixels = imageSize ** 2 * channels;
-    if (request.noise && request.noise.length !== labels.length * pixels) {
-      throw new UsageError(`noise has ${request.noise.length} elements; ${labels.length} samples need ${labels.length * pixels}`);
-    }
-    await this.model.require(blocks, { keep: request.keepBlocks, signal });
     const guided = guidance !== 0 && guidance !== 1;
-    const program = await this.#compile(blocks, guided, signal);
     const level = config.ignoreDt ? 0 : (request.level ?? Math.log2(steps));
+    const rowLabels = labels.map((label) => (guidance === 0 ? config.classes : (label ?? config.classes)));
+    const distinct = [...new Set(guided ? [...rowLabels, config.classes] : rowLabels)];
+    const step = await this.#prepare(blocks, guided, steps, level, distinct, request);
+
     const values = new Float32Array(labels.length * pixels);
     const total = Math.ceil(labels.length / this.batch) * steps;
     let done = 0;
     for (let from = 0; from < labels.length; from += this.batch) {
-      const part = labels.slice(from, from + this.batch);
+      const part = rowLabels.slice(from, from + this.batch);
       const rows = part.length;
       await this.#start(rows, seed, first + from, request.noise?.subarray(from * pixels, (from + rows) * pixels));
-      this.#condition(part, blocks, level, guidance, guided);
-      const t = new Float32Array(2 * this.batch);
+      const asked = guided ? [...part.map(() => config.classes), ...part] : part;
+      this.#condition(asked, rows, blocks, level);
       for (let i = 0; i < steps; i++) {
         if (signal?.aborted) throw new InterruptedError(`sampling was interrupted after ${done} of ${total} steps`);
-        this.#engine.write(this.#inputs.t, t.fill(i / steps));
-        program.run({ rows, h: 1 / steps, guidance });
+        this.#engine.write(this.#inputs.t, new Float32Array(2 * this.batch).fill(i / steps));
+        this.#engine.write(this.#inputs.indices, Uint32Array.from(asked, (label) => i * distinct.length + distinct.indexOf(label)));
+        await step.run({ rows, h: 1 / steps, guidance }, signal);
         if (i < steps - 1) await this.#engine.idle();
         request.onProgress?.({ done: ++done, total });
       }
@@ -154,7 +159,7 @@ export class Sampler {
     const bad = values.findIndex((v) => !Number.isFinite(v));
     if (bad >= 0) {
       throw new NonFiniteError(`sample ${first + Math.floor(bad / pixels)} is not finite (L=${blocks}, T=${steps})`, {
-        hint: 'the weights may be damaged: run `odelt verify` to check the adapter',
+        hint: 'the weights may be damaged, or the driver wrong: `odelt verify` checks the adapter',
       });
     }
     return { values, shape: [labels.length, imageSize, imageSize, channels] };
@@ -162,69 +167,121 @@ export class Sampler {
 
   /** Frees programs, activations and inputs; the model stays. */
   dispose(): void {
-    for (const program of this.#programs.values()) program.dispose();
-    this.#programs.clear();
+    this.#forgetSteps();
+    this.#tables?.dispose();
+    this.#tables = null;
     this.#noise?.dispose();
+    this.#noise = null;
     this.#arena.dispose();
     for (const t of Object.values(this.#inputs)) this.#engine.release(t);
   }
 
+  #check(request: SampleRequest, blocks: number, guidance: number): void {
+    const { config } = this.model;
+    if (request.level === undefined) checkSteps(request.steps, config.ignoreDt);
+    checkLength(config, blocks);
+    if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${guidance}; it must be a finite number`);
+    for (const label of request.labels) {
+      if (label !== null && !(Number.isInteger(label) && label >= 0 && label < config.classes)) {
+        throw new ConfigError(`there is no class ${label}`, { hint: `classes are 0 to ${config.classes - 1}` });
+      }
+    }
+    const size = request.labels.length * config.imageSize ** 2 * config.channels;
+    if (request.noise && request.noise.length !== size) {
+      throw new UsageError(`noise has ${request.noise.length} elements; ${request.labels.length} samples need ${size}`);
+    }
+  }
+
+  /** Makes resident what the request needs, fills the tables if it is to have some, and compiles its step. */
+  async #prepare(
+    blocks: number,
+    guided: boolean,
+    steps: number,
+    level: number,
+    distinct: readonly number[],
+    { signal, keepBlocks }: SampleRequest,
+  ): Promise<Step> {
+    const { model } = this;
+    const { residentBlocks } = this.#options;
+    const running = model.blocksFor(blocks);
+    const rows = steps * distinct.length;
+    const streamed = residentBlocks !== undefined && residentBlocks < running;
+    const trade = ModulationTables.tradeOff(model, running, rows);
+    const ahead = streamed || (this.#options.ahead ?? trade.tables < trade.weights);
+    const at = groupIndices(model.config);
+    const wanted = streamed ? [at.patches, at.head] : model.groupsFor(blocks, ahead);
+    const held = streamed ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g)) : [];
+    // What is not needed goes before the tables are made, so that both are never there together.
+    await model.require([...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)), { keep: keepBlocks });
+    if (ahead) {
+      if (!this.#tables || this.#tables.capacity < rows) {
+        this.#forgetSteps();
+        this.#tables?.dispose();
+        this.#tables = new ModulationTables(this.#engine, model, this.#arena, rows);
+      }
+      const t = Float32Array.from({ length: rows }, (_, r) => Math.floor(r / distinct.length) / steps);
+      const labels = Uint32Array.from({ length: rows }, (_, r) => distinct[r % distinct.length]!);
+      await this.#tables.fill({ t, level, labels, blocks }, signal);
+    }
+    await model.require(wanted, { keep: true, signal });
+    const plan: Plan = { blocks, guided, tables: ahead ? this.#tables : null, signal };
+    const key = `${blocks}/${guided}/${ahead ? `ahead${streamed ? residentBlocks : ''}` : 'inline'}`;
+    let step = this.#steps.get(key);
+    if (!step) {
+      step = streamed ? await this.#streamedStep(key, plan, residentBlocks) : await this.#wholeStep(key, plan);
+      this.#steps.set(key, step);
+    }
+    return step;
+  }
+
+  async #wholeStep(key: string, { blocks, guided, tables, signal }: Plan): Promise<Step> {
+    const { model, batch } = this;
+    const { config } = model;
+    const { all } = evaluatedRows(batch, guided);
+    const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0);
+    const { recording } = record(this.#engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
+      const images = evaluatedImages(ctx, this.#inputs, batch, guided);
+      const modulations = stepModulations(ctx, model, this.#inputs, all, tables);
+      const v = modulatedVelocity(ctx, model, images, modulations, config.lengths ? groups.map(() => all) : undefined);
+      applyVelocity(ctx, this.#inputs, v, batch, guided);
+    });
+    const program = await Program.compile(this.#engine, recording, { arena: this.#arena, signal, onProgress: this.#options.onCompile });
+    return { key, program, run: async (scalars) => program.run({ ...scalars }), dispose: () => program.dispose() };
+  }
+
+  async #streamedStep(key: string, { blocks, guided, tables, signal }: Plan, resident: number): Promise<Step> {
+    const options = { length: blocks, resident, batch: this.batch, guided, signal };
+    const step = await StreamedStep.create(this.#engine, this.model, this.#inputs, tables!, this.#arena, options);
+    return { key, run: (scalars, s) => step.run(scalars, s), dispose: () => step.dispose() };
+  }
+
+  #forgetSteps(): void {
+    for (const step of this.#steps.values()) step.dispose();
+    this.#steps.clear();
+  }
+
+  /** Puts the starting noise into x: the caller's, or the seed's for samples number `first` and on. */
   async #start(rows: number, seed: number, first: number, noise: Float32Array | undefined): Promise<void> {
     const { x, numbers } = this.#inputs;
     if (noise) return this.#engine.write(x, noise);
-    const given = scalarInput('seed');
     if (!this.#noise) {
       const { recording } = record(this.#engine, 'noise', (ctx) => {
-        const normal = randomNormal(ctx, x.shape, { seed: 0, stream: NOISE_STREAM, step: given, indices: numbers });
-        euler(ctx, x, normal, 1);
+        const from = { seed: 0, stream: NOISE_STREAM, step: scalarInput('seed'), indices: numbers };
+        euler(ctx, x, randomNormal(ctx, x.shape, from), 1);
       });
       this.#noise = await Program.compile(this.#engine, recording, { arena: this.#arena });
     }
-    this.#engine.write(x, new Float32Array(this.batch * (x.storage.bytes / 4 / this.batch)));
+    this.#engine.write(x, new Float32Array(maxSize(x)));
     this.#engine.write(numbers, Uint32Array.from({ length: this.batch }, (_, i) => first + Math.min(i, rows - 1)));
     this.#noise.run({ seed });
   }
 
-  #condition(part: readonly (number | null)[], blocks: number, level: number, guidance: number, guided: boolean): void {
+  #condition(asked: readonly number[], rows: number, blocks: number, level: number): void {
     const { step, labels, lengths, twice, second } = this.#inputs;
-    const none = this.model.config.classes;
-    const asked = part.map((label) => (guidance === 0 ? none : (label ?? none)));
-    const count = part.length;
-    this.#engine.write(labels, Uint32Array.from(guided ? [...asked.map(() => none), ...asked] : asked));
+    this.#engine.write(labels, Uint32Array.from(asked));
     this.#engine.write(step, new Float32Array(2 * this.batch).fill(level));
     this.#engine.write(lengths, new Uint32Array(2 * this.batch).fill(blocks));
-    this.#engine.write(twice, Uint32Array.from({ length: 2 * count }, (_, i) => i % count));
-    this.#engine.write(second, Uint32Array.from({ length: count }, (_, i) => count + i));
-  }
-
-  /** The program of one Euler step: v at (x, t), then x += h v. */
-  async #compile(blocks: number, guided: boolean, signal: AbortSignal | undefined): Promise<Program> {
-    const key = `${blocks}/${guided}`;
-    const known = this.#programs.get(key);
-    if (known) return known;
-    const { config } = this.model;
-    const inputs = this.#inputs;
-    const rows = scalarInput('rows', this.batch);
-    const all = guided ? times(rows, 2) : rows;
-    const { recording } = record(this.#engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
-      const some = (t: Tensor, n = all) => reshaped(t, [n, ...(t.shape.slice(1) as number[])]);
-      const x = some(inputs.x, rows);
-      const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0).length;
-      const depth = config.lengths
-        ? { lengths: some(inputs.lengths), rows: groupsOf(config).slice(0, groups).map(() => all) }
-        : undefined;
-      const v = velocity(
-        ctx,
-        this.model,
-        { x: guided ? gatherRows(ctx, x, some(inputs.twice)) : x, t: some(inputs.t), step: some(inputs.step), labels: some(inputs.labels) },
-        depth,
-      );
-      if (!guided) return euler(ctx, x, v, scalarInput('h'));
-      const conditional = gatherRows(ctx, v, some(inputs.second, rows));
-      euler(ctx, x, guide(ctx, ctx.prefix(v, rows), conditional, scalarInput('guidance')), scalarInput('h'));
-    });
-    const program = await Program.compile(this.#engine, recording, { arena: this.#arena, signal, onProgress: this.#options.onCompile });
-    this.#programs.set(key, program);
-    return program;
+    this.#engine.write(twice, Uint32Array.from({ length: 2 * rows }, (_, i) => i % rows));
+    this.#engine.write(second, Uint32Array.from({ length: rows }, (_, i) => rows + i));
   }
 }

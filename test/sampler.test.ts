@@ -72,7 +72,7 @@ it('guidance 0 is "no class", 1 the label, w the line through both', async () =>
 
 it('holds the weights of the blocks in use, and no buffer is left behind', async () => {
   const before = engine.memory.report();
-  const sampler = new Sampler(engine, model, { batch: 1 });
+  const sampler = new Sampler(engine, model, { batch: 1, ahead: false });
   const bytes = new Map<number, number>();
   const expected = (blocks: number) => {
     const { groups } = model.weights.layout;
@@ -137,4 +137,66 @@ it('stops at an abort with InterruptedError, and samples again afterwards', asyn
   expect((await sampler.sample(request)).values).toEqual((await fresh.sample(request)).values);
   sampler.dispose();
   fresh.dispose();
+});
+
+describe('modulations computed ahead and streamed blocks', () => {
+  const relative = (got: Float32Array, want: Float32Array) =>
+    Math.sqrt(got.reduce((s, v, i) => s + (v - want[i]!) ** 2, 0) / want.reduce((s, v) => s + v * v, 0));
+
+  for (const guidance of [1, 2]) {
+    it(`give the same pictures to rounding, with fewer bytes (guidance ${guidance})`, async () => {
+      const fresh = () => new ResidentModel(engine, config, memorySource(formulaParams(config, 7, { strong: true })));
+      const request = { labels: [3, null, 7], steps: 4, seed: 2, guidance };
+      const live: Record<string, number> = {};
+      const results: Record<string, Float32Array> = {};
+      for (const [name, options] of Object.entries({
+        inline: { ahead: false },
+        ahead: { ahead: true },
+        streamed: { residentBlocks: 2 },
+        single: { residentBlocks: 1 },
+      })) {
+        const one = fresh();
+        const sampler = new Sampler(engine, one, { batch: 2, ...options });
+        for (const blocks of [6, 2, 4, 6]) {
+          const { values } = await sampler.sample({ ...request, blocks });
+          const key = `${name}/${blocks}`;
+          if (results[key]) expect(values, `${key} again`).toEqual(results[key]);
+          results[key] = values;
+        }
+        live[name] = one.weights.bytes;
+        const resident = one.weights.layout.groups.filter((g, i) => /^block\d+$/.test(g.name) && one.weights.isResident(i));
+        expect(resident.length).toBe(name === 'streamed' ? 2 : name === 'single' ? 1 : 6);
+        if (name !== 'inline') {
+          const modulations = one.weights.layout.groups.filter((g, i) => /modulation|condition/.test(g.name) && one.weights.isResident(i));
+          expect(modulations).toEqual([]);
+        }
+        sampler.dispose();
+        one.dispose();
+      }
+      for (const blocks of [2, 4, 6]) {
+        for (const name of ['ahead', 'streamed', 'single']) {
+          expect(relative(results[`${name}/${blocks}`]!, results[`inline/${blocks}`]!), `${name}/${blocks}`).toBeLessThan(1e-5);
+        }
+      }
+      expect(live.ahead!).toBeLessThan(0.72 * live.inline!);
+      expect(live.streamed!).toBeLessThan(0.45 * live.ahead!);
+    });
+  }
+
+  it('keeps live bytes flat over many requests', async () => {
+    const one = new ResidentModel(engine, config, memorySource(formulaParams(config, 7)));
+    const sampler = new Sampler(engine, one, { batch: 1, residentBlocks: 2 });
+    const live = async (blocks: number) => {
+      await sampler.sample({ labels: [1], steps: 2, blocks });
+      return engine.memory.report().live;
+    };
+    for (const blocks of [2, 4, 6]) await live(blocks);
+    const settled = await live(6);
+    for (let i = 0; i < 20; i++) {
+      await live(2 + 2 * (i % 3));
+      expect(await live(6)).toBe(settled);
+    }
+    sampler.dispose();
+    one.dispose();
+  });
 });

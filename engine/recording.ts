@@ -1,0 +1,59 @@
+/** Recordings: the operations of a body as a list of dispatches, with the tensors that are still to be given memory. No GPU. */
+import { Context } from './context.ts';
+import type { Engine } from './engine.ts';
+import { UsageError } from './errors.ts';
+import type { CheckedDispatch } from './kernel.ts';
+import { type Plan, plan } from './planner.ts';
+import { type Storage, storageBytes, type Tensor, tensor } from './tensor.ts';
+
+/** A recorded list of dispatches and the storages that it needs placed. */
+export interface Recording {
+  readonly name: string;
+  readonly nodes: readonly CheckedDispatch[];
+  readonly storages: readonly Storage[];
+  /** Storages whose contents must last until the end of the run. */
+  readonly kept: ReadonlySet<Storage>;
+}
+
+/** Records what `body` dispatches. `keep` marks the planned tensors to be read after a run. */
+export function record<T>(engine: Engine, name: string, body: (ctx: Context, keep: (t: Tensor) => void) => T) {
+  const nodes: CheckedDispatch[] = [];
+  const storages: Storage[] = [];
+  const kept = new Set<Storage>();
+  const ctx = new Context(engine, {
+    empty(label, shape, dtype) {
+      const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
+      storages.push(storage);
+      return tensor(label, shape, dtype, storage);
+    },
+    dispatch: (checked) => void nodes.push(checked),
+  });
+  const result = body(ctx, (t) => void kept.add(t.storage));
+  const recording: Recording = { name, nodes, storages, kept };
+  return { recording, result };
+}
+
+/** Where each planned storage of a recording goes, without needing a GPU's memory. */
+export function planRecording(recording: Recording, slabLimit: number): { plan: Plan; used: Storage[] } {
+  const planned = new Set(recording.storages);
+  const first = new Map<Storage, number>();
+  const last = new Map<Storage, number>();
+  recording.nodes.forEach((node, i) => {
+    for (const { tensor: t, writable } of node.bindings) {
+      if (!planned.has(t.storage)) continue;
+      if (!first.has(t.storage)) {
+        if (!writable) throw new UsageError(`${node.label} reads '${t.label}', which nothing has written`);
+        first.set(t.storage, i);
+      }
+      last.set(t.storage, i);
+    }
+  });
+  const used = recording.storages.filter((s) => first.has(s));
+  const lifetimes = used.map((s) => ({
+    label: s.label,
+    bytes: s.bytes,
+    first: first.get(s)!,
+    last: recording.kept.has(s) ? recording.nodes.length : last.get(s)!,
+  }));
+  return { plan: plan(lifetimes, slabLimit), used };
+}

@@ -1,0 +1,125 @@
+/**
+ * Block streaming: any number of blocks with the weights of K on the GPU at a time. One program per block; a block's weights take
+ * over the buffer of the one that ran K blocks before. The queue keeps its order, so uploads need not wait for the kernels:
+ * while the GPU works on one block, the next is read and written.
+ */
+import type { Arena } from '../engine/arena.ts';
+import type { Context } from '../engine/context.ts';
+import type { Engine } from '../engine/engine.ts';
+import { Program, record } from '../engine/program.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { add, copyInto } from '../kernels/elementwise.ts';
+import { block } from '../model/block.ts';
+import { tokenCount } from '../model/config.ts';
+import { decode, embedPatches, groupsOf } from '../model/dit.ts';
+import type { ResidentModel } from '../model/model.ts';
+import { groupIndices } from '../model/params.ts';
+import type { ModulationTables } from './ahead.ts';
+import { applyVelocity, evaluatedImages, evaluatedRows, first, type StepInputs, type StepScalars, stepModulations } from './step.ts';
+
+export class StreamedStep {
+  readonly #engine: Engine;
+  readonly #model: ResidentModel;
+  readonly #blocks: number;
+  readonly #resident: number;
+  readonly #programs: readonly Program[];
+  /** Running state and accumulated velocity [rows, T, D] between programs. */
+  readonly #state: { x: Tensor; v: Tensor };
+
+  private constructor(
+    engine: Engine,
+    model: ResidentModel,
+    blocks: number,
+    resident: number,
+    programs: readonly Program[],
+    state: { x: Tensor; v: Tensor },
+  ) {
+    this.#engine = engine;
+    this.#model = model;
+    this.#blocks = blocks;
+    this.#resident = resident;
+    this.#programs = programs;
+    this.#state = state;
+  }
+
+  /** Records and compiles the programs for `length` blocks with `resident` (at least 1) on the GPU at a time. */
+  static async create(
+    engine: Engine,
+    model: ResidentModel,
+    inputs: StepInputs,
+    tables: ModulationTables,
+    arena: Arena,
+    options: { length: number; resident: number; batch: number; guided: boolean; signal?: AbortSignal },
+  ): Promise<StreamedStep> {
+    const { config } = model;
+    const { batch, guided, signal } = options;
+    const blocks = model.blocksFor(options.length);
+    const { all } = evaluatedRows(batch, guided);
+    const shape: [number, number, number] = [batch * (guided ? 2 : 1), tokenCount(config), config.width];
+    const state = {
+      x: engine.tensor('stream/x', shape, { kind: 'activations' }),
+      v: engine.tensor('stream/v', shape, { kind: 'activations' }),
+    };
+    const [x, v] = [first(state.x, all), first(state.v, all)];
+    const programs: Program[] = [];
+    const streamed = new StreamedStep(engine, model, blocks, options.resident, programs, state);
+    const compile = async (name: string, body: (ctx: Context) => void) => {
+      programs.push(await Program.compile(engine, record(engine, name, body).recording, { arena, signal }));
+    };
+    try {
+      const ends = new Set(groupsOf(config).map(({ last }) => last));
+      await compile('stream/patches', (ctx) => {
+        copyInto(ctx, embedPatches(ctx, model, evaluatedImages(ctx, inputs, batch, guided)), x);
+      });
+      for (let i = 0; i < blocks; i++) {
+        await streamed.#load(i, signal);
+        await compile(`stream/block${i}`, (ctx) => {
+          const modulation = stepModulations(ctx, model, inputs, all, tables).block(i, all);
+          const y = block(ctx, model, i, x, modulation);
+          if (!ends.has(i)) return void copyInto(ctx, y, x);
+          const isFirstGroup = [...ends].every((end) => end >= i);
+          copyInto(ctx, isFirstGroup ? y : add(ctx, v, y), v);
+          if (i < blocks - 1) copyInto(ctx, add(ctx, x, y), x);
+        });
+      }
+      await compile('stream/head', (ctx) => {
+        const modulation = stepModulations(ctx, model, inputs, all, tables).head();
+        applyVelocity(ctx, inputs, decode(ctx, model, config.lengths ? v : x, modulation), batch, guided);
+      });
+    } catch (error) {
+      streamed.dispose();
+      throw error;
+    }
+    return streamed;
+  }
+
+  /** One Euler step. */
+  async run(scalars: StepScalars, signal?: AbortSignal): Promise<void> {
+    const values = { ...scalars };
+    this.#programs[0]!.run(values);
+    for (let i = 0; i < this.#blocks; i++) {
+      await this.#load(i, signal);
+      this.#programs[i + 1]!.run(values);
+    }
+    this.#programs.at(-1)!.run(values);
+  }
+
+  dispose(): void {
+    for (const program of this.#programs) program.dispose();
+    this.#engine.release(this.#state.x);
+    this.#engine.release(this.#state.v);
+  }
+
+  /** Makes block i resident, in place of the block that has waited longest if K are. */
+  async #load(i: number, signal: AbortSignal | undefined): Promise<void> {
+    const { weights, config } = this.#model;
+    const at = groupIndices(config);
+    if (weights.isResident(at.block(i))) return;
+    const held = Array.from({ length: config.depth }, (_, b) => b).filter((b) => weights.isResident(at.block(b)));
+    // Blocks come round in order: those behind i are needed last.
+    const oldest = held.filter((b) => b > i)[0] ?? held[0];
+    if (held.length >= this.#resident && oldest !== undefined) {
+      await this.#model.exchange(at.block(oldest), at.block(i), signal);
+    } else await this.#model.require([at.block(i)], { keep: true, signal });
+  }
+}

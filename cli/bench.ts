@@ -1,6 +1,6 @@
 /** `odelt bench kernels`: checks and times the kernels on an adapter, or on two in turn. */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { formatBench, runBench } from '../bench/main.ts';
@@ -61,7 +61,8 @@ async function bench(flags: BenchFlags): Promise<void> {
       filter: flags.filter,
       rounds: flags.rounds,
       note: flags.note,
-      machine: `${cpus().length} x ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Node ${process.version}`,
+      // On a CPU adapter whatever else runs takes its cores: the load belongs to the figures.
+      machine: `${cpus().length} x ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, load ${loadavg()[0]?.toFixed(1)} before, Node ${process.version}`,
       signal,
       onCase: (text) => line.update(text, true),
     });

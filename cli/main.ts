@@ -2,10 +2,12 @@
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ConfigError, InterruptedError, OdeltError } from '../engine/errors.ts';
+import { addBench } from './bench.ts';
 import { addDemo } from './demo.ts';
 import { addInfo } from './info.ts';
 import { addSample } from './sample.ts';
 import { addTrain } from './train.ts';
+import { addVerify } from './verify.ts';
 
 const program = new Command('odelt')
   .description('Trains and samples diffusion transformers whose time steps and blocks are chosen at sampling time.')
@@ -14,11 +16,13 @@ const program = new Command('odelt')
 addTrain(program);
 addSample(program);
 addDemo(program);
+addVerify(program);
+addBench(program);
 addInfo(program);
 
 try {
   await program.parseAsync();
-  process.exitCode = 0;
+  process.exitCode ??= 0;
 } catch (error) {
   process.exitCode = report(error);
 }

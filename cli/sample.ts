@@ -2,11 +2,13 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { allowedLengths } from '../model/config.ts';
-import { memorySource, ResidentModel } from '../model/model.ts';
+import { allowedLengths, checkLength } from '../model/config.ts';
+import { ResidentModel } from '../model/model.ts';
+import { PRECISIONS, type Precision } from '../model/quantize.ts';
+import { chooseSettings, type Settings } from '../sampling/budget.ts';
 import { fromUnit, grid } from '../sampling/picture.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
-import { readModel, type WhichWeights } from './models.node.ts';
+import { openModel, type WhichWeights } from './models.node.ts';
 import { bundledModel } from './paths.node.ts';
 import { writePng } from './png.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
@@ -17,7 +19,10 @@ interface SampleFlags {
   count?: number;
   labels?: string;
   steps: number;
-  blocks?: number;
+  blocks?: string;
+  precision?: Precision;
+  residentBlocks?: number;
+  maxMemory?: number;
   guidance: number;
   seed: number;
   batch: number;
@@ -40,7 +45,18 @@ export function addSample(program: Command): void {
     )
     .option('--labels <list>', 'classes, e.g. 0,3,9 (default: all); "none" for unconditional')
     .option('--steps <T>', 'Euler steps: 1, 2, 4, ..., 128', number('--steps', { integer: true, min: 1 }), 16)
-    .option('--blocks <L>', 'transformer blocks to run (default: all)', number('--blocks', { integer: true, min: 1 }))
+    .option('--blocks <L>', 'transformer blocks to run (default: all); auto lets --max-memory choose')
+    .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
+    .option(
+      '--resident-blocks <K>',
+      "most blocks whose weights are on the GPU at a time; the others' pass through",
+      number('--resident-blocks', { integer: true, min: 1 }),
+    )
+    .option(
+      '--max-memory <size>',
+      'most GPU bytes, e.g. 300MB: chooses precision and residency, and says why',
+      parseBytes,
+    )
     .option('--guidance <w>', '0: no class, 1: the class, else classifier-free guidance', number('--guidance'), 1)
     .option(
       '--seed <n>',
@@ -58,6 +74,13 @@ export function addSample(program: Command): void {
       '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels 5,7,9 --guidance 2 --seed 3 --out shoes.png',
     )
     .action((flags: SampleFlags) => sample(flags));
+}
+
+/** 300MB, 1.5GB, 64000000: powers of ten. @throws ConfigError. */
+function parseBytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(B|kB|MB|GB)?$/i.exec(text.trim());
+  if (!match) throw new ConfigError(`--max-memory is '${text}'; write it like 300MB or 1.5GB`);
+  return Number(match[1]) * { b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }[(match[2] ?? 'B').toLowerCase() as 'b']!;
 }
 
 /** Labels of `count` pictures: the asked ones in equal runs. */
@@ -81,23 +104,56 @@ async function sample(flags: SampleFlags): Promise<void> {
   if (flags.weights !== 'ema' && flags.weights !== 'raw')
     throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
   const signal = interruptSignal();
-  const file = await readModel(flags.model, flags.weights);
+  const file = await openModel(flags.model, flags.weights);
   const { config } = file;
   checkSteps(flags.steps, config.ignoreDt);
-  const blocks = flags.blocks ?? Math.max(...allowedLengths(config));
+  if (flags.precision && !PRECISIONS.includes(flags.precision)) {
+    throw new ConfigError(`--precision is '${flags.precision}'; it must be one of ${PRECISIONS.join(', ')}`);
+  }
+  if (flags.blocks === 'auto' && flags.maxMemory === undefined)
+    throw new ConfigError('--blocks auto needs --max-memory');
+  const longest = Math.max(...allowedLengths(config));
+  const blocks =
+    flags.blocks === 'auto'
+      ? 'auto'
+      : flags.blocks === undefined
+        ? longest
+        : number('--blocks', { integer: true })(flags.blocks);
+  if (blocks !== 'auto') checkLength(config, blocks);
   const labels = chooseLabels(flags.labels, config.classes, flags.count);
   const { engine, adapter } = await openSession(flags.adapter);
-  log(`${file.path} on ${adapter.adapter.name}: ${labels.length} pictures, T=${flags.steps}, L=${blocks}`);
+  const batch = Math.min(flags.batch, labels.length);
+  const request = { labels, steps: flags.steps, guidance: flags.guidance };
+  let settings: Settings = {
+    blocks: blocks === 'auto' ? longest : blocks,
+    precision: flags.precision ?? 'f32',
+    residentBlocks: flags.residentBlocks,
+    batch,
+  };
+  if (flags.maxMemory !== undefined) {
+    const choice = await chooseSettings(
+      engine,
+      config,
+      { blocks, precision: flags.precision, batch },
+      request,
+      flags.maxMemory,
+    );
+    log(choice.why);
+    settings = choice.settings;
+    engine.memory.limit = flags.maxMemory;
+  }
+  log(`${file.path} on ${adapter.adapter.name}: ${labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`);
   const line = new ProgressLine();
-  const model = new ResidentModel(engine, config, memorySource(file.params));
+  const model = new ResidentModel(engine, config, file.source, { precision: settings.precision });
   const sampler = new Sampler(engine, model, {
-    batch: Math.min(flags.batch, labels.length),
+    batch,
+    residentBlocks: settings.residentBlocks,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });
   const started = performance.now();
   const { values } = await sampler
     .sample({
-      ...{ labels, steps: flags.steps, blocks, guidance: flags.guidance, seed: flags.seed, signal },
+      ...{ ...request, blocks: settings.blocks, seed: flags.seed, signal },
       onProgress: ({ done, total }) => line.update(`step ${done}/${total}`),
     })
     .finally(() => line.end());
@@ -111,7 +167,7 @@ async function sample(flags: SampleFlags): Promise<void> {
       out: flags.out,
       labels,
       steps: flags.steps,
-      blocks,
+      ...settings,
       guidance: flags.guidance,
       seed: flags.seed,
       weights: file.path,

@@ -1,7 +1,7 @@
 /** What every command shares: the engine on the chosen adapter, Ctrl-C as an AbortSignal, output for people and for --json. */
 import type { AdapterReport } from '../engine/adapters.node.ts';
-import type { Engine } from '../engine/engine.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
+import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 
 export interface Session {

@@ -172,6 +172,9 @@ function newConfig(flags: TrainFlags): RunConfig {
     : flags.distillGuidance === undefined
       ? {}
       : { guidance: { weight: flags.distillGuidance, distill: true } };
-  const given: Partial<TrainConfig> = { ...over({ steps, batch, lr, warmup, seed, flip, classDropout, emaDecay }), ...guidance };
+  const given: Partial<TrainConfig> = {
+    ...over({ steps, batch, lr, warmup, seed, flip, classDropout, emaDecay }),
+    ...guidance,
+  };
   return { model, train: parseTrainConfig(given), data: flags.data ?? bundledData() };
 }

@@ -91,7 +91,9 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
       'verify',
       `${failed.length} of ${cases.length} cases fail on ${session.adapter.adapter.name}`,
       {
-        hint: 'run again with another --adapter: if that passes, this driver or its settings are at fault',
+        hint: failed.some((c) => Number.isFinite(c.error))
+          ? 'run again with another --adapter: if that passes, this driver or its settings are at fault'
+          : 'these cases gave nothing to compare; the reasons are above',
       },
     );
   }

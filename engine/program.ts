@@ -145,6 +145,8 @@ export class Program {
         }
         return p;
       });
+      // All of them settle before an error goes on: a process that ended while drivers compile would crash.
+      await Promise.allSettled(pending);
       const pipelines = await Promise.all(pending);
       if (options.signal?.aborted) throw new InterruptedError();
       program.#steps.forEach((step, i) => {

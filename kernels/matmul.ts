@@ -7,11 +7,12 @@ import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../engine/scalar.ts';
 import type { DType, Tensor } from '../engine/tensor.ts';
+import packed from './matmul.packed.wgsl';
 import source from './matmul.wgsl';
 import { columnSum } from './reduce.ts';
 import { matmulTiles } from './tuning.ts';
 
-const kernel = defineKernel('matmul', source);
+const kernel = defineKernel('matmul', source, packed);
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
 export const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;

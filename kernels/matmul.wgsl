@@ -95,49 +95,6 @@ fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#endif
 }
 
-//#if VEC == 1
-/** Elements 4 i .. 4 i + 3 of b as it is stored. */
-fn loadB(i: u32) -> vec4f {
-//#if PACK_B == 0
-  return b[i];
-//#endif
-//#if PACK_B == 1
-  let pair = b[i];
-  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
-//#endif
-//#if PACK_B == 2
-  // By shifts, as unpack4x8snorm need not be exact.
-  return vec4f(bitcast<vec4i>(vec4u(b[i]) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
-//#endif
-}
-//#else
-/** Element i of b as it is stored. */
-fn loadB(i: u32) -> f32 {
-//#if PACK_B == 0
-  return b[i];
-//#endif
-//#if PACK_B == 1
-  return unpack2x16float(b[i / 2u])[i % 2u];
-//#endif
-//#if PACK_B == 2
-  return f32(bitcast<i32>(b[i / 4u] << (24u - i % 4u * 8u)) >> 24u);
-//#endif
-}
-//#endif
-
-//#if PACK_B == 2
-/** Scales of the columns of Element n. */
-fn scaleB(n: u32) -> Element {
-  let start = (params.K * params.N + 3u) / 4u;
-//#if VEC == 1
-  let at = start + n * 4u;
-  return bitcast<vec4f>(vec4u(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
-//#else
-  return bitcast<f32>(b[start + n]);
-//#endif
-}
-//#endif
-
 fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
   let inside = (line < lines) & (at < end);

@@ -39,7 +39,12 @@ export const dense = (weights: Weights, path: string): LinearWeights => ({
 });
 
 /** c = time + step + label embedding; the blocks see c + length embedding where there are `lengths` [B] u32. */
-export function embedConditions(ctx: Context, weights: Weights, { t, step, labels }: Conditions, lengths?: Tensor): Embedded {
+export function embedConditions(
+  ctx: Context,
+  weights: Weights,
+  { t, step, labels }: Conditions,
+  lengths?: Tensor,
+): Embedded {
   return ctx.scope('condition', () => {
     const embedder = (name: string, values: Tensor) => {
       const hidden = linear(ctx, sinusoid(ctx, values), dense(weights, `${name}/Dense_0`), 'silu');
@@ -47,7 +52,11 @@ export function embedConditions(ctx: Context, weights: Weights, { t, step, label
     };
     const time = embedder('TimestepEmbedder_0', t);
     const steps = embedder('TimestepEmbedder_1', step);
-    const c = add(ctx, add(ctx, time, steps), gatherRows(ctx, weights.get('LabelEmbedder_0/Embed_0/embedding'), labels));
+    const c = add(
+      ctx,
+      add(ctx, time, steps),
+      gatherRows(ctx, weights.get('LabelEmbedder_0/Embed_0/embedding'), labels),
+    );
     const head = silu(ctx, c);
     if (!lengths) return { head, blocks: head };
     const length = gatherRows(ctx, weights.get('BlockEmbedder_0/Embed_0/embedding'), lengths);

@@ -49,7 +49,13 @@ export const rowsPerGroup = (config: ModelConfig, lengths: readonly number[]): n
  * The velocity [B, H, W, C] at (x, t), as the reference computes it (paper sec. 3).
  * @throws UsageError when `depth` does not fit the configuration.
  */
-export function velocity(ctx: Context, model: Model, inputs: VelocityInputs, depth?: Depth, training?: Training): Tensor {
+export function velocity(
+  ctx: Context,
+  model: Model,
+  inputs: VelocityInputs,
+  depth?: Depth,
+  training?: Training,
+): Tensor {
   const modulations = modulationsOf(ctx, model.weights, inputs, depth?.lengths);
   return modulatedVelocity(ctx, model, inputs.x, modulations, depth?.rows, training);
 }
@@ -66,7 +72,12 @@ export function modulatedVelocity(
   const run = (i: number, x: Tensor) =>
     ctx.scope(`block${i}`, () => block(ctx, model, i, x, modulations.block(i, x.shape[0]), training));
   const embedded = embedPatches(ctx, model, images);
-  return decode(ctx, model, rows ? wired(ctx, model.config, embedded, rows, run) : conventional(model.config, embedded, run), modulations.head());
+  return decode(
+    ctx,
+    model,
+    rows ? wired(ctx, model.config, embedded, rows, run) : conventional(model.config, embedded, run),
+    modulations.head(),
+  );
 }
 
 /** Tokens [B, T, D] of images [B, H, W, C], positions added. */
@@ -96,7 +107,8 @@ function conventional(config: ModelConfig, x: Tensor, run: RunBlock): Tensor {
 /** Depth as an ODE: each group's last block adds its output y to the state that entered it, and to v. */
 function wired(ctx: Context, config: ModelConfig, x: Tensor, rows: readonly Scalar[], run: RunBlock): Tensor {
   const groups = groupsOf(config).slice(0, rows.length);
-  if (groups.length === 0) throw new UsageError('no group of blocks is to run: the model has no length wiring, or no rows were given');
+  if (groups.length === 0)
+    throw new UsageError('no group of blocks is to run: the model has no length wiring, or no rows were given');
   let v: Tensor | null = null;
   for (const [g, { first, last }] of groups.entries()) {
     let y = ctx.prefix(x, rows[g]!);

@@ -39,12 +39,22 @@ export class ResidentModel implements Model {
   readonly positions: Model['positions'];
   readonly #source: GroupSource;
   readonly #engine: Engine;
+  readonly #dry: boolean;
 
-  /** `precision`: how the weights are stored on the GPU, whatever the source gives. Default f32. */
-  constructor(engine: Engine, config: ModelConfig, source: GroupSource, options: { precision?: Precision } = {}) {
+  /**
+   * `precision`: how the weights are stored on the GPU, whatever the source gives. Default f32. `dry`: allocates without reading
+   * or writing values, for estimates (sampling/budget.ts).
+   */
+  constructor(
+    engine: Engine,
+    config: ModelConfig,
+    source: GroupSource,
+    options: { precision?: Precision; dry?: boolean } = {},
+  ) {
     this.config = config;
     this.#engine = engine;
     this.#source = source;
+    this.#dry = options.dry ?? false;
     this.weights = new Weights(engine, source.layout, 'weights', { empty: true, precision: options.precision });
     this.positions = uploadPositions(engine, config);
   }
@@ -57,7 +67,9 @@ export class ResidentModel implements Model {
   /** Groups of the layout that `length` blocks need; without those of the condition where modulations are computed ahead. */
   groupsFor(length: number, ahead = false): number[] {
     const at = groupIndices(this.config);
-    const blocks = Array.from({ length: this.blocksFor(length) }, (_, i) => (ahead ? [at.block(i)] : [at.modulation(i), at.block(i)]));
+    const blocks = Array.from({ length: this.blocksFor(length) }, (_, i) =>
+      ahead ? [at.block(i)] : [at.modulation(i), at.block(i)],
+    );
     return [at.patches, ...(ahead ? [] : [at.condition, at.headModulation]), ...blocks.flat(), at.head];
   }
 
@@ -72,7 +84,7 @@ export class ResidentModel implements Model {
     }
     for (const g of wanted) {
       if (this.weights.isResident(g)) continue;
-      this.weights.place(g, await this.#source.read(g, options.signal));
+      this.weights.place(g, await this.#read(g, options.signal));
       options.onGroup?.(this.weights.layout.groups[g]!.name);
     }
   }
@@ -80,7 +92,7 @@ export class ResidentModel implements Model {
   /** Runs `body` with one more group resident, which is freed afterwards if it was not there before. */
   async withGroup(group: number, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
     if (this.weights.isResident(group)) return body();
-    this.weights.place(group, await this.#source.read(group, signal));
+    this.weights.place(group, await this.#read(group, signal));
     try {
       await body();
     } finally {
@@ -90,7 +102,11 @@ export class ResidentModel implements Model {
 
   /** Puts `to` into the buffer of `from`. */
   async exchange(from: number, to: number, signal?: AbortSignal): Promise<void> {
-    this.weights.replace(from, to, await this.#source.read(to, signal));
+    this.weights.replace(from, to, await this.#read(to, signal));
+  }
+
+  async #read(group: number, signal?: AbortSignal): Promise<Float32Array | undefined> {
+    return this.#dry ? undefined : this.#source.read(group, signal);
   }
 
   dispose(): void {

@@ -15,7 +15,15 @@ import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
 import { ModulationTables } from './ahead.ts';
-import { applyVelocity, createInputs, evaluatedImages, evaluatedRows, type StepInputs, type StepScalars, stepModulations } from './step.ts';
+import {
+  applyVelocity,
+  createInputs,
+  evaluatedImages,
+  evaluatedRows,
+  type StepInputs,
+  type StepScalars,
+  stepModulations,
+} from './step.ts';
 import { StreamedStep } from './streamed.ts';
 
 export interface SampleRequest {
@@ -67,11 +75,15 @@ const FINEST = 128;
 
 /** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes). */
 export function checkSteps(steps: number, ignoreDt: boolean): void {
-  if (!Number.isInteger(steps) || steps < 1) throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
   if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {
-    throw new ConfigError(`this model was trained for step sizes 1, 1/2, ..., 1/${FINEST}; ${steps} steps are none of them`, {
-      hint: `use 1, 2, 4, 8, 16, 32, 64 or ${FINEST} steps`,
-    });
+    throw new ConfigError(
+      `this model was trained for step sizes 1, 1/2, ..., 1/${FINEST}; ${steps} steps are none of them`,
+      {
+        hint: `use 1, 2, 4, 8, 16, 32, 64 or ${FINEST} steps`,
+      },
+    );
   }
 }
 
@@ -149,7 +161,10 @@ export class Sampler {
       for (let i = 0; i < steps; i++) {
         if (signal?.aborted) throw new InterruptedError(`sampling was interrupted after ${done} of ${total} steps`);
         this.#engine.write(this.#inputs.t, new Float32Array(2 * this.batch).fill(i / steps));
-        this.#engine.write(this.#inputs.indices, Uint32Array.from(asked, (label) => i * distinct.length + distinct.indexOf(label)));
+        this.#engine.write(
+          this.#inputs.indices,
+          Uint32Array.from(asked, (label) => i * distinct.length + distinct.indexOf(label)),
+        );
         await step.run({ rows, h: 1 / steps, guidance }, signal);
         if (i < steps - 1) await this.#engine.idle();
         request.onProgress?.({ done: ++done, total });
@@ -210,9 +225,14 @@ export class Sampler {
     const ahead = streamed || (this.#options.ahead ?? trade.tables < trade.weights);
     const at = groupIndices(model.config);
     const wanted = streamed ? [at.patches, at.head] : model.groupsFor(blocks, ahead);
-    const held = streamed ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g)) : [];
+    const held = streamed
+      ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g))
+      : [];
     // What is not needed goes before the tables are made, so that both are never there together.
-    await model.require([...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)), { keep: keepBlocks });
+    await model.require(
+      [...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)),
+      { keep: keepBlocks },
+    );
     if (ahead) {
       if (!this.#tables || this.#tables.capacity < rows) {
         this.#forgetSteps();
@@ -245,7 +265,11 @@ export class Sampler {
       const v = modulatedVelocity(ctx, model, images, modulations, config.lengths ? groups.map(() => all) : undefined);
       applyVelocity(ctx, this.#inputs, v, batch, guided);
     });
-    const program = await Program.compile(this.#engine, recording, { arena: this.#arena, signal, onProgress: this.#options.onCompile });
+    const program = await Program.compile(this.#engine, recording, {
+      arena: this.#arena,
+      signal,
+      onProgress: this.#options.onCompile,
+    });
     return { key, program, run: async (scalars) => program.run({ ...scalars }), dispose: () => program.dispose() };
   }
 
@@ -272,7 +296,10 @@ export class Sampler {
       this.#noise = await Program.compile(this.#engine, recording, { arena: this.#arena });
     }
     this.#engine.write(x, new Float32Array(maxSize(x)));
-    this.#engine.write(numbers, Uint32Array.from({ length: this.batch }, (_, i) => first + Math.min(i, rows - 1)));
+    this.#engine.write(
+      numbers,
+      Uint32Array.from({ length: this.batch }, (_, i) => first + Math.min(i, rows - 1)),
+    );
     this.#noise.run({ seed });
   }
 
@@ -281,7 +308,13 @@ export class Sampler {
     this.#engine.write(labels, Uint32Array.from(asked));
     this.#engine.write(step, new Float32Array(2 * this.batch).fill(level));
     this.#engine.write(lengths, new Uint32Array(2 * this.batch).fill(blocks));
-    this.#engine.write(twice, Uint32Array.from({ length: 2 * rows }, (_, i) => i % rows));
-    this.#engine.write(second, Uint32Array.from({ length: rows }, (_, i) => rows + i));
+    this.#engine.write(
+      twice,
+      Uint32Array.from({ length: 2 * rows }, (_, i) => i % rows),
+    );
+    this.#engine.write(
+      second,
+      Uint32Array.from({ length: rows }, (_, i) => rows + i),
+    );
   }
 }

@@ -68,7 +68,13 @@ export function evaluatedImages(ctx: Context, inputs: StepInputs, batch: number,
 }
 
 /** Modulations of the rows: from the tables, or computed on the spot. */
-export function stepModulations(ctx: Context, model: Model, inputs: StepInputs, all: Scalar, tables: ModulationTables | null): Modulations {
+export function stepModulations(
+  ctx: Context,
+  model: Model,
+  inputs: StepInputs,
+  all: Scalar,
+  tables: ModulationTables | null,
+): Modulations {
   if (tables) return tables.modulations(ctx, first(inputs.indices, all));
   const conditions = { t: first(inputs.t, all), step: first(inputs.step, all), labels: first(inputs.labels, all) };
   return modulationsOf(ctx, model.weights, conditions, model.config.lengths ? first(inputs.lengths, all) : undefined);
@@ -79,7 +85,9 @@ export function applyVelocity(ctx: Context, inputs: StepInputs, v: Tensor, batch
   const { rows } = evaluatedRows(batch, guided);
   const x = first(inputs.x, rows);
   const h = scalarInput('h');
-  if (!guided) return euler(ctx, x, v, h);
-  const conditional = gatherRows(ctx, v, first(inputs.second, rows));
-  euler(ctx, x, guide(ctx, ctx.prefix(v, rows), conditional, scalarInput('guidance')), h);
+  if (guided) {
+    const conditional = gatherRows(ctx, v, first(inputs.second, rows));
+    v = guide(ctx, ctx.prefix(v, rows), conditional, scalarInput('guidance'));
+  }
+  euler(ctx, x, v, h);
 }

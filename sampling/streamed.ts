@@ -15,7 +15,15 @@ import { decode, embedPatches, groupsOf } from '../model/dit.ts';
 import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ModulationTables } from './ahead.ts';
-import { applyVelocity, evaluatedImages, evaluatedRows, first, type StepInputs, type StepScalars, stepModulations } from './step.ts';
+import {
+  applyVelocity,
+  evaluatedImages,
+  evaluatedRows,
+  first,
+  type StepInputs,
+  type StepScalars,
+  stepModulations,
+} from './step.ts';
 
 export class StreamedStep {
   readonly #engine: Engine;

@@ -41,7 +41,7 @@ test('the presets have the sizes of the paper', () => {
     c.lengths.group,
   ]);
   expect(sizes).toEqual([
-    ['tiny', 96, 4, 12, 4, 4],
+    ['tiny', 64, 4, 12, 4, 4],
     ['dit-s/2', 384, 6, 12, 4, 4],
     ['dit-b/2', 768, 12, 12, 4, 4],
     ['dit-b/4', 768, 12, 12, 4, 4],
@@ -86,7 +86,7 @@ test('left-out fields take their defaults', () => {
 test('a bad description is refused by field, value and remedy', () => {
   const refusals: [object, string][] = [
     [{ patch: 3 }, 'model.patch must be a divisor of imageSize (28); found 3'],
-    [{ heads: 5 }, 'model.heads must be a divisor of width (96); found 5'],
+    [{ heads: 5 }, 'model.heads must be a divisor of width (64); found 5'],
     [{ width: 90 }, 'model.width must be a multiple of 4; found 90'],
     [{ depth: 0 }, 'model.depth must be an integer from 1 to 4096; found 0'],
     [{ depth: 2.5 }, 'model.depth must be an integer from 1 to 4096; found 2.5'],
@@ -94,7 +94,7 @@ test('a bad description is refused by field, value and remedy', () => {
     [{ channels: undefined }, 'model.channels must be an integer from 1 to 1024; found missing'],
     [{ dropout: 1 }, 'model.dropout must be in [0, 1); found 1'],
     [{ ignoreDt: 0 }, 'model.ignoreDt must be true or false; found 0'],
-    [{ mlpRatio: 0 }, 'model.mlpRatio must be positive, at most 64, and mlpRatio * width (96) whole; found 0'],
+    [{ mlpRatio: 0 }, 'model.mlpRatio must be positive, at most 64, and mlpRatio * width (64) whole; found 0'],
     [{ lengths: { min: 2, group: 4 } }, 'model.lengths.min must be at least lengths.group (4); found 2'],
     [{ lengths: { min: 13, group: 4 } }, 'model.lengths.min must be an integer from 1 to 12; found 13'],
     [{ lengths: { min: 4, group: 4, max: 1 } }, "model.lengths.max is no field of a model's description"],

@@ -6,9 +6,9 @@ import { formulaFill, formulaParams, formulaScale, lowbias32 } from '../model/fo
 import {
   ALIGNMENT,
   allSpecs,
+  groupIndices,
   initParams,
   paramEntries,
-  groupIndices,
   paramLayout,
   paramsByName,
   paramsFrom,
@@ -89,8 +89,8 @@ test('a block keeps its modulation apart and has the kernels of k, q, v in a row
     'head',
   ]);
   const [k, q, v] = groups[at.block(0)]!.specs;
-  expect(q!.offset - k!.offset).toBe(96 * 96);
-  expect(v!.offset - q!.offset).toBe(96 * 96);
+  expect(q!.offset - k!.offset).toBe(64 * 64);
+  expect(v!.offset - q!.offset).toBe(64 * 64);
 });
 
 test('a conventional model lacks only the length embedding and shares all other formula values', async () => {
@@ -141,7 +141,7 @@ function moments(values: Float32Array): [number, number] {
 }
 
 test('initial values have the distributions of the method', () => {
-  const config = preset('tiny');
+  const config = preset('tiny', { width: 96 });
   const params = paramsByName(initParams(config, 7));
   const biases = [...params].filter(([name]) => name.endsWith('/bias'));
   expect(biases.length).toBe(12 * 7 + 7);

@@ -1,6 +1,6 @@
 /** The memory planner: its promises for any lifetimes, and how tight it is on the network's own recordings. */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Engine } from '../engine/engine.ts';
 import { LimitError } from '../engine/errors.ts';
 import { type Lifetime, type Plan, plan } from '../engine/planner.ts';
@@ -16,6 +16,9 @@ import { allSpecs, initParams } from '../model/params.ts';
 import { Weights } from '../model/weights.ts';
 import { testEngine } from './support/engine.ts';
 import { tinyModel, tinyStep } from './support/tiny.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
 
 const LIMIT = 1 << 16;
 const lifetimes = fc.array(

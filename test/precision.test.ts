@@ -138,17 +138,14 @@ describe('layout', () => {
     const int8 = matrices.reduce((sum, [k, n]) => sum + align(k * n + 4 * n), biases);
     expect(storedGroup(groupOf('block0'), 'f16').bytes).toBe(f16);
     expect(storedGroup(groupOf('block0'), 'int8').bytes).toBe(int8);
-    expect(storedGroup(groupOf('block0.modulation'), 'int8').bytes).toBe(
-      align(D * 6 * D + 4 * 6 * D) + align(4 * 6 * D),
-    );
+    const modulation = align(2 * D * 6 * D) + align(4 * 6 * D);
+    expect(storedGroup(groupOf('block0.modulation'), 'int8').bytes).toBe(modulation);
     const types = (name: string, precision: Precision) =>
       storedGroup(groupOf(name), precision).params.map(
         (p) => `${p.spec.shape.length > 1 ? 'matrix' : 'bias'} ${p.dtype}`,
       );
-    for (const name of ['block3', 'block3.modulation']) {
-      expect(new Set(types(name, 'int8'))).toEqual(new Set(['matrix i8', 'bias f32']));
-    }
-    for (const name of ['patches', 'condition', 'head', 'head.modulation']) {
+    expect(new Set(types('block3', 'int8'))).toEqual(new Set(['matrix i8', 'bias f32']));
+    for (const name of ['patches', 'condition', 'block3.modulation', 'head', 'head.modulation']) {
       expect(new Set(types(name, 'int8'))).toEqual(new Set(['matrix f16', 'bias f32']));
     }
   });
@@ -223,18 +220,16 @@ describe('a whole network', () => {
     const v = await velocities('f16', 'a', 4);
     expect(relativeError(v.packed, v.rounded)).toBeLessThan(1e-7);
     const error = relativeError(v.packed, v.exact);
-    if (process.env.ODELT_REPORT) console.log('f16', error);
     expect(error).toBeGreaterThan(1e-5);
-    expect(error).toBeLessThan(1e-3);
+    expect(error).toBeLessThan(1e-3); // 6e-4 when written
   });
 
   it('int8: the same as with float32 weights rounded to bytes; off by their rounding from float32', async () => {
     const v = await velocities('int8', 'a', 4);
     expect(relativeError(v.packed, v.rounded)).toBeLessThan(3e-6);
     const error = relativeError(v.packed, v.exact);
-    if (process.env.ODELT_REPORT) console.log('int8', error);
-    expect(error).toBeGreaterThan(1e-4);
-    expect(error).toBeLessThan(3e-2);
+    expect(error).toBeGreaterThan(1e-3);
+    expect(error).toBeLessThan(8e-3); // 4e-3 when written
   });
 
   it('samples with packed weights, the same after blocks went and came back', async () => {
@@ -303,8 +298,8 @@ describe('refuses', () => {
     expect(() => weights.place(g, params.groups[g])).toThrow(/DiTBlock_0\/Dense_0\/kernel.*65504/);
     expect(weights.isResident(g)).toBe(false);
     const bytes = new Weights(engine, params.layout, 'weights', { empty: true, precision: 'int8' });
-    params.groups[g]![3] = Number.NaN;
-    expect(() => bytes.place(g, params.groups[g])).toThrow(NonFiniteError);
+    params.groups[g + 1]![3] = Number.NaN;
+    expect(() => bytes.place(g + 1, params.groups[g + 1])).toThrow(NonFiniteError);
     await expect(weights.read()).rejects.toThrow(UsageError);
   });
 });

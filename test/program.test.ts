@@ -1,5 +1,5 @@
 /** Recorded programs: replay gives the bits of eager, allocates nothing, shares memory safely, and fails cleanly. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Arena } from '../engine/arena.ts';
 import type { Context } from '../engine/context.ts';
 import { eager } from '../engine/eager.ts';
@@ -21,6 +21,9 @@ import { Weights } from '../model/weights.ts';
 import { block, blockShapes, randomArrays } from './support/block.ts';
 import { testEngine } from './support/engine.ts';
 import { bits, setBits, tinyModel, tinyStep } from './support/tiny.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
 
 let engine: Engine;
 beforeAll(async () => {

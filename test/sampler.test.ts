@@ -8,7 +8,14 @@ import { memorySource, ResidentModel } from '../model/model.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { testEngine } from './support/engine.ts';
 
-const config: ModelConfig = preset('tiny', { imageSize: 8, patch: 2, width: 24, heads: 2, depth: 6, lengths: { min: 2, group: 2 } });
+const config: ModelConfig = preset('tiny', {
+  imageSize: 8,
+  patch: 2,
+  width: 24,
+  heads: 2,
+  depth: 6,
+  lengths: { min: 2, group: 2 },
+});
 let engine: Engine;
 let model: ResidentModel;
 beforeAll(async () => {
@@ -164,10 +171,14 @@ describe('modulations computed ahead and streamed blocks', () => {
           results[key] = values;
         }
         live[name] = one.weights.bytes;
-        const resident = one.weights.layout.groups.filter((g, i) => /^block\d+$/.test(g.name) && one.weights.isResident(i));
+        const resident = one.weights.layout.groups.filter(
+          (g, i) => /^block\d+$/.test(g.name) && one.weights.isResident(i),
+        );
         expect(resident.length).toBe(name === 'streamed' ? 2 : name === 'single' ? 1 : 6);
         if (name !== 'inline') {
-          const modulations = one.weights.layout.groups.filter((g, i) => /modulation|condition/.test(g.name) && one.weights.isResident(i));
+          const modulations = one.weights.layout.groups.filter(
+            (g, i) => /modulation|condition/.test(g.name) && one.weights.isResident(i),
+          );
           expect(modulations).toEqual([]);
         }
         sampler.dispose();
@@ -175,7 +186,10 @@ describe('modulations computed ahead and streamed blocks', () => {
       }
       for (const blocks of [2, 4, 6]) {
         for (const name of ['ahead', 'streamed', 'single']) {
-          expect(relative(results[`${name}/${blocks}`]!, results[`inline/${blocks}`]!), `${name}/${blocks}`).toBeLessThan(1e-5);
+          expect(
+            relative(results[`${name}/${blocks}`]!, results[`inline/${blocks}`]!),
+            `${name}/${blocks}`,
+          ).toBeLessThan(1e-5);
         }
       }
       expect(live.ahead!).toBeLessThan(0.72 * live.inline!);

@@ -1,5 +1,5 @@
 /** Gradients of composed functions against central differences of the same composition in float64. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../engine/context.ts';
 import { eager } from '../engine/eager.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -9,6 +9,9 @@ import { maxSize, type Tensor } from '../engine/tensor.ts';
 import { add, addGradients, mul, silu } from '../kernels/elementwise.ts';
 import { type Arrays, block, blockReference, blockShapes, randomArrays } from './support/block.ts';
 import { testEngine } from './support/engine.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
 
 let engine: Engine;
 beforeAll(async () => {

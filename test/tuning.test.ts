@@ -2,7 +2,7 @@
  * The kernels' variants for other machines, on this one: the GPU's tiles and split sums, SwiftShader's and lavapipe's; all agree
  * with float64, and in each a sample's numbers do not depend on the batch it is in.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../engine/context.ts';
 import { eager } from '../engine/eager.ts';
 import { type AdapterClass, Engine } from '../engine/engine.ts';
@@ -22,6 +22,9 @@ import { uploadModel } from '../model/model.ts';
 import { block, blockReference, blockShapes, randomArrays } from './support/block.ts';
 import { testEngine } from './support/engine.ts';
 import { bits, tinyModel } from './support/tiny.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
 
 let own: Engine;
 const engines: Partial<Record<AdapterClass, Engine>> = {};

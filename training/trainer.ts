@@ -79,13 +79,23 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       const lr = learningRate(index, train);
       const result = await step.run({ images, batch, index, lr });
       if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
-        throw new NonFiniteError(`step ${index + 1}: the loss is ${result.loss} and the gradient norm ${result.gradNorm}`, {
-          hint: 'continue from the last checkpoint with a lower --lr',
-        });
+        throw new NonFiniteError(
+          `step ${index + 1}: the loss is ${result.loss} and the gradient norm ${result.gradNorm}`,
+          {
+            hint: 'continue from the last checkpoint with a lower --lr',
+          },
+        );
       }
       const losses = splitLosses(model, train, batch, draws, result);
       const seconds = (performance.now() - started) / 1000;
-      yield { step: index + 1, lr, losses, gradNorm: result.gradNorm, seconds, skipped: skippedShare(model, draws.lengths) };
+      yield {
+        step: index + 1,
+        lr,
+        losses,
+        gradNorm: result.gradNorm,
+        seconds,
+        skipped: skippedShare(model, draws.lengths),
+      };
     }
   }
 
@@ -106,7 +116,13 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   };
 }
 
-function splitLosses(model: ModelConfig, train: TrainConfig, batch: Batch, draws: Draws, { perSample, loss }: StepResult): Losses {
+function splitLosses(
+  model: ModelConfig,
+  train: TrainConfig,
+  batch: Batch,
+  draws: Draws,
+  { perSample, loss }: StepResult,
+): Losses {
   const { timeRows, lengthRows } = batchShares(train, model);
   const B = perSample.length;
   const rows = Array.from(perSample, (value, r) => ({

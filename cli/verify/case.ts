@@ -54,16 +54,16 @@ export const TOLERANCES = {
 const NOISE_FACTOR = 20;
 const NOISE_FLOOR = 2e-6;
 
-/**
- * `limit`, or less where the reference recorded how far its float32 result is from float64 (`noise`, relative). `factor`: how
- * many times that passes.
- */
-export function tightened(limit: number, noise: number | undefined, factor = NOISE_FACTOR): number {
-  return noise === undefined ? limit : Math.min(limit, Math.max(factor * noise, NOISE_FLOOR));
+/** `limit`, or less where the reference recorded how far its float32 result is from float64 (`noise`, relative). */
+export function tightened(limit: number, noise: number | undefined): number {
+  return noise === undefined ? limit : Math.min(limit, Math.max(NOISE_FACTOR * noise, NOISE_FLOOR));
 }
 
-/** ||actual - expected|| / ||expected||: 0 when both are zero, NaN when the numbers of elements differ. */
-export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+/**
+ * ||actual - expected|| / ||expected||, or by `floor` where that is larger: 0 when both are zero, NaN when the numbers of
+ * elements differ.
+ */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>, floor = 0): number {
   if (actual.length !== expected.length) return Number.NaN;
   let difference = 0;
   let norm = 0;
@@ -71,7 +71,7 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     difference += (actual[i]! - expected[i]!) ** 2;
     norm += expected[i]! ** 2;
   }
-  return difference === 0 ? 0 : Math.sqrt(difference / norm);
+  return difference === 0 ? 0 : Math.sqrt(difference) / Math.max(Math.sqrt(norm), floor);
 }
 
 /** |actual - expected| by |expected|, or by `floor` where that is larger: for values that may be rounding noise only. */

@@ -1,0 +1,48 @@
+/**
+ * A device that does nothing but count: the same code runs on it as on a GPU and the accountant adds up what would be allocated, so
+ * an estimate made with it equals the real thing to the byte.
+ */
+import { type AdapterClass, Engine } from './engine.ts';
+
+/** An engine without a GPU, with the limits and features of `like`. What is read back from it is zero. */
+export function dryEngine(
+  like: { limits: GPUSupportedLimits; features: GPUSupportedFeatures },
+  adapterClass: AdapterClass,
+): Engine {
+  const nothing = () => ({});
+  const device = {
+    limits: like.limits,
+    features: like.features,
+    lost: new Promise<never>(() => {}),
+    addEventListener: () => {},
+    destroy: () => {},
+    createBuffer: ({ size, label }: GPUBufferDescriptor) => ({
+      size,
+      label,
+      destroy: () => {},
+      mapAsync: async () => {},
+      getMappedRange: () => new ArrayBuffer(size),
+      unmap: () => {},
+    }),
+    createBindGroupLayout: nothing,
+    createPipelineLayout: nothing,
+    createShaderModule: nothing,
+    createBindGroup: nothing,
+    createComputePipeline: nothing,
+    createComputePipelineAsync: async () => ({}),
+    createCommandEncoder: () => ({
+      beginComputePass: () => ({
+        setPipeline: nothing,
+        setBindGroup: nothing,
+        dispatchWorkgroups: nothing,
+        end: nothing,
+      }),
+      copyBufferToBuffer: nothing,
+      finish: nothing,
+    }),
+    pushErrorScope: nothing,
+    popErrorScope: async () => null,
+    queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
+  };
+  return new Engine(device as unknown as GPUDevice, adapterClass);
+}

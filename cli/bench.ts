@@ -1,4 +1,4 @@
-/** `odelt bench kernels`: checks and times the kernels on an adapter, or on two in turn. */
+/** `odelt bench`: `kernels` checks and times the kernels on an adapter, or on two in turn; `memory` is in cli/bench-memory.ts. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { adapterChoice } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { addBenchMemory } from './bench-memory.ts';
 import { interruptSignal, log, number, ProgressLine, print, printJson } from './session.node.ts';
 
 interface BenchFlags {
@@ -23,9 +24,9 @@ interface BenchFlags {
 const PLAIN = 'no-robustness';
 
 export function addBench(program: Command): void {
-  program
-    .command('bench')
-    .description('measure this machine')
+  const group = program.command('bench').description('measure this machine');
+  addBenchMemory(group);
+  group
     .command('kernels')
     .description('check every kernel against float64, then time it')
     .option('--filter <text>', 'only kernels whose name contains this')

@@ -1,5 +1,6 @@
 /** `odelt train`: trains a model into a run folder. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import type { MemoryReport } from '../engine/memory.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
@@ -18,6 +19,8 @@ interface TrainFlags {
   saveEvery: number;
   steps?: number;
   batch?: number;
+  accumulate?: number;
+  recompute?: 'none' | 'blocks';
   lr?: number;
   warmup?: number;
   seed?: number;
@@ -48,6 +51,17 @@ export function addTrain(program: Command): void {
     .option('--resume', 'go on from the newest checkpoint in --out (its configuration holds; --steps may change)')
     .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
     .option('--batch <n>', `samples per update (default ${d.batch})`, number('--batch', { integer: true, min: 1 }))
+    .option(
+      '--accumulate <n>',
+      `batches whose gradients are averaged for one update (default ${d.accumulate})`,
+      number('--accumulate', { integer: true, min: 1 }),
+    )
+    .addOption(
+      new Option(
+        '--recompute <what>',
+        `blocks: less memory, as each block runs again in the backward pass (default ${d.recompute})`,
+      ).choices(['none', 'blocks']),
+    )
     .option('--lr <rate>', `peak learning rate (default ${d.lr})`, number('--lr', { min: 0 }))
     .option(
       '--warmup <n>',
@@ -84,6 +98,7 @@ Examples:
   odelt train --steps 500 --out runs/first
   odelt train --resume --out runs/first
   odelt train --data my-pictures/ --preset dit-s/2 --batch 16
+  odelt train --preset dit-b/2 --batch 8 --accumulate 4 --recompute blocks    (less memory)
 
 Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume continues bit for bit.`,
     )
@@ -125,8 +140,9 @@ async function train(flags: TrainFlags): Promise<void> {
       first = at;
       sinceStart = performance.now();
       log(
-        `${trainer.plan.dispatches} dispatches per update, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`,
+        `${trainer.plan.dispatches} dispatches per batch, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`,
       );
+      log(memoryText(session.engine.memory.report()));
     },
     onStep(event) {
       last = event;
@@ -139,7 +155,7 @@ async function train(flags: TrainFlags): Promise<void> {
       ];
       line.update(
         `step ${event.step}/${train.steps}  loss ${loss.toFixed(4)} (${parts.filter(Boolean).join(', ')})  ` +
-          `${(train.batch / perStep).toFixed(1)} samples/s  ${duration((train.steps - event.step) * perStep)} left`,
+          `${((train.batch * train.accumulate) / perStep).toFixed(1)} samples/s  ${duration((train.steps - event.step) * perStep)} left`,
         event.step === train.steps,
       );
     },
@@ -158,14 +174,34 @@ async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
   return {
     ...config,
     data: flags.data ?? config.data,
-    train: parseTrainConfig({ ...config.train, steps: flags.steps ?? config.train.steps }),
+    // Recomputing changes the memory, not the result: it may differ from one part of a run to the next.
+    train: parseTrainConfig({
+      ...config.train,
+      steps: flags.steps ?? config.train.steps,
+      recompute: flags.recompute ?? config.train.recompute,
+    }),
   };
+}
+
+/** All that training allocates, by what it is for; nothing is allocated later. */
+function memoryText({ live, byKind }: MemoryReport): string {
+  const { weights = 0, gradients = 0, optimizer = 0, activations = 0 } = byKind;
+  const parts = {
+    weights,
+    gradients,
+    optimizer,
+    activations,
+    other: live - weights - gradients - optimizer - activations,
+  };
+  const text = Object.entries(parts).map(([name, size]) => `${name} ${bytes(size)}`);
+  return `GPU memory: ${bytes(live)} (${text.join(', ')})`;
 }
 
 function newConfig(flags: TrainFlags): RunConfig {
   const over = <T extends object>(fields: T): Partial<T> =>
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
-  const { width, patch, heads, depth, dropout, steps, batch, lr, warmup, seed, flip, classDropout, emaDecay } = flags;
+  const { width, patch, heads, depth, dropout, steps, batch, accumulate, recompute, lr } = flags;
+  const { warmup, seed, flip, classDropout, emaDecay } = flags;
   const model: ModelConfig = preset(flags.preset, over({ width, patch, heads, depth, dropout }));
   const guidance = flags.unconditional
     ? { guidance: null, classDropout: 1 }
@@ -173,7 +209,7 @@ function newConfig(flags: TrainFlags): RunConfig {
       ? {}
       : { guidance: { weight: flags.distillGuidance, distill: true } };
   const given: Partial<TrainConfig> = {
-    ...over({ steps, batch, lr, warmup, seed, flip, classDropout, emaDecay }),
+    ...over({ steps, batch, accumulate, recompute, lr, warmup, seed, flip, classDropout, emaDecay }),
     ...guidance,
   };
   return { model, train: parseTrainConfig(given), data: flags.data ?? bundledData() };

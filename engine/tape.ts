@@ -4,6 +4,9 @@
  *
  * A gradient may have fewer rows than its tensor: the missing rows are zero. Blocks that run only some samples
  * rely on it.
+ *
+ * A checkpoint (Chen et al. 2016, "Training deep nets with sublinear memory cost") keeps nothing of what ran inside it: its
+ * operations run again when the backward pass reaches them.
  */
 import type { Context } from './context.ts';
 import { UsageError } from './errors.ts';
@@ -29,6 +32,23 @@ export interface TapeEntry {
   readonly backward: (gradients: Gradients) => void;
 }
 
+/** What a checkpoint leaves behind: its output, and how to make it again. */
+interface Checkpoint {
+  readonly outputs: readonly [Tensor];
+  readonly again: () => Tensor;
+}
+
+/** The pieces, still to be summed, of the gradients known so far. */
+type Pieces = Map<Tensor, Tensor[]>;
+
+/**
+ * The tensor that `body` makes, by operations that run again in the backward pass instead of keeping what they save for it: less
+ * memory for one more forward pass. Everything that `body` reads must still hold the same values then. Gradients are those
+ * without the checkpoint. Tensors made inside cannot be watched.
+ */
+export const checkpoint = (ctx: Context, body: () => Tensor): Tensor =>
+  ctx.tape ? ctx.tape.checkpoint(ctx, body) : body();
+
 /**
  * Adds two gradients of a tensor shaped like `like` (missing rows count as zero; `b` may be absent), into `target` if it is given.
  * Supplied by kernels/, as the engine has no kernels.
@@ -36,7 +56,8 @@ export interface TapeEntry {
 export type AddGradients = (ctx: Context, like: Tensor, a: Tensor, b: Tensor | null, target: Tensor | null) => Tensor;
 
 export class Tape {
-  readonly #entries: TapeEntry[] = [];
+  /** Null inside a checkpoint's first run, which only follows what wants a gradient. */
+  #entries: (TapeEntry | Checkpoint)[] | null = [];
   readonly #wanted = new Set<Tensor>();
   readonly #leaves = new Map<Tensor, Tensor>();
   readonly #add: AddGradients;
@@ -54,13 +75,39 @@ export class Tape {
 
   /** Whether some input of an operation wants a gradient: tells operations what to save. */
   needs(...tensors: readonly Tensor[]): boolean {
-    return tensors.some((t) => this.#wanted.has(t));
+    return this.#entries !== null && tensors.some((t) => this.#wanted.has(t));
   }
 
   add(entry: TapeEntry): void {
-    if (!this.needs(...entry.inputs)) return;
-    this.#entries.push(entry);
+    if (!entry.inputs.some((t) => this.#wanted.has(t))) return;
+    this.#entries?.push(entry);
     for (const output of entry.outputs) this.#wanted.add(output);
+  }
+
+  /** What `checkpoint` does while there is a tape. */
+  checkpoint(ctx: Context, body: () => Tensor): Tensor {
+    const y = this.#within(null, body);
+    const again = () => {
+      ctx.tape = this;
+      try {
+        return body();
+      } finally {
+        ctx.tape = null;
+      }
+    };
+    if (this.#wanted.has(y)) this.#entries?.push({ outputs: [y], again });
+    return y;
+  }
+
+  /** Runs `body` with `entries` in the place of the tape's own. */
+  #within<T>(entries: (TapeEntry | Checkpoint)[] | null, body: () => T): T {
+    const outer = this.#entries;
+    this.#entries = entries;
+    try {
+      return body();
+    } finally {
+      this.#entries = outer;
+    }
   }
 
   /**
@@ -68,51 +115,65 @@ export class Tape {
    * whatever its gradient tensor held.
    */
   backward(ctx: Context, seeds: readonly (readonly [Tensor, Tensor])[]): void {
-    const pieces = new Map<Tensor, Tensor[]>();
-    const push = (t: Tensor, g: Tensor) => {
-      const list = pieces.get(t);
-      if (list) list.push(g);
-      else pieces.set(t, [g]);
-    };
-    for (const [t, g] of seeds) push(t, g);
+    const pieces: Pieces = new Map();
+    for (const [t, g] of seeds) push(pieces, t, g);
     ctx.withoutTape(() => {
-      for (let e = this.#entries.length - 1; e >= 0; e--) {
-        const entry = this.#entries[e]!;
-        if (!entry.outputs.some((o) => pieces.has(o))) continue;
-        const written = new Set<number>();
-        entry.backward({
-          dy: (k) => {
-            const output = entry.outputs[k]!;
-            const list = pieces.get(output);
-            if (!list) throw new UsageError(`${entry.name}: output ${k} has no gradient`);
-            const total = this.#sum(ctx, output, list, null);
-            pieces.set(output, [total]);
-            return total;
-          },
-          has: (k) => pieces.has(entry.outputs[k]!),
-          needs: (i) => this.#wanted.has(entry.inputs[i]!),
-          out: (i) => {
-            const input = entry.inputs[i]!;
-            if (written.has(i)) throw new UsageError(`${entry.name}: gradient of input ${i} asked for twice`);
-            written.add(i);
-            const leaf = this.#leaves.get(input);
-            const target = leaf && !pieces.has(input) ? leaf : ctx.empty(`d(${input.label})`, input.shape);
-            push(input, target);
-            return target;
-          },
-          give: (i, gradient) => {
-            if (this.#wanted.has(entry.inputs[i]!)) push(entry.inputs[i]!, gradient);
-          },
-        });
-        // A watched output keeps its sum: it is still to be stored.
-        for (const output of entry.outputs) if (!this.#leaves.has(output)) pieces.delete(output);
-      }
+      this.#propagate(ctx, this.#entries ?? [], pieces);
       for (const [leaf, gradient] of this.#leaves) {
         const list = pieces.get(leaf);
         if (!list || (list.length === 1 && list[0] === gradient)) continue;
         this.#sum(ctx, leaf, list, gradient);
       }
     });
+  }
+
+  #propagate(ctx: Context, entries: readonly (TapeEntry | Checkpoint)[], pieces: Pieces): void {
+    for (const entry of entries.toReversed()) {
+      if (!entry.outputs.some((o) => pieces.has(o))) continue;
+      if ('again' in entry) this.#again(ctx, entry, pieces);
+      else this.#differentiate(ctx, entry, pieces);
+    }
+  }
+
+  /** Runs a checkpoint again, this time with its operations on the tape, and goes back through them. */
+  #again(ctx: Context, { outputs: [output], again }: Checkpoint, pieces: Pieces): void {
+    const entries: (TapeEntry | Checkpoint)[] = [];
+    const y = this.#within(entries, again);
+    if (y !== output) {
+      pieces.set(y, [...pieces.get(output)!]);
+      if (!this.#leaves.has(output)) pieces.delete(output);
+    }
+    this.#propagate(ctx, entries, pieces);
+  }
+
+  #differentiate(ctx: Context, entry: TapeEntry, pieces: Pieces): void {
+    const written = new Set<number>();
+    entry.backward({
+      dy: (k) => {
+        const output = entry.outputs[k]!;
+        const list = pieces.get(output);
+        if (!list) throw new UsageError(`${entry.name}: output ${k} has no gradient`);
+        const total = this.#sum(ctx, output, list, null);
+        pieces.set(output, [total]);
+        return total;
+      },
+      has: (k) => pieces.has(entry.outputs[k]!),
+      needs: (i) => this.#wanted.has(entry.inputs[i]!),
+      out: (i) => {
+        const input = entry.inputs[i]!;
+        if (written.has(i)) throw new UsageError(`${entry.name}: gradient of input ${i} asked for twice`);
+        written.add(i);
+        const leaf = this.#leaves.get(input);
+        const target = leaf && !pieces.has(input) ? leaf : ctx.empty(`d(${input.label})`, input.shape);
+        push(pieces, input, target);
+        return target;
+      },
+      give: (i, gradient) => {
+        if (this.#wanted.has(entry.inputs[i]!)) push(pieces, entry.inputs[i]!, gradient);
+      },
+    });
+    // A watched output keeps its sum: it is still to be stored.
+    for (const output of entry.outputs) if (!this.#leaves.has(output)) pieces.delete(output);
   }
 
   #sum(ctx: Context, like: Tensor, list: readonly Tensor[], into: Tensor | null): Tensor {
@@ -125,4 +186,10 @@ export class Tape {
     if (total.shape[0] !== like.shape[0] || (into && total !== into)) total = this.#add(ctx, like, total, null, into);
     return total;
   }
+}
+
+function push(pieces: Pieces, t: Tensor, gradient: Tensor): void {
+  const list = pieces.get(t);
+  if (list) list.push(gradient);
+  else pieces.set(t, [gradient]);
 }

@@ -2,6 +2,7 @@
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import type { Scalar } from '../engine/scalar.ts';
+import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { chunk } from '../kernels/chunk.ts';
 import { add, addEach } from '../kernels/elementwise.ts';
@@ -33,6 +34,12 @@ export interface Model {
   readonly positions: Tensor;
 }
 
+/** Present while training. */
+export interface TrainingMode extends Training {
+  /** Blocks run again in the backward pass instead of keeping their activations. */
+  readonly recompute?: boolean;
+}
+
 /** Groups of blocks that change the output at some allowed length, as [first, last] block. */
 export function groupsOf(config: ModelConfig): { first: number; last: number }[] {
   if (!config.lengths) return [];
@@ -54,7 +61,7 @@ export function velocity(
   model: Model,
   inputs: VelocityInputs,
   depth?: Depth,
-  training?: Training,
+  training?: TrainingMode,
 ): Tensor {
   const modulations = modulationsOf(ctx, model.weights, inputs, depth?.lengths);
   return modulatedVelocity(ctx, model, inputs.x, modulations, depth?.rows, training);
@@ -67,10 +74,15 @@ export function modulatedVelocity(
   images: Tensor,
   modulations: Modulations,
   rows?: readonly Scalar[],
-  training?: Training,
+  training?: TrainingMode,
 ): Tensor {
-  const run = (i: number, x: Tensor) =>
-    ctx.scope(`block${i}`, () => block(ctx, model, i, x, modulations.block(i, x.shape[0]), training));
+  const run = (i: number, x: Tensor) => {
+    const name = `block${i}`;
+    // Kept even if the block is recomputed: it is small, and a third of the block's weights go into it.
+    const modulation = ctx.scope(name, () => modulations.block(i, x.shape[0]));
+    const body = () => ctx.scope(name, () => block(ctx, model, i, x, modulation, training));
+    return training?.recompute ? checkpoint(ctx, body) : body();
+  };
   const embedded = embedPatches(ctx, model, images);
   return decode(
     ctx,

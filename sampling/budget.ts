@@ -2,11 +2,12 @@
 import { dryEngine } from '../engine/dry.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, LimitError } from '../engine/errors.ts';
+import type { MemoryReport } from '../engine/memory.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { ResidentModel } from '../model/model.ts';
 import { paramLayout } from '../model/params.ts';
 import type { Precision } from '../model/quantize.ts';
-import { type SampleRequest, Sampler } from './sampler.ts';
+import { isGuided, type SampleRequest, Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */
 export interface Settings {
@@ -22,6 +23,11 @@ export interface Estimate {
   /** Most bytes of GPU buffers alive at once, and those alive after the request. */
   readonly peak: number;
   readonly live: number;
+  /** The live ones, by what they are for. */
+  readonly byKind: MemoryReport['byKind'];
+  /** Activations of one time step: bytes as planned, and the most alive at any one dispatch, which no plan can do without. */
+  readonly planned: number;
+  readonly lowerBound: number;
 }
 
 type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
@@ -46,8 +52,11 @@ export async function estimateSampling(
   const model = new ResidentModel(dry, config, source, { precision, dry: true });
   const sampler = new Sampler(dry, model, { batch, residentBlocks, ahead });
   await sampler.sample({ ...request, blocks });
-  const { peak, live } = dry.memory.report();
-  return { peak, live };
+  const { peak, live, byKind } = dry.memory.report();
+  const plans = sampler.plans(blocks, isGuided(request.guidance));
+  const planned = Math.max(...plans.map((plan) => plan.bytes));
+  const lowerBound = Math.max(...plans.map((plan) => plan.lowerBound));
+  return { peak, live, byKind, planned, lowerBound };
 }
 
 export interface Choice extends Estimate {

@@ -5,6 +5,7 @@
 import { Arena } from '../engine/arena.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import type { Plan as MemoryPlan } from '../engine/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import { scalarInput } from '../engine/scalar.ts';
 import { maxSize } from '../engine/tensor.ts';
@@ -87,6 +88,9 @@ export function checkSteps(steps: number, ignoreDt: boolean): void {
   }
 }
 
+/** Whether a guidance weight (default 1) needs the velocity both with and without the label. */
+export const isGuided = (guidance = 1): boolean => guidance !== 0 && guidance !== 1;
+
 interface Plan {
   readonly blocks: number;
   readonly guided: boolean;
@@ -100,6 +104,8 @@ interface Step {
   run(scalars: StepScalars, signal?: AbortSignal): Promise<void>;
   dispose(): void;
   readonly program?: Program;
+  /** Of its programs, in the order that they run in. */
+  readonly plans: readonly MemoryPlan[];
 }
 
 export class Sampler {
@@ -129,7 +135,12 @@ export class Sampler {
 
   /** The program of one whole time step for a number of blocks that has been used: its plan and its dispatches. */
   program(blocks: number, guided = false): Program | undefined {
-    return [...this.#steps.values()].find(({ key }) => key.startsWith(`${blocks}/${guided}/`))?.program;
+    return this.#step(blocks, guided)?.program;
+  }
+
+  /** Memory plans of the programs that make up one time step, for a number of blocks that has been used; they share slabs. */
+  plans(blocks: number, guided = false): readonly MemoryPlan[] {
+    return this.#step(blocks, guided)?.plans ?? [];
   }
 
   /**
@@ -143,7 +154,7 @@ export class Sampler {
     const blocks = request.blocks ?? Math.max(...allowedLengths(config));
     this.#check(request, blocks, guidance);
     const pixels = imageSize ** 2 * channels;
-    const guided = guidance !== 0 && guidance !== 1;
+    const guided = isGuided(guidance);
     const level = config.ignoreDt ? 0 : (request.level ?? Math.log2(steps));
     const rowLabels = labels.map((label) => (guidance === 0 ? config.classes : (label ?? config.classes)));
     const distinct = [...new Set(guided ? [...rowLabels, config.classes] : rowLabels)];
@@ -270,13 +281,23 @@ export class Sampler {
       signal,
       onProgress: this.#options.onCompile,
     });
-    return { key, program, run: async (scalars) => program.run({ ...scalars }), dispose: () => program.dispose() };
+    return {
+      key,
+      program,
+      plans: [program.plan],
+      run: async (scalars) => program.run({ ...scalars }),
+      dispose: () => program.dispose(),
+    };
   }
 
   async #streamedStep(key: string, { blocks, guided, tables, signal }: Plan, resident: number): Promise<Step> {
     const options = { length: blocks, resident, batch: this.batch, guided, signal };
     const step = await StreamedStep.create(this.#engine, this.model, this.#inputs, tables!, this.#arena, options);
-    return { key, run: (scalars, s) => step.run(scalars, s), dispose: () => step.dispose() };
+    return { key, plans: step.plans, run: (scalars, s) => step.run(scalars, s), dispose: () => step.dispose() };
+  }
+
+  #step(blocks: number, guided: boolean): Step | undefined {
+    return [...this.#steps.values()].find(({ key }) => key.startsWith(`${blocks}/${guided}/`));
   }
 
   #forgetSteps(): void {

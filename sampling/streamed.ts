@@ -6,6 +6,7 @@
 import type { Arena } from '../engine/arena.ts';
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { Plan } from '../engine/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { add, copyInto } from '../kernels/elementwise.ts';
@@ -99,6 +100,11 @@ export class StreamedStep {
       throw error;
     }
     return streamed;
+  }
+
+  /** Memory plans of its programs, in the order that they run in. */
+  get plans(): readonly Plan[] {
+    return this.#programs.map((program) => program.plan);
   }
 
   /** One Euler step. */

@@ -4,6 +4,10 @@ import type { ModelConfig } from '../model/config.ts';
 
 export interface TrainConfig {
   readonly batch: number;
+  /** Batches, each with draws of its own, whose gradients are averaged for one update. Above 1 costs a second set of gradients. */
+  readonly accumulate: number;
+  /** 'blocks': the backward pass runs each block again instead of keeping its activations. The gradients stay the same. */
+  readonly recompute: 'none' | 'blocks';
   /** Optimiser updates in the whole run; the learning rate's last tenth follows from it. */
   readonly steps: number;
   /** Peak learning rate, and updates until it is reached. */
@@ -32,6 +36,8 @@ export interface TrainConfig {
 
 export const TRAIN_DEFAULTS: TrainConfig = {
   batch: 64,
+  accumulate: 1,
+  recompute: 'none',
   steps: 2000,
   lr: 1e-3,
   warmup: 100,
@@ -79,6 +85,8 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   };
   const natural = (x: number) => Number.isInteger(x) && x >= 1;
   need(natural(c.batch), 'batch', 'a positive integer');
+  need(natural(c.accumulate), 'accumulate', 'a positive integer');
+  need(c.recompute === 'none' || c.recompute === 'blocks', 'recompute', "'none' or 'blocks'");
   need(natural(c.steps), 'steps', 'a positive integer');
   need(Number.isFinite(c.lr) && c.lr > 0, 'lr', 'positive');
   need(Number.isInteger(c.warmup) && c.warmup >= 0, 'warmup', 'an integer, 0 or more');

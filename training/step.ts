@@ -1,15 +1,16 @@
 /**
  * One training step as one recorded program: noise, time targets, length targets, forward, loss, backward and AdamW (Algorithm 1).
- * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths.
+ * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths. With
+ * accumulation it runs once per batch; symbolic sizes of zero leave the update out until the last one.
  */
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
-import { type Scalar, scalarInput } from '../engine/scalar.ts';
+import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
-import type { Tensor } from '../engine/tensor.ts';
+import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
-import { addGradients } from '../kernels/elementwise.ts';
+import { addGradients, copyInto } from '../kernels/elementwise.ts';
 import { eulerEach, flowInterpolate, guide, mean2 } from '../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../kernels/gather.ts';
 import { mse } from '../kernels/mse.ts';
@@ -55,6 +56,7 @@ export interface StepResult {
   /** Mean squared velocity error of each row, in the reference's order: time rows, then flow rows. */
   readonly perSample: Float32Array;
   readonly loss: number;
+  /** Of the gradient that AdamW gets: the mean over the batches of the update, known after the last; 0 before. */
   readonly gradNorm: number;
 }
 
@@ -64,6 +66,8 @@ export interface StepRequest {
   /** Number of the update, from 0, and its learning rate. */
   readonly index: number;
   readonly lr: number;
+  /** Which of the update's `accumulate` batches this is, from 0 and in order; the last one updates. Default 0. */
+  readonly part?: number;
   /** Noise [B, H, W, C] to use instead of drawing it; only where the step was built with `givenNoise`. */
   readonly noise?: Float32Array;
 }
@@ -72,27 +76,34 @@ const NOISE_STREAM = 0x6e6f6973;
 
 export class TrainStep {
   readonly program: Program;
+  /** Gradients of the last batch. */
   readonly gradients: Weights;
   /** Inputs and intermediate tensors by name, for tests and `verify`. */
   readonly tensors: Readonly<Record<string, Tensor>>;
   readonly #engine: Engine;
   readonly #inputs: ReturnType<typeof createInputs>;
+  readonly #sums: Weights | null;
   readonly #lengthRows: number;
+  readonly #accumulate: number;
 
   private constructor(
     engine: Engine,
     program: Program,
     inputs: ReturnType<typeof createInputs>,
     gradients: Weights,
+    sums: Weights | null,
     tensors: Record<string, Tensor>,
     lengthRows: number,
+    accumulate: number,
   ) {
     this.#engine = engine;
     this.program = program;
     this.#inputs = inputs;
     this.gradients = gradients;
+    this.#sums = sums;
     this.tensors = tensors;
     this.#lengthRows = lengthRows;
+    this.#accumulate = accumulate;
   }
 
   /** Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller. */
@@ -109,21 +120,26 @@ export class TrainStep {
   ): Promise<TrainStep> {
     const inputs = createInputs(engine, config, train);
     const gradients = new Weights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
+    const { accumulate } = train;
+    const sums = accumulate > 1 ? new Weights(engine, state.params.layout, 'sums', { kind: 'gradients' }) : null;
     const { positions } = inputs;
     const student: Model = { config, weights: state.params, positions };
     const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
     const { recording, result } = record(engine, 'train', (ctx, keep) => {
-      const tensors = recordStep(ctx, train, student, teacher, inputs, gradients, state, options.givenNoise ?? false);
+      const at = { inputs, gradients, sums, state, givenNoise: options.givenNoise ?? false };
+      const tensors = recordStep(ctx, train, student, teacher, at);
       for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
       return tensors;
     });
     const program = await Program.compile(engine, recording, options);
-    return new TrainStep(engine, program, inputs, gradients, result, batchShares(train, config).lengthRows);
+    const { lengthRows } = batchShares(train, config);
+    return new TrainStep(engine, program, inputs, gradients, sums, result, lengthRows, accumulate);
   }
 
-  /** Submits one update and waits for its losses. */
+  /** Submits one batch, with its update if it is the last of one, and waits for its losses. */
   async run(request: StepRequest): Promise<StepResult> {
-    const { batch, index, lr } = request;
+    const { batch, index, lr, part = 0 } = request;
+    const every = this.#accumulate;
     const { main, time, length, images, noise } = this.#inputs;
     const engine = this.#engine;
     engine.write(images, request.images);
@@ -136,16 +152,19 @@ export class TrainStep {
     if (length) send(length, { ...batch.length });
     const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
     const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
-    this.program.run({ index, count: index + 1, lr, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) });
+    const parts = every > 1 ? { more: Number(part > 0), last: Number(part === every - 1) } : {};
+    const scalars = { index: index * every + part, count: index + 1, lr, ...parts };
+    this.program.run({ ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) });
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
     const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
-    return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! };
+    return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! / every };
   }
 
   /** Frees the program, its inputs and the gradients; the state stays. */
   dispose(): void {
     this.program.dispose();
     this.gradients.release();
+    this.#sums?.release();
     const { main, time, length, ...single } = this.#inputs;
     const inputs: Record<string, Tensor>[] = [single, main, time ?? {}, length ?? {}];
     for (const t of inputs.flatMap((group) => Object.values(group))) this.#engine.release(t);
@@ -209,15 +228,19 @@ function recordStep(
   train: TrainConfig,
   student: Model,
   teacher: Model,
-  inputs: ReturnType<typeof createInputs>,
-  gradients: Weights,
-  state: TrainState,
-  givenNoise: boolean,
+  at: {
+    inputs: ReturnType<typeof createInputs>;
+    gradients: Weights;
+    sums: Weights | null;
+    state: TrainState;
+    givenNoise: boolean;
+  },
 ): Record<string, Tensor> {
   const { config } = student;
+  const { inputs, gradients } = at;
   const { main, time, length, images } = inputs;
   const index = scalarInput('index');
-  const noise = givenNoise
+  const noise = at.givenNoise
     ? inputs.noise
     : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
   const between = (source: Tensor, t: Tensor) =>
@@ -255,29 +278,52 @@ function recordStep(
   const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, {
     seed: train.seed,
     step: index,
+    recompute: train.recompute === 'blocks',
   });
   const { loss, perSample } = mse(ctx, prediction, target);
   ctx.scope('backward', () => tape.backward(ctx, [[loss, inputs.one]]));
   ctx.tape = null;
 
-  const gradNorm = ctx.scope('norm', () => globalNorm(ctx, gradients.groups));
+  const total = at.sums ? accumulated(ctx, gradients, at.sums) : gradients.groups;
+  const gradNorm = update(ctx, train, at.state, total);
+  return { ...found, prediction, perSample, gradNorm };
+}
+
+/** Adds the gradients to the sums, which start anew where `more` is 0; the sums, of no elements unless `last` is 1. */
+function accumulated(ctx: Context, gradients: Weights, sums: Weights): Tensor[] {
+  const sized = (t: Tensor, flag: string) => reshaped(t, [times(scalarInput(flag, 1), maxSize(t))]);
+  return sums.groups.map((sum, g) =>
+    ctx.scope('accumulate', () => {
+      const gradient = gradients.groups[g]!;
+      // One dispatch cannot read and write the sums: the engine has no buffer bound twice.
+      copyInto(ctx, addGradients(ctx, gradient, gradient, sized(sum, 'more'), null), sum);
+      return sized(sum, 'last');
+    }),
+  );
+}
+
+/** AdamW on the mean of `accumulate` gradients whose sum is given, or on as many elements as that has; the norm of the sum. */
+function update(ctx: Context, train: TrainConfig, state: TrainState, total: readonly Tensor[]): Tensor {
+  const norm = ctx.scope('norm', () => globalNorm(ctx, total));
   const options = {
     lr: scalarInput('lr'),
     count: scalarInput('count'),
     decay: train.weightDecay,
     emaDecay: train.emaDecay,
+    gradientScale: 1 / train.accumulate,
   };
-  student.weights.groups.forEach((params, g) => {
+  total.forEach((gradient, g) => {
+    const like = (set: Weights) => reshaped(set.groups[g]!, gradient.shape);
     const tensors = {
-      params,
-      gradient: gradients.groups[g]!,
-      m: state.m.groups[g]!,
-      v: state.v.groups[g]!,
-      ema: state.ema.groups[g]!,
+      params: like(state.params),
+      gradient,
+      m: like(state.m),
+      v: like(state.v),
+      ema: like(state.ema),
     };
-    ctx.scope(`adamw/${student.weights.layout.groups[g]!.name}`, () => adamw(ctx, tensors, options));
+    ctx.scope(`adamw/${state.params.layout.groups[g]!.name}`, () => adamw(ctx, tensors, options));
   });
-  return { ...found, prediction, perSample, gradNorm };
+  return norm;
 }
 
 /**

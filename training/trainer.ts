@@ -73,28 +73,33 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     for (let index = options.from?.step ?? 0; index < train.steps; index++) {
       if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} steps`);
       const started = performance.now();
-      fillBatch(data, order, index * train.batch, images, labels);
-      const draws = drawStep(model, train, index);
-      const batch = assembleBatch(model, train, labels, draws);
       const lr = learningRate(index, train);
-      const result = await step.run({ images, batch, index, lr });
-      if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
-        throw new NonFiniteError(
-          `step ${index + 1}: the loss is ${result.loss} and the gradient norm ${result.gradNorm}`,
-          {
-            hint: 'continue from the last checkpoint with a lower --lr',
-          },
-        );
+      const parts: Part[] = [];
+      for (let part = 0; part < train.accumulate; part++) {
+        const at = index * train.accumulate + part;
+        fillBatch(data, order, at * train.batch, images, labels);
+        const draws = drawStep(model, train, at);
+        const batch = assembleBatch(model, train, labels, draws);
+        parts.push({ batch, draws, result: await step.run({ images, batch, index, lr, part }) });
       }
-      const losses = splitLosses(model, train, batch, draws, result);
+      const losses = splitLosses(model, train, parts);
+      const { gradNorm } = parts.at(-1)!.result;
+      if (!Number.isFinite(losses.loss) || !Number.isFinite(gradNorm)) {
+        throw new NonFiniteError(`step ${index + 1}: the loss is ${losses.loss} and the gradient norm ${gradNorm}`, {
+          hint: 'continue from the last checkpoint with a lower --lr',
+        });
+      }
       const seconds = (performance.now() - started) / 1000;
       yield {
         step: index + 1,
         lr,
         losses,
-        gradNorm: result.gradNorm,
+        gradNorm,
         seconds,
-        skipped: skippedShare(model, draws.lengths),
+        skipped: skippedShare(
+          model,
+          parts.flatMap(({ draws }) => Array.from(draws.lengths)),
+        ),
       };
     }
   }
@@ -116,22 +121,25 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   };
 }
 
-function splitLosses(
-  model: ModelConfig,
-  train: TrainConfig,
-  batch: Batch,
-  draws: Draws,
-  { perSample, loss }: StepResult,
-): Losses {
+/** One of the batches of an update. */
+interface Part {
+  readonly batch: Batch;
+  readonly draws: Draws;
+  readonly result: StepResult;
+}
+
+function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Part[]): Losses {
   const { timeRows, lengthRows } = batchShares(train, model);
-  const B = perSample.length;
-  const rows = Array.from(perSample, (value, r) => ({
-    value,
-    kind: r < timeRows ? 'time' : r >= B - lengthRows ? 'length' : 'flow',
-    t: batch.main.t[batch.position[r]!]!,
-    blocks: draws.lengths[r]!,
-    level: batch.main.step[batch.position[r]!]!,
-  }));
+  const rows = parts.flatMap(({ batch, draws, result }) =>
+    Array.from(result.perSample, (value, r) => ({
+      value,
+      kind: r < timeRows ? 'time' : r >= train.batch - lengthRows ? 'length' : 'flow',
+      t: batch.main.t[batch.position[r]!]!,
+      blocks: draws.lengths[r]!,
+      level: batch.main.step[batch.position[r]!]!,
+    })),
+  );
+  const loss = parts.reduce((sum, { result }) => sum + result.loss, 0) / parts.length;
   const mean = (some: typeof rows) => some.reduce((s, r) => s + r.value, 0) / some.length;
   const means = (some: typeof rows, key: (r: (typeof rows)[number]) => string | number) => {
     const parts = new Map<string, typeof rows>();

@@ -1,0 +1,173 @@
+/** `odelt bench memory`: what sampling takes of GPU memory, per number of blocks and option, as a table and as a picture. */
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, parse } from 'node:path';
+import { promisify } from 'node:util';
+import type { Command } from 'commander';
+import {
+  estimateMemory,
+  formatMemory,
+  type Measured,
+  type MemoryBench,
+  type MemoryRow,
+  type MemorySetting,
+  measureMemory,
+  memorySettings,
+  settingName,
+} from '../bench/memory.bench.ts';
+import { plotMemory } from '../bench/memory-plot.ts';
+import { ConfigError, OdeltError } from '../engine/errors.ts';
+import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { openModel } from './models.node.ts';
+import { interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
+
+interface MemoryFlags {
+  preset: string;
+  model?: string;
+  batch: number;
+  steps: number;
+  only?: string;
+  run?: boolean;
+  measure?: boolean;
+  adapter?: string;
+  save?: string;
+  json?: boolean;
+}
+
+export function addBenchMemory(bench: Command): void {
+  const count = (name: string) => number(name, { integer: true, min: 1 });
+  bench
+    .command('memory')
+    .description('GPU memory of sampling, for every number of blocks and every way to hold the weights')
+    .option('--preset <name>', 'model: tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'dit-b/2')
+    .option('--model <path>', 'a model file, or a description of one (.json), instead of a preset; weights stay random')
+    .option('--batch <n>', 'samples computed at once', count('--batch'), 1)
+    .option('--steps <T>', 'Euler steps', count('--steps'), 4)
+    .option('--only <text>', 'only settings whose name contains this, e.g. "L=4 " or "L=12 f16 + ahead"')
+    .option('--run', 'sample, too, each setting in a process of its own, and compare with the estimate')
+    .option('--measure', 'measure the one setting that --only names, in this process (what --run starts)')
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--save <folder>', 'also write memory-MODEL.svg, .json and .md there')
+    .option('--json', 'print one JSON document instead of a table')
+    .addHelpText(
+      'after',
+      `
+Without --run nothing is computed: the same code runs on a device that only counts.
+
+Examples:
+  odelt bench memory --preset dit-xl/2
+  odelt bench memory --run --steps 1 --only "f16 + ahead" --adapter lavapipe`,
+    )
+    .action((flags: MemoryFlags) => (flags.measure ? measure(flags) : benchMemory(flags)));
+}
+
+async function benchMemory(flags: MemoryFlags): Promise<void> {
+  const signal = interruptSignal();
+  const { name, config } = await describedModel(flags);
+  const settings = memorySettings(config, flags.only);
+  const { engine, adapter } = await openSession(flags.adapter);
+  const line = new ProgressLine();
+  try {
+    const estimated: MemoryRow[] = [];
+    for (const setting of settings) estimated.push(await estimateMemory(engine, config, setting, flags));
+    const rows: MemoryRow[] = [];
+    for (const [i, row] of estimated.entries()) {
+      if (flags.run) line.update(`${settingName(settings[i]!)} (${i + 1} of ${settings.length})`, true);
+      rows.push(flags.run ? { ...row, measured: await measureApart(flags, settings[i]!, signal) } : row);
+    }
+    line.end();
+    const { name: device, driver } = adapter.adapter;
+    const machine = `${device}, ${driver || 'driver unknown'}, ${new Date().toISOString().slice(0, 10)}`;
+    const report: MemoryBench = { model: name, config, batch: flags.batch, steps: flags.steps, machine, rows };
+    if (flags.save !== undefined) save(flags.save, report);
+    if (flags.json) printJson(report);
+    else print(formatMemory(report));
+    for (const row of rows) checkEstimate(row);
+  } finally {
+    line.end();
+    engine.dispose();
+  }
+}
+
+async function describedModel({ preset: name, model }: MemoryFlags): Promise<{ name: string; config: ModelConfig }> {
+  if (model === undefined) return { name, config: preset(name) };
+  const file = parse(model).name;
+  if (!model.endsWith('.json')) {
+    const { config, close } = await openModel(model);
+    await close();
+    return { name: file, config };
+  }
+  try {
+    return { name: file, config: parseModelConfig(JSON.parse(readFileSync(model, 'utf8'))) };
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw cause;
+    throw new ConfigError(`${model} is not a model's description`, { cause, hint: 'give a JSON file of its fields' });
+  }
+}
+
+/** Runs this command again for one setting, as only a fresh process has an honest resident set. */
+async function measureApart(flags: MemoryFlags, setting: MemorySetting, signal: AbortSignal): Promise<Measured> {
+  const model = flags.model === undefined ? ['--preset', flags.preset] : ['--model', flags.model];
+  const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
+  const size = ['--batch', String(flags.batch), '--steps', String(flags.steps)];
+  const script = ['--expose-gc', process.argv[1]!, 'bench', 'memory', '--measure', '--only', settingName(setting)];
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [...script, ...model, ...size, ...adapter], {
+      signal,
+    });
+    return JSON.parse(stdout) as Measured;
+  } catch (cause) {
+    const said = (cause as { stderr?: string }).stderr?.trim();
+    throw new OdeltError('measure', `measuring ${settingName(setting)} failed${said ? `: ${said}` : ''}`, { cause });
+  }
+}
+
+async function measure(flags: MemoryFlags): Promise<void> {
+  const { config } = await describedModel(flags);
+  const [setting] = memorySettings(config, flags.only);
+  const { engine } = await openSession(flags.adapter);
+  const residentBefore = residentSet();
+  const measured = await measureMemory(engine, config, setting!, flags, interruptSignal());
+  const resident = residentSet();
+  const driver = driverBytes();
+  engine.dispose();
+  printJson({ ...measured, residentBefore, resident, driver } satisfies Measured);
+}
+
+/** Without garbage, where Node was started with --expose-gc. */
+function residentSet(): number {
+  globalThis.gc?.();
+  return process.memoryUsage().rss;
+}
+
+/** What NVIDIA's driver says that this process holds; undefined where there is none to ask, or it does not tell. */
+function driverBytes(): number | undefined {
+  try {
+    const query = ['--query-compute-apps=pid,used_memory', '--format=csv,noheader,nounits'];
+    const lines = execFileSync('nvidia-smi', query, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const own = lines.split('\n').find((text) => Number.parseInt(text, 10) === process.pid);
+    const mebibytes = Number(own?.split(',')[1]);
+    return Number.isFinite(mebibytes) ? mebibytes * 2 ** 20 : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws OdeltError where what was allocated is not what was estimated. */
+function checkEstimate({ blocks, option, peak, total, measured }: MemoryRow): void {
+  if (!measured || (measured.peak === peak && measured.live === total)) return;
+  throw new OdeltError(
+    'estimate',
+    `L=${blocks} ${option}: estimated ${peak} bytes at most and ${total} after, allocated ${measured.peak} and ${measured.live}`,
+    { hint: 'this is a bug: please report it' },
+  );
+}
+
+function save(folder: string, report: MemoryBench): void {
+  mkdirSync(folder, { recursive: true });
+  const name = join(folder, `memory-${report.model.replaceAll('/', '')}`);
+  writeFileSync(`${name}.svg`, plotMemory(report));
+  writeFileSync(`${name}.json`, `${JSON.stringify(report, null, 1)}\n`);
+  writeFileSync(`${name}.md`, `# GPU memory of sampling\n\n${formatMemory(report)}\n`);
+  log(`wrote ${name}.svg, .json and .md`);
+}

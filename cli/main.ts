@@ -3,8 +3,10 @@ import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ConfigError, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { addBench } from './bench.ts';
+import { addConvert } from './convert.ts';
 import { addDemo } from './demo.ts';
 import { addInfo } from './info.ts';
+import { addPlot } from './plot.ts';
 import { addSample } from './sample.ts';
 import { addTrain } from './train.ts';
 import { addVerify } from './verify.ts';
@@ -18,6 +20,8 @@ addSample(program);
 addDemo(program);
 addVerify(program);
 addBench(program);
+addConvert(program);
+addPlot(program);
 addInfo(program);
 
 try {

@@ -183,7 +183,7 @@ async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
   };
 }
 
-/** All that training allocates, by what it is for; nothing is allocated later. */
+/** All that training allocates, by what it is for; only buffers for reading back come later. */
 function memoryText({ live, byKind }: MemoryReport): string {
   const { weights = 0, gradients = 0, optimizer = 0, activations = 0 } = byKind;
   const parts = {

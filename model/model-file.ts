@@ -2,7 +2,7 @@
 import { CheckpointError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { type ParamSet, paramEntries, paramLayout, paramsFrom } from './params.ts';
-import { parseSafetensors, type TensorToWrite } from './safetensors.ts';
+import { parseSafetensors, type SafetensorsHeader, type TensorToWrite } from './safetensors.ts';
 
 /** Key of the description in a file's metadata. */
 export const CONFIG_KEY = 'odelt.model';
@@ -32,11 +32,14 @@ export interface ModelFile {
 export function parseModelFile(bytes: Uint8Array, file: string, config?: ModelConfig): ModelFile {
   const tensors = parseSafetensors(bytes, file);
   const { metadata } = tensors.header;
-  const described = config ?? describe(metadata.get(CONFIG_KEY), file);
+  const described = describedModel(tensors.header, file, config);
   return { config: described, params: paramsFrom(paramLayout(described), tensors, file), metadata };
 }
 
-function describe(text: string | undefined, file: string): ModelConfig {
+/** The model that a file's metadata describe, or `given`. @throws CheckpointError for none or one that is not valid. */
+export function describedModel(header: SafetensorsHeader, file: string, given?: ModelConfig): ModelConfig {
+  if (given !== undefined) return given;
+  const text = header.metadata.get(CONFIG_KEY);
   if (text === undefined) {
     throw new CheckpointError(`${file} does not describe its model (metadata '${CONFIG_KEY}')`, {
       hint: 'give the configuration beside it',

@@ -1,8 +1,9 @@
 /** A model's weights at a URL, read by HTTP range requests (RFC 9110, section 14): the header first, then groups. */
 import { CheckpointError, InterruptedError, OdeltError, UnsupportedError } from '../engine/errors.ts';
 import type { ModelConfig } from './config.ts';
+import { describedModel } from './model-file.ts';
 import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from './safetensors-header.ts';
-import { describedModel, type FetchBytes, type ModelSource, rangeSource } from './source.ts';
+import { type FetchBytes, type ModelSource, rangeSource } from './source.ts';
 
 export interface UrlOptions {
   /** Instead of the global one: to add credentials, or for tests. */

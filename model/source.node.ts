@@ -1,7 +1,8 @@
 /** A model's weights in a file on disk, read by offset. */
 import type { ModelConfig } from './config.ts';
+import { describedModel } from './model-file.ts';
 import { openSafetensors } from './safetensors.node.ts';
-import { describedModel, type ModelSource, rangeSource } from './source.ts';
+import { type ModelSource, rangeSource } from './source.ts';
 
 /**
  * Opens a weight file and reads its header; `config` is needed where the file does not describe its model. The file stays

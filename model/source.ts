@@ -1,7 +1,6 @@
 /** Where a model's weights come from, group by group, so that only what is in use need be read; and reading ahead. */
 import { CheckpointError, InterruptedError, LimitError, UsageError } from '../engine/errors.ts';
-import { type ModelConfig, parseModelConfig } from './config.ts';
-import { CONFIG_KEY } from './model-file.ts';
+import type { ModelConfig } from './config.ts';
 import { type ParamGroup, type ParamLayout, type ParamSet, type ParamSpec, paramLayout } from './params.ts';
 import { decodeFloats, type SafetensorsHeader, type TensorInfo, tensorInfo } from './safetensors.ts';
 
@@ -134,22 +133,6 @@ export function rangeSource(
       return values;
     },
   };
-}
-
-/** The model that a file's metadata describe, or `given`. @throws CheckpointError for none or one that is not valid. */
-export function describedModel(header: SafetensorsHeader, file: string, given?: ModelConfig): ModelConfig {
-  if (given !== undefined) return given;
-  const text = header.metadata.get(CONFIG_KEY);
-  if (text === undefined) {
-    throw new CheckpointError(`${file} does not describe its model (metadata '${CONFIG_KEY}')`, {
-      hint: 'give the configuration beside it',
-    });
-  }
-  try {
-    return parseModelConfig(JSON.parse(text));
-  } catch (cause) {
-    throw new CheckpointError(`${file}: its model description is not valid`, { cause });
-  }
 }
 
 /** A group that has arrived, of those one prefetch asked for. */

@@ -14,7 +14,7 @@ import { gatherRows } from '../kernels/gather.ts';
 import { blockModulation, embedConditions, headModulation, type Modulations } from '../model/condition.ts';
 import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
-import { first } from './step.ts';
+import { allOrNone, first } from './step.ts';
 
 export interface ConditionRows {
   /** Time, step level and label (u32) of every row of the tables. */
@@ -42,12 +42,22 @@ export class ModulationTables {
     this.#engine = engine;
     this.#model = model;
     this.#arena = arena;
-    const f32 = (label: string, columns?: number) =>
+    const f32 = (label: string, columns?: number) => () =>
       engine.tensor(`ahead/${label}`, columns ? [capacity, columns] : [capacity], { kind: 'activations' });
-    const u32 = (label: string) => engine.tensor(`ahead/${label}`, [capacity], { kind: 'activations', dtype: 'u32' });
-    this.#rows = { t: f32('t'), step: f32('step'), labels: u32('labels'), lengths: u32('lengths') };
-    this.#embedded = { head: f32('embedded.head', width), blocks: f32('embedded.blocks', width) };
-    this.#head = f32('head', 2 * width);
+    const u32 = (label: string) => () =>
+      engine.tensor(`ahead/${label}`, [capacity], { kind: 'activations', dtype: 'u32' });
+    const { t, step, labels, lengths, embeddedHead, embeddedBlocks, head } = allOrNone(engine, {
+      t: f32('t'),
+      step: f32('step'),
+      labels: u32('labels'),
+      lengths: u32('lengths'),
+      embeddedHead: f32('embedded.head', width),
+      embeddedBlocks: f32('embedded.blocks', width),
+      head: f32('head', 2 * width),
+    });
+    this.#rows = { t, step, labels, lengths };
+    this.#embedded = { head: embeddedHead, blocks: embeddedBlocks };
+    this.#head = head;
   }
 
   /** Bytes of the tables for some rows and blocks that run, and of the weights that they replace. */

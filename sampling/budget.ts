@@ -42,13 +42,8 @@ export async function estimateSampling(
   const dry = dryEngine(engine.device, engine.adapterClass);
   const { batch, blocks, precision, residentBlocks, ahead } = settings;
   const layout = paramLayout(config);
-  // Every group is the same zeros: only sizes count.
-  const zeros = new Float32Array(Math.max(...layout.groups.map((group) => group.length)));
-  const source = {
-    layout,
-    bytesOf: () => 0,
-    read: async (group: number) => zeros.subarray(0, layout.groups[group]!.length),
-  };
+  // A dry model reads nothing: only sizes count.
+  const source = { layout, bytesOf: () => 0, read: async () => new Float32Array(0) };
   const model = new ResidentModel(dry, config, source, { precision, dry: true });
   const sampler = new Sampler(dry, model, { batch, residentBlocks, ahead });
   await sampler.sample({ ...request, blocks });

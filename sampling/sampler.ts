@@ -248,6 +248,7 @@ export class Sampler {
       if (!this.#tables || this.#tables.capacity < rows) {
         this.#forgetSteps();
         this.#tables?.dispose();
+        this.#tables = null;
         this.#tables = new ModulationTables(this.#engine, model, this.#arena, rows);
       }
       const t = Float32Array.from({ length: rows }, (_, r) => Math.floor(r / distinct.length) / steps);

@@ -17,6 +17,7 @@ import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ModulationTables } from './ahead.ts';
 import {
+  allOrNone,
   applyVelocity,
   evaluatedImages,
   evaluatedRows,
@@ -65,10 +66,10 @@ export class StreamedStep {
     const blocks = model.blocksFor(options.length);
     const { all } = evaluatedRows(batch, guided);
     const shape: [number, number, number] = [batch * (guided ? 2 : 1), tokenCount(config), config.width];
-    const state = {
-      x: engine.tensor('stream/x', shape, { kind: 'activations' }),
-      v: engine.tensor('stream/v', shape, { kind: 'activations' }),
-    };
+    const state = allOrNone(engine, {
+      x: () => engine.tensor('stream/x', shape, { kind: 'activations' }),
+      v: () => engine.tensor('stream/v', shape, { kind: 'activations' }),
+    });
     const [x, v] = [first(state.x, all), first(state.v, all)];
     const programs: Program[] = [];
     const streamed = new StreamedStep(engine, model, blocks, options.resident, programs, state);

@@ -152,8 +152,8 @@ export class TrainStep {
     if (length) send(length, { ...batch.length });
     const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
     const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
-    const parts = every > 1 ? { more: Number(part > 0), last: Number(part === every - 1) } : {};
-    const scalars = { index: index * every + part, count: index + 1, lr, ...parts };
+    const flags = { more: Number(part > 0), last: Number(part === every - 1) };
+    const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
     this.program.run({ ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) });
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
     const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
@@ -295,7 +295,7 @@ function accumulated(ctx: Context, gradients: Weights, sums: Weights): Tensor[] 
   return sums.groups.map((sum, g) =>
     ctx.scope('accumulate', () => {
       const gradient = gradients.groups[g]!;
-      // One dispatch cannot read and write the sums: the engine has no buffer bound twice.
+      // By way of a planned tensor: WebGPU lets no dispatch bind the sums to read and again to write.
       copyInto(ctx, addGradients(ctx, gradient, gradient, sized(sum, 'more'), null), sum);
       return sized(sum, 'last');
     }),

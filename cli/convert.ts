@@ -1,0 +1,43 @@
+/** `odelt convert`: writes a checkpoint's weights as one model file, to be sampled from or served. */
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Command } from 'commander';
+import { ConfigError } from '../engine/errors.ts';
+import { modelMetadata, modelTensors } from '../model/model-file.ts';
+import { writeSafetensors } from '../model/safetensors.node.ts';
+import { readModel, type WhichWeights } from './models.node.ts';
+import { log, printJson } from './session.node.ts';
+
+const DTYPES = { f32: 'F32', f16: 'F16' } as const;
+
+interface ConvertFlags {
+  weights: WhichWeights;
+  dtype: string;
+  out: string;
+  json?: boolean;
+}
+
+export function addConvert(program: Command): void {
+  program
+    .command('convert')
+    .description('write the weights of a run or checkpoint as one model file')
+    .argument('<model>', '.safetensors file, checkpoint or run folder')
+    .requiredOption('--out <file>', 'the .safetensors file to write')
+    .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
+    .option('--dtype <type>', 'f16 or f32', 'f16')
+    .option('--json', 'print one JSON document')
+    .action((model: string, flags: ConvertFlags) => convert(model, flags));
+}
+
+async function convert(path: string, flags: ConvertFlags): Promise<void> {
+  const { weights, dtype, out } = flags;
+  if (weights !== 'ema' && weights !== 'raw') throw new ConfigError(`--weights is '${weights}'; it must be ema or raw`);
+  if (dtype !== 'f16' && dtype !== 'f32') throw new ConfigError(`--dtype is '${dtype}'; it must be f16 or f32`);
+  const { config, params, metadata, path: from } = await readModel(path, weights);
+  await mkdir(dirname(out), { recursive: true });
+  const kept = metadata.get('odelt.step');
+  const extra = { 'odelt.weights': weights, ...(kept === undefined ? {} : { 'odelt.step': kept }) };
+  await writeSafetensors(out, modelTensors(params, DTYPES[dtype]), modelMetadata(config, extra));
+  if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
+  else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
+}

@@ -42,7 +42,7 @@ export function addDemo(program: Command): void {
     .description('sample the shipped model at every number of steps and blocks, and compare')
     .option('--model <path>', '.safetensors file, checkpoint or run folder', bundledModel())
     .option('--data <path>', 'pictures that class agreement is judged by', bundledData())
-    .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 4)
+    .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 3)
     .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
     .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0 }), 0)
     .option('--out <file>', 'PNG to write', join('out', 'demo.png'))

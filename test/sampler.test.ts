@@ -197,20 +197,27 @@ describe('modulations computed ahead and streamed blocks', () => {
     });
   }
 
-  it('keeps live bytes flat over many requests', async () => {
-    const one = new ResidentModel(engine, config, memorySource(formulaParams(config, 7)));
-    const sampler = new Sampler(engine, one, { batch: 1, residentBlocks: 2 });
-    const live = async (blocks: number) => {
-      await sampler.sample({ labels: [1], steps: 2, blocks });
-      return engine.memory.report().live;
-    };
-    for (const blocks of [2, 4, 6]) await live(blocks);
-    const settled = await live(6);
-    for (let i = 0; i < 20; i++) {
-      await live(2 + 2 * (i % 3));
-      expect(await live(6)).toBe(settled);
-    }
-    sampler.dispose();
-    one.dispose();
-  });
+  for (const options of [{ ahead: false }, { residentBlocks: 2 }]) {
+    it(`keep live bytes flat over 1,000 changes of length and 1,000 steps (${JSON.stringify(options)})`, async () => {
+      const one = new ResidentModel(engine, config, memorySource(formulaParams(config, 7)));
+      const sampler = new Sampler(engine, one, { batch: 1, ...options });
+      const live = async (blocks: number, steps: number) => {
+        await sampler.sample({ labels: [1], steps, blocks });
+        return engine.memory.report().live;
+      };
+      // Programs, and tables for one step, are made when first used and kept.
+      for (const blocks of [2, 4, 6]) for (const steps of [128, 1]) await live(blocks, steps);
+      const settled = new Map<number, number>();
+      for (const blocks of [2, 4, 6]) settled.set(blocks, await live(blocks, 1));
+      for (let i = 0; i < 1000; i++) {
+        const blocks = 2 + 2 * (i % 3);
+        expect(await live(blocks, 1), `change ${i}`).toBe(settled.get(blocks));
+      }
+      const many = await live(6, 128);
+      for (let i = 0; i < 8; i++) expect(await live(6, 128)).toBe(many);
+      expect(await live(2, 1)).toBe(settled.get(2));
+      sampler.dispose();
+      one.dispose();
+    });
+  }
 });

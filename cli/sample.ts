@@ -57,7 +57,12 @@ export function addSample(program: Command): void {
       'most GPU bytes, e.g. 300MB: chooses precision and residency, and says why',
       parseBytes,
     )
-    .option('--guidance <w>', '0: no class, 1: the class, else classifier-free guidance', number('--guidance'), 1)
+    .option(
+      '--guidance <w>',
+      '0: no class, 1: the class, else classifier-free guidance at twice the work',
+      number('--guidance'),
+      2,
+    )
     .option(
       '--seed <n>',
       'picture n of a seed is the same whatever the batch',

@@ -1,6 +1,6 @@
 /** A kernel: a named WGSL source. A dispatch: one use of one of its entry points. Nothing here touches a GPU. */
 import { UsageError } from './errors.ts';
-import { nameOf, type Scalar } from './scalar.ts';
+import type { Scalar } from './scalar.ts';
 import type { Tensor } from './tensor.ts';
 import { type Constants, type LinkedWgsl, linkWgsl, type ReflectedEntry } from './wgsl.ts';
 
@@ -120,5 +120,3 @@ export function workgroups(counts: readonly number[], limit: number, label: stri
 
 export const gridOf = (grid: Grid): readonly Scalar[] =>
   typeof grid === 'object' && 'length' in grid ? grid.map((g) => g ?? 1) : [grid];
-
-export const gridText = (grid: Grid): string => gridOf(grid).map(nameOf).join(' x ');

@@ -173,12 +173,7 @@ export class Program {
     const pass = encoder.beginComputePass({ label: this.name });
     let current: GPUComputePipeline | null = null;
     for (const step of this.#steps) {
-      const counts =
-        step.counts ??
-        this.#workgroups(
-          step.node,
-          step.grid.map((g) => evaluate(g, values)),
-        );
+      const counts = this.#countsOf(step, values);
       if (counts[0] * counts[1] * counts[2] === 0) continue;
       if (step.pipeline!.pipeline !== current) {
         current = step.pipeline!.pipeline;
@@ -212,12 +207,7 @@ export class Program {
         const steps = this.#steps.slice(start, start + chunk);
         const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
         steps.forEach((step, i) => {
-          const counts =
-            step.counts ??
-            this.#workgroups(
-              step.node,
-              step.grid.map((g) => evaluate(g, values)),
-            );
+          const counts = this.#countsOf(step, values);
           const timestampWrites = {
             querySet: queries,
             beginningOfPassWriteIndex: 2 * i,
@@ -311,11 +301,21 @@ export class Program {
       this.#makeGroups();
     }
     if (this.#dynamic.byteLength > 0) {
+      // Blocks that change lie before the constant ones.
       for (const step of this.#steps) {
-        if (hasSymbolicParams(step.node)) packParams(step.node, values, this.#dynamic, step.uniformOffset);
+        if (step.uniformOffset < this.#dynamic.byteLength)
+          packParams(step.node, values, this.#dynamic, step.uniformOffset);
       }
       device.queue.writeBuffer(this.#uniforms, 0, this.#dynamic.buffer);
     }
+  }
+
+  #countsOf(step: Step, values: ScalarValues): readonly [number, number, number] {
+    if (step.counts) return step.counts;
+    return this.#workgroups(
+      step.node,
+      step.grid.map((g) => evaluate(g, values)),
+    );
   }
 
   #workgroups(node: CheckedDispatch, counts: readonly number[]): [number, number, number] {

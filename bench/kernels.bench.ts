@@ -5,8 +5,8 @@ import { InterruptedError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { Tape } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
+import { addGradients } from '../kernels/add.ts';
 import type { Contract } from '../kernels/contract.ts';
-import { addGradients } from '../kernels/elementwise.ts';
 import { caseInputs, checkCase, interleave, runSeconds, type Timed, type Timing, uploadCase } from './harness.ts';
 
 /** An engine to measure, and what to call it. */

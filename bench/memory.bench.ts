@@ -11,7 +11,7 @@ import { estimateSampling, type Settings } from '../sampling/budget.ts';
 import { Sampler } from '../sampling/sampler.ts';
 
 /** A way to hold the weights. */
-export interface MemoryOption extends Pick<Settings, 'precision' | 'ahead' | 'residentBlocks'> {
+export interface MemoryOption extends Pick<Settings, 'precision' | 'activations' | 'ahead' | 'residentBlocks'> {
   readonly name: string;
 }
 
@@ -21,6 +21,7 @@ export const MEMORY_OPTIONS: readonly MemoryOption[] = [
   { name: 'f32 + ahead', precision: 'f32', ahead: true },
   { name: 'f16 + ahead', precision: 'f16', ahead: true },
   { name: 'int8 + ahead', precision: 'int8', ahead: true },
+  { name: 'f16 + ahead, f16 activations', precision: 'f16', activations: 'f16', ahead: true },
   { name: 'f16 + 2 resident', precision: 'f16', ahead: true, residentBlocks: 2 },
 ];
 
@@ -92,8 +93,8 @@ export async function estimateMemory(
   { blocks, option }: MemorySetting,
   request: MemoryRequest,
 ): Promise<MemoryRow> {
-  const { name, precision, ahead, residentBlocks } = option;
-  const settings: Settings = { blocks, precision, ahead, residentBlocks, batch: request.batch };
+  const { name, ...options } = option;
+  const settings: Settings = { blocks, batch: request.batch, ...options };
   const estimate = await estimateSampling(engine, config, settings, requested(config, request));
   const { live, peak, byKind, planned, lowerBound } = estimate;
   const { weights, activations } = sumKinds(byKind);
@@ -111,10 +112,10 @@ export async function measureMemory(
   request: MemoryRequest,
   signal?: AbortSignal,
 ): Promise<Measured> {
-  const { precision, ahead, residentBlocks } = option;
+  const { precision, activations, ahead, residentBlocks } = option;
   engine.memory.resetPeak();
   const started = performance.now();
-  const model = new ResidentModel(engine, config, randomSource(config), { precision });
+  const model = new ResidentModel(engine, config, randomSource(config), { precision, activations });
   const sampler = new Sampler(engine, model, { batch: request.batch, ahead, residentBlocks });
   await sampler.sample({ ...requested(config, request), blocks, signal });
   const { peak, live } = engine.memory.report();

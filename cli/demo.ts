@@ -5,12 +5,13 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { allowedLengths } from '../model/config.ts';
-import { memorySource, ResidentModel } from '../model/model.ts';
+import { groupsFor, ResidentModel } from '../model/model.ts';
+import { type ModelSource, prefetching, reporting } from '../model/source.ts';
 import { contactSheet, fromUnit, type Picture } from '../sampling/picture.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { classAgreement, prepareReference } from '../training/agreement.ts';
 import { openDataset } from '../training/data/open.ts';
-import { readModel } from './models.node.ts';
+import { openModel } from './models.node.ts';
 import { bundledData, bundledModel } from './paths.node.ts';
 import { writePng } from './png.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
@@ -40,7 +41,7 @@ export function addDemo(program: Command): void {
   program
     .command('demo')
     .description('sample the shipped model at every number of steps and blocks, and compare')
-    .option('--model <path>', '.safetensors file, checkpoint or run folder', bundledModel())
+    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', bundledModel())
     .option('--data <path>', 'pictures that class agreement is judged by', bundledData())
     .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 3)
     .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
@@ -53,15 +54,33 @@ export function addDemo(program: Command): void {
 
 async function demo(flags: DemoFlags): Promise<void> {
   const started = performance.now();
-  const signal = interruptSignal();
-  const { config, params } = await readModel(flags.model);
+  const signal = interruptSignal('stopping');
+  const file = await openModel(flags.model, 'ema', signal);
+  try {
+    await demoOf(file, flags, started, signal);
+  } finally {
+    await file.close();
+  }
+}
+
+async function demoOf(
+  { config, source: file }: ModelSource,
+  flags: DemoFlags,
+  started: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const lengths = allowedLengths(config);
+  // The first row is drawn while the blocks of the next ones arrive. Rows share blocks: what has been read is kept.
+  const groups = lengths.flatMap((blocks) => groupsFor(config, blocks));
+  const source = prefetching(file, { keep: true });
+  source.prefetch(groups, { signal });
   const reference = prepareReference(await openDataset(flags.data, { split: 'test' }));
   const { engine, adapter } = await openSession(flags.adapter);
   log(`${flags.model} on ${adapter.adapter.name}`);
   const labels = Array.from({ length: config.classes * flags.perClass }, (_, i) => i % config.classes);
   const line = new ProgressLine();
-  const model = new ResidentModel(engine, config, memorySource(params));
-  const lengths = allowedLengths(config);
+  const shown = reporting(source, groups, (progress) => line.reading(progress));
+  const model = new ResidentModel(engine, config, shown);
   const sampler = new Sampler(engine, model, {
     batch: labels.length,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),

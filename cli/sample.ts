@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { allowedLengths, checkLength } from '../model/config.ts';
-import { ResidentModel } from '../model/model.ts';
+import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
+import { groupsFor, ResidentModel } from '../model/model.ts';
 import { PRECISIONS, type Precision } from '../model/quantize.ts';
-import { chooseSettings, type Settings } from '../sampling/budget.ts';
+import { type ModelSource, prefetching, reporting } from '../model/source.ts';
+import { chooseSettings, describeSettings, type Settings } from '../sampling/budget.ts';
 import { fromUnit, grid } from '../sampling/picture.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
@@ -21,6 +23,7 @@ interface SampleFlags {
   steps: number;
   blocks?: string;
   precision?: Precision;
+  activations?: Activations;
   residentBlocks?: number;
   maxMemory?: number;
   guidance: number;
@@ -36,7 +39,7 @@ export function addSample(program: Command): void {
   program
     .command('sample')
     .description('draw pictures from a model (no flags: one row per class from the shipped model)')
-    .option('--model <path>', '.safetensors file, checkpoint or run folder', bundledModel())
+    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', bundledModel())
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
     .option(
       '--count <n>',
@@ -47,6 +50,7 @@ export function addSample(program: Command): void {
     .option('--steps <T>', 'Euler steps: 1, 2, 4, ..., 128', number('--steps', { integer: true, min: 1 }), 16)
     .option('--blocks <L>', 'transformer blocks to run (default: all); auto lets --max-memory choose')
     .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
+    .option('--activations <a>', 'activations on the GPU: f32 or f16 (default f32, or what --max-memory asks for)')
     .option(
       '--resident-blocks <K>',
       "most blocks whose weights are on the GPU at a time; the others' pass through",
@@ -54,7 +58,7 @@ export function addSample(program: Command): void {
     )
     .option(
       '--max-memory <size>',
-      'most GPU bytes, e.g. 300MB: chooses precision and residency, and says why',
+      'most GPU bytes, e.g. 300MB: chooses what is stored how, how many pictures at once and residency, and says why',
       parseBytes,
     )
     .option(
@@ -108,17 +112,29 @@ export function chooseLabels(text: string | undefined, classes: number, count: n
 async function sample(flags: SampleFlags): Promise<void> {
   if (flags.weights !== 'ema' && flags.weights !== 'raw')
     throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
-  const signal = interruptSignal();
-  const file = await openModel(flags.model, flags.weights);
+  const signal = interruptSignal('stopping');
+  const file = await openModel(flags.model, flags.weights, signal);
+  try {
+    await sampleFrom(file, flags, signal);
+  } finally {
+    await file.close();
+  }
+}
+
+async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
   const { config } = file;
   checkSteps(flags.steps, config.ignoreDt);
   if (flags.precision && !PRECISIONS.includes(flags.precision)) {
     throw new ConfigError(`--precision is '${flags.precision}'; it must be one of ${PRECISIONS.join(', ')}`);
   }
+  if (flags.activations && !ACTIVATIONS.includes(flags.activations)) {
+    throw new ConfigError(`--activations is '${flags.activations}'; it must be one of ${ACTIVATIONS.join(', ')}`);
+  }
+  checkActivations(config, flags.activations ?? 'f32');
   if (flags.blocks === 'auto' && flags.maxMemory === undefined)
     throw new ConfigError('--blocks auto needs --max-memory');
   const longest = Math.max(...allowedLengths(config));
-  const blocks =
+  const blocks: number | 'auto' =
     flags.blocks === 'auto'
       ? 'auto'
       : flags.blocks === undefined
@@ -126,32 +142,41 @@ async function sample(flags: SampleFlags): Promise<void> {
         : number('--blocks', { integer: true })(flags.blocks);
   if (blocks !== 'auto') checkLength(config, blocks);
   const labels = chooseLabels(flags.labels, config.classes, flags.count);
-  const { engine, adapter } = await openSession(flags.adapter);
   const batch = Math.min(flags.batch, labels.length);
   const request = { labels, steps: flags.steps, guidance: flags.guidance };
   let settings: Settings = {
     blocks: blocks === 'auto' ? longest : blocks,
     precision: flags.precision ?? 'f32',
+    activations: flags.activations,
     residentBlocks: flags.residentBlocks,
     batch,
   };
+  const source = prefetching(file.source);
+  const readAhead = () => {
+    // What passes through few buffers is not to pile up in the host's memory.
+    if (settings.residentBlocks === undefined) source.prefetch(groupsFor(config, settings.blocks), { signal });
+  };
+  // From here on weights arrive while the device is acquired, memory estimated and shaders compiled.
+  if (flags.maxMemory === undefined) readAhead();
+  const { engine, adapter } = await openSession(flags.adapter);
+  const line = new ProgressLine();
   if (flags.maxMemory !== undefined) {
-    const choice = await chooseSettings(
-      engine,
-      config,
-      { blocks, precision: flags.precision, batch },
-      request,
-      flags.maxMemory,
-    );
+    const { precision, activations, residentBlocks } = flags;
+    const wanted = { blocks, precision, activations, residentBlocks, batch };
+    const options = { signal, onTry: (tried: Settings) => line.update(`trying ${describeSettings(tried)}`) };
+    const choice = await chooseSettings(engine, config, wanted, request, flags.maxMemory, options);
+    line.end();
     log(choice.why);
     settings = choice.settings;
     engine.memory.limit = flags.maxMemory;
+    readAhead();
   }
   log(`${file.path} on ${adapter.adapter.name}: ${labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`);
-  const line = new ProgressLine();
-  const model = new ResidentModel(engine, config, file.source, { precision: settings.precision });
+  const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
+  const { precision, activations } = settings;
+  const model = new ResidentModel(engine, config, shown, { precision, activations });
   const sampler = new Sampler(engine, model, {
-    batch,
+    batch: settings.batch,
     residentBlocks: settings.residentBlocks,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });

@@ -131,6 +131,17 @@ function worstByKind(cases: readonly CaseResult[]): VerifyReport['worst'] {
   return found;
 }
 
+/** What each way to store costs in accuracy: the largest error of all models. */
+function storage(cases: readonly CaseResult[]): string[] {
+  const errors = new Map<string, number>();
+  for (const { kind, name, error } of cases) {
+    const way = name.replace('strong/', '').replaceAll('_', ' ').replace('weights f16', 'weights, f16');
+    if (kind === 'storage') errors.set(way, Math.max(error, errors.get(way) ?? 0));
+  }
+  const lines = [...errors].map(([way, error]) => `  ${way.padEnd(32)} ${scientific(error)}`);
+  return lines.length > 0 ? ['largest error of the velocity against float32, relative to its norm:', ...lines] : [];
+}
+
 function formatSummary({ cases, failed, worst, notReplayed, seconds }: VerifyReport): string {
   const kinds = Object.entries(worst).map(([kind, { id, error, tolerance }]) => {
     const count = cases.filter((c) => c.kind === kind).length;
@@ -139,6 +150,7 @@ function formatSummary({ cases, failed, worst, notReplayed, seconds }: VerifyRep
   return [
     '',
     ...kinds,
+    ...storage(cases),
     ...(notReplayed.length > 0 ? ['not replayed:', ...notReplayed.map((what) => `  ${what}`)] : []),
     failed === 0
       ? pc.green(`all ${cases.length} cases pass (${duration(seconds)})`)

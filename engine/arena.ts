@@ -7,7 +7,7 @@ import { type Engine, STORAGE_USAGE } from './engine.ts';
 export class Arena {
   readonly #engine: Engine;
   readonly #label: string;
-  #slabs: GPUBuffer[] = [];
+  #slabs: (GPUBuffer | null)[] = [];
   /** Counts reallocations: bind groups made for an earlier generation are stale. */
   generation = 0;
   /** The program that ran last: only its outputs are still there. */
@@ -19,18 +19,25 @@ export class Arena {
   }
 
   get bytes(): number {
-    return this.#slabs.reduce((n, b) => n + b.size, 0);
+    return this.#slabs.reduce((n, b) => n + (b?.size ?? 0), 0);
   }
 
   slab(i: number): GPUBuffer {
     return this.#slabs[i]!;
   }
 
+  /** False once the device turned out to have no memory for a slab: `reserve` then makes it anew. */
+  get intact(): boolean {
+    return this.#slabs.every((slab) => !slab || this.#engine.memory.isLive(slab));
+  }
+
   /**
    * Makes every slab at least as large as asked; contents are lost where one grows.
-   * @throws OutOfMemoryError, LimitError; what the slabs had is then allocated as before.
+   * @throws OutOfMemoryError, LimitError; what the slabs had is then allocated as before. Whether the device has the memory is known
+   * later (`Engine.allocated`); slabs that it has none for are missing then.
    */
   reserve(sizes: readonly number[]): void {
+    if (!this.intact) this.#dropLost();
     sizes.forEach((size, i) => {
       const have = this.#slabs[i];
       if (have && have.size >= size) return;
@@ -51,8 +58,14 @@ export class Arena {
   }
 
   dispose(): void {
-    for (const slab of this.#slabs) this.#engine.memory.destroy(slab);
+    for (const slab of this.#slabs) if (slab) this.#engine.memory.destroy(slab);
     this.#slabs = [];
     this.generation++;
+  }
+
+  #dropLost(): void {
+    this.#slabs = this.#slabs.map((slab) => (slab && this.#engine.memory.isLive(slab) ? slab : null));
+    this.generation++;
+    this.owner = null;
   }
 }

@@ -173,13 +173,15 @@ export interface DeviceWatch {
   readonly whenLost: Promise<DeviceLostError>;
   /** Throws if the device is gone, or the oldest uncaptured error (then forgets the collected ones). */
   check(): void;
+  /** Forgets the validation errors collected so far: they follow from something that has been reported. */
+  forgetValidation(): void;
 }
 
 const KEPT_ERRORS = 100;
 
 /** Collects a device's uncaptured errors and its loss, and reports them; also for a caller's own device. */
 export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => void = logError): DeviceWatch {
-  const errors: OdeltError[] = [];
+  let errors: OdeltError[] = [];
   let lost: DeviceLostError | undefined;
   device.addEventListener('uncapturederror', (event) => {
     // Chrome logs what nobody prevents; here `onError` has the say.
@@ -200,7 +202,9 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
     return lost;
   });
   return {
-    errors,
+    get errors() {
+      return errors;
+    },
     whenLost,
     get lost() {
       return lost;
@@ -209,6 +213,9 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
       if (lost) throw lost;
       const [first] = errors.splice(0);
       if (first) throw first;
+    },
+    forgetValidation() {
+      errors = errors.filter((error) => error.code !== 'validation');
     },
   };
 }

@@ -2,13 +2,10 @@
  * A device that does nothing but count: the same code runs on it as on a GPU and the accountant adds up what would be allocated, so
  * an estimate made with it equals the real thing to the byte.
  */
-import { type AdapterClass, Engine } from './engine.ts';
+import { Engine } from './engine.ts';
 
-/** An engine without a GPU, with the limits and features of `like`. What is read back from it is zero. */
-export function dryEngine(
-  like: { limits: GPUSupportedLimits; features: GPUSupportedFeatures },
-  adapterClass: AdapterClass,
-): Engine {
+/** An engine without a GPU, with the limits, features and class of `like`. What is read back from it is zero. */
+export function dryEngine({ device: like, adapterClass, largestBinding }: Engine): Engine {
   const nothing = () => ({});
   const device = {
     limits: like.limits,
@@ -44,5 +41,5 @@ export function dryEngine(
     popErrorScope: async () => null,
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
   };
-  return new Engine(device as unknown as GPUDevice, adapterClass);
+  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding });
 }

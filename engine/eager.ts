@@ -25,7 +25,9 @@ export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T
     },
   });
   try {
-    return await body(ctx);
+    const result = await body(ctx);
+    await engine.allocated();
+    return result;
   } finally {
     for (const buffer of buffers) engine.memory.destroy(buffer);
   }

@@ -28,6 +28,8 @@ export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 export interface EngineOptions {
   /** False leaves a caller's own device alive on dispose. Default true. */
   readonly ownsDevice?: boolean;
+  /** Most bytes that one binding may have, where that is to be less than the device allows: to test what large models need. */
+  readonly largestBinding?: number;
   /** How to await the GPU; some runtimes poll and want help (engine/engine.node.ts). Default: just await. */
   readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
 }
@@ -39,6 +41,8 @@ export class Engine {
   readonly pipelines: PipelineCache;
   /** Counts that replay must not move; tests watch them. */
   readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
+  /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
+  readonly largestBinding: number;
   readonly #watch: DeviceWatch;
   /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/residency.ts). */
   placements = 0;
@@ -47,11 +51,16 @@ export class Engine {
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #ownsDevice: boolean;
   readonly #wait: NonNullable<EngineOptions['wait']>;
+  /** Waits, after a buffer could not be made, for all that was issued with it. */
+  #draining = 0;
 
   constructor(device: GPUDevice, adapterClass: AdapterClass, options: EngineOptions = {}) {
     this.device = device;
     this.adapterClass = adapterClass;
     this.memory = new Memory(device);
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+    const { largestBinding = Number.POSITIVE_INFINITY } = options;
+    this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
     this.pipelines = new PipelineCache(device);
     this.#ownsDevice = options.ownsDevice ?? true;
     this.#wait = options.wait ?? ((pending) => pending);
@@ -59,13 +68,40 @@ export class Engine {
     this.#watch = watchDevice(device, () => {});
   }
 
-  /** Throws what went wrong on the device since the last check, if anything did. */
+  /** Throws what went wrong on the device since the last check, if anything did: want of memory before all that follows from it. */
   check(): void {
     if (this.#disposed) throw new UsageError('this engine has been disposed');
-    this.#watch.check();
+    if (this.#watch.lost) throw this.#watch.lost;
+    const failure = this.memory.takeFailure();
+    if (failure) {
+      void this.#drain();
+      throw failure;
+    }
+    // What else is wrong may follow from a buffer of which it is not known yet; it waits for the next check.
+    if (!this.memory.pending && this.#draining === 0) this.#watch.check();
   }
 
-  /** A persistent tensor of its own buffer, zero-filled, or holding `data`. */
+  /**
+   * Waits until it is known whether the device had memory for all buffers created so far.
+   * @throws OutOfMemoryError naming the first that it had none for; that buffer is then no longer live.
+   */
+  async allocated(): Promise<void> {
+    let failure = this.memory.takeFailure();
+    if (!failure && this.memory.pending) failure = this.memory.takeFailure(await this.#wait(this.memory.settled()));
+    if (!failure) return;
+    await this.#drain();
+    throw failure;
+  }
+
+  /** Lets the device report all that followed from a buffer that was not made, and forgets it. */
+  async #drain(): Promise<void> {
+    this.#draining++;
+    await this.done();
+    this.#draining--;
+    this.#watch.forgetValidation();
+  }
+
+  /** A persistent tensor of its own buffer, zero-filled, or holding `data`. `allocated()` says whether there was memory for it. */
   tensor(label: string, shape: Shape, options: { kind?: MemoryKind; dtype?: DType; data?: TensorData } = {}): Tensor {
     const { dtype = 'f32' } = options;
     const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
@@ -96,7 +132,7 @@ export class Engine {
 
   /** Writes all of `data` to the start of the tensor. */
   write(t: Tensor, data: TensorData): void {
-    const place = placeOf(t);
+    const place = this.#madePlace(t);
     whole(t, 'written');
     if (data.byteLength > t.storage.bytes) {
       throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
@@ -125,7 +161,7 @@ export class Engine {
 
   async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
     this.check();
-    const places = ts.map(placeOf);
+    const places = ts.map((t) => this.#madePlace(t));
     for (const t of ts) whole(t, 'read');
     const sizes = ts.map(byteSize);
     const total = Math.max(
@@ -147,7 +183,7 @@ export class Engine {
       await this.#wait(staging.mapAsync(MAP_READ));
     } catch (cause) {
       this.memory.destroy(staging);
-      await Promise.resolve();
+      await this.allocated();
       this.check();
       throw new DeviceLostError('reading back from the GPU failed', { cause });
     }
@@ -157,13 +193,31 @@ export class Engine {
     const pool = this.#staging.get(total);
     if (pool) pool.push(staging);
     else this.#staging.set(total, [staging]);
+    await this.allocated();
     this.check();
     return out;
   }
 
-  /** Waits until the GPU has finished all that was submitted. */
+  /** Where a tensor lies. @throws UsageError without memory; OutOfMemoryError where the device had none for it. */
+  #madePlace(t: Tensor) {
+    const place = placeOf(t);
+    this.memory.check(place.buffer);
+    return place;
+  }
+
+  /** Resolves when the GPU has finished what was submitted so far. What went wrong is left for the next check; never rejects. */
+  async done(): Promise<void> {
+    try {
+      await this.#wait(this.device.queue.onSubmittedWorkDone());
+    } catch {
+      // The device is lost: the next check says so.
+    }
+  }
+
+  /** Waits until the GPU has finished all that was submitted, and throws what went wrong. */
   async idle(): Promise<void> {
     await this.#wait(this.device.queue.onSubmittedWorkDone());
+    await this.allocated();
     this.check();
   }
 

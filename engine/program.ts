@@ -123,7 +123,8 @@ export class Program {
   }
 
   /**
-   * Plans, allocates and compiles a recording, which can be compiled once. Pipelines compile in parallel.
+   * Plans, allocates and compiles a recording, which can be compiled once. Pipelines compile in parallel. Persistent tensors that it
+   * only reads may still be without memory; they need it when the program runs.
    * @throws OutOfMemoryError, LimitError, InterruptedError, UsageError; nothing stays allocated then.
    */
   static async compile(engine: Engine, recording: Recording, options: CompileOptions = {}): Promise<Program> {
@@ -131,6 +132,7 @@ export class Program {
     if (options.signal?.aborted) throw new InterruptedError();
     const program = new Program(engine, recording, options);
     try {
+      await engine.allocated();
       const wanted = program.#steps.map((step) => program.#variant(step));
       let compiled = 0;
       const distinct = new Map<Promise<Pipeline>, null>();
@@ -152,7 +154,7 @@ export class Program {
       program.#steps.forEach((step, i) => {
         step.pipeline = pipelines[i]!;
       });
-      program.#makeGroups();
+      if (program.#placed()) program.#rebind();
       await engine.idle();
       return program;
     } catch (error) {
@@ -200,9 +202,13 @@ export class Program {
     const out: { label: string; seconds: number }[] = [];
     const chunk = 2048;
     const queries = device.createQuerySet({ type: 'timestamp', count: chunk * 2 });
-    const resolved = memory.create('staging', 'timestamps', chunk * 16, 0x200 | 0x4);
-    const staging = memory.create('staging', 'timestamps/read', chunk * 16, 0x1 | 0x8);
+    const buffers: GPUBuffer[] = [];
     try {
+      const resolved = memory.create('staging', 'timestamps', chunk * 16, 0x200 | 0x4);
+      buffers.push(resolved);
+      const staging = memory.create('staging', 'timestamps/read', chunk * 16, 0x1 | 0x8);
+      buffers.push(staging);
+      await this.#engine.allocated();
       for (let start = 0; start < this.#steps.length; start += chunk) {
         const steps = this.#steps.slice(start, start + chunk);
         const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
@@ -232,8 +238,7 @@ export class Program {
       }
     } finally {
       queries.destroy();
-      memory.destroy(resolved);
-      memory.destroy(staging);
+      for (const buffer of buffers) memory.destroy(buffer);
     }
     return out;
   }
@@ -250,7 +255,7 @@ export class Program {
         });
       }
     }
-    if (this.#arena.owner !== this || this.#arena.generation !== this.#generation) {
+    if (this.#arena.owner !== this || this.#arena.generation !== this.#generation || !this.#arena.intact) {
       throw new UsageError(`'${this.name}' has no outputs in memory`, {
         hint: 'run it first, and read before another program runs in the same arena or grows it',
       });
@@ -279,7 +284,7 @@ export class Program {
         });
       }
     }
-    const available = this.#engine.device.limits.maxStorageBufferBindingSize;
+    const available = this.#engine.largestBinding;
     for (const { label, bindings } of nodes) {
       for (const { tensor: t } of bindings) {
         if (t.storage.bytes <= available) continue;
@@ -296,10 +301,8 @@ export class Program {
     const { device } = this.#engine;
     this.#engine.check();
     if (this.#disposed) throw new UsageError(`program '${this.name}' has been disposed`);
-    if (this.#generation !== this.#arena.generation || this.#placements !== this.#engine.placements) {
-      this.#bind();
-      this.#makeGroups();
-    }
+    const moved = this.#generation !== this.#arena.generation || this.#placements !== this.#engine.placements;
+    if (moved || !this.#arena.intact) this.#rebind();
     if (this.#dynamic.byteLength > 0) {
       // Blocks that change lie before the constant ones.
       for (const step of this.#steps) {
@@ -325,7 +328,11 @@ export class Program {
   #variant({ node }: Step) {
     const { kernel, entry, constants = {} } = node.dispatch;
     const written = new Set(node.bindings.filter((b) => b.writable).map((b) => placeOf(b.tensor).buffer));
-    const shared = node.bindings.filter((b) => !b.writable && written.has(placeOf(b.tensor).buffer));
+    // What has no place yet lies outside the arena when it gets one, and so beside no planned tensor.
+    const shared = node.bindings.filter((b) => {
+      const place = b.tensor.storage.place;
+      return !b.writable && place !== null && written.has(place.buffer);
+    });
     const twice = shared.find((a, i) => shared.findIndex((b) => b.tensor.storage === a.tensor.storage) < i);
     if (twice) {
       throw new UsageError(`${node.label} binds '${twice.tensor.label}' twice beside a result in the same memory`, {
@@ -335,14 +342,27 @@ export class Program {
     return { kernel, entry, constants, promoted: shared.map((b) => b.name) };
   }
 
+  /** Whether every tensor has a place to be bound at. */
+  #placed(): boolean {
+    return this.#steps.every(({ node }) => node.bindings.every((b) => b.tensor.storage.place));
+  }
+
+  /** Bind groups for where everything lies now. @throws UsageError, OutOfMemoryError for a tensor without memory. */
+  #rebind(): void {
+    this.#bind();
+    this.#makeGroups();
+  }
+
   #makeGroups(): void {
-    const { device, counters } = this.#engine;
+    const { device, counters, memory } = this.#engine;
+    memory.check(this.#uniforms);
     for (const step of this.#steps) {
       step.group = device.createBindGroup({
         label: step.node.label,
         layout: step.pipeline!.tensors,
         entries: step.node.bindings.map((b, i) => {
           const { buffer, offset } = placeOf(b.tensor);
+          memory.check(buffer);
           return {
             binding: step.node.entry.bindings[i]!.binding,
             resource: { buffer, offset, size: b.tensor.storage.bytes },

@@ -10,7 +10,7 @@
  */
 import type { Context } from './context.ts';
 import { UsageError } from './errors.ts';
-import { maxSize, type Tensor } from './tensor.ts';
+import { isPacked, maxSize, type Tensor } from './tensor.ts';
 
 /** What an operation's backward may ask for and must provide. */
 export interface Gradients {
@@ -78,8 +78,15 @@ export class Tape {
     return this.#entries !== null && tensors.some((t) => this.#wanted.has(t));
   }
 
+  /** @throws UsageError where a gradient would pass a packed tensor. */
   add(entry: TapeEntry): void {
     if (!entry.inputs.some((t) => this.#wanted.has(t))) return;
+    const packed = [...entry.inputs, ...entry.outputs].find(isPacked);
+    if (packed) {
+      throw new UsageError(`no gradient passes '${packed.label}', which is stored as ${packed.dtype}`, {
+        hint: 'train with weights and activations in f32',
+      });
+    }
     this.#entries?.push(entry);
     for (const output of entry.outputs) this.#wanted.add(output);
   }

@@ -7,9 +7,9 @@ import { UsageError } from './errors.ts';
 import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
 
 /**
- * Element types. 'f16' and 'i8' are for weights at inference and packed into words of 32 bits, low bits first: two IEEE halves,
- * or four signed bytes; a matrix [K, N] of 'i8' ends with N scales (f32, from the next whole word): element [k, n] is
- * byte * scale[n].
+ * Element types. 'f16' (weights, activations) and 'i8' (weights) are for inference and packed into words of 32 bits, low bits first:
+ * two IEEE halves, or four signed bytes; a matrix [K, N] of 'i8' ends with N scales (f32, from the next whole word): element
+ * [k, n] is byte * scale[n].
  */
 export type DType = 'f32' | 'u32' | 'i32' | 'f16' | 'i8';
 
@@ -78,7 +78,7 @@ export function tensor(label: string, shape: Shape, dtype: DType, storage: Stora
 /** The same elements under another shape; the storage is shared. */
 export function reshaped(t: Tensor, shape: Shape): Tensor {
   const next: Tensor = { ...t, shape };
-  if (t.view || isPacked(t) || maxSize(next) > maxSize(t)) {
+  if (t.view || t.dtype === 'i8' || maxSize(next) > maxSize(t)) {
     throw new UsageError(`cannot view '${t.label}' ${shapeText(t)} as ${shapeText(next)}`);
   }
   return next;

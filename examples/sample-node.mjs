@@ -2,7 +2,7 @@
  * Draws pictures with the library under Node, twice from the same noise: with many steps and blocks, and with few.
  *   npm run build && node examples/sample-node.mjs [MODEL.safetensors] [OUT.png]
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   allowedLengths,
@@ -10,14 +10,13 @@ import {
   createEngine,
   encodePng,
   fromUnit,
-  memorySource,
-  parseModelFile,
+  openModelSource,
   ResidentModel,
   Sampler,
 } from 'odelt';
 
 const [file = 'models/fashion-mnist.safetensors', out = 'out/example.png'] = process.argv.slice(2);
-const { config, params } = parseModelFile(readFileSync(file), file);
+const { config, source, close } = await openModelSource(file); // blocks are read when they are to run
 const lengths = allowedLengths(config);
 const settings = [
   { steps: 16, blocks: Math.max(...lengths) },
@@ -26,7 +25,7 @@ const settings = [
 
 const engine = await createEngine(); // a GPU if there is one, else a software adapter
 try {
-  const model = new ResidentModel(engine, config, memorySource(params));
+  const model = new ResidentModel(engine, config, source);
   const labels = Array.from({ length: config.classes }, (_, i) => i);
   const sampler = new Sampler(engine, model, { batch: labels.length });
   const rows = [];
@@ -46,4 +45,5 @@ try {
   console.log(`wrote ${out}`);
 } finally {
   engine.dispose();
+  await close();
 }

@@ -8,17 +8,26 @@ enable subgroups;
 override HEAD4: u32 = 6;
 /// Queries per lane.
 override EACH: u32 = 2;
+/// `forward`: tensors are f16, two to a word.
+override F16: u32 = 0;
 
 struct Params { tokens: u32, heads: u32, scale: f32 }
 @group(1) @binding(0) var<uniform> params: Params;
 
 const LOWEST = -3.0e38;
 
-@group(0) @binding(0) var<storage, read> q: array<vec4f>;  // [batch, tokens, heads, HEAD4]
-@group(0) @binding(1) var<storage, read> k: array<vec4f>;
-@group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> out: array<vec4f>;
+//#if F16 == 1
+alias Element = vec2u;
+//#else
+alias Element = vec4f;
+//#endif
+
+@group(0) @binding(0) var<storage, read> q: array<Element>;  // [batch, tokens, heads, HEAD4]
+@group(0) @binding(1) var<storage, read> k: array<Element>;
+@group(0) @binding(2) var<storage, read> v: array<Element>;
+@group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]
+//#if F16 == 0
 @group(0) @binding(5) var<storage, read> o: array<vec4f>;
 @group(0) @binding(6) var<storage, read> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> dout: array<vec4f>;
@@ -27,6 +36,7 @@ const LOWEST = -3.0e38;
 @group(0) @binding(10) var<storage, read> delta: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dk: array<vec4f>;
 @group(0) @binding(12) var<storage, read_write> dv: array<vec4f>;
+//#endif
 
 /// First vector of one head of one token; tokens past the end repeat the last (their results are dropped).
 fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
@@ -35,6 +45,22 @@ fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
 
 fn row_at(batch: u32, token: u32, head: u32) -> u32 {
   return (batch * params.heads + head) * params.tokens + min(token, params.tokens - 1u);
+}
+
+fn unpacked(x: Element) -> vec4f {
+//#if F16 == 1
+  return vec4f(unpack2x16float(x.x), unpack2x16float(x.y));
+//#else
+  return x;
+//#endif
+}
+
+fn packed(x: vec4f) -> Element {
+//#if F16 == 1
+  return vec2u(pack2x16float(x.xy), pack2x16float(x.zw));
+//#else
+  return x;
+//#endif
 }
 
 fn total(x: vec4f) -> f32 {
@@ -49,15 +75,15 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
   var highest_a = LOWEST;
   var weight_a = 0.0;
 //#unroll e HEAD4
-  let query_a_e = q[at_a + e] * params.scale;
+  let query_a_e = unpacked(q[at_a + e]) * params.scale;
   var sum_a_e = vec4f();
 //#end
 //#end
   for (var first = 0u; first < params.tokens; first += 8u) {
     let mine = vector_at(wid.z, first + lane, wid.y);
 //#unroll e HEAD4
-    let key_e = k[mine + e];
-    let value_e = v[mine + e];
+    let key_e = unpacked(k[mine + e]);
+    let value_e = unpacked(v[mine + e]);
 //#end
 //#unroll j 8
 //#unroll a EACH
@@ -101,13 +127,14 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#unroll a EACH
   if (token_a < params.tokens) {
 //#unroll e HEAD4
-    out[at_a + e] = sum_a_e / weight_a;
+    out[at_a + e] = packed(sum_a_e / weight_a);
 //#end
     lse_out[row_at(wid.z, token_a, wid.y)] = highest_a + log(weight_a);
   }
 //#end
 }
 
+//#if F16 == 0
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
 //#unroll a EACH
@@ -219,3 +246,4 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
   }
 //#end
 }
+//#endif

@@ -22,8 +22,8 @@ export interface AttentionOptions {
 }
 
 /**
- * softmax(scale * q k^T) v per head. q, k, v, result: [B, T, heads * headSize].
- * @throws UsageError for head sizes outside 1..128 or shapes that differ.
+ * softmax(scale * q k^T) v per head. q, k, v, result: [B, T, heads * headSize], f32 or f16, all alike.
+ * @throws UsageError for head sizes outside 1..128, in f16 those that are no multiples of four, or shapes that differ.
  */
 export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads, scale }: AttentionOptions): Tensor {
   const [batch, tokens] = q.shape;
@@ -31,12 +31,18 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
   if (q.shape.length !== 3 || !Number.isInteger(head) || head < 1 || head > 128) {
     throw new UsageError(`attention over ${shapeText(q)} with ${heads} heads: head sizes 1 to 128 are supported`);
   }
-  if (tokens === undefined || shapeText(q) !== shapeText(k) || shapeText(q) !== shapeText(v)) {
-    throw new UsageError(`attention: q ${shapeText(q)}, k ${shapeText(k)} and v ${shapeText(v)} must agree`);
+  const [asked, ...others] = [q, k, v].map((t) => `${shapeText(t)} of ${t.dtype}`);
+  if (tokens === undefined || others.some((other) => other !== asked)) {
+    throw new UsageError(`attention: q ${asked}, k ${others[0]} and v ${others[1]} must agree`);
   }
-  const { kernel, constants, params, tile } = variant(ctx.engine, tokens, heads, head, scale);
+  const half = q.dtype === 'f16';
+  if (half && head % 4 !== 0) {
+    throw new UsageError(`attention in f16 with heads of ${head}: sizes that are multiples of four are supported`);
+  }
+  const { kernel, constants: sizes, params, tile } = variant(ctx.engine, tokens, heads, head, scale);
+  const constants = { ...sizes, F16: half };
   const grid = [Math.ceil(tokens / tile), heads, batch] as const;
-  const out = ctx.empty('attention', q.shape);
+  const out = ctx.empty('attention', q.shape, q.dtype);
   const perQuery: [number, number] = [heads, tokens];
   const lse = ctx.empty('attention.lse', [batch, ...perQuery]);
   ctx.dispatch({ kernel, entry: 'forward', constants, tensors: { q, k, v, out, lse_out: lse }, params, grid });

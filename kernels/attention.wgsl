@@ -10,17 +10,22 @@ override HEAD: u32 = 64;
 /// HEAD / 4 rounded up, and whether it was.
 override HEAD4: u32 = 16;
 override TAIL: bool = false;
+override F16: u32 = 0;
 
 // `head4` repeats HEAD4 as a run-time value: drivers that unroll loops of known length (llvmpipe) take seconds to compile them.
 struct Params { tokens: u32, heads: u32, head4: u32, scale: f32 }
 @group(1) @binding(0) var<uniform> params: Params;
 
 const LOWEST = -3.0e38;
-/// Heads that are whole vectors are loaded as vectors.
+/// Heads that are whole vectors are loaded as vectors, from f16 (two to a word; `forward` only) or f32.
 //#if TAIL == true
 alias Element = f32;
 //#else
+//#if F16 == 1
+alias Element = vec2u;
+//#else
 alias Element = vec4f;
+//#endif
 //#endif
 alias Vector = array<vec4f, HEAD4>;
 
@@ -30,6 +35,7 @@ alias Vector = array<vec4f, HEAD4>;
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
 
+//#if F16 == 0
 @group(0) @binding(5) var<storage, read> o: array<Element>;
 @group(0) @binding(6) var<storage, read> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> dout: array<Element>;
@@ -38,6 +44,7 @@ alias Vector = array<vec4f, HEAD4>;
 @group(0) @binding(10) var<storage, read> delta: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dk: array<Element>;
 @group(0) @binding(12) var<storage, read_write> dv: array<Element>;
+//#endif
 
 /// First element of one head's vector of one token.
 fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
@@ -55,12 +62,22 @@ fn inside(i: u32) -> vec4<bool> {
   return size > component;
 }
 
+//#if TAIL == false
+fn unpacked(x: Element) -> vec4f {
+//#if F16 == 1
+  return vec4f(unpack2x16float(x.x), unpack2x16float(x.y));
+//#else
+  return x;
+//#endif
+}
+//#endif
+
 fn load_q(base: u32, i: u32) -> vec4f {
 //#if TAIL == true
   let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
   return select(vec4f(0.0), vec4f(q[at.x], q[at.y], q[at.z], q[at.w]), inside(i));
 //#else
-  return q[base + i];
+  return unpacked(q[base + i]);
 //#endif
 }
 
@@ -69,7 +86,7 @@ fn load_k(base: u32, i: u32) -> vec4f {
   let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
   return select(vec4f(0.0), vec4f(k[at.x], k[at.y], k[at.z], k[at.w]), inside(i));
 //#else
-  return k[base + i];
+  return unpacked(k[base + i]);
 //#endif
 }
 
@@ -78,10 +95,11 @@ fn load_v(base: u32, i: u32) -> vec4f {
   let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
   return select(vec4f(0.0), vec4f(v[at.x], v[at.y], v[at.z], v[at.w]), inside(i));
 //#else
-  return v[base + i];
+  return unpacked(v[base + i]);
 //#endif
 }
 
+//#if F16 == 0
 fn load_o(base: u32, i: u32) -> vec4f {
 //#if TAIL == true
   let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
@@ -99,6 +117,7 @@ fn load_dout(base: u32, i: u32) -> vec4f {
   return dout[base + i];
 //#endif
 }
+//#endif
 
 fn store_out(base: u32, i: u32, value: vec4f) {
 //#if TAIL == true
@@ -106,10 +125,15 @@ fn store_out(base: u32, i: u32, value: vec4f) {
     if (4u * i + c < HEAD) { out[base + 4u * i + c] = value[c]; }
   }
 //#else
+//#if F16 == 1
+  out[base + i] = vec2u(pack2x16float(value.xy), pack2x16float(value.zw));
+//#else
   out[base + i] = value;
+//#endif
 //#endif
 }
 
+//#if F16 == 0
 fn store_dq(base: u32, i: u32, value: vec4f) {
 //#if TAIL == true
   for (var c = 0u; c < 4u; c++) {
@@ -139,6 +163,7 @@ fn store_dv(base: u32, i: u32, value: vec4f) {
   dv[base + i] = value;
 //#endif
 }
+//#endif
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -171,6 +196,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
   lse_out[(batch * params.heads + head) * params.tokens + token] = highest + log(weight);
 }
 
+//#if F16 == 0
 // dq_i = scale * sum_j p_ij (dout_i . v_j - delta_i) k_j,  p_ij = exp(scale q_i . k_j - lse_i).
 @compute @workgroup_size(WG)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -246,3 +272,4 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     store_dv(at, i, value_sum[i]);
   }
 }
+//#endif

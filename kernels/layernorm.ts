@@ -3,7 +3,7 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, times } from '../engine/scalar.ts';
-import { lastDim, rowLayout, type Tensor } from '../engine/tensor.ts';
+import { lastDim, rowLayout, shapeText, type Tensor } from '../engine/tensor.ts';
 import { chunk } from './chunk.ts';
 import { contract } from './contract.ts';
 import source from './layernorm.wgsl';
@@ -15,15 +15,17 @@ const WG = 64;
 
 /**
  * y = xhat * (1 + scale) + shift with xhat the normalised x.
- * x [B, T, C]; shift, scale [B, C]: columns of one modulation matrix (kernels/chunk.ts); returns [B, T, C].
- * @throws UsageError when they are not.
+ * x [B, T, C], f32 or f16; shift, scale [B, C]: columns of one modulation matrix (kernels/chunk.ts), f32; returns [B, T, C], stored as x.
+ * @throws UsageError when they are not, or for an odd C in f16.
  */
 export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor): Tensor {
   if (shift.storage !== scale.storage) throw new UsageError('shift and scale must be columns of one matrix');
   const [batch, tokens = 1] = x.shape;
   const width = lastDim(x);
   const rows = times(batch, tokens);
-  const y = ctx.empty('ln', x.shape);
+  const half = x.dtype === 'f16';
+  if (half && width % 2 !== 0) throw new UsageError(`layernorm in f16 goes by pairs; ${shapeText(x)} has odd rows`);
+  const y = ctx.empty('ln', x.shape, x.dtype);
   const stats = ctx.empty('ln.stats', [rows, 2]);
   const params = {
     rows,
@@ -34,7 +36,7 @@ export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor)
     stride: rowLayout(shift).stride,
     eps: EPS,
   };
-  const constants = { WG };
+  const constants = { WG, F16: half };
   ctx.dispatch({
     kernel,
     entry: 'forward',

@@ -3,21 +3,24 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, type Scalar, times } from '../engine/scalar.ts';
-import { isPacked, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../engine/tensor.ts';
+import { type DType, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../engine/tensor.ts';
 import { chunk } from './chunk.ts';
 import { contract } from './contract.ts';
 import { geluBackward, siluBackward } from './elementwise.ts';
 import gateSource from './gate.wgsl';
 import lib from './lib.wgsl';
-import { matmul } from './matmul.ts';
+import { matmul, type Product } from './matmul.ts';
 import { columnSum } from './reduce.ts';
 
 const gateKernel = defineKernel('gate', lib, gateSource);
 const WG = 64;
 
 export interface LinearWeights {
-  /** [in, out], as Flax stores it. Packed (f16, i8) it serves inference only: nothing before it gets a gradient. */
-  readonly kernel: Tensor;
+  /**
+   * [in, out], as Flax stores it; or, too large for one binding, blocks of its columns from left to right. Packed (f16, i8) or in blocks
+   * it serves inference only: nothing before it gets a gradient.
+   */
+  readonly kernel: Tensor | readonly Tensor[];
   /** [out]. */
   readonly bias: Tensor;
 }
@@ -26,21 +29,22 @@ export interface LinearWeights {
 const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
 
 /**
- * activation(x W + b). x [..., in]; returns [..., out].
- * @throws UsageError when the sizes differ, or a gradient is wanted through packed weights.
+ * activation(x W + b). x [..., in], f32 or f16; returns [..., out], stored as `dtype` (default: as x).
+ * @throws UsageError when the sizes differ, or a gradient is wanted through weights that are packed or in blocks.
  */
 export function linear(
   ctx: Context,
   x: Tensor,
   weights: LinearWeights,
   activation: 'none' | 'gelu' | 'silu' = 'none',
+  dtype: DType = x.dtype,
 ): Tensor {
-  const { kernel, bias } = weights;
-  const { M, N, K, shape } = sizes(ctx, x, weights);
-  const y = ctx.empty('linear', shape);
+  const { bias } = weights;
+  const { kernel, M, N, K, shape } = sizes(ctx, x, weights);
+  const y = ctx.empty('linear', shape, dtype);
   const saves = activation !== 'none' && (ctx.tape?.needs(x, kernel, bias) ?? false);
   const pre = saves ? ctx.empty('linear.pre', shape) : undefined;
-  matmul(ctx, { M, N, K, a: x, b: kernel, c: y, bias, pre, epilogue: activation === 'none' ? 'bias' : activation });
+  products(ctx, weights, { M, K, a: x, c: y, bias, pre, epilogue: activation === 'none' ? 'bias' : activation });
   ctx.tape?.add({
     name: 'linear',
     inputs: [x, kernel, bias],
@@ -56,16 +60,19 @@ export function linear(
   return y;
 }
 
-/** residual + gate * (x W + b), the end of both halves of a DiT block. x [B, T, in]; gate [B, out], columns of a modulation. */
+/**
+ * residual + gate * (x W + b), the end of both halves of a DiT block. x [B, T, in]; gate [B, out], columns of a modulation. The result is
+ * stored as the residual is.
+ */
 export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, residual: Tensor, gate: Tensor): Tensor {
-  const { kernel, bias } = weights;
-  const { M, N, K, shape } = sizes(ctx, x, weights);
+  const { bias } = weights;
+  const { kernel, M, N, K, shape } = sizes(ctx, x, weights);
   const tokens = x.shape[1] ?? 1;
   const { offset, stride } = rowLayout(gate);
-  const y = ctx.empty('gated', shape);
+  const y = ctx.empty('gated', shape, residual.dtype);
   const branch = ctx.tape?.needs(x, kernel, bias, gate) ? ctx.empty('gated.branch', shape) : undefined;
-  matmul(ctx, {
-    ...{ M, N, K, a: x, b: kernel, c: y, bias, pre: branch },
+  products(ctx, weights, {
+    ...{ M, K, a: x, c: y, bias, pre: branch },
     epilogue: 'gated',
     gated: { residual, gate, offset, stride, tokens },
   });
@@ -126,20 +133,37 @@ function gateDispatch(
   });
 }
 
-function sizes(ctx: Context, x: Tensor, { kernel, bias }: LinearWeights) {
-  const K = lastDim(x);
-  const [rows] = kernel.shape;
-  const N = lastDim(kernel);
-  if (rows !== K || bias.shape[0] !== N) {
-    throw new UsageError(`a dense layer of ${shapeText(kernel)} and ${shapeText(bias)} cannot take ${shapeText(x)}`);
+const blocksOf = ({ kernel }: LinearWeights): readonly Tensor[] => ('dtype' in kernel ? [kernel] : kernel);
+
+/** The product with each block of columns, written side by side. */
+function products(ctx: Context, weights: LinearWeights, product: Omit<Product, 'N' | 'b' | 'columns'>): void {
+  const stride = lastDim(weights.bias);
+  let first = 0;
+  for (const b of blocksOf(weights)) {
+    const N = lastDim(b);
+    matmul(ctx, { ...product, N, b, columns: { first, stride } });
+    first += N;
   }
-  if (isPacked(kernel) && ctx.tape?.needs(x, kernel, bias)) {
-    throw new UsageError(`no gradient passes '${kernel.label}', which is stored as ${kernel.dtype}`, {
-      hint: 'train with weights in f32',
+}
+
+/** The sizes of a product, and the kernel that gradients may pass: the only block. */
+function sizes(ctx: Context, x: Tensor, weights: LinearWeights) {
+  const { bias } = weights;
+  const blocks = blocksOf(weights);
+  const K = lastDim(x);
+  const N = blocks.reduce((sum, b) => sum + lastDim(b), 0);
+  if (blocks.some((b) => b.shape[0] !== K) || bias.shape[0] !== N) {
+    const kernel = blocks.map(shapeText).join(' and ');
+    throw new UsageError(`a dense layer of ${kernel} and ${shapeText(bias)} cannot take ${shapeText(x)}`);
+  }
+  const [kernel] = blocks as [Tensor];
+  if (blocks.length > 1 && ctx.tape?.needs(x, ...blocks, bias)) {
+    throw new UsageError(`no gradient passes '${kernel.label}', which is held in ${blocks.length} blocks of columns`, {
+      hint: 'train a smaller model, or on an adapter that binds it whole (maxStorageBufferBindingSize)',
     });
   }
   const shape = [...x.shape.slice(0, -1), N] as unknown as Shape;
-  return { M: matrixRows(x), N, K, shape };
+  return { kernel, M: matrixRows(x), N, K, shape };
 }
 
 /** dW = x^T dz and db = sum of dz over rows, for the inputs `at` (kernel) and `at + 1` (bias) of an operation. */

@@ -1,6 +1,29 @@
-// How matmul.wgsl reads its second factor: f32, or packed as f16 or i8 (PACK_B); part of the same module.
+// How matmul.wgsl reads what may be packed: its second factor as f16 or i8 (PACK_B), the first and the residual as f16 (F16_A,
+// F16_C); part of the same module.
 
 //#if VEC == 1
+/** Elements 4 i .. 4 i + 3 of a. */
+fn loadA(i: u32) -> vec4f {
+//#if F16_A == 1
+  let pair = a[i];
+  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+//#else
+  return a[i];
+//#endif
+}
+
+//#if EPILOGUE == 4
+/** Elements 4 i .. 4 i + 3 of the residual. */
+fn loadC(i: u32) -> vec4f {
+//#if F16_C == 1
+  let pair = residual[i];
+  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+//#else
+  return residual[i];
+//#endif
+}
+//#endif
+
 /** Elements 4 i .. 4 i + 3 of b as it is stored. */
 fn loadB(i: u32) -> vec4f {
 //#if PACK_B == 0

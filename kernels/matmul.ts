@@ -25,10 +25,14 @@ export interface Product {
   readonly M: Scalar;
   readonly N: number;
   readonly K: Scalar;
+  /** f32 or, not transposed, f16. */
   readonly a: Tensor;
   /** f32, or packed: 'f16' or 'i8' (engine/tensor.ts), then not transposed. */
   readonly b: Tensor;
+  /** f32 or f16; the residual likewise. */
   readonly c: Tensor;
+  /** The product is N columns from `first` on of a c (bias, residual, gate) that has `stride`. Default: all of it. */
+  readonly columns?: { readonly first: number; readonly stride: number };
   /** a is stored [K, M]; b is stored [N, K]. */
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
@@ -45,6 +49,7 @@ export function matmul(ctx: Context, p: Product): void {
   if ((epilogue === 'none') !== (p.bias === undefined) || (epilogue === 'gated') !== (gated !== undefined)) {
     throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
   }
+  const { first, stride } = p.columns ?? { first: 0, stride: p.N };
   const pack = PACK[p.b.dtype];
   if (pack === undefined || (pack > 0 && p.transposeB)) {
     throw new UsageError(
@@ -55,7 +60,13 @@ export function matmul(ctx: Context, p: Product): void {
     );
   }
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
-  const vec = lengths.every((n) => typeof n === 'number' && n % 4 === 0);
+  const vec = [...lengths, first, stride].every((n) => typeof n === 'number' && n % 4 === 0);
+  const half = (t: Tensor) => t.dtype === 'f16';
+  if ((half(p.a) || half(p.c)) && (!vec || p.transposeA || p.pre)) {
+    throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
+      hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
+    });
+  }
   const { constants, tileM, tileN, splitK } = matmulTiles(ctx.engine, vec);
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const slice = p.transposeA && maxOf(p.K) > splitK ? splitK : null;
@@ -74,6 +85,8 @@ export function matmul(ctx: Context, p: Product): void {
       TRANSPOSE_A: p.transposeA ?? false,
       TRANSPOSE_B: p.transposeB ?? false,
       PACK_B: pack,
+      F16_A: half(p.a),
+      F16_C: half(p.c),
       EPILOGUE: EPILOGUE[epilogue],
       SAVE_PRE: p.pre !== undefined,
       SPLIT_K: slice !== null,
@@ -84,6 +97,8 @@ export function matmul(ctx: Context, p: Product): void {
       N: p.N,
       K: p.K,
       kChunk: slice ?? 0,
+      first,
+      stride,
       tokens: gated?.tokens ?? 1,
       gateStride: gated?.stride ?? 0,
       gateOffset: gated?.offset ?? 0,

@@ -1,4 +1,5 @@
-// Matrix product with a fused epilogue: C[M,N] = epilogue(op(A)[M,K] op(B)[K,N]), all row-major, all f32 but b.
+// Matrix product with a fused epilogue: C[M,N] = epilogue(op(A)[M,K] op(B)[K,N]), all row-major. The N columns may be some of a
+// wider result: C, bias, residual and pre then hold `stride` columns, of which these start at `first`.
 //
 // Variants (overrides; the linker turns them into constants and resolves the //#if lines):
 //   STRATEGY     0: register tile without subgroups or barriers (SwiftShader, and every device as a fallback);
@@ -9,8 +10,9 @@
 //                0: scalars, any size. Slower to run and to compile: use it with STRATEGY 0 or 1.
 //   PACK_B       0: b is f32; 1: f16, two to a u32; 2: i8, four to a u32, column n being B[:,n] / scale[n], and the N scales (f32)
 //                follow the last u32. Sums are f32 in every case. 1 and 2 need TRANSPOSE_B 0.
+//   F16_A, F16_C 1: a, or c and residual, are f16, two to a u32. Needs VEC 1 and TRANSPOSE_A 0.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
-//                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias); 5: c + AB (c is read and written).
+//                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias).
 //   SAVE_PRE     1: also pre[M,N] = AB + bias, for the backward pass of 2, 3 and 4.
 //   SPLIT_K      0: the whole K in one workgroup; 1: slice z = k in [z kChunk, (z+1) kChunk) goes to c[z,M,N] (EPILOGUE 0 only;
 //                kChunk divisible by 4); the caller adds the slices in a fixed order.
@@ -34,6 +36,8 @@ override TRANSPOSE_A: u32 = 0;
 override TRANSPOSE_B: u32 = 0;
 override VEC: u32 = 1;
 override PACK_B: u32 = 0;
+override F16_A: u32 = 0;
+override F16_C: u32 = 0;
 override EPILOGUE: u32 = 0;
 override SAVE_PRE: u32 = 0;
 override SPLIT_K: u32 = 0;
@@ -46,6 +50,8 @@ struct Params {
   N: u32,
   K: u32,
   kChunk: u32, // SPLIT_K: length of a slice
+  first: u32, // column of C that column 0 of B makes
+  stride: u32, // row length of C
   tokens: u32, // EPILOGUE 4: rows per row of gate
   gateStride: u32, // EPILOGUE 4: row length of gate
   gateOffset: u32, // EPILOGUE 4: first column of this chunk in gate
@@ -66,18 +72,29 @@ alias ElementB = u32;
 //#endif
 //#endif
 
-@group(0) @binding(0) var<storage, read> a: array<Element>; // [M,K], or [K,M] if TRANSPOSE_A
+//#if F16_A == 1
+alias ElementA = vec2u;
+//#else
+alias ElementA = Element;
+//#endif
+//#if F16_C == 1
+alias ElementC = vec2u;
+//#else
+alias ElementC = Element;
+//#endif
+
+@group(0) @binding(0) var<storage, read> a: array<ElementA>; // [M,K], or [K,M] if TRANSPOSE_A
 @group(0) @binding(1) var<storage, read> b: array<ElementB>; // [K,N], or [N,K] if TRANSPOSE_B
-@group(0) @binding(2) var<storage, read_write> c: array<Element>; // [M,N], or [slices,M,N] if SPLIT_K
-//#if EPILOGUE > 0 && EPILOGUE < 5
-@group(0) @binding(3) var<storage, read> bias: array<Element>; // [N]
+@group(0) @binding(2) var<storage, read_write> c: array<ElementC>; // [M,stride], or [slices,M,N] if SPLIT_K
+//#if EPILOGUE > 0
+@group(0) @binding(3) var<storage, read> bias: array<Element>; // [stride]
 //#endif
 //#if EPILOGUE == 4
-@group(0) @binding(4) var<storage, read> residual: array<Element>; // [M,N]
+@group(0) @binding(4) var<storage, read> residual: array<ElementC>; // [M,stride]
 @group(0) @binding(5) var<storage, read> gate: array<Element>; // [M / tokens, gateStride]
 //#endif
 //#if SAVE_PRE == 1
-@group(0) @binding(6) var<storage, read_write> pre: array<Element>; // [M,N]
+@group(0) @binding(6) var<storage, read_write> pre: array<Element>; // [M,stride]
 //#endif
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -85,7 +102,7 @@ alias ElementB = u32;
 fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
   let inside = (line < lines) & (at < end);
-  return select(vec4f(), a[select(0u, (line * length + at) / 4u, inside)], inside);
+  return select(vec4f(), loadA(select(0u, (line * length + at) / 4u, inside)), inside);
 //#else
   var v = vec4f();
   for (var j = 0u; j < min(4u, max(end, at) - at) && line < lines; j++) {
@@ -146,14 +163,14 @@ fn silu(x: f32) -> f32 {
 }
 //#endif
 
-/** Epilogue and store of `sum` at element `at` of [M,N] (in units of Element), column n (likewise). */
-fn finish(sum: Element, row: u32, n: u32, at: u32) {
+/** Epilogue and store of `sum` at element `at` of c, column n of B's and `column` of C's (all in units of Element). */
+fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
   var v = sum;
 //#if PACK_B == 2
   v *= scaleB(n);
 //#endif
-//#if EPILOGUE > 0 && EPILOGUE < 5
-  v += bias[n];
+//#if EPILOGUE > 0
+  v += bias[column];
 //#endif
 //#if SAVE_PRE == 1
   pre[at] = v;
@@ -174,25 +191,28 @@ fn finish(sum: Element, row: u32, n: u32, at: u32) {
 //#endif
 //#if EPILOGUE == 4
 //#if VEC == 1
-  v = residual[at] + gate[(row / params.tokens * params.gateStride + params.gateOffset) / 4u + n] * v;
+  v = loadC(at) + gate[(row / params.tokens * params.gateStride + params.gateOffset) / 4u + column] * v;
 //#else
-  v = residual[at] + gate[row / params.tokens * params.gateStride + params.gateOffset + n] * v;
+  v = residual[at] + gate[row / params.tokens * params.gateStride + params.gateOffset + column] * v;
 //#endif
 //#endif
-//#if EPILOGUE == 5
-  v += c[at];
-//#endif
+//#if F16_C == 1
+  c[at] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw));
+//#else
   c[at] = v;
+//#endif
 }
 
 /** Stores four columns from n on of one row, if they are inside; `slice` is the split of K. */
 fn store(v: vec4f, row: u32, n: u32, slice: u32) {
   if (row < params.M && n < params.N) {
 //#if VEC == 1
-    finish(v, row, n / 4u, ((slice * params.M + row) * params.N + n) / 4u);
+    let column = params.first + n;
+    finish(v, row, n / 4u, column / 4u, ((slice * params.M + row) * params.stride + column) / 4u);
 //#else
     for (var j = 0u; j < min(4u, params.N - n); j++) {
-      finish(v[j], row, n + j, (slice * params.M + row) * params.N + n + j);
+      let column = params.first + n + j;
+      finish(v[j], row, n + j, column, (slice * params.M + row) * params.stride + column);
     }
 //#endif
   }

@@ -1,12 +1,14 @@
 /** Every kernel contract, listed by hand: what tests and benchmarks iterate over. */
 import { adamwContract } from './adamw.ts';
+import { addContract, addEachContract } from './add.ts';
 import { attentionContract } from './attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { dropoutContract } from './dropout.ts';
-import { addContract, addEachContract, siluContract } from './elementwise.ts';
+import { siluContract } from './elementwise.ts';
 import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
+import { halfContracts } from './half.ts';
 import { layernormContract } from './layernorm.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './linear.ts';
 import { mseContract } from './mse.ts';
@@ -43,4 +45,5 @@ export const contracts: readonly Contract[] = [
   globalNormContract,
   countNonFiniteContract,
   adamwContract,
+  ...halfContracts,
 ];

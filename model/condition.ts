@@ -5,7 +5,8 @@
 import type { Context } from '../engine/context.ts';
 import type { Scalar } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { add, silu } from '../kernels/elementwise.ts';
+import { add } from '../kernels/add.ts';
+import { silu } from '../kernels/elementwise.ts';
 import { gatherRows } from '../kernels/gather.ts';
 import { type LinearWeights, linear } from '../kernels/linear.ts';
 import { sinusoid } from '../kernels/sinusoid.ts';
@@ -34,7 +35,7 @@ export interface Modulations {
 
 /** The weights of one dense layer by its Flax path. */
 export const dense = (weights: Weights, path: string): LinearWeights => ({
-  kernel: weights.get(`${path}/kernel`),
+  kernel: weights.blocks(`${path}/kernel`),
   bias: weights.get(`${path}/bias`),
 });
 

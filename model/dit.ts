@@ -1,22 +1,29 @@
 /** The network: a diffusion transformer (DiT) with, if configured, the length wiring of ODE_t(ODE_l). */
 import type { Context } from '../engine/context.ts';
-import { UsageError } from '../engine/errors.ts';
+import { ConfigError, UsageError } from '../engine/errors.ts';
 import type { Scalar } from '../engine/scalar.ts';
 import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
+import { add, addEach } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';
-import { add, addEach } from '../kernels/elementwise.ts';
 import { layernorm } from '../kernels/layernorm.ts';
 import { linear } from '../kernels/linear.ts';
 import { patchify, unpatchify } from '../kernels/patches.ts';
 import { block, type Training } from './block.ts';
 import { type Conditions, dense, type Modulations, modulationsOf } from './condition.ts';
-import { allowedLengths, blocksThatRun, type ModelConfig } from './config.ts';
+import { allowedLengths, blocksThatRun, type ModelConfig, tokenCount } from './config.ts';
 import type { Weights } from './weights.ts';
 
 export interface VelocityInputs extends Conditions {
   /** [B, H, W, C]. */
   readonly x: Tensor;
+}
+
+/** Bytes of the largest tensor that one evaluation of one sample makes. */
+export function largestActivation(config: ModelConfig, activations: Activations = 'f32'): number {
+  const { width, mlpRatio, imageSize, channels } = config;
+  const hidden = tokenCount(config) * mlpRatio * width * (activations === 'f16' ? 2 : 4);
+  return Math.max(hidden, 6 * width * 4, imageSize ** 2 * channels * 4);
 }
 
 /** How much of the network runs. Without it: all blocks in sequence, no length wiring (conventional DiT). */
@@ -32,6 +39,29 @@ export interface Model {
   readonly weights: Weights;
   /** [T, D], model/position.ts. */
   readonly positions: Tensor;
+  /** How the tokens' features are stored between operations; f16 is for inference. Default f32. */
+  readonly activations?: Activations;
+}
+
+export const ACTIVATIONS = ['f32', 'f16'] as const;
+export type Activations = (typeof ACTIVATIONS)[number];
+
+/** @throws ConfigError where f16 is asked for and a row of features is not whole vectors of four. */
+export function checkActivations(config: ModelConfig, activations: Activations): void {
+  if (activations === 'f32') return;
+  const { width, heads, mlpRatio, patch, channels } = config;
+  const sizes = {
+    width,
+    'head size': width / heads,
+    'MLP width': mlpRatio * width,
+    'patch size': patch ** 2 * channels,
+  };
+  const odd = Object.entries(sizes).find(([, size]) => size % 4 !== 0);
+  if (odd) {
+    throw new ConfigError(`activations in f16 need sizes that are multiples of four; the ${odd[0]} is ${odd[1]}`, {
+      hint: 'use activations in f32',
+    });
+  }
 }
 
 /** Present while training. */
@@ -92,10 +122,12 @@ export function modulatedVelocity(
   );
 }
 
-/** Tokens [B, T, D] of images [B, H, W, C], positions added. */
-export function embedPatches(ctx: Context, { config, weights, positions }: Model, images: Tensor): Tensor {
+/** Tokens [B, T, D] of images [B, H, W, C], positions added; stored as the model's activations are. */
+export function embedPatches(ctx: Context, model: Model, images: Tensor): Tensor {
+  const { config, weights, positions, activations } = model;
   return ctx.scope('patches', () => {
-    const tokens = linear(ctx, patchify(ctx, images, config.patch), dense(weights, 'PatchEmbed_0/Conv_0'));
+    const patches = patchify(ctx, images, config.patch);
+    const tokens = linear(ctx, patches, dense(weights, 'PatchEmbed_0/Conv_0'), 'none', activations);
     return addEach(ctx, tokens, positions);
   });
 }
@@ -104,7 +136,7 @@ export function embedPatches(ctx: Context, { config, weights, positions }: Model
 export function decode(ctx: Context, { config, weights }: Model, x: Tensor, modulation: Tensor): Tensor {
   return ctx.scope('head', () => {
     const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
-    const patches = linear(ctx, layernorm(ctx, x, shift, scale), dense(weights, 'FinalLayer_0/Dense_1'));
+    const patches = linear(ctx, layernorm(ctx, x, shift, scale), dense(weights, 'FinalLayer_0/Dense_1'), 'none', 'f32');
     return unpatchify(ctx, patches, config.patch);
   });
 }

@@ -13,52 +13,97 @@ export type Precision = (typeof PRECISIONS)[number];
 /** Values of a group of parameters at the layout's offsets: floats, or the bits of halves (what an F16 file holds). */
 export type GroupValues = Float32Array | Uint16Array;
 
-/** One parameter as it is stored; `offset` in bytes from the start of its group's buffer. */
+/** One parameter as it is stored, or some columns of a matrix that is too large for one binding. */
 export interface StoredParam {
   readonly spec: ParamSpec;
-  /** The spec's, but the patch embedding's convolution kernel is a matrix to us. */
+  /** Of what is stored; the patch embedding's convolution kernel is a matrix to us. */
   readonly shape: readonly [number, ...number[]];
   readonly dtype: DType;
+  /** The first of the parameter's columns that are stored. */
+  readonly column: number;
+  /** Which of the group's buffers it lies in, and bytes from that buffer's start. */
+  readonly part: number;
   readonly offset: number;
 }
 
 export interface StoredGroup {
   readonly params: readonly StoredParam[];
-  /** Bytes of the group's buffer, padding included. */
-  readonly bytes: number;
+  /** Bytes of each of the group's buffers, padding included. */
+  readonly parts: readonly number[];
 }
 
+type Placed = Omit<StoredParam, 'part' | 'offset'>;
+
 /**
- * Where the parameters of a group lie at a precision. Biases are always f32; f16 packs every matrix and table. int8 packs the blocks
- * themselves, while embedders, modulations and head stay f16: they are few bytes (modulations can be computed ahead), but the
- * velocity of a test network was 1.7e-2 off with them in bytes, 0.4e-2 without.
+ * Where the parameters of a group lie at a precision: one after another, in another buffer where one would grow beyond `largest` bytes (what
+ * a binding may have). Biases are always f32; f16 packs every matrix and table. int8 packs the blocks themselves, while embedders,
+ * modulations and head stay f16: they are few bytes (modulations can be computed ahead), but the velocity of a test network was
+ * 1.7e-2 off with them in bytes, 0.4e-2 without.
  */
-export function storedGroup(group: ParamGroup, precision: Precision): StoredGroup {
+export function storedGroup(
+  group: ParamGroup,
+  precision: Precision,
+  largest: number = Number.POSITIVE_INFINITY,
+): StoredGroup {
   const matrices: DType = precision === 'int8' ? (/^block\d+$/.test(group.name) ? 'i8' : 'f16') : precision;
-  let bytes = 0;
-  const params = group.specs.map((spec): StoredParam => {
-    const columns = spec.shape.at(-1)!;
-    const shape: readonly [number, ...number[]] = spec.shape.length > 1 ? [spec.size / columns, columns] : [spec.size];
-    const dtype = shape.length > 1 ? matrices : 'f32';
-    const offset = bytes;
-    bytes += Math.ceil(byteSize({ shape, dtype }) / (4 * ALIGNMENT)) * 4 * ALIGNMENT;
-    return { spec, shape, dtype, offset };
-  });
-  return { params, bytes };
+  const parts: number[] = [0];
+  const params: StoredParam[] = [];
+  for (const stored of group.specs.flatMap((spec) => pieces(spec, matrices, largest))) {
+    const bytes = paddedBytes(stored);
+    if (parts.at(-1)! > 0 && parts.at(-1)! + bytes > largest) parts.push(0);
+    params.push({ ...stored, part: parts.length - 1, offset: parts.at(-1)! });
+    parts[parts.length - 1]! += bytes;
+  }
+  return { params, parts };
+}
+
+const paddedBytes = (stored: Placed): number => Math.ceil(byteSize(stored) / (4 * ALIGNMENT)) * 4 * ALIGNMENT;
+
+/** A parameter whole, or as the fewest equal blocks of its columns that fit; tables of rows, of which any may be looked up, stay whole. */
+function pieces(spec: ParamSpec, matrices: DType, largest: number): Placed[] {
+  const columns = spec.shape.at(-1)!;
+  if (spec.shape.length === 1) return [{ spec, shape: [columns], dtype: 'f32', column: 0 }];
+  const rows = spec.size / columns;
+  const block = (column: number, width: number): Placed => ({ spec, shape: [rows, width], dtype: matrices, column });
+  const whole = block(0, columns);
+  if (paddedBytes(whole) <= largest || spec.name.endsWith('/embedding')) return [whole];
+  // Whole vectors of four, so that results can be written as such.
+  let width = columns;
+  for (let count = 2; width > 4 && paddedBytes(block(0, width)) > largest; count++) {
+    width = Math.ceil(columns / count / 4) * 4;
+  }
+  return Array.from({ length: Math.ceil(columns / width) }, (_, i) =>
+    block(i * width, Math.min(width, columns - i * width)),
+  );
 }
 
 export const toFloats = (values: GroupValues): Float32Array =>
   values instanceof Float32Array ? values : fromHalf(values);
 
+/** The values that are stored, of all the group's. */
+function valuesOf({ spec, shape, column }: Placed, group: GroupValues): GroupValues {
+  const values = group.subarray(spec.offset, spec.offset + spec.size);
+  const [rows, width] = shape;
+  const columns = spec.shape.at(-1)!;
+  if (width === undefined || width === columns) return values;
+  const block = values.slice(0, rows * width);
+  for (let r = 0; r < rows; r++) {
+    const from = r * columns + column;
+    block.set(values.subarray(from, from + width), r * width);
+  }
+  return block;
+}
+
 /**
- * The words that store one parameter of a group.
+ * The words that store one parameter of a group, or some of its columns.
  * @throws NonFiniteError for values that a half cannot hold, or that have no scale.
  */
-export function pack(spec: ParamSpec, dtype: DType, group: GroupValues): Float32Array | Uint32Array {
-  const values = group.subarray(spec.offset, spec.offset + spec.size);
+export function pack(stored: Placed, group: GroupValues): Float32Array | Uint32Array {
+  const { spec, dtype, shape } = stored;
+  const values = valuesOf(stored, group);
   if (dtype === 'f32') return toFloats(values);
   if (dtype === 'i8') {
-    const { bytes, scales } = quantizeColumns(toFloats(values), spec.shape.at(-1)!);
+    const { bytes, scales } = quantizeColumns(toFloats(values), shape.at(-1)!);
     if (!scales.every(Number.isFinite)) throw unfit(spec, 'a value that is not finite');
     const start = Math.ceil(bytes.length / 4);
     const words = new Uint32Array(start + scales.length);
@@ -66,7 +111,7 @@ export function pack(spec: ParamSpec, dtype: DType, group: GroupValues): Float32
     new Float32Array(words.buffer).set(scales, start);
     return words;
   }
-  const words = new Uint32Array(Math.ceil(spec.size / 2));
+  const words = new Uint32Array(Math.ceil(values.length / 2));
   const halves = new Uint16Array(words.buffer);
   halves.set(values instanceof Float32Array ? toHalf(values) : values);
   if (halves.some((h) => (h & 0x7c00) === 0x7c00)) throw unfit(spec, 'a value that is not finite or beyond 65504');

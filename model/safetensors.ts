@@ -38,6 +38,12 @@ export function decodeFloats(info: TensorInfo, bytes: Uint8Array): Float32Array 
   }
 }
 
+/** The bits of an F16 tensor's values; CheckpointError for another type. */
+export function decodeHalves(info: TensorInfo, bytes: Uint8Array): Uint16Array {
+  if (info.dtype !== 'F16') wrongType(info, 'F16');
+  return new Uint16Array(copyOf(info, bytes));
+}
+
 /** A tensor's values, whatever its type, as float64: exact but for 64-bit integers beyond 2^53. */
 export function decodeNumbers(info: TensorInfo, bytes: Uint8Array): Float64Array {
   switch (info.dtype) {

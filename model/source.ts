@@ -2,7 +2,8 @@
 import { CheckpointError, InterruptedError, LimitError, UsageError } from '../engine/errors.ts';
 import type { ModelConfig } from './config.ts';
 import { type ParamGroup, type ParamLayout, type ParamSet, type ParamSpec, paramLayout } from './params.ts';
-import { decodeFloats, type SafetensorsHeader, type TensorInfo, tensorInfo } from './safetensors.ts';
+import type { GroupValues } from './quantize.ts';
+import { decodeFloats, decodeHalves, type SafetensorsHeader, type TensorInfo, tensorInfo } from './safetensors.ts';
 
 /** Where the values of a group of parameters come from: memory, a file by offset, a URL by range. */
 export interface GroupSource {
@@ -10,7 +11,7 @@ export interface GroupSource {
   /** Bytes that reading this group takes. */
   bytesOf(group: number): number;
   /** Values of one group of the layout, padding (zero) included; not to be written to. */
-  read(group: number, signal?: AbortSignal): Promise<Float32Array>;
+  read(group: number, signal?: AbortSignal): Promise<GroupValues>;
 }
 
 /** Parameters that are already in host memory. */
@@ -96,9 +97,14 @@ function spansOf(group: ParamGroup, header: SafetensorsHeader, file: string): Sp
   return spans;
 }
 
+/** Whether all of a group's tensors are halves, which then stay as they are: half the host's memory, and no conversion. */
+const holdsHalves = (spans: readonly Span[]): boolean =>
+  spans.every(({ tensors }) => tensors.every(({ info }) => info.dtype === 'F16'));
+
 /**
- * Reads a weight file's groups by their place in it. `header` is the file's, already checked (parseHeader); `fetchBytes`
- * gets its bytes; `file` is its name for messages.
+ * Reads a weight file's groups by their place in it: as halves where the file holds nothing else for a group, else as
+ * floats. `header` is the file's, already checked (parseHeader); `fetchBytes` gets its bytes; `file` is its name for
+ * messages.
  * @throws CheckpointError for a parameter that is missing, misshapen or of no float type, and from `read` for bytes short
  * of those asked for; LimitError for a group beyond 2 GiB; from `read` InterruptedError and whatever `fetchBytes` throws.
  */
@@ -110,6 +116,7 @@ export function rangeSource(
 ): RangeSource {
   const layout = paramLayout(config);
   const spans = layout.groups.map((group) => spansOf(group, header, file));
+  const halves = spans.map(holdsHalves);
   let bytesRead = 0;
   return {
     layout,
@@ -118,7 +125,9 @@ export function rangeSource(
     },
     bytesOf: (group) => at(spans, group).reduce((sum, { begin, end }) => sum + end - begin, 0),
     read: async (group, signal) => {
-      const values = new Float32Array(at(layout.groups, group).length);
+      const { length } = at(layout.groups, group);
+      const values = halves[group] ? new Uint16Array(length) : new Float32Array(length);
+      const decode = halves[group] ? decodeHalves : decodeFloats;
       for (const { begin, end, tensors } of at(spans, group)) {
         if (signal?.aborted) throw new InterruptedError(`reading ${file} was interrupted`);
         const bytes = await fetchBytes(begin, end, signal);
@@ -127,7 +136,7 @@ export function rangeSource(
         }
         bytesRead += bytes.length;
         for (const { info, offset } of tensors) {
-          values.set(decodeFloats(info, bytes.subarray(info.begin - begin, info.end - begin)), offset);
+          values.set(decode(info, bytes.subarray(info.begin - begin, info.end - begin)), offset);
         }
       }
       return values;
@@ -135,17 +144,44 @@ export function rangeSource(
   };
 }
 
-/** A group that has arrived, of those one prefetch asked for. */
+/** How far the reading of some groups is. */
 export interface GroupProgress {
+  /** Of the group that it is about. */
   readonly name: string;
-  /** Bytes that have arrived so far, this group's included. */
+  /** Bytes of the groups that have arrived so far. */
   readonly bytes: number;
   readonly totalBytes: number;
+}
+
+/**
+ * `source`, telling `onGroup` before each of these groups is read for the first time: its name and the bytes so far. Around a
+ * source that reads ahead it tells what somebody waits for, which is what a user wants to know.
+ */
+export function reporting(
+  source: GroupSource,
+  groups: readonly number[],
+  onGroup: (progress: GroupProgress) => void,
+): GroupSource {
+  const unread = new Set(groups);
+  const totalBytes = [...unread].reduce((sum, group) => sum + source.bytesOf(group), 0);
+  let bytes = 0;
+  return {
+    layout: source.layout,
+    bytesOf: (group) => source.bytesOf(group),
+    read: async (group, signal) => {
+      if (!unread.has(group)) return source.read(group, signal);
+      onGroup({ name: source.layout.groups[group]!.name, bytes, totalBytes });
+      const values = await source.read(group, signal);
+      if (unread.delete(group)) bytes += source.bytesOf(group);
+      return values;
+    },
+  };
 }
 
 export interface PrefetchOptions {
   /** Aborting stops this prefetch and drops what it has read; groups that are asked for later are read anew. */
   readonly signal?: AbortSignal;
+  /** Told of each group that has arrived; `bytes` and `totalBytes` are of those that this call asked for. */
   readonly onGroup?: (progress: GroupProgress) => void;
 }
 
@@ -153,20 +189,23 @@ export interface PrefetchOptions {
 export interface PrefetchingSource extends GroupSource {
   /**
    * Starts reading these groups in the background, one at a time and in order, behind prefetches started before; those
-   * already on their way are left out. Each stays in host memory until `read` takes it. An error fails the group and those
-   * behind it: `read` of each throws it once, and reads anew the next time.
+   * already on their way are left out. Each stays in host memory until `read` takes it, or for good with `keep`. An error
+   * fails the group and those behind it: `read` of each throws it once, and reads anew the next time.
    */
   prefetch(groups: readonly number[], options?: PrefetchOptions): void;
 }
 
 /** A group on its way or arrived, and the call of `prefetch` that asked for it. */
 interface Pending {
-  readonly values: Promise<Float32Array>;
+  readonly values: Promise<GroupValues>;
   readonly call: symbol;
 }
 
-/** `source` with reading ahead; `read` waits for a group that is on its way and hands out one that has arrived. */
-export function prefetching(source: GroupSource): PrefetchingSource {
+/**
+ * `source` with reading ahead; `read` waits for a group that is on its way and hands out one that has arrived. With `keep`
+ * whatever has been read stays in host memory, so that nothing is read twice.
+ */
+export function prefetching(source: GroupSource, options: { keep?: boolean } = {}): PrefetchingSource {
   const pending = new Map<number, Pending>();
   let last: Promise<void> = Promise.resolve();
   const forget = (group: number, call: symbol) => {
@@ -177,13 +216,17 @@ export function prefetching(source: GroupSource): PrefetchingSource {
     bytesOf: (group) => source.bytesOf(group),
     read: async (group, signal) => {
       const found = pending.get(group);
-      if (found === undefined) return source.read(group, signal);
+      if (found === undefined) {
+        const read = await source.read(group, signal);
+        if (options.keep) pending.set(group, { values: Promise.resolve(read), call: Symbol() });
+        return read;
+      }
       const values = await unlessAborted(found.values, signal).catch((error: unknown) => {
         // A reader that gives up leaves the prefetch as it is.
         if (!signal?.aborted) forget(group, found.call);
         throw error;
       });
-      forget(group, found.call);
+      if (!options.keep) forget(group, found.call);
       return values;
     },
     prefetch: (groups, { signal, onGroup } = {}) => {

@@ -1,22 +1,14 @@
 /**
- * A model's parameters on the GPU, stored at one of the precisions of model/quantize.ts: one buffer per group of the layout
- * (embedders, each block, head) and a view per parameter. Groups come and go independently, so that a model that runs L blocks
- * holds the weights of L blocks.
+ * A model's parameters on the GPU, stored at one of the precisions of model/quantize.ts: buffers of its own for each group of the
+ * layout (embedders, each block, head) and a view per parameter. Groups come and go independently, so that a model that runs L blocks
+ * holds the weights of L blocks. No buffer is larger than a binding may be; a matrix that is, is held as blocks of its columns.
  */
-import { type Engine, STORAGE_USAGE, type TensorData } from '../engine/engine.ts';
-import { UsageError } from '../engine/errors.ts';
+import { type Engine, STORAGE_USAGE } from '../engine/engine.ts';
+import { LimitError, UsageError } from '../engine/errors.ts';
 import type { MemoryKind } from '../engine/memory.ts';
 import { byteSize, type DType, type Storage, type Tensor, tensor } from '../engine/tensor.ts';
-import type { ParamLayout, ParamSet } from './params.ts';
-import {
-  type GroupValues,
-  type Precision,
-  pack,
-  type StoredGroup,
-  type StoredParam,
-  storedGroup,
-  toFloats,
-} from './quantize.ts';
+import { type ParamLayout, type ParamSet, zeroParams } from './params.ts';
+import { type GroupValues, type Precision, pack, type StoredGroup, storedGroup } from './quantize.ts';
 
 export interface WeightsOptions {
   readonly kind?: MemoryKind;
@@ -28,18 +20,29 @@ export interface WeightsOptions {
   readonly empty?: boolean;
 }
 
+/** One group: what its buffers hold, and, while it is resident, the buffers. */
+interface Group {
+  readonly stored: StoredGroup;
+  /** Each buffer as one flat tensor. */
+  readonly flat: readonly Tensor[];
+  /** A tensor for each of `stored.params`. */
+  readonly views: readonly Tensor[];
+  buffers: readonly GPUBuffer[] | null;
+}
+
 export class Weights {
   readonly layout: ParamLayout;
   readonly precision: Precision;
-  /** One flat tensor per group, in the layout's order; what optimisers work on. Words of 32 bits unless the precision is f32. */
-  readonly groups: readonly Tensor[];
+  /**
+   * All buffers as flat tensors, in the layout's order: one for each group, or more where a group is larger than a binding. What
+   * optimisers work on. Words of 32 bits unless the precision is f32.
+   */
+  readonly parts: readonly Tensor[];
   readonly #engine: Engine;
   readonly #kind: MemoryKind;
-  readonly #views = new Map<string, Tensor>();
-  /** Storages of each group, the flat one first, with their byte offsets. */
-  readonly #storages: { storage: Storage; offset: number }[][];
-  readonly #stored: readonly StoredGroup[];
-  readonly #buffers: (GPUBuffer | null)[];
+  readonly #groups: readonly Group[];
+  /** Each parameter's views: one, or blocks of columns from left to right. */
+  readonly #views = new Map<string, Tensor[]>();
 
   /** Tensors for a layout: zero, or holding `values`. */
   constructor(engine: Engine, layout: ParamLayout, label: string, options: WeightsOptions = {}) {
@@ -47,93 +50,140 @@ export class Weights {
     this.precision = options.precision ?? 'f32';
     this.#engine = engine;
     this.#kind = options.kind ?? 'weights';
-    this.#buffers = layout.groups.map(() => null);
-    this.#storages = layout.groups.map(() => []);
-    this.#stored = layout.groups.map((group) => storedGroup(group, this.precision));
-    const make = (g: number, name: string, shape: StoredParam['shape'], dtype: DType, offset: number) => {
+    const view = (name: string, shape: readonly [number, ...number[]], dtype: DType): Tensor => {
       const storage: Storage = { label: name, bytes: Math.max(4, byteSize({ shape, dtype })), place: null };
-      this.#storages[g]!.push({ storage, offset });
       return tensor(name, shape, dtype, storage);
     };
-    const flat: DType = this.precision === 'f32' ? 'f32' : 'u32';
-    this.groups = layout.groups.map(({ name }, g) =>
-      make(g, `${label}/${name}`, [this.#stored[g]!.bytes / 4], flat, 0),
-    );
-    this.#stored.forEach(({ params }, g) => {
-      for (const { spec, shape, dtype, offset } of params)
-        this.#views.set(spec.name, make(g, spec.name, shape, dtype, offset));
+    this.#groups = layout.groups.map((group): Group => {
+      const stored = storedGroup(group, this.precision, engine.largestBinding);
+      const flat = stored.parts.map((bytes, p) =>
+        view(`${label}/${group.name}${p > 0 ? `.${p}` : ''}`, [bytes / 4], this.precision === 'f32' ? 'f32' : 'u32'),
+      );
+      return { stored, flat, views: stored.params.map((p) => view(p.spec.name, p.shape, p.dtype)), buffers: null };
     });
+    this.parts = this.#groups.flatMap(({ flat }) => flat);
+    for (const { views } of this.#groups) {
+      for (const t of views) this.#views.set(t.label, [...(this.#views.get(t.label) ?? []), t]);
+    }
     if (!options.empty) layout.groups.forEach((_, g) => void this.place(g, options.values?.groups[g]));
   }
 
-  /** The view of one parameter by its Flax name. @throws UsageError for an unknown name. */
+  /**
+   * The view of one parameter by its Flax name.
+   * @throws UsageError for an unknown name; LimitError for a matrix that is too large for one binding.
+   */
   get(name: string): Tensor {
-    const view = this.#views.get(name);
-    if (!view) throw new UsageError(`this model has no parameter '${name}'`);
-    return view;
+    const [view, ...others] = this.blocks(name);
+    if (others.length > 0) {
+      const asked = [view!, ...others].reduce((sum, t) => sum + t.storage.bytes, 0);
+      throw new LimitError(
+        `'${name}' takes ${asked} bytes; the device allows ${this.#engine.largestBinding} in one binding`,
+        { asked, available: this.#engine.largestBinding },
+        { hint: 'sampling holds it in blocks; train a smaller model, or on an adapter with larger bindings' },
+      );
+    }
+    return view!;
+  }
+
+  /** The views of one parameter: all of it, or blocks of its columns from left to right. @throws UsageError for an unknown name. */
+  blocks(name: string): readonly Tensor[] {
+    const views = this.#views.get(name);
+    if (!views) throw new UsageError(`this model has no parameter '${name}'`);
+    return views;
   }
 
   isResident(group: number): boolean {
-    return this.#buffers[group] !== null;
+    return this.#groups[group]!.buffers !== null;
+  }
+
+  /** Bytes that a group takes when it is resident. */
+  bytesOf(group: number): number {
+    return this.#groups[group]!.stored.parts.reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /**
    * Allocates a group (zero-filled) if it is not resident, and writes `values` to it, converted to the precision, if they are given.
-   * @throws NonFiniteError for values that the precision cannot hold.
+   * @throws NonFiniteError for values that the precision cannot hold; OutOfMemoryError. Nothing is allocated then.
    */
   place(group: number, values?: GroupValues): void {
-    const parts = values ? this.#converted(group, values) : []; // first, as it may throw
-    if (!this.#buffers[group]) {
-      const flat = this.groups[group]!;
-      const buffer = this.#engine.memory.create(this.#kind, flat.label, flat.storage.bytes, STORAGE_USAGE);
-      this.#buffers[group] = buffer;
-      for (const { storage, offset } of this.#storages[group]!) storage.place = { buffer, offset };
-      this.#engine.placements++;
+    const { stored, flat, views, buffers } = this.#groups[group]!;
+    const words = values ? stored.params.map((p) => pack(p, values)) : []; // first, as it may throw
+    if (!buffers) this.#settle(group, this.#create(flat));
+    words.forEach((data, i) => void this.#engine.write(views[i]!, data));
+  }
+
+  #create(flat: readonly Tensor[]): GPUBuffer[] {
+    const made: GPUBuffer[] = [];
+    try {
+      for (const { label, storage } of flat) {
+        made.push(this.#engine.memory.create(this.#kind, label, storage.bytes, STORAGE_USAGE));
+      }
+      return made;
+    } catch (error) {
+      for (const buffer of made) this.#engine.memory.destroy(buffer);
+      throw error;
     }
-    for (const [t, data] of parts) this.#engine.write(t, data);
   }
 
-  /** What is to be written where: the whole group as it is, or parameter by parameter. */
-  #converted(group: number, values: GroupValues): [Tensor, TensorData][] {
-    if (this.precision === 'f32') return [[this.groups[group]!, toFloats(values)]];
-    return this.#stored[group]!.params.map(({ spec, dtype }) => [this.get(spec.name), pack(spec, dtype, values)]);
-  }
-
-  /** Frees a group's buffer. Programs that use it throw until it is placed again. */
-  evict(group: number): void {
-    const buffer = this.#buffers[group];
-    if (!buffer) return;
-    for (const { storage } of this.#storages[group]!) storage.place = null;
-    this.#engine.memory.destroy(buffer);
-    this.#buffers[group] = null;
+  /** Puts a group into these buffers, or nowhere. */
+  #settle(group: number, buffers: readonly GPUBuffer[] | null): void {
+    const found = this.#groups[group]!;
+    found.buffers = buffers;
+    found.flat.forEach(({ storage }, p) => {
+      storage.place = buffers && { buffer: buffers[p]!, offset: 0 };
+    });
+    found.views.forEach(({ storage }, i) => {
+      const { part, offset } = found.stored.params[i]!;
+      storage.place = buffers && { buffer: buffers[part]!, offset };
+    });
     this.#engine.placements++;
   }
 
+  /** Frees a group's buffers. Programs that use it throw until it is placed again. */
+  evict(group: number): void {
+    const { buffers } = this.#groups[group]!;
+    if (!buffers) return;
+    this.#settle(group, null);
+    for (const buffer of buffers) this.#engine.memory.destroy(buffer);
+  }
+
   /**
-   * Gives the buffer of `from` to `to` and writes `values` to it: streaming blocks through a few buffers allocates nothing. Work already
-   * submitted still sees the old values, as the queue keeps its order. Where the sizes differ, one is freed and the other made.
+   * Gives the buffers of `from` to `to` and writes `values` to them: streaming blocks through a few buffers allocates nothing. Work already
+   * submitted still sees the old values, as the queue keeps its order. Where the sizes differ, some are freed and the others made.
    */
   replace(from: number, to: number, values?: GroupValues): void {
-    const buffer = this.#buffers[from];
-    if (buffer && !this.#buffers[to] && this.groups[from]!.storage.bytes === this.groups[to]!.storage.bytes) {
-      for (const { storage } of this.#storages[from]!) storage.place = null;
-      for (const { storage, offset } of this.#storages[to]!) storage.place = { buffer, offset };
-      this.#buffers[from] = null;
-      this.#buffers[to] = buffer;
-      this.#engine.placements++;
+    const { buffers, stored } = this.#groups[from]!;
+    const target = this.#groups[to]!;
+    if (buffers && !target.buffers && `${stored.parts}` === `${target.stored.parts}`) {
+      this.#settle(from, null);
+      this.#settle(to, buffers);
     } else this.evict(from);
     this.place(to, values);
   }
 
   /** Bytes of the resident groups. */
   get bytes(): number {
-    return this.groups.reduce((sum, t, g) => sum + (this.isResident(g) ? t.storage.bytes : 0), 0);
+    return this.#groups.reduce((sum, _, g) => sum + (this.isResident(g) ? this.bytesOf(g) : 0), 0);
   }
 
   /** Reads all parameters back. @throws UsageError for packed ones. */
   async read(): Promise<ParamSet> {
     if (this.precision !== 'f32') throw new UsageError(`weights stored as ${this.precision} cannot be read back`);
-    return { layout: this.layout, groups: await this.#engine.readAll(this.groups) };
+    const set = zeroParams(this.layout);
+    const parts = await this.#engine.readAll(this.parts);
+    let first = 0;
+    this.#groups.forEach(({ stored, flat }, g) => {
+      for (const { spec, shape, column, part, offset } of stored.params) {
+        const values = parts[first + part]!.subarray(offset / 4);
+        const [columns, width] = [spec.shape.at(-1)!, shape.at(-1)!];
+        const run = width === columns ? spec.size : width; // elements that lie together on both sides
+        for (let from = 0, to = column; to < spec.size; from += run, to += (run / width) * columns) {
+          set.groups[g]!.set(values.subarray(from, from + run), spec.offset + to);
+        }
+      }
+      first += flat.length;
+    });
+    return set;
   }
 
   release(): void {

@@ -9,7 +9,7 @@ import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
 import { scalarInput } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { copyInto } from '../kernels/elementwise.ts';
+import { copyInto } from '../kernels/add.ts';
 import { gatherRows } from '../kernels/gather.ts';
 import { blockModulation, embedConditions, headModulation, type Modulations } from '../model/condition.ts';
 import type { ResidentModel } from '../model/model.ts';
@@ -67,7 +67,7 @@ export class ModulationTables {
     const groups = [at.condition, at.headModulation, ...Array.from({ length: blocks }, (_, i) => at.modulation(i))];
     return {
       tables: 4 * rows * config.width * (6 * blocks + 4),
-      weights: groups.reduce((sum, g) => sum + weights.groups[g]!.storage.bytes, 0),
+      weights: groups.reduce((sum, g) => sum + weights.bytesOf(g), 0),
     };
   }
 

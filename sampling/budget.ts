@@ -1,9 +1,10 @@
 /** Memory before it is spent: what a request will allocate, and the best settings that fit a limit. */
 import { dryEngine } from '../engine/dry.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, LimitError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { type Activations, checkActivations } from '../model/dit.ts';
 import { ResidentModel } from '../model/model.ts';
 import { paramLayout } from '../model/params.ts';
 import type { Precision } from '../model/quantize.ts';
@@ -13,6 +14,8 @@ import { isGuided, type SampleRequest, Sampler } from './sampler.ts';
 export interface Settings {
   readonly blocks: number;
   readonly precision: Precision;
+  /** Default f32. */
+  readonly activations?: Activations;
   /** Absent: all blocks that run are resident. */
   readonly residentBlocks?: number;
   readonly ahead?: boolean;
@@ -39,12 +42,12 @@ export async function estimateSampling(
   settings: Settings,
   request: Requested,
 ): Promise<Estimate> {
-  const dry = dryEngine(engine.device, engine.adapterClass);
-  const { batch, blocks, precision, residentBlocks, ahead } = settings;
+  const dry = dryEngine(engine);
+  const { batch, blocks, precision, activations, residentBlocks, ahead } = settings;
   const layout = paramLayout(config);
   // A dry model reads nothing: only sizes count.
   const source = { layout, bytesOf: () => 0, read: async () => new Float32Array(0) };
-  const model = new ResidentModel(dry, config, source, { precision, dry: true });
+  const model = new ResidentModel(dry, config, source, { precision, activations, dry: true });
   const sampler = new Sampler(dry, model, { batch, residentBlocks, ahead });
   await sampler.sample({ ...request, blocks });
   const { peak, live, byKind } = dry.memory.report();
@@ -60,50 +63,99 @@ export interface Choice extends Estimate {
   readonly why: string;
 }
 
+/** What a budget is to choose from: whatever is given here is kept. */
+export interface Wanted {
+  readonly blocks: number | 'auto';
+  readonly precision?: Precision;
+  readonly activations?: Activations;
+  readonly residentBlocks?: number;
+  /** Most samples computed at once; fewer cost time only. */
+  readonly batch: number;
+}
+
+/** Settings in the order of what they cost: numbers stored shorter, fewer samples at once, blocks streamed, and last fewer blocks. */
+function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
+  const { activations, residentBlocks } = wanted;
+  const precisions: readonly Precision[] = wanted.precision ? [wanted.precision] : ['f32', 'f16'];
+  const stored: Pick<Settings, 'precision' | 'activations'>[] = precisions.map((precision) =>
+    activations ? { precision, activations } : { precision },
+  );
+  const shortest = stored.at(-1)!;
+  if (!activations && suitsHalves(config)) stored.push({ ...shortest, activations: 'f16' });
+  const least = stored.at(-1)!;
+  const batches: number[] = [];
+  for (let batch = wanted.batch; batch >= 1; batch = Math.floor(batch / 2)) batches.push(batch);
+  const lengths = wanted.blocks === 'auto' ? [...allowedLengths(config)].reverse() : [wanted.blocks];
+  return lengths.flatMap((blocks): Settings[] => {
+    const most = { blocks, batch: wanted.batch, ...(residentBlocks ? { residentBlocks } : {}) };
+    const resident = [
+      ...stored.map((how) => ({ ...most, ...how })),
+      ...batches.slice(1).map((batch) => ({ ...most, ...least, batch })),
+    ];
+    if (residentBlocks) return resident;
+    const few = [8, 4, 2, 1].filter((k) => k < blocks);
+    return [
+      ...resident,
+      ...batches.flatMap((batch) => few.map((k) => ({ blocks, batch, ...least, residentBlocks: k }))),
+    ];
+  });
+}
+
+function suitsHalves(config: ModelConfig): boolean {
+  try {
+    checkActivations(config, 'f16');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
- * The settings that keep a request within `limit` bytes and cost least: f32 before f16, all blocks resident before streaming, and, only
- * if `blocks` is 'auto', many blocks before few. Pictures change with the number of blocks, hardly with f16, not with streaming.
- * @throws LimitError naming the smallest limit that would do.
+ * The settings that keep a request within `limit` bytes and cost least: f32 before f16, all samples at once before fewer, all blocks resident
+ * before streaming, and, only if `blocks` is 'auto', many blocks before few. Pictures change with the number of blocks, hardly
+ * with f16, not with the others.
+ * @throws LimitError naming the smallest limit that would do; InterruptedError.
  */
 export async function chooseSettings(
   engine: Engine,
   config: ModelConfig,
-  wanted: { blocks: number | 'auto'; precision?: Precision; batch: number },
+  wanted: Wanted,
   request: Requested,
   limit: number,
+  { signal, onTry }: { signal?: AbortSignal; onTry?: (settings: Settings) => void } = {},
 ): Promise<Choice> {
   if (!(limit > 0)) throw new ConfigError(`the memory limit is ${limit} bytes; it must be positive`);
-  const lengths = wanted.blocks === 'auto' ? [...allowedLengths(config)].reverse() : [wanted.blocks];
-  const precisions: readonly Precision[] = wanted.precision ? [wanted.precision] : ['f32', 'f16'];
-  const resident = (blocks: number) => precisions.map((precision) => ({ blocks, precision, batch: wanted.batch }));
-  const streamed = (blocks: number) =>
-    [8, 4, 2, 1]
-      .filter((k) => k < blocks)
-      .map((residentBlocks) => ({ blocks, residentBlocks, precision: precisions.at(-1)!, batch: wanted.batch }));
-  const candidates: Settings[] = [...lengths.flatMap(resident), ...lengths.flatMap(streamed)];
+  const all = candidates(config, wanted);
   let smallest = Number.POSITIVE_INFINITY;
-  for (const settings of candidates) {
+  for (const settings of all) {
+    if (signal?.aborted) throw new InterruptedError('choosing settings was interrupted');
+    onTry?.(settings);
     const estimate = await estimateSampling(engine, config, settings, request);
     smallest = Math.min(smallest, estimate.peak);
-    if (estimate.peak <= limit)
-      return { ...estimate, settings, why: explain(settings, candidates[0]!, estimate, limit) };
+    if (estimate.peak <= limit) return { ...estimate, settings, why: explain(settings, all[0]!, estimate, limit) };
   }
   throw new LimitError(
     `sampling within ${limit} bytes is not possible: the smallest setting needs ${smallest}`,
     { asked: smallest, available: limit },
     {
-      hint: `allow at least ${Math.ceil(smallest / 1e6)} MB, ${wanted.blocks === 'auto' ? '' : 'let --blocks auto choose fewer blocks, '}or use a smaller batch`,
+      hint: `allow at least ${Math.ceil(smallest / 1e6)} MB${wanted.blocks === 'auto' ? '' : ', or let --blocks auto choose fewer blocks'}`,
     },
   );
 }
 
+/** How settings hold the weights, in words. */
+export const describeSettings = ({ precision, activations = 'f32', residentBlocks, blocks, batch }: Settings): string =>
+  [
+    `${precision} weights${activations === 'f16' ? ' and f16 activations' : ''}`,
+    residentBlocks ? `${residentBlocks} blocks resident at a time` : 'all blocks resident',
+    `L=${blocks}`,
+    `${batch} at once`,
+  ].join(', ');
+
 function explain(chosen: Settings, first: Settings, { peak }: Estimate, limit: number): string {
-  const parts = [
-    `${chosen.precision} weights`,
-    chosen.residentBlocks ? `${chosen.residentBlocks} blocks resident at a time` : 'all blocks resident',
-    `L=${chosen.blocks}`,
-  ];
   const reason =
-    chosen === first ? 'it fits as it is' : 'what comes before it (f32, all blocks resident, more blocks) does not fit';
-  return `${parts.join(', ')}: ${(peak / 1e6).toFixed(1)} of ${(limit / 1e6).toFixed(1)} MB; ${reason}`;
+    chosen === first
+      ? 'it fits as it is'
+      : 'what comes before it (f32, more samples at once, all blocks resident, more blocks) does not fit';
+  return `${describeSettings(chosen)}: ${(peak / 1e6).toFixed(1)} of ${(limit / 1e6).toFixed(1)} MB; ${reason}`;
 }

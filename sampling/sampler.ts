@@ -12,7 +12,7 @@ import { maxSize } from '../engine/tensor.ts';
 import { euler } from '../kernels/flow.ts';
 import { randomNormal } from '../kernels/random.ts';
 import { allowedLengths, checkLength } from '../model/config.ts';
-import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
+import { largestActivation, modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
 import { ModulationTables } from './ahead.ts';
@@ -62,7 +62,7 @@ export interface Samples {
 }
 
 export interface SamplerOptions {
-  /** Most samples computed at once. Default 16. */
+  /** Most samples computed at once; fewer where the device could not bind their activations. Default 16. */
   readonly batch?: number;
   /** Whether modulations are computed before the loop (sampling/ahead.ts). Default: where the tables are smaller than the weights. */
   readonly ahead?: boolean;
@@ -110,6 +110,7 @@ interface Step {
 
 export class Sampler {
   readonly model: ResidentModel;
+  /** Most samples computed at once. */
   readonly batch: number;
   readonly #engine: Engine;
   readonly #arena: Arena;
@@ -131,6 +132,14 @@ export class Sampler {
     positive('residentBlocks', options.residentBlocks ?? 1);
     this.#arena = new Arena(engine, 'sampling');
     this.#inputs = createInputs(engine, model, this.batch);
+  }
+
+  /** Samples computed at once: `batch`, or as many as have activations that the device can bind. */
+  batchFor(guided: boolean): number {
+    const { config, activations } = this.model;
+    // Guidance evaluates every sample with and without its label.
+    const most = Math.floor(this.#engine.largestBinding / (largestActivation(config, activations) * (guided ? 2 : 1)));
+    return Math.min(this.batch, Math.max(1, most));
   }
 
   /** The program of one whole time step for a number of blocks that has been used: its plan and its dispatches. */
@@ -161,10 +170,11 @@ export class Sampler {
     const step = await this.#prepare(blocks, guided, steps, level, distinct, request);
 
     const values = new Float32Array(labels.length * pixels);
-    const total = Math.ceil(labels.length / this.batch) * steps;
+    const batch = this.batchFor(guided);
+    const total = Math.ceil(labels.length / batch) * steps;
     let done = 0;
-    for (let from = 0; from < labels.length; from += this.batch) {
-      const part = rowLabels.slice(from, from + this.batch);
+    for (let from = 0; from < labels.length; from += batch) {
+      const part = rowLabels.slice(from, from + batch);
       const rows = part.length;
       await this.#start(rows, seed, first + from, request.noise?.subarray(from * pixels, (from + rows) * pixels));
       const asked = guided ? [...part.map(() => config.classes), ...part] : part;
@@ -255,20 +265,25 @@ export class Sampler {
       const labels = Uint32Array.from({ length: rows }, (_, r) => distinct[r % distinct.length]!);
       await this.#tables.fill({ t, level, labels, blocks }, signal);
     }
-    await model.require(wanted, { keep: true, signal });
     const plan: Plan = { blocks, guided, tables: ahead ? this.#tables : null, signal };
     const key = `${blocks}/${guided}/${ahead ? `ahead${streamed ? residentBlocks : ''}` : 'inline'}`;
-    let step = this.#steps.get(key);
-    if (!step) {
-      step = streamed ? await this.#streamedStep(key, plan, residentBlocks) : await this.#wholeStep(key, plan);
+    const compile = async () => {
+      const known = this.#steps.get(key);
+      if (known) return known;
+      const step = streamed ? await this.#streamedStep(key, plan, residentBlocks) : await this.#wholeStep(key, plan);
       this.#steps.set(key, step);
-    }
-    return step;
+      return step;
+    };
+    // Weights arrive while shaders compile. Both have ended before an error goes on.
+    const outcomes = await Promise.allSettled([model.require(wanted, { keep: true, signal }), compile()]);
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    return (outcomes[1] as PromiseFulfilledResult<Step>).value;
   }
 
   async #wholeStep(key: string, { blocks, guided, tables, signal }: Plan): Promise<Step> {
-    const { model, batch } = this;
+    const { model } = this;
     const { config } = model;
+    const batch = this.batchFor(guided);
     const { all } = evaluatedRows(batch, guided);
     const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0);
     const { recording } = record(this.#engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
@@ -292,7 +307,7 @@ export class Sampler {
   }
 
   async #streamedStep(key: string, { blocks, guided, tables, signal }: Plan, resident: number): Promise<Step> {
-    const options = { length: blocks, resident, batch: this.batch, guided, signal };
+    const options = { length: blocks, resident, batch: this.batchFor(guided), guided, signal };
     const step = await StreamedStep.create(this.#engine, this.model, this.#inputs, tables!, this.#arena, options);
     return { key, plans: step.plans, run: (scalars, s) => step.run(scalars, s), dispose: () => step.dispose() };
   }

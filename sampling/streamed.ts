@@ -1,6 +1,6 @@
 /**
  * Block streaming: any number of blocks with the weights of K on the GPU at a time. One program per block; a block's weights take
- * over the buffer of the one that ran K blocks before. The queue keeps its order, so uploads need not wait for the kernels:
+ * over the buffer of the one that ran K blocks before. The queue keeps its order, so an upload need not wait for the kernels before it:
  * while the GPU works on one block, the next is read and written.
  */
 import type { Arena } from '../engine/arena.ts';
@@ -9,7 +9,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Plan } from '../engine/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { add, copyInto } from '../kernels/elementwise.ts';
+import { add, copyInto } from '../kernels/add.ts';
 import { block } from '../model/block.ts';
 import { tokenCount } from '../model/config.ts';
 import { decode, embedPatches, groupsOf } from '../model/dit.ts';
@@ -67,8 +67,8 @@ export class StreamedStep {
     const { all } = evaluatedRows(batch, guided);
     const shape: [number, number, number] = [batch * (guided ? 2 : 1), tokenCount(config), config.width];
     const state = allOrNone(engine, {
-      x: () => engine.tensor('stream/x', shape, { kind: 'activations' }),
-      v: () => engine.tensor('stream/v', shape, { kind: 'activations' }),
+      x: () => engine.tensor('stream/x', shape, { kind: 'activations', dtype: model.activations }),
+      v: () => engine.tensor('stream/v', shape, { kind: 'activations', dtype: model.activations }),
     });
     const [x, v] = [first(state.x, all), first(state.v, all)];
     const programs: Program[] = [];
@@ -82,7 +82,6 @@ export class StreamedStep {
         copyInto(ctx, embedPatches(ctx, model, evaluatedImages(ctx, inputs, batch, guided)), x);
       });
       for (let i = 0; i < blocks; i++) {
-        await streamed.#load(i, signal);
         await compile(`stream/block${i}`, (ctx) => {
           const modulation = stepModulations(ctx, model, inputs, all, tables).block(i, all);
           const y = block(ctx, model, i, x, modulation);
@@ -112,9 +111,13 @@ export class StreamedStep {
   async run(scalars: StepScalars, signal?: AbortSignal): Promise<void> {
     const values = { ...scalars };
     this.#programs[0]!.run(values);
+    // While the GPU runs one block the next is read and written, and no more: until then the driver holds a copy of what is written.
+    let [before, now] = [Promise.resolve(), this.#engine.done()];
     for (let i = 0; i < this.#blocks; i++) {
+      await before;
       await this.#load(i, signal);
       this.#programs[i + 1]!.run(values);
+      [before, now] = [now, this.#engine.done()];
     }
     this.#programs.at(-1)!.run(values);
   }

@@ -12,7 +12,7 @@ import { eager } from '../engine/eager.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Tape } from '../engine/tape.ts';
 import { rmsnormContract } from '../examples/rmsnorm.ts';
-import { addGradients } from '../kernels/elementwise.ts';
+import { addGradients } from '../kernels/add.ts';
 import { preset } from '../model/config.ts';
 import { modelMetadata, modelTensors } from '../model/model-file.ts';
 import { initParams } from '../model/params.ts';

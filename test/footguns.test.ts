@@ -8,7 +8,8 @@ import { type Dispatch, defineKernel } from '../engine/kernel.ts';
 import { Program, record } from '../engine/program.ts';
 import { type Scalar, scalarInput } from '../engine/scalar.ts';
 import { columns, type Tensor } from '../engine/tensor.ts';
-import { add, silu } from '../kernels/elementwise.ts';
+import { add } from '../kernels/add.ts';
+import { silu } from '../kernels/elementwise.ts';
 import { formulaParams } from '../model/formula.ts';
 import { uploadModel } from '../model/model.ts';
 import { testEngine } from './support/engine.ts';
@@ -201,7 +202,7 @@ describe('a recording', () => {
       }),
     );
     expect(message).toBe(
-      "elementwise/add binds 'silu' twice beside a result in the same memory | copy it first: only distinct tensors can share memory with a result",
+      "add/add binds 'silu' twice beside a result in the same memory | copy it first: only distinct tensors can share memory with a result",
     );
     nothingLeaked();
   });

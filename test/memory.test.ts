@@ -161,26 +161,45 @@ describe('a budget', () => {
 
   it('takes the best that fits: f32, then f16, then fewer blocks resident', { timeout: SLOW }, async () => {
     const [f32, f16] = [await peakOf({ blocks: 6, precision: 'f32' }), await peakOf({ blocks: 6, precision: 'f16' })];
-    const four = await peakOf({ blocks: 6, precision: 'f16', residentBlocks: 4 });
-    const two = await peakOf({ blocks: 6, precision: 'f16', residentBlocks: 2 });
-    expect([f32, f16, four, two]).toEqual([f32, f16, four, two].sort((a, b) => b - a));
+    const halves = { blocks: 6, precision: 'f16', activations: 'f16' } as const;
+    const short = await peakOf(halves);
+    const four = await peakOf({ ...halves, residentBlocks: 4 });
+    const two = await peakOf({ ...halves, residentBlocks: 2 });
+    const peaks = [f32, f16, short, four, two];
+    expect(peaks).toEqual([...peaks].sort((a, b) => b - a));
     expect((await choose(6, f32)).settings).toEqual({ blocks: 6, precision: 'f32', batch: 1 });
     expect((await choose(6, f32 - 1)).settings).toEqual({ blocks: 6, precision: 'f16', batch: 1 });
-    expect((await choose(6, f16 - 1)).settings).toEqual({ blocks: 6, precision: 'f16', residentBlocks: 4, batch: 1 });
+    expect((await choose(6, f16 - 1)).settings).toEqual({ ...halves, batch: 1 });
+    expect((await choose(6, short - 1)).settings).toEqual({ ...halves, residentBlocks: 4, batch: 1 });
     const choice = await choose(6, four - 1);
     expect(choice.settings.residentBlocks).toBe(2);
     expect(choice.peak).toBe(two);
-    expect(choice.why).toMatch(/f16 weights, 2 blocks resident at a time, L=6: .* does not fit/);
+    expect(choice.why).toMatch(
+      /f16 weights and f16 activations, 2 blocks resident at a time, L=6, 1 at once: .* does not fit/,
+    );
+  });
+
+  it('computes fewer samples at once before it streams, and keeps what was asked for', { timeout: SLOW }, async () => {
+    const many = { ...request, labels: new Array<number>(8).fill(3) };
+    const choose = (wanted: object, limit: number) =>
+      chooseSettings(engine, config, { blocks: 6, batch: 8, ...wanted }, many, limit);
+    const halves = { blocks: 6, precision: 'f16', activations: 'f16' } as const;
+    const two = await estimateSampling(engine, config, { ...halves, batch: 2 }, many);
+    expect((await choose({}, two.peak)).settings).toEqual({ ...halves, batch: 2 });
+    const asked = { precision: 'int8', activations: 'f32', residentBlocks: 3 } as const;
+    const one = await estimateSampling(engine, config, { blocks: 6, ...asked, batch: 1 }, many);
+    expect((await choose(asked, one.peak)).settings).toEqual({ blocks: 6, ...asked, batch: 1 });
+    await expect(choose(asked, one.peak - 1)).rejects.toThrow(LimitError);
   });
 
   it('takes fewer blocks only where that is allowed', { timeout: SLOW }, async () => {
-    const limit = (await peakOf({ blocks: 6, precision: 'f16' })) - 1;
+    const limit = (await peakOf({ blocks: 6, precision: 'f16', activations: 'f16', residentBlocks: 1 })) - 1;
     expect((await choose('auto', limit)).settings.blocks).toBe(4);
-    expect((await choose(6, limit)).settings.blocks).toBe(6);
+    await expect(choose(6, limit)).rejects.toMatchObject({ hint: expect.stringMatching(/let --blocks auto choose/) });
   });
 
   it('that nothing fits names the smallest that would', { timeout: SLOW }, async () => {
-    const smallest = await peakOf({ blocks: 6, precision: 'f16', residentBlocks: 1 });
+    const smallest = await peakOf({ blocks: 6, precision: 'f16', activations: 'f16', residentBlocks: 1 });
     const error = await choose(6, 50_000).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(LimitError);
     expect(error).toMatchObject({ asked: smallest, available: 50_000 });

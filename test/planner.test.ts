@@ -7,7 +7,7 @@ import { type Lifetime, type Plan, plan } from '../engine/planner.ts';
 import { planRecording, record } from '../engine/program.ts';
 import { type Scalar, scalarInput } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
-import { addGradients } from '../kernels/elementwise.ts';
+import { addGradients } from '../kernels/add.ts';
 import { mse } from '../kernels/mse.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { groupsOf, velocity } from '../model/dit.ts';

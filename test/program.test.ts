@@ -10,7 +10,8 @@ import { Program, record } from '../engine/program.ts';
 import { ceilDiv, type Scalar, scalarInput } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { addGradients, silu } from '../kernels/elementwise.ts';
+import { addGradients } from '../kernels/add.ts';
+import { silu } from '../kernels/elementwise.ts';
 import lib from '../kernels/lib.wgsl';
 import { mse } from '../kernels/mse.ts';
 import { velocity } from '../model/dit.ts';
@@ -154,7 +155,7 @@ describe('symbolic rows', () => {
           lengths,
           Uint32Array.from({ length: B }, (_, r) => (r < count ? 4 : 2)),
         );
-        for (const g of gradients.groups) engine.write(g, new Float32Array(g.shape[0] as number));
+        for (const g of gradients.parts) engine.write(g, new Float32Array(g.shape[0] as number));
         const dispatched = engine.counters.dispatches;
         program.run(values);
         const out = [...(await program.read(...result)), ...(await gradients.read()).groups];

@@ -5,7 +5,8 @@ import { eager } from '../engine/eager.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { checkpoint, Tape } from '../engine/tape.ts';
-import { add, addGradients, mul, silu } from '../kernels/elementwise.ts';
+import { add, addGradients } from '../kernels/add.ts';
+import { mul, silu } from '../kernels/elementwise.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { formulaParams } from '../model/formula.ts';
 import { paramLayout } from '../model/params.ts';
@@ -85,7 +86,7 @@ describe('a checkpoint', () => {
   );
 
   it('saves nothing where no gradient is wanted, and is its body without a tape', async () => {
-    const dry = dryEngine(engine.device, engine.adapterClass);
+    const dry = dryEngine(engine);
     const x = dry.tensor('x', [2, 2]);
     let runs = 0;
     await eager(dry, async (ctx) => {
@@ -120,7 +121,7 @@ describe('recomputed blocks', () => {
 
   // Planned without a GPU's memory.
   const planned = async (of: ModelConfig, config: TrainConfig) => {
-    const dry = dryEngine(engine.device, engine.adapterClass);
+    const dry = dryEngine(engine);
     const layout = paramLayout(of);
     const set = () => new Weights(dry, layout, 'planned');
     const state = { params: set(), ema: set(), m: set(), v: set() };

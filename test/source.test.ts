@@ -7,11 +7,12 @@ import { openModel } from '../cli/models.node.ts';
 import { CheckpointError, InterruptedError, LimitError, UsageError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { formulaParams } from '../model/formula.ts';
+import { toHalf } from '../model/half.ts';
 import { modelTensors } from '../model/model-file.ts';
 import { allSpecs, paramLayout } from '../model/params.ts';
 import { parseSafetensors, serializeSafetensors, type TensorToWrite } from '../model/safetensors.ts';
 import { openModelSource } from '../model/source.node.ts';
-import { type GroupSource, memorySource, prefetching, rangeSource } from '../model/source.ts';
+import { type GroupSource, memorySource, prefetching, rangeSource, reporting } from '../model/source.ts';
 import { openModelUrl } from '../model/source-url.ts';
 import {
   asRange,
@@ -29,6 +30,7 @@ import {
   rangeOf,
   serve,
   tensorsAs,
+  type Weights,
   whole,
 } from './support/weights.ts';
 
@@ -92,6 +94,25 @@ describe('by range', () => {
     expect(source.bytesRead).toBe(source.bytesOf(block(0)));
     expect(source.bytesOf(block(0))).toBe(own.reduce((sum, t) => sum + 4 * t.values.length, 400));
     await expectEqualGroups(source, bytes);
+  });
+
+  test('a group of nothing but halves stays halves; one float among them makes floats', async () => {
+    const mixed = tensorsAs('F16').map((t) => ({ ...t, dtype: t.name === 'DiTBlock_1/Dense_4/bias' ? 'F32' : 'F16' }));
+    const { source } = noting(serializeSafetensors(mixed as Weights[]));
+    for (const [group, { length, specs }] of params.layout.groups.entries()) {
+      const values = await source.read(group);
+      if (group === block(1)) {
+        expect(values).toBeInstanceOf(Float32Array);
+        continue;
+      }
+      const halves = new Uint16Array(length);
+      for (const { offset, size } of specs) {
+        halves.set(toHalf(params.groups[group]!.subarray(offset, offset + size)), offset);
+      }
+      expect(values).toBeInstanceOf(Uint16Array);
+      expect(Buffer.from(values.buffer).equals(Buffer.from(halves.buffer))).toBe(true);
+    }
+    await expectEqualGroups(source, serializeSafetensors(mixed as Weights[]));
   });
 
   test('parameters that are missing, misshapen or no floats, and groups that no read can hold, are refused', () => {
@@ -216,6 +237,27 @@ describe('reading ahead', () => {
     expect(ahead.layout).toBe(params.layout);
   });
 
+  test('keep holds all that has been read, ahead or not', async () => {
+    const { reads, source, asked } = byHand();
+    const ahead = prefetching(source, { keep: true });
+    ahead.prefetch([3]);
+    const two = ahead.read(2);
+    await settle();
+    for (const read of reads) read.done();
+    expect(await two).toBe(params.groups[2]);
+    expect(await ahead.read(3)).toBe(params.groups[3]);
+    ahead.prefetch([2, 3]);
+    for (const group of [2, 3, 2]) expect(await ahead.read(group)).toBe(params.groups[group]);
+    await settle();
+    expect(asked().sort()).toEqual([2, 3]);
+    const four = ahead.read(4);
+    reads.at(-1)!.fail(new CheckpointError('broken'));
+    await expect(four).rejects.toThrow('broken');
+    const again = ahead.read(4);
+    reads.at(-1)!.done();
+    expect(await again).toBe(params.groups[4]);
+  });
+
   test('what has been read is dropped', async () => {
     const { reads, source, asked } = byHand();
     const ahead = prefetching(source);
@@ -288,6 +330,37 @@ describe('reading ahead', () => {
     for (const group of all) expectBits(await ahead.read(group), params.groups[group]);
     expect(served.asked).toEqual([FIRST, ...all.map((group) => asRange(rangeOf(whole, group)))]);
   });
+});
+
+test('reporting names each group once, when it is first waited for, with the bytes that are there', async () => {
+  const { reads, source } = byHand();
+  const events: unknown[] = [];
+  const told = reporting(source, [5, 6, 6], (progress) => events.push(progress));
+  const [five, six] = [5, 6].map((group) => source.bytesOf(group)) as [number, number];
+  const event = (group: number, bytes: number) => ({
+    ...{ name: params.layout.groups[group]!.name, bytes, totalBytes: five + six },
+  });
+  for (const [group, expected] of [
+    [5, [event(5, 0)]],
+    [5, []],
+    [7, []],
+    [6, [event(6, five)]],
+  ] as const) {
+    const read = told.read(group);
+    expect(events.splice(0)).toEqual(expected);
+    reads.at(-1)!.done();
+    expect(await read).toBe(params.groups[group]);
+  }
+  // One that failed is named again.
+  const fails = reporting(source, [5], (progress) => events.push(progress));
+  const first = fails.read(5);
+  reads.at(-1)!.fail(new CheckpointError('broken'));
+  await expect(first).rejects.toThrow('broken');
+  const second = fails.read(5);
+  reads.at(-1)!.done();
+  await second;
+  expect(events).toEqual([0, 0].map((bytes) => ({ ...event(5, bytes), totalBytes: five })));
+  expect([told.layout, told.bytesOf(6)]).toEqual([params.layout, six]);
 });
 
 describe('openModel', () => {

@@ -6,7 +6,8 @@ import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
-import { add, addGradients, mul, silu } from '../kernels/elementwise.ts';
+import { add, addGradients } from '../kernels/add.ts';
+import { mul, silu } from '../kernels/elementwise.ts';
 import { type Arrays, block, blockReference, blockShapes, randomArrays } from './support/block.ts';
 import { testEngine } from './support/engine.ts';
 

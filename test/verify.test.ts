@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { type CaseResult, relativeError, tightened, worst } from '../cli/verify/case.ts';
 import { Network } from '../cli/verify/network.ts';
 import { caseId, type VerifyOptions, verify } from '../cli/verify/replay.ts';
+import { WAYS } from '../cli/verify/storage.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError } from '../engine/errors.ts';
 import { fromGolden } from '../model/config.ts';
@@ -45,10 +46,23 @@ describe('the bundled recordings', () => {
       'model',
       'forward',
       'gradients',
+      'storage',
       'targets',
       'trajectory',
       'sampling',
     ]);
+  });
+
+  it('say what storing less costs: something, and less than half of what is allowed', () => {
+    const ways = new Map<string, number>();
+    for (const { kind, name, error, tolerance } of found.values()) {
+      if (kind !== 'storage') continue;
+      expect(error / tolerance, name).toBeLessThan(0.5);
+      const way = name.replace('strong/', '');
+      ways.set(way, Math.max(error, ways.get(way) ?? 0));
+    }
+    expect([...ways.keys()]).toEqual(Object.keys(WAYS));
+    for (const [way, error] of ways) expect(error, way).toBeGreaterThan(way.startsWith('int8') ? 1e-3 : 1e-4);
   });
 
   it('agree far better than verify demands', () => {
@@ -66,7 +80,8 @@ describe('the bundled recordings', () => {
       [/\/sampling\//, 1e-6],
       [/\/model\//, 1e-12],
     ];
-    const loose = [...found].filter(([id, { error }]) => !(error <= bounds.find(([pattern]) => pattern.test(id))![1]));
+    const exact = [...found].filter(([, { kind }]) => kind !== 'storage');
+    const loose = exact.filter(([id, { error }]) => !(error <= bounds.find(([pattern]) => pattern.test(id))![1]));
     expect(loose.map(([id, { error }]) => `${id} ${error}`)).toEqual([]);
   });
 
@@ -184,7 +199,13 @@ test('cases are found from the files: other sizes, seeds, heads, groups, batch',
   ]);
   await writeFile(join(directory, 'small/forward.safetensors'), bytes);
   const found = await results(directory);
-  expect([...found.keys()]).toEqual(['small/forward/ode_l3', 'small/forward/ode_blocks', 'small/forward/conventional']);
+  expect([...found.keys()]).toEqual([
+    'small/forward/ode_l3',
+    'small/forward/ode_blocks',
+    'small/forward/conventional',
+    'small/storage/f16_weights', // activations in f16 want other sizes
+    'small/storage/int8_weights',
+  ]);
   expect(failures(found)).toEqual([]);
   // The seed makes the parameters: another one is another model.
   await writeFile(join(directory, 'small/config.json'), JSON.stringify({ ...golden, seed: 78 }));

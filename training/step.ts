@@ -10,7 +10,7 @@ import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
-import { addGradients, copyInto } from '../kernels/elementwise.ts';
+import { addGradients, copyInto } from '../kernels/add.ts';
 import { eulerEach, flowInterpolate, guide, mean2 } from '../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../kernels/gather.ts';
 import { mse } from '../kernels/mse.ts';
@@ -19,8 +19,7 @@ import { globalNorm } from '../kernels/reduce.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
 import { uploadPositions } from '../model/model.ts';
-import type { ParamSet } from '../model/params.ts';
-import { zeroParams } from '../model/params.ts';
+import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
 import { Weights } from '../model/weights.ts';
 import type { Batch } from './batch.ts';
 import { batchShares, type TrainConfig } from './config.ts';
@@ -269,10 +268,9 @@ function recordStep(
   }
 
   const tape = new Tape(addGradients);
-  student.weights.groups.forEach((_, g) => {
-    for (const { name } of student.weights.layout.groups[g]!.specs)
-      tape.watch(student.weights.get(name), gradients.get(name));
-  });
+  for (const { name } of allSpecs(student.weights.layout)) {
+    tape.watch(student.weights.get(name), gradients.get(name));
+  }
   ctx.tape = tape;
   const depth = config.lengths ? { lengths: main.lengths, rows: symbolicRows(config, 'rows', train.batch) } : undefined;
   const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, {
@@ -284,7 +282,7 @@ function recordStep(
   ctx.scope('backward', () => tape.backward(ctx, [[loss, inputs.one]]));
   ctx.tape = null;
 
-  const total = at.sums ? accumulated(ctx, gradients, at.sums) : gradients.groups;
+  const total = at.sums ? accumulated(ctx, gradients, at.sums) : gradients.parts;
   const gradNorm = update(ctx, train, at.state, total);
   return { ...found, prediction, perSample, gradNorm };
 }
@@ -292,9 +290,9 @@ function recordStep(
 /** Adds the gradients to the sums, which start anew where `more` is 0; the sums, of no elements unless `last` is 1. */
 function accumulated(ctx: Context, gradients: Weights, sums: Weights): Tensor[] {
   const sized = (t: Tensor, flag: string) => reshaped(t, [times(scalarInput(flag, 1), maxSize(t))]);
-  return sums.groups.map((sum, g) =>
+  return sums.parts.map((sum, p) =>
     ctx.scope('accumulate', () => {
-      const gradient = gradients.groups[g]!;
+      const gradient = gradients.parts[p]!;
       // By way of a planned tensor: WebGPU lets no dispatch bind the sums to read and again to write.
       copyInto(ctx, addGradients(ctx, gradient, gradient, sized(sum, 'more'), null), sum);
       return sized(sum, 'last');
@@ -312,8 +310,8 @@ function update(ctx: Context, train: TrainConfig, state: TrainState, total: read
     emaDecay: train.emaDecay,
     gradientScale: 1 / train.accumulate,
   };
-  total.forEach((gradient, g) => {
-    const like = (set: Weights) => reshaped(set.groups[g]!, gradient.shape);
+  total.forEach((gradient, p) => {
+    const like = (set: Weights) => reshaped(set.parts[p]!, gradient.shape);
     const tensors = {
       params: like(state.params),
       gradient,
@@ -321,7 +319,7 @@ function update(ctx: Context, train: TrainConfig, state: TrainState, total: read
       v: like(state.v),
       ema: like(state.ema),
     };
-    ctx.scope(`adamw/${state.params.layout.groups[g]!.name}`, () => adamw(ctx, tensors, options));
+    ctx.scope(`adamw/${state.params.parts[p]!.label}`, () => adamw(ctx, tensors, options));
   });
   return norm;
 }

@@ -1,6 +1,6 @@
 /** What a check of `odelt verify` is: a name, a tolerance, and a function that measures an error. */
 
-export type Kind = 'model' | 'forward' | 'gradients' | 'targets' | 'trajectory' | 'sampling';
+export type Kind = 'model' | 'forward' | 'storage' | 'gradients' | 'targets' | 'trajectory' | 'sampling';
 
 export interface Measured {
   /** ||out - ref|| / ||ref|| unless the case says otherwise; NaN when there is no output to compare. */
@@ -40,6 +40,14 @@ export const TOLERANCES = {
   forward: 2e-5,
   /** Parameters that make the blocks, and with them attention, dominate the output. */
   strong: 2e-4,
+  /** Numbers stored with 11 bits (f16) or 8 (int8), not 24. */
+  storage: {
+    f16_weights: 2e-3,
+    int8_weights: 2e-2,
+    f16_activations: 4e-3,
+    f16_weights_f16_activations: 4e-3,
+    int8_weights_f16_activations: 2e-2,
+  },
   gradients: 1e-3,
   /** Of a key bias, by the largest gradient: softmax ignores such a bias, so both sides are rounding noise. */
   keyBiases: 1e-5,

@@ -71,6 +71,21 @@ function rowsOf(golden: GoldenModel, f: Tensors, name: string): Rows | undefined
   };
 }
 
+interface RecordedOutput {
+  readonly name: string;
+  /** Its tensor in the file. */
+  readonly tensor: string;
+  readonly rows: Rows;
+}
+
+/** The velocities that a file records, with the inputs that they are of. */
+export const recordedOutputs = (golden: GoldenModel, f: Tensors): RecordedOutput[] =>
+  f.names().flatMap((tensor) => {
+    const [folder, name] = tensor.split('/') as [string, string | undefined];
+    const rows = folder === 'out' && name ? rowsOf(golden, f, name) : undefined;
+    return rows ? [{ name: name!, tensor, rows }] : [];
+  });
+
 function outputCases(
   golden: GoldenModel,
   stem: string,
@@ -79,25 +94,25 @@ function outputCases(
   load: (strong: boolean) => Network,
   skipped: string[],
 ): Case[] {
-  const cases: Case[] = [];
+  const outputs = recordedOutputs(golden, f);
+  const known = new Set(outputs.map(({ tensor }) => tensor));
   const others = new Set<string>();
-  for (const tensor of f.names()) {
+  for (const tensor of f.names().filter((name) => !known.has(name))) {
     const [folder, name] = tensor.split('/') as [string, string | undefined];
-    const rows = folder === 'out' && name ? rowsOf(golden, f, name) : undefined;
-    if (rows) {
-      const recorded = noise?.[`${stem}:${tensor}`];
-      const relative = recorded?.rms === undefined ? undefined : recorded.rms / (recorded.rms_of_output ?? 1);
-      cases.push({
-        kind: 'forward',
-        name: prefix(stem) + name,
-        tolerance: tightened(isStrong(stem) ? TOLERANCES.strong : TOLERANCES.forward, relative),
-        run: async () => ({ error: relativeError(await load(isStrong(stem)).velocity(rows), f.floats(tensor)) }),
-      });
-    } else if (folder === 'out') others.add(tensor);
+    if (folder === 'out') others.add(tensor);
     else if (/^(act_|out_)/.test(folder)) others.add(name ? `${folder}/*` : folder);
   }
   if (others.size > 0) skipped.push(`${stem}: ${[...others].join(', ')}`);
-  return cases;
+  return outputs.map(({ name, tensor, rows }): Case => {
+    const recorded = noise?.[`${stem}:${tensor}`];
+    const relative = recorded?.rms === undefined ? undefined : recorded.rms / (recorded.rms_of_output ?? 1);
+    return {
+      kind: 'forward',
+      name: prefix(stem) + name,
+      tolerance: tightened(isStrong(stem) ? TOLERANCES.strong : TOLERANCES.forward, relative),
+      run: async () => ({ error: relativeError(await load(isStrong(stem)).velocity(rows), f.floats(tensor)) }),
+    };
+  });
 }
 
 /** Cases `<name>/grad...` of a file: gradients of mean((v - v_target)^2) for the file's inputs. */

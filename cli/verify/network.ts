@@ -5,12 +5,12 @@ import { Program, record } from '../../engine/program.ts';
 import { type Scalar, scalarInput } from '../../engine/scalar.ts';
 import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { addGradients } from '../../kernels/elementwise.ts';
+import { addGradients } from '../../kernels/add.ts';
 import { mse } from '../../kernels/mse.ts';
 import type { ModelConfig } from '../../model/config.ts';
 import { groupsOf, type Model, rowsPerGroup, velocity } from '../../model/dit.ts';
 import { formulaParams } from '../../model/formula.ts';
-import { uploadPositions } from '../../model/model.ts';
+import { type Storing, uploadPositions } from '../../model/model.ts';
 import { allSpecs, type ParamLayout, paramLayout, paramsByName } from '../../model/params.ts';
 import { Weights } from '../../model/weights.ts';
 
@@ -51,14 +51,16 @@ export class Network {
   #gradients: Weights | null = null;
   #loaded = '';
 
-  constructor(engine: Engine, config: ModelConfig) {
+  /** Stored as `storing` says; gradients need f32. */
+  constructor(engine: Engine, config: ModelConfig, { precision, activations }: Storing = {}) {
     this.#engine = engine;
     this.#config = config;
     this.#layout = paramLayout(config);
     this.#model = {
       config,
-      weights: new Weights(engine, this.#layout, 'verify'),
+      weights: new Weights(engine, this.#layout, 'verify', { precision }),
       positions: uploadPositions(engine, config),
+      activations,
     };
     this.#arena = new Arena(engine, 'verify');
   }

@@ -10,6 +10,7 @@ import type { Case, CaseGroup, CaseResult, Measured } from './case.ts';
 import { networkCases } from './forward.ts';
 import { parameterCases } from './parameters.ts';
 import { samplingCases } from './sampling.ts';
+import { storageCases } from './storage.ts';
 import { targetCases } from './targets.ts';
 import { trajectoryCases } from './trajectory.ts';
 
@@ -112,6 +113,7 @@ async function findCases(engine: Engine, directory: string, options: VerifyOptio
     const groups = [
       await parameterCases(golden),
       await networkCases(engine, golden),
+      await storageCases(engine, golden),
       await targetCases(engine, golden),
       await trajectoryCases(engine, golden),
       await samplingCases(engine, golden),

@@ -6,6 +6,7 @@ import { parseModelConfig } from '../../model/config.ts';
 import { formulaParams } from '../../model/formula.ts';
 import { modelMetadata, modelTensors, parseModelFile } from '../../model/model-file.ts';
 import { groupIndices } from '../../model/params.ts';
+import { type GroupValues, toFloats } from '../../model/quantize.ts';
 import { parseSafetensors, serializeSafetensors, type TensorToWrite } from '../../model/safetensors.ts';
 import type { GroupSource } from '../../model/source.ts';
 
@@ -38,9 +39,12 @@ export async function expectEqualGroups(source: GroupSource, bytes: Uint8Array):
   for (const [group, values] of expected.entries()) expectBits(await source.read(group), values);
 }
 
-/** Bit for bit the same. (toEqual would be slow.) */
-export function expectBits(found: Float32Array, expected: Float32Array | undefined): void {
-  const bytesOf = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+/** Bit for bit the same, halves as the floats that they are. (toEqual would be slow.) */
+export function expectBits(found: GroupValues, expected: GroupValues | undefined): void {
+  const bytesOf = (values: GroupValues) => {
+    const floats = toFloats(values);
+    return Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength);
+  };
   expect(bytesOf(found).equals(bytesOf(expected!))).toBe(true);
 }
 

@@ -40,11 +40,11 @@ export {
   preset,
 } from './model/config.ts';
 export { type Depth, type Model, type VelocityInputs, velocity } from './model/dit.ts';
-export { ResidentModel, uploadModel } from './model/model.ts';
+export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/model.ts';
 export { type ModelFile, parseModelFile } from './model/model-file.ts';
 export { initParams, type ParamLayout, type ParamSet, paramLayout } from './model/params.ts';
 export { PRECISIONS, type Precision } from './model/quantize.ts';
-export { type GroupSource, type ModelSource, memorySource } from './model/source.ts';
+export { type GroupSource, type ModelSource, memorySource, type PrefetchingSource, prefetching } from './model/source.ts';
 export { openModelUrl } from './model/source-url.ts';
 export {
   type ContactSheet,

@@ -44,7 +44,7 @@ export class Weights {
   /** Each parameter's views: one, or blocks of columns from left to right. */
   readonly #views = new Map<string, Tensor[]>();
 
-  /** Tensors for a layout: zero, or holding `values`. */
+  /** Tensors for a layout: zero, or holding `values`. `Engine.allocated` says whether there was memory for them. */
   constructor(engine: Engine, layout: ParamLayout, label: string, options: WeightsOptions = {}) {
     this.layout = layout;
     this.precision = options.precision ?? 'f32';
@@ -92,8 +92,9 @@ export class Weights {
     return views;
   }
 
+  /** False also where the device turned out to have no memory for it. */
   isResident(group: number): boolean {
-    return this.#groups[group]!.buffers !== null;
+    return this.#groups[group]!.buffers?.every((buffer) => this.#engine.memory.isLive(buffer)) ?? false;
   }
 
   /** Bytes that a group takes when it is resident. */
@@ -106,9 +107,12 @@ export class Weights {
    * @throws NonFiniteError for values that the precision cannot hold; OutOfMemoryError. Nothing is allocated then.
    */
   place(group: number, values?: GroupValues): void {
-    const { stored, flat, views, buffers } = this.#groups[group]!;
+    const { stored, flat, views } = this.#groups[group]!;
     const words = values ? stored.params.map((p) => pack(p, values)) : []; // first, as it may throw
-    if (!buffers) this.#settle(group, this.#create(flat));
+    if (!this.isResident(group)) {
+      this.evict(group);
+      this.#settle(group, this.#create(flat));
+    }
     words.forEach((data, i) => void this.#engine.write(views[i]!, data));
   }
 

@@ -4,7 +4,7 @@
  */
 import { Arena } from '../engine/arena.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
 import type { Plan as MemoryPlan } from '../engine/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import { scalarInput } from '../engine/scalar.ts';
@@ -203,9 +203,7 @@ export class Sampler {
 
   /** Frees programs, activations and inputs; the model stays. */
   dispose(): void {
-    this.#forgetSteps();
-    this.#tables?.dispose();
-    this.#tables = null;
+    this.#forgetTables();
     this.#noise?.dispose();
     this.#noise = null;
     this.#arena.dispose();
@@ -256,14 +254,16 @@ export class Sampler {
     );
     if (ahead) {
       if (!this.#tables || this.#tables.capacity < rows) {
-        this.#forgetSteps();
-        this.#tables?.dispose();
-        this.#tables = null;
+        this.#forgetTables();
         this.#tables = new ModulationTables(this.#engine, model, this.#arena, rows);
       }
       const t = Float32Array.from({ length: rows }, (_, r) => Math.floor(r / distinct.length) / steps);
       const labels = Uint32Array.from({ length: rows }, (_, r) => distinct[r % distinct.length]!);
-      await this.#tables.fill({ t, level, labels, blocks }, signal);
+      await this.#tables.fill({ t, level, labels, blocks }, signal).catch((error: unknown) => {
+        // Some of the tables may never have been made.
+        if (error instanceof OutOfMemoryError) this.#forgetTables();
+        throw error;
+      });
     }
     const plan: Plan = { blocks, guided, tables: ahead ? this.#tables : null, signal };
     const key = `${blocks}/${guided}/${ahead ? `ahead${streamed ? residentBlocks : ''}` : 'inline'}`;
@@ -316,9 +316,12 @@ export class Sampler {
     return [...this.#steps.values()].find(({ key }) => key.startsWith(`${blocks}/${guided}/`));
   }
 
-  #forgetSteps(): void {
+  /** Frees the tables and the steps, which may use them. */
+  #forgetTables(): void {
     for (const step of this.#steps.values()) step.dispose();
     this.#steps.clear();
+    this.#tables?.dispose();
+    this.#tables = null;
   }
 
   /** Puts the starting noise into x: the caller's, or the seed's for samples number `first` and on. */

@@ -238,6 +238,29 @@ for (const [way, narrow] of Object.entries(ways)) {
   });
 }
 
+describe('a sampler that ran out of memory', () => {
+  for (const way of Object.keys(ways)) {
+    it(`samples again when there is some (${way})`, async () => {
+      const config = preset('tiny', { depth: 4, lengths: { min: 2, group: 2 } });
+      const model = new ResidentModel(engine, config, randomSource(config));
+      const sampler = new Sampler(engine, model, { batch: 1, ahead: true });
+      const few = { labels: [3], steps: 1, blocks: 2 };
+      const many = { labels: [3], steps: 4, blocks: 4 };
+      const [first, second] = [bits((await sampler.sample(few)).values), bits((await sampler.sample(many)).values)];
+      await sampler.sample(few);
+      for (const room of [2000, 20_000, 100_000, 200_000]) {
+        ways[way]!(room);
+        await rejection(sampler.sample({ ...many, steps: 64 }), OutOfMemoryError);
+        roomAgain();
+        expect(bits((await sampler.sample(many)).values)).toBe(second);
+        expect(bits((await sampler.sample(few)).values)).toBe(first);
+      }
+      sampler.dispose();
+      model.dispose();
+    });
+  }
+});
+
 describe('what a device tells late', () => {
   const narrow = ways['error scopes']!;
   const big = () => engine.tensor('big', [500], { data: new Float32Array(500).fill(1) });

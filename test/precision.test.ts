@@ -293,7 +293,13 @@ it('the tile for GPUs reads packed matrices too', async () => {
   const { bytes, scales } = quantizeColumns(values, N);
   const decoded = { f16: fromHalf(toHalf(values)), i8: Float32Array.from(bytes, (q, i) => q * scales[i % N]!) };
   for (const dtype of ['f16', 'i8'] as const) {
-    const kernel = packed(gpu, dtype, [K, N], dtype, new Uint32Array(pack({ spec, dtype, shape: [K, N], column: 0 }, values).buffer));
+    const kernel = packed(
+      gpu,
+      dtype,
+      [K, N],
+      dtype,
+      new Uint32Array(pack({ spec, dtype, shape: [K, N], column: 0 }, values).buffer),
+    );
     const plain = gpu.tensor('plain', [K, N], { data: decoded[dtype] });
     const [got, want] = await eager(gpu, async (ctx) =>
       gpu.readAll([linear(ctx, x, { kernel, bias }, 'gelu'), linear(ctx, x, { kernel: plain, bias }, 'gelu')]),
@@ -309,13 +315,17 @@ describe('refuses', () => {
     const odd = { ...small, channels: 1, patch: 1 };
     expect(() => new ResidentModel(engine, odd, source, { activations: 'f16' })).toThrow(/patch size is 1/);
     const narrow = { ...small, width: 36, heads: 6 };
-    expect(() => uploadModel(engine, narrow, formulaParams(narrow, 1), { activations: 'f16' })).toThrow(/head size is 6/);
+    expect(() => uploadModel(engine, narrow, formulaParams(narrow, 1), { activations: 'f16' })).toThrow(
+      /head size is 6/,
+    );
     await eager(engine, async (ctx) => {
       ctx.tape = new Tape(addGradients);
       const x = engine.tensor('x', [2, 4]);
       ctx.tape.watch(x, engine.tensor('dx', [2, 4]));
       const weights = { kernel: engine.tensor('kernel', [4, 4]), bias: engine.tensor('bias', [4]) };
-      expect(() => linear(ctx, x, weights, 'none', 'f16')).toThrow(/no gradient passes 'linear', which is stored as f16/);
+      expect(() => linear(ctx, x, weights, 'none', 'f16')).toThrow(
+        /no gradient passes 'linear', which is stored as f16/,
+      );
     });
   });
 

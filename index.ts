@@ -44,8 +44,22 @@ export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/mod
 export { type ModelFile, parseModelFile } from './model/model-file.ts';
 export { initParams, type ParamLayout, type ParamSet, paramLayout } from './model/params.ts';
 export { PRECISIONS, type Precision } from './model/quantize.ts';
-export { type GroupSource, type ModelSource, memorySource, type PrefetchingSource, prefetching } from './model/source.ts';
+export {
+  type GroupSource,
+  type ModelSource,
+  memorySource,
+  type PrefetchingSource,
+  prefetching,
+} from './model/source.ts';
 export { openModelUrl } from './model/source-url.ts';
+export {
+  type Choice,
+  chooseSettings,
+  type Estimate,
+  estimateSampling,
+  type Settings,
+  type Wanted,
+} from './sampling/budget.ts';
 export {
   type ContactSheet,
   contactSheet,

@@ -3,7 +3,7 @@ import { linearTicks } from '../training/plot.ts';
 import type { MemoryBench, MemoryRow } from './memory.bench.ts';
 
 const WIDTH = 900;
-const [LEFT, RIGHT, TOP] = [150, 80, 88];
+const [LEFT, RIGHT, TOP] = [196, 80, 88];
 const [BAR, PITCH, HEADING, GAP] = [16, 22, 24, 12];
 const FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif"';
 

@@ -163,8 +163,11 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   if (flags.maxMemory !== undefined) {
     const { precision, activations, residentBlocks } = flags;
     const wanted = { blocks, precision, activations, residentBlocks, batch };
-    const options = { signal, onTry: (tried: Settings) => line.update(`trying ${describeSettings(tried)}`) };
-    const choice = await chooseSettings(engine, config, wanted, request, flags.maxMemory, options);
+    const began = performance.now();
+    const onTry = (tried: Settings) => {
+      if (performance.now() - began > 2000) line.update(`trying ${describeSettings(tried)}`);
+    };
+    const choice = await chooseSettings(engine, config, wanted, request, flags.maxMemory, { signal, onTry });
     line.end();
     log(choice.why);
     settings = choice.settings;

@@ -138,7 +138,7 @@ export async function chooseSettings(
     `sampling within ${limit} bytes is not possible: the smallest setting needs ${smallest}`,
     { asked: smallest, available: limit },
     {
-      hint: `allow at least ${Math.ceil(smallest / 1e6)} MB${wanted.blocks === 'auto' ? '' : ', or let --blocks auto choose fewer blocks'}`,
+      hint: `allow at least ${Math.ceil(smallest / 1e4) / 100} MB${wanted.blocks === 'auto' ? '' : ', or let --blocks auto choose fewer blocks'}`,
     },
   );
 }

@@ -106,10 +106,7 @@ export class Engine {
     const { dtype = 'f32' } = options;
     const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
     const t = tensor(label, shape, dtype, storage);
-    storage.place = {
-      buffer: this.memory.create(options.kind ?? 'data', label, storage.bytes, STORAGE_USAGE),
-      offset: 0,
-    };
+    this.place(t, options.kind);
     try {
       if (options.data) this.write(t, options.data);
     } catch (error) {
@@ -117,6 +114,13 @@ export class Engine {
       throw error;
     }
     return t;
+  }
+
+  /** Gives a persistent tensor a buffer of its own, zero-filled, if it has been released. */
+  place({ label, storage }: Tensor, kind: MemoryKind = 'data'): void {
+    if (storage.place) return;
+    storage.place = { buffer: this.memory.create(kind, label, storage.bytes, STORAGE_USAGE), offset: 0 };
+    this.placements++;
   }
 
   /** A view of part of a persistent buffer: `offset` in elements, a multiple of 64 so that it can be bound. */
@@ -140,9 +144,12 @@ export class Engine {
     this.device.queue.writeBuffer(place.buffer, place.offset, data as Float32Array<ArrayBuffer>);
   }
 
-  /** Destroys a persistent tensor's buffer. */
-  release(t: Tensor): void {
-    this.memory.destroy(placeOf(t).buffer);
+  /** Destroys a persistent tensor's buffer, if it has one; programs that use it throw until it is placed again. */
+  release({ storage }: Tensor): void {
+    if (!storage.place) return;
+    this.memory.destroy(storage.place.buffer);
+    storage.place = null;
+    this.placements++;
   }
 
   /** Reads a tensor as 32-bit floats. */

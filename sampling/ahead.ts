@@ -121,15 +121,9 @@ export class ModulationTables {
     };
   }
 
-  /** Keeps tables for the first `blocks` blocks only. */
+  /** Frees the tables beyond the first `blocks` blocks. */
   trim(blocks: number): void {
-    for (const table of this.#blocks.splice(blocks)) this.#engine.release(table);
-    for (const [name, program] of this.#programs) {
-      const block = /^ahead\/block(\d+)$/.exec(name);
-      if (!block || Number(block[1]) < blocks) continue;
-      program.dispose();
-      this.#programs.delete(name);
-    }
+    for (const table of this.#blocks.slice(blocks)) this.#engine.release(table);
   }
 
   dispose(): void {
@@ -145,6 +139,8 @@ export class ModulationTables {
       const shape: [number, number] = [this.capacity, 6 * this.#model.config.width];
       this.#blocks.push(this.#engine.tensor(`ahead/table${i}`, shape, { kind: 'activations' }));
     }
-    return this.#blocks[block]!;
+    const table = this.#blocks[block]!;
+    this.#engine.place(table, 'activations'); // it may have been trimmed
+    return table;
   }
 }

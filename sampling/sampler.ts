@@ -15,7 +15,7 @@ import { allowedLengths, checkLength } from '../model/config.ts';
 import { largestActivation, modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
-import { ModulationTables } from './ahead.ts';
+import { type ConditionRows, ModulationTables } from './ahead.ts';
 import {
   applyVelocity,
   createInputs,
@@ -43,7 +43,7 @@ export interface SampleRequest {
   readonly noise?: Float32Array;
   /** Step level fed to the network instead of log2(steps): for replaying recorded runs; allows any number of steps. */
   readonly level?: number;
-  /** Keeps blocks on the GPU that this call does not need. */
+  /** Keeps blocks and their tables on the GPU that this call does not need. */
   readonly keepBlocks?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: SampleProgress) => void;
@@ -248,36 +248,49 @@ export class Sampler {
       ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g))
       : [];
     // What is not needed goes before the tables are made, so that both are never there together.
+    if (!keepBlocks) this.#tables?.trim(running);
     await model.require(
       [...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)),
       { keep: keepBlocks },
     );
     if (ahead) {
-      if (!this.#tables || this.#tables.capacity < rows) {
-        this.#forgetTables();
-        this.#tables = new ModulationTables(this.#engine, model, this.#arena, rows);
-      }
       const t = Float32Array.from({ length: rows }, (_, r) => Math.floor(r / distinct.length) / steps);
       const labels = Uint32Array.from({ length: rows }, (_, r) => distinct[r % distinct.length]!);
-      await this.#tables.fill({ t, level, labels, blocks }, signal).catch((error: unknown) => {
-        // Some of the tables may never have been made.
-        if (error instanceof OutOfMemoryError) this.#forgetTables();
-        throw error;
-      });
+      await this.#tabulate({ t, level, labels, blocks }, signal);
     }
     const plan: Plan = { blocks, guided, tables: ahead ? this.#tables : null, signal };
-    const key = `${blocks}/${guided}/${ahead ? `ahead${streamed ? residentBlocks : ''}` : 'inline'}`;
-    const compile = async () => {
-      const known = this.#steps.get(key);
-      if (known) return known;
-      const step = streamed ? await this.#streamedStep(key, plan, residentBlocks) : await this.#wholeStep(key, plan);
-      this.#steps.set(key, step);
-      return step;
-    };
+    const compiled = this.#compiled(plan, streamed ? residentBlocks : undefined);
     // Weights arrive while shaders compile. Both have ended before an error goes on.
-    const outcomes = await Promise.allSettled([model.require(wanted, { keep: true, signal }), compile()]);
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-    return (outcomes[1] as PromiseFulfilledResult<Step>).value;
+    const [loaded] = await Promise.allSettled([model.require(wanted, { keep: true, signal }), compiled]);
+    if (loaded.status === 'rejected') throw loaded.reason;
+    return compiled;
+  }
+
+  /** Fills the tables, made anew where these are too small. */
+  async #tabulate(rows: ConditionRows, signal: AbortSignal | undefined): Promise<void> {
+    const count = rows.t.length;
+    if (!this.#tables || this.#tables.capacity < count) {
+      this.#forgetTables();
+      this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, count);
+    }
+    try {
+      await this.#tables.fill(rows, signal);
+    } catch (error) {
+      // Some of them may never have been made.
+      if (error instanceof OutOfMemoryError) this.#forgetTables();
+      throw error;
+    }
+  }
+
+  /** The step of a plan, block by block if a number of resident blocks is given; compiled once. */
+  async #compiled(plan: Plan, residentBlocks: number | undefined): Promise<Step> {
+    const how = residentBlocks ? `${residentBlocks} resident` : plan.tables ? 'ahead' : 'inline';
+    const key = `${plan.blocks}/${plan.guided}/${how}`;
+    const known = this.#steps.get(key);
+    if (known) return known;
+    const step = await (residentBlocks ? this.#streamedStep(key, plan, residentBlocks) : this.#wholeStep(key, plan));
+    this.#steps.set(key, step);
+    return step;
   }
 
   async #wholeStep(key: string, { blocks, guided, tables, signal }: Plan): Promise<Step> {

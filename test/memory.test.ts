@@ -100,6 +100,28 @@ it('the slabs of activations serve every number of blocks', { timeout: SLOW }, a
   model.dispose();
 });
 
+it('going down frees the tables of modulations with the blocks, and coming back makes them again', {
+  timeout: SLOW,
+}, async () => {
+  const model = new ResidentModel(engine, config, randomSource(config));
+  const sampler = new Sampler(engine, model, { batch: 1, ahead: true });
+  const at = async (blocks: number, keepBlocks = false) => {
+    const { values } = await sampler.sample({ labels: [3], steps: 8, blocks, keepBlocks });
+    return { values, bytes: engine.memory.report().byKind.activations! };
+  };
+  await at(6, true);
+  const [few, kept] = [await at(2), await at(6)];
+  const table = 4 * 8 * 6 * config.width; // eight steps of one label
+  expect(kept.bytes - few.bytes).toBe(4 * table);
+  expect((await at(2, true)).bytes).toBe(kept.bytes);
+  expect(await at(2)).toEqual(few);
+  expect(await at(6)).toEqual(kept);
+  const fresh = new Sampler(engine, model, { batch: 1, ahead: true });
+  expect((await fresh.sample({ labels: [3], steps: 8, blocks: 6 })).values).toEqual(kept.values);
+  for (const s of [fresh, sampler]) s.dispose();
+  model.dispose();
+});
+
 describe('out of memory', () => {
   const kinds: Record<string, Omit<Settings, 'blocks' | 'batch'>> = {
     inline: { precision: 'f32', ahead: false },

@@ -270,7 +270,8 @@ describe('odelt sample from a URL', () => {
     readonly stderr: string;
   }
   function start(...parameters: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-    const child = spawn(process.execPath, [cli, 'sample', ...parameters], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const env = { ...process.env, NO_COLOR: '1' }; // CI services ask for colours
+    const child = spawn(process.execPath, [cli, 'sample', ...parameters], { env, stdio: ['ignore', 'ignore', 'pipe'] });
     let stderr = '';
     child.stderr!.on('data', (chunk) => {
       stderr += chunk;

@@ -14,6 +14,7 @@ import { estimateSampling } from '../sampling/budget.ts';
 import { Sampler, type SamplerOptions } from '../sampling/sampler.ts';
 import { testEngine } from './support/engine.ts';
 import { relativeError } from './support/golden.ts';
+import { bits, tinyStep } from './support/tiny.ts';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -118,6 +119,24 @@ describe('sampling under a limit', () => {
     expect((await draw(small, {}, { batch: 64 })).values).toEqual(want.values);
     small.dispose();
   });
+});
+
+it('training over groups larger than a binding gives the same bits', async () => {
+  const run = async (on: Engine) => {
+    const { step, state, run, read } = await tinyStep(on);
+    const losses = (await run(0, 3)).map(({ loss }) => loss);
+    const sets = Object.values(await read()).flatMap(({ groups }) => groups.map(bits));
+    const parts = state.params.parts.length;
+    step.dispose();
+    for (const weights of Object.values(state)) weights.release();
+    return { losses, sets, parts };
+  };
+  const [whole, small] = [await run(engine), limited(20_480)];
+  const split = await run(small);
+  expect(split.parts).toBeGreaterThan(whole.parts);
+  expect(split.losses).toEqual(whole.losses);
+  expect(split.sets).toEqual(whole.sets);
+  small.dispose();
 });
 
 it('what cannot be split is refused by name', async () => {

@@ -35,6 +35,8 @@ export class ModulationTables {
   readonly #blocks: Tensor[] = [];
   readonly #head: Tensor;
   readonly #programs = new Map<string, Program>();
+  /** The conditions that the tables hold. */
+  #filled = '';
 
   constructor(engine: Engine, model: ResidentModel, arena: Arena, capacity: number) {
     const { width } = model.config;
@@ -71,8 +73,17 @@ export class ModulationTables {
     };
   }
 
-  /** Fills the tables; weights pass through the GPU one group at a time. */
-  async fill({ t, level, labels, blocks }: ConditionRows, signal?: AbortSignal): Promise<void> {
+  /** Fills the tables, unless they hold just that; weights pass through the GPU one group at a time. */
+  async fill(conditions: ConditionRows, signal?: AbortSignal): Promise<void> {
+    const { t, level, labels, blocks } = conditions;
+    const wanted = [level, blocks, ...t, ...labels].join();
+    if (wanted === this.#filled) return;
+    this.#filled = '';
+    await this.#compute(conditions, signal);
+    this.#filled = wanted;
+  }
+
+  async #compute({ t, level, labels, blocks }: ConditionRows, signal?: AbortSignal): Promise<void> {
     const { weights, config } = this.#model;
     const at = groupIndices(config);
     const engine = this.#engine;
@@ -123,7 +134,9 @@ export class ModulationTables {
 
   /** Frees the tables beyond the first `blocks` blocks. */
   trim(blocks: number): void {
-    for (const table of this.#blocks.slice(blocks)) this.#engine.release(table);
+    const extra = this.#blocks.slice(blocks).filter(({ storage }) => storage.place);
+    if (extra.length > 0) this.#filled = '';
+    for (const table of extra) this.#engine.release(table);
   }
 
   dispose(): void {

@@ -100,6 +100,37 @@ it('the slabs of activations serve every number of blocks', { timeout: SLOW }, a
   model.dispose();
 });
 
+it('the same request again reads nothing, another reads the modulations anew', { timeout: SLOW }, async () => {
+  const source = randomSource(config);
+  const asked: number[] = [];
+  const counting = {
+    ...source,
+    read: (group: number) => {
+      asked.push(group);
+      return source.read(group);
+    },
+  };
+  const model = new ResidentModel(engine, config, counting);
+  const sampler = new Sampler(engine, model, { batch: 1, ahead: true });
+  const draw = async (steps: number, label: number) => {
+    const { values } = await sampler.sample({ labels: [label], steps, blocks: 4 });
+    return { values, read: asked.splice(0).length };
+  };
+  const first = await draw(4, 1);
+  expect(first.read).toBe(4 + 4 + 4); // embedders, condition and the head's two; of each block its modulation and itself
+  expect(await draw(4, 1)).toEqual({ values: first.values, read: 0 });
+  const other = await draw(4, 2);
+  expect(other.read).toBe(4 + 2);
+  expect(other.values).not.toEqual(first.values);
+  expect((await draw(2, 2)).read).toBe(4 + 2);
+  expect(await draw(4, 1)).toEqual({ values: first.values, read: 4 + 2 });
+  await sampler.sample({ labels: [1], steps: 4, blocks: 6 });
+  await draw(4, 1);
+  expect(await draw(4, 1)).toEqual({ values: first.values, read: 0 });
+  sampler.dispose();
+  model.dispose();
+});
+
 it('going down frees the tables of modulations with the blocks, and coming back makes them again', {
   timeout: SLOW,
 }, async () => {

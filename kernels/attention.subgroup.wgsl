@@ -49,7 +49,7 @@ fn row_at(batch: u32, token: u32, head: u32) -> u32 {
 
 fn unpacked(x: Element) -> vec4f {
 //#if F16 == 1
-  return vec4f(unpack2x16float(x.x), unpack2x16float(x.y));
+  return unpack_halves(x);
 //#else
   return x;
 //#endif
@@ -57,7 +57,7 @@ fn unpacked(x: Element) -> vec4f {
 
 fn packed(x: vec4f) -> Element {
 //#if F16 == 1
-  return vec2u(pack2x16float(x.xy), pack2x16float(x.zw));
+  return pack_halves(x);
 //#else
   return x;
 //#endif

@@ -9,11 +9,12 @@ import type { Constants } from '../engine/wgsl.ts';
 import subgroupSource from './attention.subgroup.wgsl';
 import source from './attention.wgsl';
 import { contract } from './contract.ts';
+import halfSource from './half.wgsl';
 import lib from './lib.wgsl';
 import { prefersSubgroups } from './tuning.ts';
 
-const general = defineKernel('attention', lib, source);
-const subgroup = defineKernel('attention.subgroup', subgroupSource);
+const general = defineKernel('attention', lib, halfSource, source);
+const subgroup = defineKernel('attention.subgroup', subgroupSource, halfSource);
 
 export interface AttentionOptions {
   heads: number;

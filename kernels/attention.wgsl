@@ -65,7 +65,7 @@ fn inside(i: u32) -> vec4<bool> {
 //#if TAIL == false
 fn unpacked(x: Element) -> vec4f {
 //#if F16 == 1
-  return vec4f(unpack2x16float(x.x), unpack2x16float(x.y));
+  return unpack_halves(x);
 //#else
   return x;
 //#endif
@@ -126,7 +126,7 @@ fn store_out(base: u32, i: u32, value: vec4f) {
   }
 //#else
 //#if F16 == 1
-  out[base + i] = vec2u(pack2x16float(value.xy), pack2x16float(value.zw));
+  out[base + i] = pack_halves(value);
 //#else
   out[base + i] = value;
 //#endif

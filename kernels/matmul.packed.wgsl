@@ -5,8 +5,7 @@
 /** Elements 4 i .. 4 i + 3 of a. */
 fn loadA(i: u32) -> vec4f {
 //#if F16_A == 1
-  let pair = a[i];
-  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+  return unpack_halves(a[i]);
 //#else
   return a[i];
 //#endif
@@ -16,8 +15,7 @@ fn loadA(i: u32) -> vec4f {
 /** Elements 4 i .. 4 i + 3 of the residual. */
 fn loadC(i: u32) -> vec4f {
 //#if F16_C == 1
-  let pair = residual[i];
-  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+  return unpack_halves(residual[i]);
 //#else
   return residual[i];
 //#endif
@@ -30,8 +28,7 @@ fn loadB(i: u32) -> vec4f {
   return b[i];
 //#endif
 //#if PACK_B == 1
-  let pair = b[i];
-  return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+  return unpack_halves(b[i]);
 //#endif
 //#if PACK_B == 2
   // By shifts, as unpack4x8snorm need not be exact.

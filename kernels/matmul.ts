@@ -7,12 +7,13 @@ import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../engine/scalar.ts';
 import type { DType, Tensor } from '../engine/tensor.ts';
+import half from './half.wgsl';
 import packed from './matmul.packed.wgsl';
 import source from './matmul.wgsl';
 import { columnSum } from './reduce.ts';
 import { matmulTiles } from './tuning.ts';
 
-const kernel = defineKernel('matmul', source, packed);
+const kernel = defineKernel('matmul', source, packed, half);
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
 export const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
@@ -61,8 +62,8 @@ export function matmul(ctx: Context, p: Product): void {
   }
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
   const vec = [...lengths, first, stride].every((n) => typeof n === 'number' && n % 4 === 0);
-  const half = (t: Tensor) => t.dtype === 'f16';
-  if ((half(p.a) || half(p.c)) && (!vec || p.transposeA || p.pre)) {
+  const isHalf = (t: Tensor) => t.dtype === 'f16';
+  if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre)) {
     throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
@@ -85,8 +86,8 @@ export function matmul(ctx: Context, p: Product): void {
       TRANSPOSE_A: p.transposeA ?? false,
       TRANSPOSE_B: p.transposeB ?? false,
       PACK_B: pack,
-      F16_A: half(p.a),
-      F16_C: half(p.c),
+      F16_A: isHalf(p.a),
+      F16_C: isHalf(p.c),
       EPILOGUE: EPILOGUE[epilogue],
       SAVE_PRE: p.pre !== undefined,
       SPLIT_K: slice !== null,

@@ -197,7 +197,7 @@ fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
 //#endif
 //#endif
 //#if F16_C == 1
-  c[at] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw));
+  c[at] = pack_halves(v);
 //#else
   c[at] = v;
 //#endif

@@ -27,7 +27,7 @@ export { type CompileOptions, Program, type Recording, record } from './engine/p
 export { ceilDiv, type Scalar, type ScalarValues, scalarInput, times } from './engine/scalar.ts';
 export { type Gradients, Tape, type TapeEntry } from './engine/tape.ts';
 export { type DType, lastDim, maxSize, type Shape, sizeOf, type Tensor } from './engine/tensor.ts';
-export { addGradients } from './kernels/add.ts';
+export { addGradients, copyInto } from './kernels/add.ts';
 export { type Contract, contract, type InputSpec } from './kernels/contract.ts';
 export { contracts } from './kernels/registry.ts';
 export {

@@ -9,6 +9,7 @@ import { PipelineCache } from './pipeline.ts';
 import {
   byteSize,
   type DType,
+  isPacked,
   type Shape,
   type Storage,
   shapeText,
@@ -152,17 +153,23 @@ export class Engine {
     this.placements++;
   }
 
-  /** Reads a tensor as 32-bit floats. */
+  /** Reads a tensor as 32-bit floats. @throws UsageError for a packed one. */
   async read(t: Tensor): Promise<Float32Array> {
-    return new Float32Array((await this.#readBytes([t]))[0]!);
+    return (await this.readAll([t]))[0]!;
   }
 
   async readU32(t: Tensor): Promise<Uint32Array> {
     return new Uint32Array((await this.#readBytes([t]))[0]!);
   }
 
-  /** Reads several tensors with one wait. */
+  /** Reads several tensors with one wait. @throws UsageError for packed ones. */
   async readAll(ts: readonly Tensor[]): Promise<Float32Array[]> {
+    const packed = ts.find(isPacked);
+    if (packed) {
+      throw new UsageError(`'${packed.label}' is stored as ${packed.dtype} and cannot be read as floats`, {
+        hint: 'copy it into a tensor of f32 first (copyInto)',
+      });
+    }
     return (await this.#readBytes(ts)).map((b) => new Float32Array(b));
   }
 

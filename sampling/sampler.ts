@@ -195,7 +195,10 @@ export class Sampler {
     const bad = values.findIndex((v) => !Number.isFinite(v));
     if (bad >= 0) {
       throw new NonFiniteError(`sample ${first + Math.floor(bad / pixels)} is not finite (L=${blocks}, T=${steps})`, {
-        hint: 'the weights may be damaged, or the driver wrong: `odelt verify` checks the adapter',
+        hint:
+          this.model.activations === 'f16'
+            ? 'features beyond 65504 do not fit f16: use activations in f32'
+            : 'the weights may be damaged, or the driver wrong: `odelt verify` checks the adapter',
       });
     }
     return { values, shape: [labels.length, imageSize, imageSize, channels] };

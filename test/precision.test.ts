@@ -267,6 +267,25 @@ describe('a whole network', () => {
     }
   });
 
+  it('f16 activations that overflow are an error that says so, where f32 holds them', async () => {
+    const params = formulaParams(small, 7, { strong: true });
+    for (const { spec, values } of paramEntries(params)) if (spec.name === 'PatchEmbed_0/Conv_0/bias') values.fill(1e5);
+    const draw = async (activations: Activations) => {
+      const model = new ResidentModel(engine, small, memorySource(params), { activations });
+      const sampler = new Sampler(engine, model, { batch: 1 });
+      try {
+        return (await sampler.sample({ labels: [3], steps: 1 })).values;
+      } finally {
+        sampler.dispose();
+        model.dispose();
+      }
+    };
+    expect((await draw('f32')).every(Number.isFinite)).toBe(true);
+    const error = await draw('f16').catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(NonFiniteError);
+    expect((error as NonFiniteError).hint).toMatch(/use activations in f32/);
+  });
+
   it('samples with packed weights, the same after blocks went and came back', async () => {
     for (const precision of ['f16', 'int8'] as const) {
       const params = formulaParams(small, 7, { strong: true });
@@ -347,6 +366,12 @@ describe('refuses', () => {
       expect(() => matmul(ctx, { M: 2, N: 4, K: 4, a: x, b: kernel, c: y, transposeB: true })).toThrow(/transposed/);
       expect(() => ctx.reshape(bytes, [16])).toThrow(UsageError);
     });
+  });
+
+  it('reading packed tensors as floats', async () => {
+    const halves = engine.tensor('halves', [2, 4], { dtype: 'f16' });
+    await expect(engine.read(halves)).rejects.toThrow(/'halves' is stored as f16 and cannot be read as floats/);
+    engine.release(halves);
   });
 
   it('values that cannot be packed, leaving nothing behind; and reading packed weights', async () => {

@@ -1,13 +1,14 @@
 /** `odelt sample`: draws pictures from a model at a chosen number of time steps and blocks. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { allowedLengths, checkLength } from '../model/config.ts';
+import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
 import { groupsFor, ResidentModel } from '../model/model.ts';
 import { PRECISIONS, type Precision } from '../model/quantize.ts';
 import { type ModelSource, prefetching, reporting } from '../model/source.ts';
-import { chooseSettings, describeSettings, type Settings } from '../sampling/budget.ts';
+import { chooseSettings, describeSettings, type Requested, type Settings, type Wanted } from '../sampling/budget.ts';
 import { fromUnit, grid } from '../sampling/picture.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
@@ -121,66 +122,62 @@ async function sample(flags: SampleFlags): Promise<void> {
   }
 }
 
-async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
-  const { config } = file;
-  checkSteps(flags.steps, config.ignoreDt);
-  if (flags.precision && !PRECISIONS.includes(flags.precision)) {
-    throw new ConfigError(`--precision is '${flags.precision}'; it must be one of ${PRECISIONS.join(', ')}`);
-  }
-  if (flags.activations && !ACTIVATIONS.includes(flags.activations)) {
-    throw new ConfigError(`--activations is '${flags.activations}'; it must be one of ${ACTIVATIONS.join(', ')}`);
-  }
-  checkActivations(config, flags.activations ?? 'f32');
-  if (flags.blocks === 'auto' && flags.maxMemory === undefined)
-    throw new ConfigError('--blocks auto needs --max-memory');
-  const longest = Math.max(...allowedLengths(config));
-  const blocks: number | 'auto' =
-    flags.blocks === 'auto'
-      ? 'auto'
-      : flags.blocks === undefined
-        ? longest
-        : number('--blocks', { integer: true })(flags.blocks);
-  if (blocks !== 'auto') checkLength(config, blocks);
+/** What is to be sampled, and all that the flags say of how. @throws ConfigError for what the model or the flags do not allow. */
+function asked(flags: SampleFlags, config: ModelConfig): { request: Requested; wanted: Wanted } {
+  const { precision, activations, residentBlocks, steps, guidance } = flags;
+  checkSteps(steps, config.ignoreDt);
+  oneOf('--precision', precision, PRECISIONS);
+  oneOf('--activations', activations, ACTIVATIONS);
+  checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags.labels, config.classes, flags.count);
   const batch = Math.min(flags.batch, labels.length);
-  const request = { labels, steps: flags.steps, guidance: flags.guidance };
-  let settings: Settings = {
-    blocks: blocks === 'auto' ? longest : blocks,
-    precision: flags.precision ?? 'f32',
-    activations: flags.activations,
-    residentBlocks: flags.residentBlocks,
-    batch,
-  };
-  const source = prefetching(file.source);
-  const readAhead = () => {
-    // What passes through few buffers is not to pile up in the host's memory.
-    if (settings.residentBlocks === undefined) source.prefetch(groupsFor(config, settings.blocks), { signal });
-  };
-  // From here on weights arrive while the device is acquired, memory estimated and shaders compiled.
-  if (flags.maxMemory === undefined) readAhead();
-  const { engine, adapter } = await openSession(flags.adapter);
-  const line = new ProgressLine();
-  if (flags.maxMemory !== undefined) {
-    const { precision, activations, residentBlocks } = flags;
-    const wanted = { blocks, precision, activations, residentBlocks, batch };
-    const began = performance.now();
-    const onTry = (tried: Settings) => {
-      if (performance.now() - began > 2000) line.update(`trying ${describeSettings(tried)}`);
-    };
-    const choice = await chooseSettings(engine, config, wanted, request, flags.maxMemory, { signal, onTry });
-    line.end();
-    log(choice.why);
-    settings = choice.settings;
-    engine.memory.limit = flags.maxMemory;
-    readAhead();
+  const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
+  return { request: { labels, steps, guidance }, wanted };
+}
+
+function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): number | 'auto' {
+  if (blocks === undefined) return Math.max(...allowedLengths(config));
+  if (blocks === 'auto') {
+    if (maxMemory === undefined) throw new ConfigError('--blocks auto needs --max-memory');
+    return 'auto';
   }
-  log(`${file.path} on ${adapter.adapter.name}: ${labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`);
+  const length = number('--blocks', { integer: true })(blocks);
+  checkLength(config, length);
+  return length;
+}
+
+function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value !== undefined && !known.includes(value)) {
+    throw new ConfigError(`${name} is '${value}'; it must be one of ${known.join(', ')}`);
+  }
+}
+
+async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
+  const { config } = file;
+  const { request, wanted } = asked(flags, config);
+  const source = prefetching(file.source);
+  const readAhead = ({ blocks, residentBlocks }: Settings) => {
+    // What passes through few buffers is not to pile up in the host's memory.
+    if (residentBlocks === undefined) source.prefetch(groupsFor(config, blocks), { signal });
+  };
+  const line = new ProgressLine();
+  let settings: Settings | undefined;
+  if (wanted.blocks !== 'auto' && flags.maxMemory === undefined) {
+    settings = { ...wanted, blocks: wanted.blocks, precision: wanted.precision ?? 'f32' };
+    readAhead(settings); // from here on weights arrive while the device is acquired and shaders are compiled
+  }
+  const { engine, adapter } = await openSession(flags.adapter);
+  if (!settings) {
+    engine.memory.limit = flags.maxMemory!;
+    settings = await chosen(engine, config, wanted, request, line, signal);
+    readAhead(settings);
+  }
+  log(
+    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
+  );
   const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
-  const { precision, activations } = settings;
-  const model = new ResidentModel(engine, config, shown, { precision, activations });
-  const sampler = new Sampler(engine, model, {
-    batch: settings.batch,
-    residentBlocks: settings.residentBlocks,
+  const sampler = new Sampler(engine, new ResidentModel(engine, config, shown, settings), {
+    ...settings,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });
   const started = performance.now();
@@ -192,20 +189,33 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     .finally(() => line.end());
   const seconds = (performance.now() - started) / 1000;
   const pictures = fromUnit(values, config.imageSize, config.imageSize, config.channels);
-  writePng(flags.out, grid(pictures, { columns: Math.ceil(labels.length / new Set(labels).size), scale: flags.scale }));
-  const { peak } = engine.memory.report();
+  const columns = Math.ceil(pictures.length / new Set(request.labels).size);
+  writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
+  const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
-  if (flags.json) {
-    printJson({
-      out: flags.out,
-      labels,
-      steps: flags.steps,
-      ...settings,
-      guidance: flags.guidance,
-      seed: flags.seed,
-      weights: file.path,
-      seconds,
-      peakBytes: peak,
-    });
-  } else log(`wrote ${flags.out} in ${seconds.toFixed(1)} s; peak ${bytes(peak)} of GPU buffers`);
+  const { out, seed } = flags;
+  if (flags.json) printJson({ out, ...request, ...settings, seed, weights: file.path, seconds, peakBytes });
+  else log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+}
+
+/** The settings that fit the engine's memory limit, and a line that says why. */
+async function chosen(
+  engine: Engine,
+  config: ModelConfig,
+  wanted: Wanted,
+  request: Requested,
+  line: ProgressLine,
+  signal: AbortSignal,
+): Promise<Settings> {
+  const began = performance.now();
+  const onTry = (tried: Settings) => {
+    if (performance.now() - began > 2000) line.update(`trying ${describeSettings(tried)}`);
+  };
+  const { settings, why } = await chooseSettings(engine, config, wanted, request, engine.memory.limit, {
+    signal,
+    onTry,
+  });
+  line.end();
+  log(why);
+  return settings;
 }

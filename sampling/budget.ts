@@ -33,7 +33,8 @@ export interface Estimate {
   readonly lowerBound: number;
 }
 
-type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
+/** What of a request decides its memory. */
+export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
 
 /** Bytes that a fresh sampler will allocate for a request: found by running it on a device that only counts. */
 export async function estimateSampling(

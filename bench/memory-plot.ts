@@ -1,5 +1,5 @@
 /** Draws the memory table as SVG: a stacked bar per option, grouped by the number of blocks. */
-import { linearTicks } from '../training/plot.ts';
+import { escapeXml, linearTicks } from '../training/plot.ts';
 import type { MemoryBench, MemoryRow } from './memory.bench.ts';
 
 const WIDTH = 900;
@@ -15,8 +15,6 @@ const PARTS: readonly { name: string; colour: string; of: (row: MemoryRow) => nu
   { name: 'passing through', colour: '#cc79a7', of: (row) => row.peak - row.total },
 ];
 
-const escapeXml = (text: string) =>
-  text.replace(/[&<>"]/g, (mark) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[mark]!);
 const text = (x: number, y: number, body: string, style = '') =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="12" ${style}>${escapeXml(body)}</text>`;
 

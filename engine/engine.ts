@@ -45,7 +45,7 @@ export class Engine {
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
   readonly #watch: DeviceWatch;
-  /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/residency.ts). */
+  /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights.ts). */
   placements = 0;
   #disposed = false;
   /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */

@@ -46,9 +46,8 @@ export interface Model {
 export const ACTIVATIONS = ['f32', 'f16'] as const;
 export type Activations = (typeof ACTIVATIONS)[number];
 
-/** @throws ConfigError where f16 is asked for and a row of features is not whole vectors of four. */
-export function checkActivations(config: ModelConfig, activations: Activations): void {
-  if (activations === 'f32') return;
+/** Why a model's activations cannot be stored as f16, if they cannot: a row of features that is not whole vectors of four. */
+export function unfitForHalves(config: ModelConfig): string | undefined {
   const { width, heads, mlpRatio, patch, channels } = config;
   const sizes = {
     width,
@@ -57,11 +56,13 @@ export function checkActivations(config: ModelConfig, activations: Activations):
     'patch size': patch ** 2 * channels,
   };
   const odd = Object.entries(sizes).find(([, size]) => size % 4 !== 0);
-  if (odd) {
-    throw new ConfigError(`activations in f16 need sizes that are multiples of four; the ${odd[0]} is ${odd[1]}`, {
-      hint: 'use activations in f32',
-    });
-  }
+  return odd && `activations in f16 need sizes that are multiples of four; the ${odd[0]} is ${odd[1]}`;
+}
+
+/** @throws ConfigError where f16 is asked for and does not fit the model. */
+export function checkActivations(config: ModelConfig, activations: Activations): void {
+  const reason = activations === 'f16' && unfitForHalves(config);
+  if (reason) throw new ConfigError(reason, { hint: 'use activations in f32' });
 }
 
 /** Present while training. */

@@ -4,7 +4,7 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { type Activations, checkActivations } from '../model/dit.ts';
+import { type Activations, unfitForHalves } from '../model/dit.ts';
 import { ResidentModel } from '../model/model.ts';
 import { paramLayout } from '../model/params.ts';
 import type { Precision } from '../model/quantize.ts';
@@ -82,7 +82,7 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
     activations ? { precision, activations } : { precision },
   );
   const shortest = stored.at(-1)!;
-  if (!activations && suitsHalves(config)) stored.push({ ...shortest, activations: 'f16' });
+  if (!activations && !unfitForHalves(config)) stored.push({ ...shortest, activations: 'f16' });
   const least = stored.at(-1)!;
   const batches: number[] = [];
   for (let batch = wanted.batch; batch >= 1; batch = Math.floor(batch / 2)) batches.push(batch);
@@ -100,15 +100,6 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
       ...batches.flatMap((batch) => few.map((k) => ({ blocks, batch, ...least, residentBlocks: k }))),
     ];
   });
-}
-
-function suitsHalves(config: ModelConfig): boolean {
-  try {
-    checkActivations(config, 'f16');
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**

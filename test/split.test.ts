@@ -1,14 +1,14 @@
 /** Models larger than one binding or buffer: held in parts, with the bits of the whole. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { randomSource } from '../bench/memory.bench.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import { Engine } from '../engine/engine.ts';
 import { LimitError } from '../engine/errors.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { formulaParams } from '../model/formula.ts';
 import { memorySource, ResidentModel } from '../model/model.ts';
-import { type ParamLayout, paramLayout } from '../model/params.ts';
+import { paramLayout } from '../model/params.ts';
 import { PRECISIONS, type Precision, storedGroup } from '../model/quantize.ts';
-import type { GroupSource } from '../model/source.ts';
 import { Weights } from '../model/weights.ts';
 import { estimateSampling } from '../sampling/budget.ts';
 import { Sampler, type SamplerOptions } from '../sampling/sampler.ts';
@@ -151,23 +151,6 @@ it('what cannot be split is refused by name', async () => {
   small.dispose();
 });
 
-/** Values without pattern, as small as those of a trained layer; group by group, as all of them would fill the host's memory. */
-function noise(layout: ParamLayout): GroupSource {
-  return {
-    layout,
-    bytesOf: (group) => 4 * layout.groups[group]!.length,
-    async read(group) {
-      const values = new Float32Array(layout.groups[group]!.length);
-      let state = group + 1;
-      for (let i = 0; i < values.length; i++) {
-        state = (Math.imul(state, 1664525) + 1013904223) | 0;
-        values[i] = state * 2 ** -37;
-      }
-      return values;
-    },
-  };
-}
-
 it("matrices beyond WebGPU's default binding of 128 MiB, with default limits: the bits do not depend on where they are split", async () => {
   const { engine: plain } = await createNodeEngine({
     adapter: engine.adapterClass as 'lavapipe',
@@ -183,9 +166,8 @@ it("matrices beyond WebGPU's default binding of 128 MiB, with default limits: th
     depth: 1,
     lengths: null,
   });
-  const layout = paramLayout(large);
   const draw = async (on: Engine, precision: Precision) => {
-    const model = new ResidentModel(on, large, noise(layout), { precision });
+    const model = new ResidentModel(on, large, randomSource(large), { precision });
     const sampler = new Sampler(on, model, { batch: 1, ahead: true });
     const { values } = await sampler.sample({ labels: [3], steps: 1, seed: 4 });
     const parts = model.weights.blocks('DiTBlock_0/MlpBlock_0/Dense_0/kernel').map((t) => t.storage.bytes);

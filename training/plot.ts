@@ -30,7 +30,8 @@ export interface LinePlot {
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'];
 const FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif"';
 
-const escapeXml = (text: string) =>
+/** Text as the content of an XML element or attribute. */
+export const escapeXml = (text: string): string =>
   text.replace(/[&<>"]/g, (mark) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[mark]!);
 
 /** 1200000 -> 1.2M, 2500 -> 2,500, 0.00012 -> 1.2e-4: few characters, no rounding noise. */

@@ -6,7 +6,6 @@ import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/
 import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
 
-export { Arena } from './engine/arena.ts';
 export { Context } from './engine/context.ts';
 export {
   type AcquiredDevice,
@@ -20,12 +19,14 @@ export {
 export { eager } from './engine/eager.ts';
 export { Engine, type TensorData } from './engine/engine.ts';
 export * from './engine/errors.ts';
+export type { Gradients, TapeEntry } from './engine/gradients.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';
-export type { MemoryKind, MemoryReport } from './engine/memory.ts';
-export type { Plan } from './engine/planner.ts';
+export type { MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
+export { Arena } from './engine/memory/arena.ts';
+export type { Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, Program, type Recording, record } from './engine/program.ts';
 export { ceilDiv, type Scalar, type ScalarValues, scalarInput, times } from './engine/scalar.ts';
-export { type Gradients, Tape, type TapeEntry } from './engine/tape.ts';
+export { Tape } from './engine/tape.ts';
 export { type DType, lastDim, maxSize, type Shape, sizeOf, type Tensor } from './engine/tensor.ts';
 export { addGradients, copyInto } from './kernels/add.ts';
 export { type Contract, contract, type InputSpec } from './kernels/contract.ts';
@@ -40,26 +41,18 @@ export {
   preset,
 } from './model/config.ts';
 export { type Depth, type Model, type VelocityInputs, velocity } from './model/dit.ts';
-export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/model.ts';
-export { type ModelFile, parseModelFile } from './model/model-file.ts';
 export { initParams, type ParamLayout, type ParamSet, paramLayout } from './model/params.ts';
-export { PRECISIONS, type Precision } from './model/quantize.ts';
+export { type ModelFile, parseModelFile } from './model/weights/model-file.ts';
+export { PRECISIONS, type Precision } from './model/weights/quantize.ts';
+export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/weights/residency.ts';
 export {
   type GroupSource,
   type ModelSource,
   memorySource,
   type PrefetchingSource,
   prefetching,
-} from './model/source.ts';
-export { openModelUrl } from './model/source-url.ts';
-export {
-  type Choice,
-  chooseSettings,
-  type Estimate,
-  estimateSampling,
-  type Settings,
-  type Wanted,
-} from './sampling/budget.ts';
+} from './model/weights/source.ts';
+export { openModelUrl } from './model/weights/source-url.ts';
 export {
   type ContactSheet,
   contactSheet,
@@ -68,8 +61,16 @@ export {
   type GridOptions,
   grid,
   type Picture,
-} from './sampling/picture.ts';
-export { encodePng } from './sampling/png.ts';
+} from './pictures/picture.ts';
+export { encodePng } from './pictures/png.ts';
+export {
+  type Choice,
+  chooseSettings,
+  type Estimate,
+  estimateSampling,
+  type Settings,
+  type Wanted,
+} from './sampling/budget.ts';
 export {
   type SampleProgress,
   type SampleRequest,

@@ -13,10 +13,10 @@ export {
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
+export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export * from './index.ts';
-export { modelMetadata, modelTensors } from './model/model-file.ts';
-export { openSafetensors, type SafetensorsFile, writeSafetensors } from './model/safetensors.node.ts';
-export { openModelSource } from './model/source.node.ts';
+export { modelMetadata, modelTensors } from './model/weights/model-file.ts';
+export { openModelSource } from './model/weights/source.node.ts';
 export { checkpointSteps, loadCheckpoint, type TrainSets } from './training/checkpoint.node.ts';
 export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
 export type { Dataset } from './training/data/dataset.ts';

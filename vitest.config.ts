@@ -1,6 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 
+/**
+ * Three projects, told apart by the names of their files: `NAME.test.ts` needs no GPU (nor a driver that plays one),
+ * `NAME.gpu.test.ts` an adapter, `NAME.browser.test.ts` a Chromium.
+ */
+const project = (name: string, include: string, exclude: string[] = []) => ({
+  extends: true as const,
+  test: { name, include: [include], exclude: ['node_modules/**', ...exclude] },
+});
+
 export default defineConfig({
   plugins: [
     {
@@ -12,10 +21,14 @@ export default defineConfig({
     },
   ],
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 600_000,
+    projects: [
+      project('unit', 'test/**/*.test.ts', ['test/**/*.{gpu,browser}.test.ts']),
+      project('gpu', 'test/**/*.gpu.test.ts'),
+      project('browser', 'test/**/*.browser.test.ts'),
+    ],
   },
 });

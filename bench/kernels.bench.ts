@@ -6,8 +6,9 @@ import { Program, record } from '../engine/program.ts';
 import { Tape } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { addGradients } from '../kernels/add.ts';
+import { caseInputs, checkForward, uploadCase } from '../kernels/check.ts';
 import type { Contract } from '../kernels/contract.ts';
-import { caseInputs, checkCase, interleave, runSeconds, type Timed, type Timing, uploadCase } from './harness.ts';
+import { interleave, runSeconds, type Timed, type Timing } from './harness.ts';
 
 /** An engine to measure, and what to call it. */
 export interface Subject {
@@ -83,12 +84,13 @@ async function benchCase(
       owned.push({ engine, tensors: [inputs, Object.fromEntries([...outputs, ...gradients])].flatMap(Object.values) });
       for (const backward of c.differentiable.length > 0 ? [false, true] : [false]) {
         const use = (ctx: Context) => {
-          ctx.tape = backward ? new Tape(addGradients) : null;
-          for (const [name, gradient] of gradients) ctx.tape?.watch(inputs[name]!, gradient);
+          const tape = backward ? new Tape(addGradients) : null;
+          ctx.tape = tape;
+          for (const [name, gradient] of gradients) tape?.watch(inputs[name]!, gradient);
           const made = c.run(ctx, inputs, k);
           const seeds = Object.fromEntries(outputs);
           const pairs = Object.entries(made).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const);
-          ctx.tape?.backward(ctx, pairs);
+          tape?.backward(ctx, pairs);
         };
         const { once, pipelines, firstSeconds } = await compileCold(engine, `${c.name} once`, use);
         const seconds = await fastestOf(3, { engine, program: once, repeats: 1 });
@@ -103,7 +105,7 @@ async function benchCase(
         parts.push({ subject, backward, timed: { engine, program, repeats }, dispatches, cold });
       }
       // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
-      errors.set(subject, await checkCase(engine, c, k, inputs, want));
+      errors.set(subject, await checkForward(engine, c, k, inputs, want));
     }
     const timings = await interleave(
       parts.map((part) => part.timed),

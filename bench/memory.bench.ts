@@ -1,14 +1,14 @@
 /** What sampling takes of GPU memory, for every number of blocks and every way to hold the weights: estimated, and measured. */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import type { MemoryReport } from '../engine/memory.ts';
+import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { formulaFill } from '../model/formula.ts';
-import { ResidentModel } from '../model/model.ts';
 import { paramLayout } from '../model/params.ts';
-import type { GroupSource } from '../model/source.ts';
+import { ResidentModel } from '../model/weights/residency.ts';
+import type { GroupSource } from '../model/weights/source.ts';
 import { estimateSampling, type Settings } from '../sampling/budget.ts';
 import { Sampler } from '../sampling/sampler.ts';
+import { formulaFill } from '../verify/formula-params.ts';
 
 /** A way to hold the weights. */
 export interface MemoryOption extends Pick<Settings, 'precision' | 'activations' | 'ahead' | 'residentBlocks'> {

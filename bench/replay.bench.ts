@@ -3,8 +3,8 @@ import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { groupsOf, velocity } from '../model/dit.ts';
-import { uploadModel } from '../model/model.ts';
 import { initParams } from '../model/params.ts';
+import { uploadModel } from '../model/weights/residency.ts';
 import { quantile } from './harness.ts';
 
 export interface ReplayResult {

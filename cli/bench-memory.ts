@@ -15,9 +15,9 @@ import {
   memorySettings,
   settingName,
 } from '../bench/memory.bench.ts';
-import { plotMemory } from '../bench/memory-plot.ts';
 import { ConfigError, OdeltError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { plotMemory } from '../pictures/memory-plot.ts';
 import { openModel } from './models.node.ts';
 import { interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
 

@@ -1,10 +1,8 @@
 /** `odelt convert`: writes a checkpoint's weights as one model file, to be sampled from or served. */
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { modelMetadata, modelTensors } from '../model/model-file.ts';
-import { writeSafetensors } from '../model/safetensors.node.ts';
+import { writeSafetensors } from '../formats/safetensors.node.ts';
+import { modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './session.node.ts';
 
@@ -34,7 +32,6 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   if (weights !== 'ema' && weights !== 'raw') throw new ConfigError(`--weights is '${weights}'; it must be ema or raw`);
   if (dtype !== 'f16' && dtype !== 'f32') throw new ConfigError(`--dtype is '${dtype}'; it must be f16 or f32`);
   const { config, params, metadata, path: from } = await readModel(path, weights);
-  await mkdir(dirname(out), { recursive: true });
   const kept = metadata.get('odelt.step');
   const extra = { 'odelt.weights': weights, ...(kept === undefined ? {} : { 'odelt.step': kept }) };
   await writeSafetensors(out, modelTensors(params, DTYPES[dtype]), modelMetadata(config, extra));

@@ -4,16 +4,16 @@
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
 import { allowedLengths } from '../model/config.ts';
-import { groupsFor, ResidentModel } from '../model/model.ts';
-import { type ModelSource, prefetching, reporting } from '../model/source.ts';
-import { contactSheet, fromUnit, type Picture } from '../sampling/picture.ts';
+import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
+import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
+import { contactSheet, fromUnit, type Picture } from '../pictures/picture.ts';
+import { writePng } from '../pictures/png.node.ts';
 import { Sampler } from '../sampling/sampler.ts';
-import { classAgreement, prepareReference } from '../training/agreement.ts';
 import { openDataset } from '../training/data/open.ts';
 import { openModel } from './models.node.ts';
 import { bundledData, bundledModel } from './paths.node.ts';
-import { writePng } from './png.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
@@ -125,7 +125,7 @@ async function demoOf(
     },
     grid: { columns: config.classes, scale: 1, pad: 2 },
   });
-  writePng(flags.out, sheet);
+  await writePng(flags.out, sheet);
   engine.dispose();
   const seconds = (performance.now() - started) / 1000;
   if (flags.json) return printJson({ out: flags.out, adapter: adapter.adapter, seconds, cells });

@@ -2,10 +2,10 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { type ModelFile, parseModelFile } from '../model/model-file.ts';
-import { openModelSource } from '../model/source.node.ts';
-import type { ModelSource } from '../model/source.ts';
-import { openModelUrl } from '../model/source-url.ts';
+import { type ModelFile, parseModelFile } from '../model/weights/model-file.ts';
+import { openModelSource } from '../model/weights/source.node.ts';
+import type { ModelSource } from '../model/weights/source.ts';
+import { openModelUrl } from '../model/weights/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { writeAtomically } from '../model/safetensors.node.ts';
-import { linePlot } from '../training/plot.ts';
+import { writeAtomically } from '../formats/files.node.ts';
+import { linePlot } from '../pictures/line-plot.ts';
 import type { TrainEvent } from '../training/trainer.ts';
 import { log, number } from './session.node.ts';
 

@@ -5,15 +5,15 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
-import { groupsFor, ResidentModel } from '../model/model.ts';
-import { PRECISIONS, type Precision } from '../model/quantize.ts';
-import { type ModelSource, prefetching, reporting } from '../model/source.ts';
+import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
+import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
+import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
+import { fromUnit, grid } from '../pictures/picture.ts';
+import { writePng } from '../pictures/png.node.ts';
 import { chooseSettings, describeSettings, type Requested, type Settings, type Wanted } from '../sampling/budget.ts';
-import { fromUnit, grid } from '../sampling/picture.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
 import { bundledModel } from './paths.node.ts';
-import { writePng } from './png.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
 
 interface SampleFlags {
@@ -190,7 +190,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const seconds = (performance.now() - started) / 1000;
   const pictures = fromUnit(values, config.imageSize, config.imageSize, config.channels);
   const columns = Math.ceil(pictures.length / new Set(request.labels).size);
-  writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
+  await writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
   const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
   const { out, seed } = flags;

@@ -3,7 +3,7 @@ import type { AdapterReport } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import type { GroupProgress } from '../model/source.ts';
+import type { GroupProgress } from '../model/weights/source.ts';
 
 export interface Session {
   readonly engine: Engine;

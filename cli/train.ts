@@ -1,6 +1,6 @@
 /** `odelt train`: trains a model into a run folder. */
 import { type Command, Option } from 'commander';
-import type { MemoryReport } from '../engine/memory.ts';
+import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';

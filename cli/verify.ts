@@ -2,10 +2,11 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { OdeltError } from '../engine/errors.ts';
+import type { CaseResult, Kind } from '../verify/case.ts';
+import { openGolden } from '../verify/golden.node.ts';
+import { caseId, verify } from '../verify/replay.ts';
 import { bundledGolden } from './paths.node.ts';
 import { duration, interruptSignal, log, openSession, ProgressLine, print, printJson } from './session.node.ts';
-import type { CaseResult, Kind } from './verify/case.ts';
-import { caseId, verify } from './verify/replay.ts';
 
 interface VerifyFlags {
   large?: boolean;
@@ -53,7 +54,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
   const notReplayed: string[] = [];
   if (!flags.json) log(`adapter: ${session.adapter.adapter.name}`);
   try {
-    const results = verify(session.engine, directory, {
+    const results = verify(session.engine, await openGolden(directory), {
       large: flags.large,
       only: flags.only,
       signal,

@@ -3,8 +3,8 @@
  * once (engine/eager.ts); operations cannot tell.
  */
 import type { Engine } from './engine.ts';
+import type { TapeEntry } from './gradients.ts';
 import { type CheckedDispatch, checkDispatch, type Dispatch } from './kernel.ts';
-import type { Tape } from './tape.ts';
 import { type DType, reshaped, type Shape, type Tensor } from './tensor.ts';
 
 export interface Sink {
@@ -12,10 +12,20 @@ export interface Sink {
   dispatch(checked: CheckedDispatch): void;
 }
 
+/** What operations see of the tape (engine/tape.ts). */
+export interface GradientTape {
+  /** Whether some input of an operation wants a gradient: tells operations what to save. */
+  needs(...tensors: readonly Tensor[]): boolean;
+  /** @throws UsageError where a gradient would pass a packed tensor. */
+  add(entry: TapeEntry): void;
+  /** Runs `body` so that its operations keep nothing, and run again in the backward pass. */
+  checkpoint(ctx: Context, body: () => Tensor): Tensor;
+}
+
 export class Context {
   readonly engine: Engine;
   /** Present while gradients are wanted; operations add their backward to it. */
-  tape: Tape | null = null;
+  tape: GradientTape | null = null;
   readonly #sink: Sink;
   #scope = '';
 

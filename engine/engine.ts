@@ -4,7 +4,7 @@
  */
 import { type DeviceWatch, watchDevice } from './device.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
-import { Memory, type MemoryKind } from './memory.ts';
+import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
 import {
   byteSize,
@@ -45,7 +45,7 @@ export class Engine {
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
   readonly #watch: DeviceWatch;
-  /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights.ts). */
+  /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights/weights.ts). */
   placements = 0;
   #disposed = false;
   /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */

@@ -75,6 +75,13 @@ export class DataError extends OdeltError {
   }
 }
 
+/** A file that cannot be written where it was asked for; found out before the work that would fill it. */
+export class OutputError extends OdeltError {
+  constructor(message: string, options?: OdeltErrorOptions) {
+    super('output', message, options);
+  }
+}
+
 /** The caller's AbortSignal (or Ctrl-C) stopped the work. */
 export class InterruptedError extends OdeltError {
   constructor(message = 'interrupted', options?: OdeltErrorOptions) {

@@ -6,12 +6,13 @@
  * writable, even at disjoint ranges, but allows several writable disjoint ranges: so read-only bindings that share a
  * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
  */
-import { Arena } from './arena.ts';
+
 import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
 import { InterruptedError, LimitError, UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
+import { Arena } from './memory/arena.ts';
+import type { Plan } from './memory/planner.ts';
 import { PARAMS_BYTES, type Pipeline } from './pipeline.ts';
-import type { Plan } from './planner.ts';
 import { planRecording, type Recording } from './recording.ts';
 import { evaluate, isSym, type Scalar, type ScalarValues } from './scalar.ts';
 import type { Storage, Tensor } from './tensor.ts';

@@ -3,7 +3,7 @@ import { Context } from './context.ts';
 import type { Engine } from './engine.ts';
 import { UsageError } from './errors.ts';
 import type { CheckedDispatch } from './kernel.ts';
-import { type Plan, plan } from './planner.ts';
+import { type Plan, plan } from './memory/planner.ts';
 import { type Storage, storageBytes, type Tensor, tensor } from './tensor.ts';
 
 /** A recorded list of dispatches and the storages that it needs placed. */

@@ -8,29 +8,10 @@
  * A checkpoint (Chen et al. 2016, "Training deep nets with sublinear memory cost") keeps nothing of what ran inside it: its
  * operations run again when the backward pass reaches them.
  */
-import type { Context } from './context.ts';
+import type { Context, GradientTape } from './context.ts';
 import { UsageError } from './errors.ts';
+import type { TapeEntry } from './gradients.ts';
 import { isPacked, maxSize, type Tensor } from './tensor.ts';
-
-/** What an operation's backward may ask for and must provide. */
-export interface Gradients {
-  /** Gradient of output `k`, all rows. Throws where it has none: ask `has` first if that may be. */
-  dy(k: number): Tensor;
-  has(k: number): boolean;
-  /** Whether input `i` wants a gradient. */
-  needs(i: number): boolean;
-  /** Where to write all of the gradient of input `i`; call once. */
-  out(i: number): Tensor;
-  /** Gives an existing tensor, unchanged, as the gradient of input `i` (or of its leading rows). */
-  give(i: number, gradient: Tensor): void;
-}
-
-export interface TapeEntry {
-  readonly name: string;
-  readonly inputs: readonly Tensor[];
-  readonly outputs: readonly Tensor[];
-  readonly backward: (gradients: Gradients) => void;
-}
 
 /** What a checkpoint leaves behind: its output, and how to make it again. */
 interface Checkpoint {
@@ -55,7 +36,7 @@ export const checkpoint = (ctx: Context, body: () => Tensor): Tensor =>
  */
 export type AddGradients = (ctx: Context, like: Tensor, a: Tensor, b: Tensor | null, target: Tensor | null) => Tensor;
 
-export class Tape {
+export class Tape implements GradientTape {
   /** Null inside a checkpoint's first run, which only follows what wants a gradient. */
   #entries: (TapeEntry | Checkpoint)[] | null = [];
   readonly #wanted = new Set<Tensor>();

@@ -45,7 +45,7 @@ export function silu(ctx: Context, x: Tensor): Tensor {
   return y;
 }
 
-/** dy * gelu'(x): the backward of a GELU fused into a matrix product (kernels/linear.ts). */
+/** dy * gelu'(x): the backward of a GELU fused into a matrix product (kernels/matmul/linear.ts). */
 export const geluBackward = (ctx: Context, x: Tensor, dy: Tensor): Tensor =>
   launch(ctx, 'gelu_backward', ctx.empty('d(gelu)', x.shape), x, dy);
 

@@ -1,20 +1,20 @@
 /** Every kernel contract, listed by hand: what tests and benchmarks iterate over. */
 import { adamwContract } from './adamw.ts';
 import { addContract, addEachContract } from './add.ts';
-import { attentionContract } from './attention.ts';
+import { attentionContract } from './attention/attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
-import { dropoutContract } from './dropout.ts';
 import { siluContract } from './elementwise.ts';
 import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
-import { halfContracts } from './half.ts';
+import { halfContracts } from './half-activations.contracts.ts';
 import { layernormContract } from './layernorm.ts';
-import { gatedLinearContract, gatedResidualContract, linearContract } from './linear.ts';
+import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
+import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
 import { mseContract } from './mse.ts';
-import { linearHalfContract, linearInt8Contract } from './packed.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
-import { randomNormalContract, randomUniformContract } from './random.ts';
+import { dropoutContract } from './random/dropout.ts';
+import { randomNormalContract, randomUniformContract } from './random/random.ts';
 import { columnSumContract, countNonFiniteContract, globalNormContract } from './reduce.ts';
 import { sinusoidContract } from './sinusoid.ts';
 

@@ -2,14 +2,14 @@
 import type { Context } from '../engine/context.ts';
 import type { Scalar } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { attention } from '../kernels/attention.ts';
+import { attention } from '../kernels/attention/attention.ts';
 import { chunk } from '../kernels/chunk.ts';
-import { dropout } from '../kernels/dropout.ts';
 import { layernorm } from '../kernels/layernorm.ts';
-import { gatedLinear, gatedResidual, linear } from '../kernels/linear.ts';
+import { gatedLinear, gatedResidual, linear } from '../kernels/matmul/linear.ts';
+import { dropout } from '../kernels/random/dropout.ts';
 import { dense } from './condition.ts';
 import type { ModelConfig } from './config.ts';
-import type { Weights } from './weights.ts';
+import type { Weights } from './weights/weights.ts';
 
 /** Dropout's randomness; absent at inference. */
 export interface Training {

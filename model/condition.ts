@@ -8,9 +8,9 @@ import type { Tensor } from '../engine/tensor.ts';
 import { add } from '../kernels/add.ts';
 import { silu } from '../kernels/elementwise.ts';
 import { gatherRows } from '../kernels/gather.ts';
-import { type LinearWeights, linear } from '../kernels/linear.ts';
+import { type LinearWeights, linear } from '../kernels/matmul/linear.ts';
 import { sinusoid } from '../kernels/sinusoid.ts';
-import type { Weights } from './weights.ts';
+import type { Weights } from './weights/weights.ts';
 
 export interface Conditions {
   /** [B], in [0, 1]; 0 is noise. */

@@ -7,12 +7,12 @@ import type { Tensor } from '../engine/tensor.ts';
 import { add, addEach } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';
 import { layernorm } from '../kernels/layernorm.ts';
-import { linear } from '../kernels/linear.ts';
+import { linear } from '../kernels/matmul/linear.ts';
 import { patchify, unpatchify } from '../kernels/patches.ts';
 import { block, type Training } from './block.ts';
 import { type Conditions, dense, type Modulations, modulationsOf } from './condition.ts';
 import { allowedLengths, blocksThatRun, type ModelConfig, tokenCount } from './config.ts';
-import type { Weights } from './weights.ts';
+import type { Weights } from './weights/weights.ts';
 
 export interface VelocityInputs extends Conditions {
   /** [B, H, W, C]. */

@@ -5,7 +5,7 @@
  * on the condition (time, step, label, length), which sampling may compute ahead.
  */
 import { CheckpointError } from '../engine/errors.ts';
-import { normals, type RandomSource, uniforms } from '../engine/random.ts';
+import { normals, type RandomSource, uniforms } from '../engine/philox.ts';
 import { type ModelConfig, patchSize } from './config.ts';
 
 /** How a parameter starts: zeros, normal with a standard deviation, or uniform in [-limit, limit]. */

@@ -1,13 +1,13 @@
 /** Memory before it is spent: what a request will allocate, and the best settings that fit a limit. */
-import { dryEngine } from '../engine/dry.ts';
+import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
-import type { MemoryReport } from '../engine/memory.ts';
+import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { type Activations, unfitForHalves } from '../model/dit.ts';
-import { ResidentModel } from '../model/model.ts';
 import { paramLayout } from '../model/params.ts';
-import type { Precision } from '../model/quantize.ts';
+import type { Precision } from '../model/weights/quantize.ts';
+import { ResidentModel } from '../model/weights/residency.ts';
 import { isGuided, type SampleRequest, Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */

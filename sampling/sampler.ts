@@ -2,20 +2,20 @@
  * Fixed-step Euler sampling (Algorithm 2): any power of two of time steps, any allowed number of blocks, per call. One program per
  * (blocks, guided or not) serves every number of steps and every batch up to the largest; only the weights in use are on the GPU.
  */
-import { Arena } from '../engine/arena.ts';
+
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
-import type { Plan as MemoryPlan } from '../engine/planner.ts';
+import { Arena } from '../engine/memory/arena.ts';
+import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import { scalarInput } from '../engine/scalar.ts';
 import { maxSize } from '../engine/tensor.ts';
 import { euler } from '../kernels/flow.ts';
-import { randomNormal } from '../kernels/random.ts';
+import { randomNormal } from '../kernels/random/random.ts';
 import { allowedLengths, checkLength } from '../model/config.ts';
 import { largestActivation, modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
-import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
-import { type ConditionRows, ModulationTables } from './ahead.ts';
+import type { ResidentModel } from '../model/weights/residency.ts';
 import {
   applyVelocity,
   createInputs,
@@ -24,7 +24,8 @@ import {
   type StepInputs,
   type StepScalars,
   stepModulations,
-} from './step.ts';
+} from './euler-step.ts';
+import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
 import { StreamedStep } from './streamed.ts';
 
 export interface SampleRequest {
@@ -64,7 +65,7 @@ export interface Samples {
 export interface SamplerOptions {
   /** Most samples computed at once; fewer where the device could not bind their activations. Default 16. */
   readonly batch?: number;
-  /** Whether modulations are computed before the loop (sampling/ahead.ts). Default: where the tables are smaller than the weights. */
+  /** Whether modulations are computed before the loop (sampling/modulation-tables.ts). Default: where the tables are smaller than the weights. */
   readonly ahead?: boolean;
   /** Most blocks whose weights are on the GPU at a time; implies `ahead`. Default: all that run. */
   readonly residentBlocks?: number;

@@ -3,19 +3,19 @@
  * over the buffer of the one that ran K blocks before. The queue keeps its order, so an upload need not wait for the kernels before it:
  * while the GPU works on one block, the next is read and written.
  */
-import type { Arena } from '../engine/arena.ts';
+
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { Plan } from '../engine/planner.ts';
+import type { Arena } from '../engine/memory/arena.ts';
+import type { Plan } from '../engine/memory/planner.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { add, copyInto } from '../kernels/add.ts';
 import { block } from '../model/block.ts';
 import { tokenCount } from '../model/config.ts';
 import { decode, embedPatches, groupsOf } from '../model/dit.ts';
-import type { ResidentModel } from '../model/model.ts';
 import { groupIndices } from '../model/params.ts';
-import type { ModulationTables } from './ahead.ts';
+import type { ResidentModel } from '../model/weights/residency.ts';
 import {
   allOrNone,
   applyVelocity,
@@ -25,7 +25,8 @@ import {
   type StepInputs,
   type StepScalars,
   stepModulations,
-} from './step.ts';
+} from './euler-step.ts';
+import type { ModulationTables } from './modulation-tables.ts';
 
 export class StreamedStep {
   readonly #engine: Engine;

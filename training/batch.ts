@@ -2,7 +2,7 @@
  * One training batch as plain arrays: what is drawn at random, and how the drawn rows become the network's inputs, sorted so that
  * samples with more blocks come first. No GPU here.
  */
-import { integers, uniforms } from '../engine/random.ts';
+import { integers, uniforms } from '../engine/philox.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { rowsPerGroup } from '../model/dit.ts';
 import { batchShares, type TrainConfig } from './config.ts';

@@ -6,11 +6,12 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
+import { writeAtomically } from '../formats/files.node.ts';
+import { writeSafetensors } from '../formats/safetensors.node.ts';
+import { parseSafetensors } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { modelMetadata, modelTensors } from '../model/model-file.ts';
 import { type ParamLayout, type ParamSet, paramsFrom } from '../model/params.ts';
-import { writeAtomically, writeSafetensors } from '../model/safetensors.node.ts';
-import { parseSafetensors } from '../model/safetensors.ts';
+import { modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 
 export interface TrainSets {
   readonly params: ParamSet;

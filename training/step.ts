@@ -11,18 +11,19 @@ import { Tape } from '../engine/tape.ts';
 import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
 import { addGradients, copyInto } from '../kernels/add.ts';
-import { eulerEach, flowInterpolate, guide, mean2 } from '../kernels/flow.ts';
+import { flowInterpolate } from '../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../kernels/gather.ts';
 import { mse } from '../kernels/mse.ts';
-import { randomNormal } from '../kernels/random.ts';
+import { randomNormal } from '../kernels/random/random.ts';
 import { globalNorm } from '../kernels/reduce.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
-import { uploadPositions } from '../model/model.ts';
 import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
-import { Weights } from '../model/weights.ts';
+import { uploadPositions } from '../model/weights/residency.ts';
+import { Weights } from '../model/weights/weights.ts';
 import type { Batch } from './batch.ts';
 import { batchShares, type TrainConfig } from './config.ts';
+import { timeTargets } from './objectives/shortcut.ts';
 
 /** Everything that training changes, on the GPU. */
 export interface TrainState {
@@ -322,30 +323,4 @@ function update(ctx: Context, train: TrainConfig, state: TrainState, total: read
     ctx.scope(`adamw/${state.params.parts[p]!.label}`, () => adamw(ctx, tensors, options));
   });
   return norm;
-}
-
-/**
- * Targets of the time consistency: the mean of two half steps of the teacher (method step 1). With distilled guidance a second, guided set; as the
- * reference does it, the second conditional evaluation follows the conditional first one, the unconditional the guided.
- */
-function timeTargets(
-  ctx: Context,
-  train: TrainConfig,
-  teacher: Model,
-  at: { xt: Tensor; t: Tensor; later: Tensor; h: Tensor; step: Tensor; labels: Tensor; none: Tensor; full: Tensor },
-): Tensor[] {
-  const { config } = teacher;
-  const pairs = at.t.shape[0];
-  const depth = config.lengths ? { lengths: at.full, rows: groupsOf(config).map(() => pairs) } : undefined;
-  const evaluate = (name: string, x: Tensor, t: Tensor, labels: Tensor) =>
-    ctx.scope(name, () => velocity(ctx, teacher, { x, t, step: at.step, labels }, depth));
-  const c1 = evaluate('c1', at.xt, at.t, at.labels);
-  const c2 = evaluate('c2', eulerEach(ctx, at.xt, c1, at.h), at.later, at.labels);
-  const plain = mean2(ctx, c1, c2);
-  if (!train.guidance?.distill) return [plain];
-  const { weight } = train.guidance;
-  const g1 = guide(ctx, evaluate('u1', at.xt, at.t, at.none), c1, weight);
-  const u2 = evaluate('u2', eulerEach(ctx, at.xt, g1, at.h), at.later, at.none);
-  const g2 = guide(ctx, u2, c2, weight);
-  return [plain, mean2(ctx, g1, g2)];
 }

@@ -1,11 +1,11 @@
 /** One attention block small enough to differentiate numerically, on the GPU and in float64 (composed of the kernels' references). */
 import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { attention, attentionContract } from '../../kernels/attention.ts';
+import { attention, attentionContract } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { silu } from '../../kernels/elementwise.ts';
 import { layernorm, layernormContract } from '../../kernels/layernorm.ts';
-import { gatedLinear, linear, linearContract } from '../../kernels/linear.ts';
+import { gatedLinear, linear, linearContract } from '../../kernels/matmul/linear.ts';
 import { normals } from './normals.ts';
 
 export interface BlockSize {

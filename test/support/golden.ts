@@ -1,18 +1,19 @@
 /** The golden data bundled with the repository, opened for tests. */
 import { fileURLToPath } from 'node:url';
-import { openGolden } from '../../model/golden.node.ts';
-import type { GoldenDir, GoldenModel } from '../../model/golden.ts';
-import type { Tensors } from '../../model/safetensors.ts';
+import type { Tensors } from '../../formats/safetensors.ts';
+import { openGolden } from '../../verify/golden.node.ts';
+import type { GoldenModel } from '../../verify/golden.ts';
 
 export const FIXTURES = fileURLToPath(new URL('../fixtures/golden', import.meta.url));
 
-export function openFixtures(): Promise<GoldenDir> {
-  return openGolden(FIXTURES);
-}
+export const openModels = async (path: string): Promise<GoldenModel[]> =>
+  Promise.all((await openGolden(path)).folders.map((folder) => folder.open()));
+
+export const openFixtures = (): Promise<GoldenModel[]> => openModels(FIXTURES);
 
 /** The bundled model of that name (a, b, misaligned, dit_b2). */
 export async function goldenModel(name: string): Promise<GoldenModel> {
-  const found = (await openFixtures()).models.find((model) => model.name === name);
+  const found = (await openFixtures()).find((model) => model.name === name);
   if (found === undefined) throw new Error(`no golden model ${name} in ${FIXTURES}`);
   return found;
 }

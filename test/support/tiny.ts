@@ -2,12 +2,12 @@
 import type { Engine } from '../../engine/engine.ts';
 import type { CompileOptions } from '../../engine/program.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
-import { formulaParams } from '../../model/formula.ts';
 import type { ParamSet } from '../../model/params.ts';
 import { assembleBatch, drawStep } from '../../training/batch.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { createState, type TrainState, TrainStep } from '../../training/step.ts';
+import { formulaParams } from '../../verify/formula-params.ts';
 import { normals } from './normals.ts';
 
 export const tinyModel: ModelConfig = parseModelConfig({

@@ -2,13 +2,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect } from 'vitest';
+import { parseSafetensors, serializeSafetensors, type TensorToWrite } from '../../formats/safetensors.ts';
 import { parseModelConfig } from '../../model/config.ts';
-import { formulaParams } from '../../model/formula.ts';
-import { modelMetadata, modelTensors, parseModelFile } from '../../model/model-file.ts';
 import { groupIndices } from '../../model/params.ts';
-import { type GroupValues, toFloats } from '../../model/quantize.ts';
-import { parseSafetensors, serializeSafetensors, type TensorToWrite } from '../../model/safetensors.ts';
-import type { GroupSource } from '../../model/source.ts';
+import { modelMetadata, modelTensors, parseModelFile } from '../../model/weights/model-file.ts';
+import { type GroupValues, toFloats } from '../../model/weights/quantize.ts';
+import type { GroupSource } from '../../model/weights/source.ts';
+import { formulaParams } from '../../verify/formula-params.ts';
 
 export const config = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 4, width: 32, heads: 4, depth: 12, classes: 10 },

@@ -1,6 +1,6 @@
 /** Which picture is the n-th training sample: a pure function of (seed, n), so a run resumes from its step alone. */
 import { ConfigError, UsageError } from '../../engine/errors.ts';
-import { permutation, words } from '../../engine/random.ts';
+import { permutation, words } from '../../engine/philox.ts';
 import { type Dataset, toUnit, toUnitFlipped } from './dataset.ts';
 
 /** Random streams of the order ('shuf') and of the flips ('flip'), as ASCII. */

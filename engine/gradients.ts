@@ -1,0 +1,22 @@
+/** What an operation says of its derivative, and what it may ask of whoever goes back through it. The tape itself is in tape.ts. */
+import type { Tensor } from './tensor.ts';
+
+/** What an operation's backward may ask for and must provide. */
+export interface Gradients {
+  /** Gradient of output `k`, all rows. Throws where it has none: ask `has` first if that may be. */
+  dy(k: number): Tensor;
+  has(k: number): boolean;
+  /** Whether input `i` wants a gradient. */
+  needs(i: number): boolean;
+  /** Where to write all of the gradient of input `i`; call once. */
+  out(i: number): Tensor;
+  /** Gives an existing tensor, unchanged, as the gradient of input `i` (or of its leading rows). */
+  give(i: number, gradient: Tensor): void;
+}
+
+export interface TapeEntry {
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly backward: (gradients: Gradients) => void;
+}

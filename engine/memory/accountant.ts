@@ -1,0 +1,150 @@
+/**
+ * The accountant: every GPU buffer odelt creates is created here, so live and peak bytes are facts, not estimates.
+ * Knows nothing of tensors.
+ */
+import { LimitError, OutOfMemoryError } from '../errors.ts';
+
+/** What a buffer is for; the memory reports are broken down by it. */
+export type MemoryKind = 'weights' | 'gradients' | 'optimizer' | 'activations' | 'data' | 'uniforms' | 'staging';
+
+export interface MemoryReport {
+  readonly live: number;
+  /** A buffer that the device turns out to have no memory for counts until that is known. */
+  readonly peak: number;
+  readonly buffers: number;
+  /** Buffers ever created; replaying a program must not move it. */
+  readonly created: number;
+  readonly byKind: Readonly<Partial<Record<MemoryKind, number>>>;
+}
+
+export class Memory {
+  readonly #device: GPUDevice;
+  readonly #live = new Map<GPUBuffer, { bytes: number; kind: MemoryKind }>();
+  #bytes = 0;
+  #peak = 0;
+  #created = 0;
+  /** Error scopes that have yet to say whether their buffer was made. */
+  readonly #pending = new Set<Promise<OutOfMemoryError | null>>();
+  /** Why buffers were not made, for whoever still holds one of them. */
+  readonly #failures = new WeakMap<GPUBuffer, OutOfMemoryError>();
+  /** The first failure that nobody has been told of. */
+  #failure: OutOfMemoryError | null = null;
+  /** Bytes that may be live at once; creating more throws OutOfMemoryError. */
+  limit = Number.POSITIVE_INFINITY;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  /**
+   * Creates a labelled buffer of `size` bytes (rounded up to 4). Whether the device has the memory is known later: see `settled`.
+   * @throws LimitError above the device's maxBufferSize; OutOfMemoryError above `limit`.
+   */
+  create(kind: MemoryKind, label: string, size: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    const bytes = Math.max(4, Math.ceil(size / 4) * 4);
+    const max = this.#device.limits.maxBufferSize;
+    if (bytes > max) {
+      throw new LimitError(
+        `buffer '${label}' needs ${bytes} bytes; the device allows ${max} in one buffer`,
+        { asked: bytes, available: max },
+        { hint: 'use a smaller batch, or request the device with higher limits' },
+      );
+    }
+    if (this.#bytes + bytes > this.limit) {
+      throw new OutOfMemoryError(
+        `buffer '${label}' needs ${bytes} bytes with ${this.#bytes} live; the limit is ${this.limit}`,
+        { hint: 'use a smaller batch or fewer blocks, or raise the memory limit' },
+      );
+    }
+    const buffer = this.#make({ label, size: bytes, usage });
+    this.#live.set(buffer, { bytes, kind });
+    this.#bytes += bytes;
+    this.#created += 1;
+    this.#peak = Math.max(this.#peak, this.#bytes);
+    return buffer;
+  }
+
+  /** Makes a buffer under an error scope of its own, which tells later when there was no memory for it. */
+  #make(descriptor: GPUBufferDescriptor & { label: string }): GPUBuffer {
+    const asked = `buffer '${descriptor.label}' needs ${descriptor.size} bytes with ${this.#bytes} live`;
+    const failure = (why: string, cause?: unknown) =>
+      new OutOfMemoryError(`${asked}; the device has no memory for it: ${why}`, {
+        cause,
+        hint: 'use a smaller batch or fewer blocks, or free other users of the GPU',
+      });
+    this.#device.pushErrorScope('out-of-memory');
+    let buffer: GPUBuffer;
+    try {
+      buffer = this.#device.createBuffer(descriptor);
+    } catch (cause) {
+      this.#device.popErrorScope().catch(() => null);
+      throw cause instanceof RangeError ? failure(cause.message, cause) : cause;
+    }
+    const scope = this.#device.popErrorScope().then(
+      (error) => {
+        if (!error) return null;
+        this.destroy(buffer);
+        const failed = failure(error.message);
+        this.#failures.set(buffer, failed);
+        this.#failure ??= failed;
+        return failed;
+      },
+      () => null, // the device is lost, which is reported as such
+    );
+    this.#pending.add(scope);
+    void scope.then(() => this.#pending.delete(scope));
+    return buffer;
+  }
+
+  /** Whether a buffer has yet to turn out to be made. */
+  get pending(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  /** Resolves when all buffers created so far are known to be made or not, to the first failure. Never rejects. */
+  async settled(): Promise<OutOfMemoryError | null> {
+    const failures = await Promise.all(this.#pending);
+    return failures.find((failure) => failure !== null) ?? null;
+  }
+
+  /** Takes a failure to tell of it: by default the first since the last that was taken, if there is one. Each is taken once. */
+  takeFailure(failure: OutOfMemoryError | null = this.#failure): OutOfMemoryError | null {
+    if (failure === this.#failure) this.#failure = null;
+    return failure;
+  }
+
+  /** False once a buffer is destroyed, or known not to have been made. */
+  isLive(buffer: GPUBuffer): boolean {
+    return this.#live.has(buffer);
+  }
+
+  /** @throws OutOfMemoryError for a buffer that is known not to have been made. */
+  check(buffer: GPUBuffer): void {
+    const failure = this.#failures.get(buffer);
+    if (failure) throw failure;
+  }
+
+  /** Destroys a buffer; a second call is harmless. */
+  destroy(buffer: GPUBuffer): void {
+    const entry = this.#live.get(buffer);
+    if (!entry) return;
+    this.#live.delete(buffer);
+    this.#bytes -= entry.bytes;
+    buffer.destroy();
+  }
+
+  destroyAll(): void {
+    for (const buffer of [...this.#live.keys()]) this.destroy(buffer);
+  }
+
+  /** Starts a new peak measurement from what is live now. */
+  resetPeak(): void {
+    this.#peak = this.#bytes;
+  }
+
+  report(): MemoryReport {
+    const byKind: Partial<Record<MemoryKind, number>> = {};
+    for (const { bytes, kind } of this.#live.values()) byKind[kind] = (byKind[kind] ?? 0) + bytes;
+    return { live: this.#bytes, peak: this.#peak, buffers: this.#live.size, created: this.#created, byKind };
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * Whether a kernel computes what its contract says, on the adapter at hand: forward against float64, every gradient against central
+ * differences, replay against eager execution. Tests, benchmarks and whoever writes a kernel use it; knows no particular kernel.
+ */
+import type { Context } from '../engine/context.ts';
+import { eager } from '../engine/eager.ts';
+import type { Engine } from '../engine/engine.ts';
+import { OdeltError } from '../engine/errors.ts';
+import { normals } from '../engine/philox.ts';
+import { Program, record } from '../engine/program.ts';
+import { Tape } from '../engine/tape.ts';
+import { maxSize, type Tensor } from '../engine/tensor.ts';
+import { addGradients } from './add.ts';
+import type { Contract } from './contract.ts';
+
+export type Arrays = Readonly<Record<string, Float64Array>>;
+
+const EPS = 2 ** -23;
+/** Random streams of inputs and of cotangents. */
+const INPUTS = 17;
+const COTANGENTS = 23;
+/** Elements of a gradient that are compared with central differences, each of which costs four references. */
+const PICKS = 48;
+
+/** A source of standard normals, one at a time. */
+function normalSource(seed: number, stream: number): () => number {
+  const size = 1024;
+  let next = 0;
+  let drawn: Float32Array = new Float32Array();
+  return () => {
+    if (next % size === 0) drawn = normals({ seed, stream, step: 0 }, size, next);
+    return drawn[next++ % size]!;
+  };
+}
+
+/** Inputs of a case, rounded to what the GPU holds, so that the reference sees the same numbers. */
+export function caseInputs(c: Contract, k: object): Arrays {
+  return Object.fromEntries(
+    Object.entries(c.inputs(k)).map(([name, { shape, dtype, fill }], stream) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      const normal = normalSource(INPUTS, stream);
+      const round = dtype === 'u32' ? (v: number) => v : Math.fround;
+      return [name, Float64Array.from({ length: size }, (_, i) => round(fill ? fill(i, normal) : normal()))];
+    }),
+  );
+}
+
+/** The inputs of a case as tensors; the caller releases them. */
+export function uploadCase(engine: Engine, c: Contract, k: object, arrays: Arrays): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(c.inputs(k)).map(([name, { shape, dtype }]) => {
+      const data = dtype === 'u32' ? Uint32Array.from(arrays[name]!) : Float32Array.from(arrays[name]!);
+      return [name, engine.tensor(name, [...shape] as [number, ...number[]], { dtype, data })];
+    }),
+  );
+}
+
+/**
+ * Error allowed for sums of `reduction` float32 terms, relative to the size of the result, with a factor for library functions.
+ * Gradients may be off by four times as much: they pass through more operations.
+ */
+export const tolerance = (c: Contract, k: object): number =>
+  EPS * (16 + 4 * Math.sqrt(c.reduction(k)) + c.reduction(k) / 16) * (c.slack ?? 1);
+
+const gradientTolerance = (c: Contract, k: object): number => 4 * tolerance(c, k) + 1e-9;
+
+/** Where `got` is farthest from `want`, and by how much relative to its size (root mean square plus the element's own). */
+export function worstElement(got: ArrayLike<number>, want: Float64Array): { error: number; index: number } {
+  if (got.length !== want.length) return { error: Number.POSITIVE_INFINITY, index: -1 };
+  const scale = Math.max(1e-3, Math.sqrt(want.reduce((s, v) => s + v * v, 0) / want.length));
+  let worst = { error: 0, index: 0 };
+  for (let i = 0; i < want.length; i++) {
+    const error = Math.abs(got[i]! - want[i]!) / (scale + Math.abs(want[i]!));
+    if (!(error <= worst.error)) worst = { error: Number.isNaN(error) ? Number.POSITIVE_INFINITY : error, index: i };
+  }
+  return worst;
+}
+
+/** @throws OdeltError naming the element that is farthest off, where that is too far. Returns its error. */
+function compare(what: string, got: ArrayLike<number>, want: Float64Array, allowed: number): number {
+  const { error, index } = worstElement(got, want);
+  if (error <= allowed) return error;
+  const found =
+    index < 0
+      ? `${got.length} elements, ${want.length} expected`
+      : `element ${index} is ${got[index]}, ${want[index]} expected (error ${error.toExponential(1)}, allowed ${allowed.toExponential(1)})`;
+  throw new OdeltError('wrong-result', `${what}: ${found}`, {
+    hint: 'run `odelt verify` on this adapter; a driver may be at fault',
+  });
+}
+
+const nameOf = (c: Contract, k: object): string => `${c.name} ${JSON.stringify(k)}`;
+
+/**
+ * Runs a case forward and compares it with its reference, which the caller has computed.
+ * @returns the largest relative error. @throws OdeltError ('wrong-result') where that exceeds the tolerance.
+ */
+export async function checkForward(
+  engine: Engine,
+  c: Contract,
+  k: object,
+  inputs: Record<string, Tensor>,
+  want: Arrays,
+): Promise<number> {
+  const got = await eager(engine, (ctx) => readOutputs(engine, c.run(ctx, inputs, k)));
+  const errors = Object.entries(want).map(([name, values]) =>
+    compare(`${nameOf(c, k)}, ${name}`, got[name] ?? [], values, tolerance(c, k)),
+  );
+  return Math.max(...errors);
+}
+
+async function readOutputs(
+  engine: Engine,
+  outputs: Record<string, Tensor>,
+): Promise<Record<string, ArrayLike<number>>> {
+  const values: Record<string, ArrayLike<number>> = {};
+  for (const [name, y] of Object.entries(outputs)) {
+    values[name] = y.dtype === 'u32' ? await engine.readU32(y) : await engine.read(y);
+  }
+  return values;
+}
+
+/** The largest relative errors of a case: of its outputs, and of its gradients (0 without any). */
+export interface Checked {
+  readonly forward: number;
+  readonly backward: number;
+}
+
+/**
+ * Checks all that a contract promises for a case: outputs against the reference; gradients of the sum of outputs times random
+ * cotangents against central differences of the reference, every element written and finite; and a recorded program, replayed
+ * twice, against eager execution bit for bit.
+ * @throws OdeltError ('wrong-result') naming case, tensor and element where something is not so.
+ */
+export async function checkCase(engine: Engine, c: Contract, k: object): Promise<Checked> {
+  const arrays = caseInputs(c, k);
+  const want = c.reference(arrays, k);
+  const normal = normalSource(COTANGENTS, 0);
+  const cotangents: Arrays = Object.fromEntries(
+    Object.entries(want).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
+  );
+  const inputs = uploadCase(engine, c, k, arrays);
+  const seeds = Object.fromEntries(
+    Object.entries(cotangents).map(([name, v]) => [
+      name,
+      engine.tensor(name, [v.length], { data: Float32Array.from(v) }),
+    ]),
+  );
+  const gradients = Object.fromEntries(
+    c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)]),
+  );
+  const build = (ctx: Context) => {
+    const tape = c.differentiable.length > 0 ? new Tape(addGradients) : null;
+    for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
+    ctx.tape = tape;
+    const outputs = c.run(ctx, inputs, k);
+    tape?.backward(
+      ctx,
+      Object.entries(outputs).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const),
+    );
+    return outputs;
+  };
+  // What no kernel writes stays NaN.
+  const clear = () => {
+    for (const g of Object.values(gradients)) engine.write(g, new Float32Array(maxSize(g)).fill(Number.NaN));
+  };
+  const readGradients = async () => {
+    const values: Record<string, Float32Array> = {};
+    for (const [name, g] of Object.entries(gradients)) values[name] = await engine.read(g);
+    return values;
+  };
+  try {
+    clear();
+    const once = await eager(engine, async (ctx) => {
+      const outputs = build(ctx);
+      return { outputs: await readOutputs(engine, outputs), gradients: await readGradients() };
+    });
+    const forward = Object.entries(want).map(([name, values]) =>
+      compare(`${nameOf(c, k)}, ${name}`, once.outputs[name] ?? [], values, tolerance(c, k)),
+    );
+    const backward = Object.entries(once.gradients).map(([name, got]) => {
+      const what = `${nameOf(c, k)}, d(${name})`;
+      const unwritten = got.findIndex((v) => !Number.isFinite(v));
+      if (unwritten >= 0) throw new OdeltError('wrong-result', `${what}: element ${unwritten} is ${got[unwritten]}`);
+      const picks = Array.from({ length: Math.min(PICKS, got.length) }, (_, j) =>
+        Math.floor((j * got.length) / Math.min(PICKS, got.length)),
+      );
+      const expected = Float64Array.from(picks, (i) => centralDifference(c, k, arrays, cotangents, name, i));
+      return compare(
+        what,
+        picks.map((i) => got[i]!),
+        expected,
+        gradientTolerance(c, k),
+      );
+    });
+    await compareReplay(engine, nameOf(c, k), build, once, { clear, readGradients });
+    return { forward: Math.max(...forward), backward: Math.max(0, ...backward) };
+  } finally {
+    for (const t of [inputs, seeds, gradients].flatMap((group) => Object.values(group))) engine.release(t);
+  }
+}
+
+interface Values {
+  readonly outputs: Record<string, ArrayLike<number>>;
+  readonly gradients: Record<string, Float32Array>;
+}
+
+/** Records what ran once and replays it twice. @throws OdeltError where a bit differs. */
+async function compareReplay(
+  engine: Engine,
+  what: string,
+  build: (ctx: Context) => Record<string, Tensor>,
+  once: Values,
+  { clear, readGradients }: { clear: () => void; readGradients: () => Promise<Record<string, Float32Array>> },
+): Promise<void> {
+  const { recording, result } = record(engine, what, (ctx, keep) => {
+    const outputs = build(ctx);
+    for (const y of Object.values(outputs)) keep(y);
+    return outputs;
+  });
+  const program = await Program.compile(engine, recording);
+  try {
+    for (let repeat = 0; repeat < 2; repeat++) {
+      clear();
+      program.run();
+      for (const [name, y] of Object.entries(result)) {
+        sameBits(`${what}, ${name}, replay ${repeat}`, (await program.read(y))[0]!, once.outputs[name]!);
+      }
+      for (const [name, g] of Object.entries(await readGradients())) {
+        sameBits(`${what}, d(${name}), replay ${repeat}`, g, once.gradients[name]!);
+      }
+    }
+  } finally {
+    program.dispose();
+  }
+}
+
+/** Compares words, so that NaNs and the signs of zeros count. */
+function sameBits(what: string, got: ArrayLike<number>, want: ArrayLike<number>): void {
+  const [a, b] = [words(got), words(want)];
+  const index = a.length === b.length ? a.findIndex((word, i) => word !== b[i]) : 0;
+  if (index >= 0) throw new OdeltError('wrong-result', `${what}: element ${index} differs from eager execution`);
+}
+
+const words = (x: ArrayLike<number>): Uint32Array =>
+  x instanceof Float32Array || x instanceof Uint32Array
+    ? new Uint32Array(x.buffer, x.byteOffset, x.length)
+    : Uint32Array.from(x);
+
+/** d(sum of outputs times cotangents) / d(input element), by central differences of fourth order in float64. */
+function centralDifference(
+  c: Contract,
+  k: object,
+  arrays: Arrays,
+  cotangents: Arrays,
+  name: string,
+  i: number,
+): number {
+  const at = (delta: number) => {
+    const moved = { ...arrays, [name]: Float64Array.from(arrays[name]!) };
+    moved[name]![i]! += delta;
+    const outputs = c.reference(moved, k);
+    let sum = 0;
+    for (const [key, dy] of Object.entries(cotangents)) {
+      for (let j = 0; j < dy.length; j++) sum += outputs[key]![j]! * dy[j]!;
+    }
+    return sum;
+  };
+  const h = 1e-4;
+  return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+}

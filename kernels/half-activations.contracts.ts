@@ -1,0 +1,53 @@
+/** Contracts of operations over activations stored as f16: those of the f32 operations, with some inputs and all outputs in halves. */
+import type { Context } from '../engine/context.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { addContract, addEachContract, copyInto } from './add.ts';
+import { attentionContract } from './attention/attention.ts';
+import type { Contract, InputSpec } from './contract.ts';
+import { layernormContract } from './layernorm.ts';
+import { gatedLinearContract, linearContract } from './matmul/linear.ts';
+
+/** x stored as `dtype`. */
+const cast = (ctx: Context, x: Tensor, dtype: 'f32' | 'f16'): Tensor =>
+  copyInto(ctx, x, ctx.empty('cast', x.shape, dtype));
+
+/** A value near `v` that a half holds exactly: at most 11 binary digits. */
+const representable = (v: number): number => Math.max(-8, Math.min(8, Math.round(v * 256) / 256));
+
+/** Half's rounding unit is 2^13 times float32's, and a result is rounded once or twice. */
+const HALF_SLACK = 512;
+
+/** `base` with the inputs `halves` and all outputs in f16, at those sizes whose rows are whole vectors of four. */
+function overHalves(base: Contract, halves: readonly string[]): Contract {
+  const rounded = (spec: InputSpec): InputSpec => ({
+    ...spec,
+    fill: (i, normal) => representable(spec.fill ? spec.fill(i, normal) : normal()),
+  });
+  const whole = (c: object) => Object.values(base.inputs(c)).every(({ shape }) => shape.at(-1)! % 4 === 0);
+  return {
+    ...base,
+    name: `${base.name}F16`,
+    cases: base.cases.filter(whole),
+    inputs: (c) =>
+      Object.fromEntries(
+        Object.entries(base.inputs(c)).map(([name, spec]) => [name, halves.includes(name) ? rounded(spec) : spec]),
+      ),
+    run(ctx, inputs, c) {
+      const stored = Object.entries(inputs).map(([name, x]) => [name, halves.includes(name) ? cast(ctx, x, 'f16') : x]);
+      const outputs = Object.entries(base.run(ctx, Object.fromEntries(stored), c));
+      return Object.fromEntries(outputs.map(([name, y]) => [name, cast(ctx, y, 'f32')]));
+    },
+    differentiable: [],
+    slack: HALF_SLACK,
+    bench: undefined,
+  };
+}
+
+export const halfContracts: readonly Contract[] = [
+  overHalves(addContract, ['a', 'b']),
+  overHalves(addEachContract, ['x']),
+  overHalves(layernormContract, ['x']),
+  overHalves(attentionContract, ['q', 'k', 'v']),
+  overHalves(linearContract, ['x']),
+  overHalves(gatedLinearContract, ['x', 'residual']),
+];

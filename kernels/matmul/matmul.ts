@@ -1,0 +1,110 @@
+/**
+ * Matrix products C = op(A) op(B): picks the variant of matmul.wgsl for the adapter and the shape. The choice never
+ * depends on the number of rows of the result, so that a sample's numbers do not depend on the batch it is in.
+ */
+import type { Context } from '../../engine/context.ts';
+import { UsageError } from '../../engine/errors.ts';
+import { defineKernel } from '../../engine/kernel.ts';
+import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
+import type { DType, Tensor } from '../../engine/tensor.ts';
+import half from '../half.wgsl';
+import { columnSum } from '../reduce.ts';
+import { matmulTiles } from '../tuning.ts';
+import packed from './matmul.packed.wgsl';
+import source from './matmul.wgsl';
+
+const kernel = defineKernel('matmul', source, packed, half);
+
+/** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
+export const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
+
+/** How a matrix is stored, as matmul.wgsl's PACK_B. */
+const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
+
+export interface Product {
+  /** Rows and columns of the result, and the length of the sums. */
+  readonly M: Scalar;
+  readonly N: number;
+  readonly K: Scalar;
+  /** f32 or, not transposed, f16. */
+  readonly a: Tensor;
+  /** f32, or packed: 'f16' or 'i8' (engine/tensor.ts), then not transposed. */
+  readonly b: Tensor;
+  /** f32 or f16; the residual likewise. */
+  readonly c: Tensor;
+  /** The product is N columns from `first` on of a c (bias, residual, gate) that has `stride`. Default: all of it. */
+  readonly columns?: { readonly first: number; readonly stride: number };
+  /** a is stored [K, M]; b is stored [N, K]. */
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+  readonly epilogue?: keyof typeof EPILOGUE;
+  readonly bias?: Tensor;
+  /** Receives AB + bias, for a backward pass. */
+  readonly pre?: Tensor;
+  readonly gated?: { residual: Tensor; gate: Tensor; offset: number; stride: number; tokens: number };
+}
+
+/** Dispatches one product, split along K into slices (added in a fixed order) where that keeps a GPU busy. */
+export function matmul(ctx: Context, p: Product): void {
+  const { epilogue = 'none', gated } = p;
+  if ((epilogue === 'none') !== (p.bias === undefined) || (epilogue === 'gated') !== (gated !== undefined)) {
+    throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
+  }
+  const { first, stride } = p.columns ?? { first: 0, stride: p.N };
+  const pack = PACK[p.b.dtype];
+  if (pack === undefined || (pack > 0 && p.transposeB)) {
+    throw new UsageError(
+      `matmul: '${p.b.label}' of ${p.b.dtype}${p.transposeB ? ', transposed,' : ''} cannot be a factor`,
+      {
+        hint: 'packed matrices (f16, i8) are for inference; keep weights that are trained in f32',
+      },
+    );
+  }
+  const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
+  const vec = [...lengths, first, stride].every((n) => typeof n === 'number' && n % 4 === 0);
+  const isHalf = (t: Tensor) => t.dtype === 'f16';
+  if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre)) {
+    throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
+      hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
+    });
+  }
+  const { constants, tileM, tileN, splitK } = matmulTiles(ctx.engine, vec);
+  // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
+  const slice = p.transposeA && maxOf(p.K) > splitK ? splitK : null;
+  const slices = slice === null ? 1 : ceilDiv(p.K, slice);
+  const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
+  const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };
+  if (p.bias) tensors.bias = p.bias;
+  if (p.pre) tensors.pre = p.pre;
+  if (gated) Object.assign(tensors, { residual: gated.residual, gate: gated.gate });
+  ctx.dispatch({
+    kernel,
+    entry: 'matmul',
+    constants: {
+      ...constants,
+      VEC: vec,
+      TRANSPOSE_A: p.transposeA ?? false,
+      TRANSPOSE_B: p.transposeB ?? false,
+      PACK_B: pack,
+      F16_A: isHalf(p.a),
+      F16_C: isHalf(p.c),
+      EPILOGUE: EPILOGUE[epilogue],
+      SAVE_PRE: p.pre !== undefined,
+      SPLIT_K: slice !== null,
+    },
+    tensors,
+    params: {
+      M: p.M,
+      N: p.N,
+      K: p.K,
+      kChunk: slice ?? 0,
+      first,
+      stride,
+      tokens: gated?.tokens ?? 1,
+      gateStride: gated?.stride ?? 0,
+      gateOffset: gated?.offset ?? 0,
+    },
+    grid: [Math.ceil(p.N / tileN), ceilDiv(p.M, tileM), slices],
+  });
+  if (slice !== null) columnSum(ctx, c, { ...p.c, shape: [maxOf(p.M) * p.N] });
+}

@@ -1,0 +1,152 @@
+/** Puts a described model with its parameters on the GPU: all of it, or only the blocks that are to run. */
+import type { Engine } from '../../engine/engine.ts';
+import { blocksThatRun, type ModelConfig, tokenCount } from '../config.ts';
+import { type Activations, checkActivations, type Model } from '../dit.ts';
+import { groupIndices, type ParamSet } from '../params.ts';
+import { positionEmbedding } from '../position.ts';
+import type { GroupValues, Precision } from './quantize.ts';
+import type { GroupSource } from './source.ts';
+import { Weights } from './weights.ts';
+
+export { type GroupSource, memorySource } from './source.ts';
+
+/** How numbers are stored on the GPU. Anything but f32 is for inference. Default f32. */
+export interface Storing {
+  readonly precision?: Precision;
+  readonly activations?: Activations;
+}
+
+/** Uploads all `params`; the model's buffers live until they are released. @throws ConfigError as checkActivations. */
+export function uploadModel(
+  engine: Engine,
+  config: ModelConfig,
+  params: ParamSet,
+  options: { label?: string } & Storing = {},
+): Model {
+  const { label = 'weights', precision, activations = 'f32' } = options;
+  checkActivations(config, activations);
+  return {
+    config,
+    weights: new Weights(engine, params.layout, label, { values: params, precision }),
+    positions: uploadPositions(engine, config),
+    activations,
+  };
+}
+
+/** The position table [T, D] of a model. */
+export function uploadPositions(engine: Engine, config: ModelConfig) {
+  const side = config.imageSize / config.patch;
+  const data = positionEmbedding(side, config.width);
+  return engine.tensor('positions', [tokenCount(config), config.width], { kind: 'weights', data });
+}
+
+/** Blocks that `length` runs. @throws ConfigError for a length that is not allowed. */
+const blocksFor = (config: ModelConfig, length: number): number =>
+  config.lengths ? blocksThatRun(config, length) : config.depth;
+
+/** Groups of the layout that `length` blocks need; without those of the condition where modulations are computed ahead. */
+export function groupsFor(config: ModelConfig, length: number, ahead = false): number[] {
+  const at = groupIndices(config);
+  const blocks = Array.from({ length: blocksFor(config, length) }, (_, i) =>
+    ahead ? [at.block(i)] : [at.modulation(i), at.block(i)],
+  );
+  return [at.patches, ...(ahead ? [] : [at.condition, at.headModulation]), ...blocks.flat(), at.head];
+}
+
+/** A model of which only the embedders, the head and the blocks in use are on the GPU. */
+export class ResidentModel implements Model {
+  readonly config: ModelConfig;
+  readonly weights: Weights;
+  readonly positions: Model['positions'];
+  readonly activations: Activations;
+  readonly #source: GroupSource;
+  readonly #engine: Engine;
+  readonly #dry: boolean;
+
+  /**
+   * `precision`: how the weights are stored on the GPU, whatever the source gives. Default f32. `dry`: allocates without reading
+   * or writing values, for estimates (sampling/budget.ts).
+   */
+  constructor(engine: Engine, config: ModelConfig, source: GroupSource, options: Storing & { dry?: boolean } = {}) {
+    this.config = config;
+    this.activations = options.activations ?? 'f32';
+    checkActivations(config, this.activations);
+    this.#engine = engine;
+    this.#source = source;
+    this.#dry = options.dry ?? false;
+    this.weights = new Weights(engine, source.layout, 'weights', { empty: true, precision: options.precision });
+    this.positions = uploadPositions(engine, config);
+  }
+
+  /** Blocks that `length` runs. @throws ConfigError for a length that is not allowed. */
+  blocksFor(length: number): number {
+    return blocksFor(this.config, length);
+  }
+
+  /** See `groupsFor`. */
+  groupsFor(length: number, ahead = false): number[] {
+    return groupsFor(this.config, length, ahead);
+  }
+
+  /**
+   * Makes these groups resident, one after another, and frees all others unless `keep`. Where it throws, those that were
+   * done stay resident.
+   * @throws OutOfMemoryError, NonFiniteError (see Weights.place), and whatever the source throws.
+   */
+  async require(
+    groups: readonly number[],
+    options: { keep?: boolean; signal?: AbortSignal; onGroup?: (name: string) => void } = {},
+  ): Promise<void> {
+    const wanted = new Set(groups);
+    if (!options.keep) {
+      for (let g = 0; g < this.weights.layout.groups.length; g++) if (!wanted.has(g)) this.weights.evict(g);
+    }
+    for (const g of wanted) {
+      if (this.weights.isResident(g)) continue;
+      await this.#place(g, options.signal);
+      options.onGroup?.(this.weights.layout.groups[g]!.name);
+    }
+  }
+
+  /** Runs `body` with one more group resident, which is freed afterwards if it was not there before. @throws as `require`. */
+  async withGroup(group: number, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
+    if (this.weights.isResident(group)) return body();
+    await this.#place(group, signal);
+    try {
+      await body();
+    } finally {
+      this.weights.evict(group);
+    }
+  }
+
+  /** Puts `to` into the buffer of `from`. Where it throws, `to` is not resident, nor is `from` once its buffer was taken. */
+  async exchange(from: number, to: number, signal?: AbortSignal): Promise<void> {
+    const values = await this.#read(to, signal);
+    await this.#wholly(to, () => this.weights.replace(from, to, values));
+  }
+
+  async #place(group: number, signal?: AbortSignal): Promise<void> {
+    const values = await this.#read(group, signal);
+    await this.#wholly(group, () => this.weights.place(group, values));
+  }
+
+  /** Makes a group resident by `put`, or leaves it without a buffer and throws. */
+  async #wholly(group: number, put: () => void): Promise<void> {
+    try {
+      put();
+      await this.#engine.allocated();
+    } catch (error) {
+      this.weights.evict(group);
+      throw error;
+    }
+  }
+
+  async #read(group: number, signal?: AbortSignal): Promise<GroupValues | undefined> {
+    return this.#dry ? undefined : this.#source.read(group, signal);
+  }
+
+  dispose(): void {
+    this.weights.release();
+    this.#engine.release(this.positions);
+  }
+}

@@ -1,0 +1,264 @@
+/** A model's weights at a URL, read by HTTP range requests (RFC 9110, section 14): the header first, then groups. */
+import { CheckpointError, InterruptedError, OdeltError, UnsupportedError } from '../../engine/errors.ts';
+import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from '../../formats/safetensors-header.ts';
+import type { ModelConfig } from '../config.ts';
+import { describedModel } from './model-file.ts';
+import { type FetchBytes, type ModelSource, rangeSource } from './source.ts';
+
+export interface UrlOptions {
+  /** Instead of the global one: to add credentials, or for tests. */
+  readonly fetch?: typeof fetch;
+  /** Stops the opening; `read` takes its own. */
+  readonly signal?: AbortSignal;
+  /** Needed where the file does not describe its model. */
+  readonly config?: ModelConfig;
+  /** Milliseconds before the first retry; each further one waits twice as long. Default 250. */
+  readonly retryDelay?: number;
+}
+
+/** Bytes of the first request: more than the headers of the presets, so that it is the only one before the data. */
+const FIRST_BYTES = 64 * 1024;
+/** Largest file that is read whole where the server cannot send parts. */
+const WHOLE_LIMIT = 64 * 1024 * 1024;
+const RETRIES = 3;
+
+/** Where requests go, and how. */
+interface Link {
+  readonly url: string;
+  readonly fetch: typeof fetch;
+  readonly retryDelay: number;
+}
+
+/** What tells one content of a URL from another. */
+interface Version {
+  readonly bytes: number;
+  readonly etag: string | null;
+  readonly modified: string | null;
+}
+
+/**
+ * Opens a weight file at a URL; each read of a group is one request for just its bytes. Where the server ignores ranges, a
+ * file up to 64 MiB is read whole and served from memory. Network errors, broken answers and the statuses 408, 429 and 5xx
+ * are tried again three times, going on where an answer broke off.
+ * @throws CheckpointError for a file that is missing, damaged, truncated, does not describe or fit its model, or (from
+ * `read`, too) changes between requests; UnsupportedError for a larger file without ranges; InterruptedError.
+ */
+export async function openModelUrl(url: string | URL, options: UrlOptions = {}): Promise<ModelSource> {
+  const { fetch = globalThis.fetch, signal, config, retryDelay = 250 } = options;
+  // Called through the wrapper: browsers refuse a fetch whose `this` is not the window.
+  const link: Link = { url: resolved(url), fetch: (input, init) => fetch(input, init), retryDelay };
+  const { start, version } = await readStart(link, signal);
+  const fetchBytes: FetchBytes = version
+    ? (begin, end, signal) => readRange(link, version, begin, end, signal)
+    : async (begin, end) => start.subarray(begin, end);
+  const header = await readHeader(start, version?.bytes ?? start.length, fetchBytes, link.url, signal);
+  const described = describedModel(header, link.url, config);
+  const source = rangeSource(header, described, fetchBytes, link.url);
+  return { config: described, metadata: header.metadata, source, close: async () => {} };
+}
+
+/** The absolute address; in a page a relative one is relative to it. */
+function resolved(url: string | URL): string {
+  try {
+    return new URL(url, globalThis.location?.href).href;
+  } catch (cause) {
+    throw new CheckpointError(`${url} is no URL`, { cause, hint: 'it starts with https:// or http://' });
+  }
+}
+
+async function readHeader(
+  start: Uint8Array,
+  fileBytes: number,
+  fetchBytes: FetchBytes,
+  url: string,
+  signal?: AbortSignal,
+): Promise<SafetensorsHeader> {
+  const end = LENGTH_BYTES + headerLength(start, fileBytes, url);
+  const json = end <= start.length ? start.subarray(LENGTH_BYTES, end) : await fetchBytes(LENGTH_BYTES, end, signal);
+  return parseHeader(json, fileBytes, url);
+}
+
+/** The file's first bytes; all of it, and no version, where the server sends no parts. */
+function readStart(link: Link, signal?: AbortSignal): Promise<{ start: Uint8Array; version: Version | null }> {
+  return persistently(link, signal, async () => {
+    const response = await ask(link, 0, FIRST_BYTES, signal);
+    if (response.status === 200) return { start: await readWhole(link, response), version: null };
+    const version = await checkPart(link, response, 0, FIRST_BYTES);
+    const start = new Uint8Array(Math.min(FIRST_BYTES, version.bytes));
+    await fill(link, response, start, 0);
+    return { start, version };
+  });
+}
+
+/** Bytes [begin, end) of the version that was opened. */
+async function readRange(link: Link, opened: Version, begin: number, end: number, signal?: AbortSignal) {
+  const bytes = new Uint8Array(end - begin);
+  let have = 0;
+  await persistently(link, signal, async () => {
+    if (have === bytes.length) return;
+    const response = await ask(link, begin + have, end, signal);
+    if (response.status === 200) await refuse(response, changed(link.url, 'it no longer answers range requests'));
+    const version = await checkPart(link, response, begin + have, end);
+    const difference = differs(opened, version);
+    if (difference !== null) await refuse(response, changed(link.url, difference));
+    await fill(link, response, bytes, have, (at) => {
+      have = at;
+    });
+  });
+  return bytes;
+}
+
+/** Tries again what fails otherwise than by an OdeltError, which is final. */
+async function persistently<T>(link: Link, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    if (signal?.aborted) throw new InterruptedError(`reading ${link.url} was interrupted`);
+    try {
+      return await attempt();
+    } catch (cause) {
+      if (signal?.aborted) throw new InterruptedError(`reading ${link.url} was interrupted`, { cause });
+      if (cause instanceof OdeltError) throw cause;
+      if (tries === RETRIES) {
+        const reason = cause instanceof Error ? cause.message : String(cause);
+        throw new CheckpointError(`${link.url} cannot be read after ${RETRIES + 1} tries: ${reason}`, {
+          cause,
+          hint: 'check the address, the server and the network, then try again',
+        });
+      }
+      await pause(link.retryDelay * 2 ** tries, signal);
+    }
+  }
+}
+
+/** Waits; an aborted signal ends the wait early. */
+function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal?.addEventListener('abort', done);
+  });
+}
+
+/** Throws the error after letting go of the answer's body, which nobody will read. */
+async function refuse(response: Response, error: Error): Promise<never> {
+  await response.body?.cancel().catch(() => undefined);
+  throw error;
+}
+
+const changed = (url: string, difference: string) =>
+  new CheckpointError(`${url} changed while it was being read: ${difference}`, { hint: 'open the model again' });
+
+/**
+ * The answer, 200 or 206, to a request for bytes [begin, end). Whether the file is still the same is compared afterwards:
+ * an If-Range field would make browsers ask the server for leave first when it is of another origin.
+ */
+async function ask({ url, fetch }: Link, begin: number, end: number, signal?: AbortSignal): Promise<Response> {
+  const response = await fetch(url, { headers: { Range: `bytes=${begin}-${end - 1}` }, signal });
+  const { status } = response;
+  if (status >= 500 || status === 408 || status === 429) {
+    return refuse(response, new Error(`the server answered ${status} ${response.statusText}`));
+  }
+  if (url.startsWith('https:') && response.url.startsWith('http:')) {
+    return refuse(response, new CheckpointError(`${url} leads to ${response.url}, which is not encrypted`));
+  }
+  if (status === 416) {
+    return refuse(response, new CheckpointError(`${url} has no bytes from ${begin} on: it is empty or was truncated`));
+  }
+  if (status !== 200 && status !== 206) {
+    const error = new CheckpointError(`${url}: the server answered ${status} ${response.statusText}`, {
+      hint: 'check the address and whether reading it needs a permission',
+    });
+    return refuse(response, error);
+  }
+  return response;
+}
+
+/** Checks that a 206 answer holds bytes [begin, end), as far as the file goes, as they are. Gives the file's version. */
+async function checkPart({ url }: Link, response: Response, begin: number, end: number): Promise<Version> {
+  const { headers } = response;
+  const found = headers.get('content-range');
+  const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(found?.trim() ?? '');
+  const [from, last, bytes] = (match ?? []).slice(1).map(Number) as [number?, number?, number?];
+  if (from !== begin || bytes === undefined || last !== Math.min(end, bytes) - 1) {
+    const error = new CheckpointError(
+      `${url}: asked for bytes ${begin} to ${end - 1}; the answer's Content-Range is ${found ?? 'missing'}`,
+      { hint: 'a server of another origin must send Access-Control-Expose-Headers: Content-Range, ETag' },
+    );
+    return refuse(response, error);
+  }
+  const encoding = headers.get('content-encoding') ?? 'identity';
+  if (encoding !== 'identity') {
+    return refuse(response, new UnsupportedError(`${url}: the server sends parts in the encoding ${encoding}`));
+  }
+  return { bytes, etag: headers.get('etag'), modified: headers.get('last-modified') };
+}
+
+/** How the two contents differ; null if they are the same, as far as the server tells. */
+function differs(a: Version, b: Version): string | null {
+  if (a.bytes !== b.bytes) return `it had ${a.bytes} bytes and has ${b.bytes}`;
+  if (a.etag !== null && b.etag !== null) return a.etag === b.etag ? null : `its ETag was ${a.etag} and is ${b.etag}`;
+  if (a.modified === null || b.modified === null || a.modified === b.modified) return null;
+  return `it was last modified ${a.modified} and then ${b.modified}`;
+}
+
+/** Pieces of a body as they arrive. (Not every browser can iterate over a stream.) */
+async function* pieces(response: Response): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return;
+  try {
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+/** Reads a body into `bytes` from element `at` to the end, exactly; `onBytes` is told how far it got. */
+async function fill(
+  { url }: Link,
+  response: Response,
+  bytes: Uint8Array,
+  at: number,
+  onBytes?: (at: number) => void,
+): Promise<void> {
+  let have = at;
+  for await (const piece of pieces(response)) {
+    if (have + piece.length > bytes.length)
+      throw new CheckpointError(`${url}: the server sent more than was asked for`);
+    bytes.set(piece, have);
+    have += piece.length;
+    onBytes?.(have);
+  }
+  if (have < bytes.length) throw new Error(`the answer ended ${bytes.length - have} bytes early`);
+}
+
+/** A whole file from a server that ignores ranges. */
+async function readWhole({ url }: Link, response: Response): Promise<Uint8Array> {
+  const { headers } = response;
+  const stated = headers.get('content-length');
+  const tooLarge = (bytes: string) =>
+    new UnsupportedError(`${url}: the server does not answer range requests, and the file has ${bytes} bytes`, {
+      hint: `serve it with range requests, or download it and give its path; up to ${WHOLE_LIMIT} bytes are read whole`,
+    });
+  if (stated !== null && Number(stated) > WHOLE_LIMIT) return refuse(response, tooLarge(stated));
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of pieces(response)) {
+    length += piece.length;
+    if (length > WHOLE_LIMIT) throw tooLarge(`more than ${WHOLE_LIMIT}`);
+    parts.push(piece);
+  }
+  // The length of a compressed body says nothing about the file's.
+  if (stated !== null && !headers.has('content-encoding') && length < Number(stated)) {
+    throw new Error(`the answer ended ${Number(stated) - length} bytes early`);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}

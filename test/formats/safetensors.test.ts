@@ -1,0 +1,304 @@
+/** Half and bfloat16 conversions, and weight files: round trips, and every kind of damaged or hostile file. */
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { CheckpointError, OutputError } from '../../engine/errors.ts';
+import { writeAtomically } from '../../formats/files.node.ts';
+import { fromBfloat16, fromHalf, toBfloat16, toHalf } from '../../formats/half.ts';
+import { openSafetensors, writeSafetensors } from '../../formats/safetensors.node.ts';
+import { parseSafetensors, serializeSafetensors, type TensorToWrite } from '../../formats/safetensors.ts';
+
+const everyHalf = Uint16Array.from({ length: 65536 }, (_, i) => i);
+
+/** A half's value by the definition of the format. */
+function halfValue(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 31;
+  const fraction = bits & 0x3ff;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : Number.NaN;
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+test('all 65,536 halves have their value in float32 and come back unchanged', () => {
+  const values = fromHalf(everyHalf);
+  const back = toHalf(values);
+  for (const bits of everyHalf) {
+    if (!Object.is(values[bits], halfValue(bits))) expect([bits, values[bits]]).toEqual([bits, halfValue(bits)]);
+    const nan = Number.isNaN(values[bits]);
+    // A signalling NaN comes back quiet: the same but for the quiet bit.
+    if (back[bits] !== (nan ? bits | 0x200 : bits)) expect([bits, back[bits]]).toEqual([bits, bits]);
+  }
+});
+
+/** The floats next to a value: one unit in the last place below and above. */
+function neighbours(value: number): [number, number] {
+  const buffer = new DataView(new ArrayBuffer(4));
+  buffer.setFloat32(0, value);
+  const bits = buffer.getUint32(0);
+  buffer.setUint32(0, bits - 1);
+  const below = buffer.getFloat32(0);
+  buffer.setUint32(0, bits + 1);
+  return [below, buffer.getFloat32(0)];
+}
+
+test('rounding to half goes to the nearest, ties to even, at every border between two halves', () => {
+  for (let low = 0; low < 0x7c00; low++) {
+    // The border above the largest half is where its successor would begin, were there one.
+    const high = low === 0x7bff ? 65536 : halfValue(low + 1);
+    const border = (halfValue(low) + high) / 2;
+    const [below, above] = neighbours(border);
+    const even = low % 2 === 0 ? low : low + 1;
+    const bits = [...toHalf(Float32Array.of(below, border, above, -below, -border, -above))];
+    const expected = [low, even, low + 1, low | 0x8000, even | 0x8000, (low + 1) | 0x8000];
+    if (bits.some((b, i) => b !== expected[i])) expect([low, bits]).toEqual([low, expected]);
+  }
+  const special = Float32Array.of(Infinity, -Infinity, 1e30, -0, 2 ** -149, 65519.996);
+  expect([...toHalf(special)]).toEqual([0x7c00, 0xfc00, 0x7c00, 0x8000, 0, 0x7bff]);
+});
+
+test('all 65,536 bfloat16 values come back, and borders between them round to the nearest, ties to even', () => {
+  const values = fromBfloat16(everyHalf);
+  const back = toBfloat16(values);
+  for (const bits of everyHalf) {
+    const nan = Number.isNaN(values[bits]);
+    if (back[bits] !== (nan ? bits | 0x40 : bits)) expect([bits, back[bits]]).toEqual([bits, bits]);
+  }
+  const words = Uint32Array.of(0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800001, 0x80008000);
+  const rounded = [...toBfloat16(new Float32Array(words.buffer))];
+  expect(rounded).toEqual([0x3f80, 0x3f82, 0x3f80, 0x3f81, 0x7f80, 0x7fc0, 0x8000]);
+});
+
+const floats = Float32Array.of(1, -2.5, 3.140625, 0, 65504, 2 ** -24);
+const sample: TensorToWrite[] = [
+  { name: 'w', shape: [2, 3], dtype: 'F32', values: floats },
+  { name: 'half', shape: [6], dtype: 'F16', values: floats },
+  { name: 'brain', shape: [3, 2, 1], dtype: 'BF16', values: floats },
+  { name: 'step', shape: [], dtype: 'U32', values: Uint32Array.of(0xfffffff0) },
+  { name: 'labels', shape: [3], dtype: 'I32', values: Int32Array.of(-1, 2, 3) },
+  { name: 'none', shape: [0, 4], dtype: 'F32', values: new Float32Array(0) },
+];
+
+test('what is written is read back, with its metadata and in its order', () => {
+  const file = parseSafetensors(serializeSafetensors(sample, { format: 'odelt', 'ö"\n': '✓' }));
+  expect(file.names()).toEqual(['w', 'half', 'brain', 'step', 'labels', 'none']);
+  expect([...file.header.metadata]).toEqual([
+    ['format', 'odelt'],
+    ['ö"\n', '✓'],
+  ]);
+  expect(file.shape('w')).toEqual([2, 3]);
+  expect(file.floats('w')).toEqual(floats);
+  expect(file.floats('half')).toEqual(floats);
+  expect([...file.floats('brain')]).toEqual([1, -2.5, 3.140625, 0, 65536, 2 ** -24]);
+  expect([...file.numbers('step')]).toEqual([0xfffffff0]);
+  expect([...file.integers('labels')]).toEqual([-1, 2, 3]);
+  expect(file.floats('none').length).toBe(0);
+});
+
+test('data begins at a multiple of eight, whatever the header', () => {
+  for (let length = 1; length < 12; length++) {
+    const tensor: TensorToWrite = { name: 'n'.repeat(length), shape: [1], dtype: 'F32', values: Float32Array.of(1) };
+    expect(parseSafetensors(serializeSafetensors([tensor])).header.tensors.get(tensor.name)!.begin % 8).toBe(0);
+  }
+});
+
+/** A file with this header text and this many bytes of data 0, 1, 2, ... */
+function fileOf(header: string | Uint8Array, dataBytes: number): Uint8Array {
+  const json = typeof header === 'string' ? new TextEncoder().encode(header) : header;
+  const bytes = new Uint8Array(8 + json.length + dataBytes);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(json.length), true);
+  bytes.set(json, 8);
+  for (let i = 0; i < dataBytes; i++) bytes[8 + json.length + i] = i;
+  return bytes;
+}
+
+function entry(dtype: string, shape: string, begin: number, end: number): string {
+  return `{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
+}
+
+test('64-bit, byte and unaligned tensors are read', () => {
+  const text = `{"b":${entry('U8', '[3]', 0, 3)},"i":${entry('I64', '[1]', 3, 11)},"d":${entry('F64', '[1]', 11, 19)}}`;
+  const bytes = fileOf(text, 19);
+  const data = new DataView(bytes.buffer, bytes.length - 19);
+  data.setBigInt64(3, -5n, true);
+  data.setFloat64(11, 0.1, true);
+  const file = parseSafetensors(bytes);
+  expect([...file.integers('b')]).toEqual([0, 1, 2]);
+  expect([...file.integers('i')]).toEqual([-5]);
+  expect([...file.numbers('d')]).toEqual([0.1]);
+  expect(() => file.floats('d')).toThrow('tensor d holds F64; expected F32, F16 or BF16');
+  expect(() => file.integers('d')).toThrow(CheckpointError);
+  expect(() => file.floats('nothing')).toThrow('there is no tensor "nothing"');
+  data.setBigInt64(3, 2n ** 40n, true);
+  expect(() => parseSafetensors(bytes).integers('i')).toThrow('does not fit 32 bits');
+});
+
+test('names that are special in JavaScript are ordinary', () => {
+  const text = `{"__proto__":${entry('U8', '[1]', 0, 1)},"constructor":${entry('U8', '[1]', 1, 2)}}`;
+  const file = parseSafetensors(fileOf(text, 2));
+  expect(file.names()).toEqual(['__proto__', 'constructor']);
+  expect([...file.integers('constructor')]).toEqual([1]);
+  expect(file.has('toString')).toBe(false);
+  expect(Object.hasOwn(Object.prototype, 'dtype')).toBe(false);
+});
+
+const u8 = entry('U8', '[4]', 0, 4);
+const hostile: [string, string | Uint8Array, number, string][] = [
+  ['an empty header', '', 0, 'claims a header of 0 bytes'],
+  ['no object', '[1,2]  ', 0, 'does not start with {'],
+  ['a header cut short', '{"a":', 0, 'expected a value at character 5, found the end'],
+  ['a string without end', '{"a', 0, 'the string at character 2 does not end'],
+  ['a bad escape', '{"\\x":1}', 0, 'is malformed'],
+  ['a raw control character', '{"\n":1}', 0, 'is malformed'],
+  ['text after the JSON', `{"a":${u8}}}`, 4, 'something follows the JSON'],
+  ['bytes that are no UTF-8', Uint8Array.of(0x7b, 0xff, 0x7d), 0, 'is not valid UTF-8'],
+  ['a name twice', `{"a":${u8},"a":${u8}}`, 4, '"a" occurs twice'],
+  ['an entry that is no object', '{"a":[1]}', 0, 'tensor "a": its entry is no object'],
+  ['an unknown type', `{"a":${entry('F8', '[4]', 0, 4)}}`, 4, 'type "F8" is not one of'],
+  ['a type named like a method', `{"a":${entry('toString', '[4]', 0, 4)}}`, 4, 'type "toString" is not one of'],
+  ['no type', '{"a":{"shape":[4],"data_offsets":[0,4]}}', 4, 'type undefined is not one of'],
+  ['no shape', '{"a":{"dtype":"U8","data_offsets":[0,4]}}', 4, 'its shape is no list of integers'],
+  ['a shape of strings', `{"a":${entry('U8', '["4"]', 0, 4)}}`, 4, 'its shape is no list of integers'],
+  ['a negative size', `{"a":${entry('U8', '[-4]', 0, 4)}}`, 4, 'expected a value'],
+  ['a fraction', `{"a":${entry('U8', '[4.5]', 0, 4)}}`, 4, 'expected ]'],
+  ['an enormous size', `{"a":${entry('U8', '[99999999999999999999]', 0, 4)}}`, 4, 'expected a value'],
+  ['a product beyond integers', `{"a":${entry('U8', '[9007199254740991,9007199254740991]', 0, 4)}}`, 4, 'span 4'],
+  ['an overflow times zero', `{"a":${entry('U8', `[${'9007199254740991,'.repeat(30)}0]`, 0, 0)}}`, 0, 'takes NaN'],
+  ['one offset', '{"a":{"dtype":"U8","shape":[4],"data_offsets":[4]}}', 4, 'no pair of integers'],
+  ['another field', '{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":1}}', 4, 'has fields other than'],
+  ['offsets that run backwards', `{"a":${entry('U8', '[4]', 4, 0)}}`, 4, 'takes 4 bytes, but its offsets span -4'],
+  ['a shape that does not match', `{"a":${entry('F32', '[4]', 0, 4)}}`, 4, 'F32 of shape [4] takes 16 bytes'],
+  ['an overlap', `{"a":${u8},"b":${entry('U8', '[4]', 2, 6)}}`, 6, 'tensor "b" overlaps the one before it by 2 bytes'],
+  ['a hole', `{"a":${u8},"b":${entry('U8', '[2]', 6, 8)}}`, 8, '2 bytes before tensor "b" belong to no tensor'],
+  ['a hole at the start', `{"a":${entry('U8', '[4]', 1, 5)}}`, 5, '1 bytes before tensor "a"'],
+  ['truncated data', `{"a":${u8}}`, 3, 'is truncated: its tensors end at byte'],
+  ['trailing bytes', `{"a":${u8}}`, 5, '1 bytes after the last tensor'],
+  ['metadata that is no object', '{"__metadata__":[]}', 0, '__metadata__ is no object'],
+  ['metadata that is no text', '{"__metadata__":{"a":1}}', 0, '__metadata__ "a" is no string'],
+  ['deep nesting', `{"a":${'['.repeat(50000)}`, 0, 'nested too deeply'],
+];
+
+test.each(hostile)('a file with %s is refused', (_, header, dataBytes, message) => {
+  const read = () => parseSafetensors(fileOf(header, dataBytes), 'bad.safetensors');
+  expect(read).toThrow(CheckpointError);
+  expect(read).toThrow(message);
+  expect(read).toThrow(/^bad\.safetensors: /);
+});
+
+test('a header longer than the file is refused before it is read', () => {
+  for (const length of [2n ** 63n, 100_000_001n, 9n]) {
+    const bytes = new Uint8Array(16);
+    new DataView(bytes.buffer).setBigUint64(0, length, true);
+    expect(() => parseSafetensors(bytes)).toThrow('claims a header of');
+  }
+  expect(() => parseSafetensors(new Uint8Array(5))).toThrow('has 5 bytes');
+});
+
+test('no damage to a file does anything but throw a CheckpointError', () => {
+  const good = serializeSafetensors(sample, { format: 'odelt' });
+  const damage = fc.record({
+    cut: fc.nat(good.length),
+    append: fc.uint8Array({ maxLength: 4 }),
+    edits: fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { maxLength: 4 }),
+    headerEdits: fc.array(fc.tuple(fc.integer({ min: 8, max: 440 }), fc.constantFrom(...'{}[]:,"\\0919 a')), {
+      maxLength: 3,
+    }),
+  });
+  fc.assert(
+    fc.property(damage, fc.boolean(), ({ cut, append, edits, headerEdits }, shorten) => {
+      const bytes = Uint8Array.from([...(shorten ? good.subarray(0, cut) : good), ...append]);
+      for (const [at, value] of edits) if (at < bytes.length) bytes[at] = value;
+      for (const [at, char] of headerEdits) if (at < bytes.length) bytes[at] = char.charCodeAt(0);
+      try {
+        const file = parseSafetensors(bytes);
+        for (const name of file.names()) expect(file.numbers(name).byteLength).toBeLessThanOrEqual(8 * bytes.length);
+      } catch (error) {
+        expect(error).toBeInstanceOf(CheckpointError);
+      }
+    }),
+    { numRuns: 2000, seed: 1 },
+  );
+});
+
+test('any tensors survive the round trip', () => {
+  const tensor = fc.record({ name: fc.string({ unit: 'grapheme' }), values: fc.float32Array({ maxLength: 20 }) });
+  fc.assert(
+    fc.property(fc.uniqueArray(tensor, { selector: (t) => t.name, maxLength: 6 }), (tensors) => {
+      fc.pre(tensors.every((t) => t.name !== '__metadata__'));
+      const write = tensors.map((t) => ({ ...t, dtype: 'F32' as const, shape: [t.values.length] }));
+      const file = parseSafetensors(serializeSafetensors(write));
+      expect(file.names()).toEqual(tensors.map((t) => t.name));
+      for (const t of tensors) expect(file.floats(t.name)).toEqual(t.values);
+    }),
+    { numRuns: 200, seed: 1 },
+  );
+});
+
+test('tensors that cannot be written are refused', () => {
+  const tensor = sample[0]!;
+  expect(() => serializeSafetensors([tensor, tensor])).toThrow('two tensors named "w"');
+  expect(() => serializeSafetensors([{ ...tensor, name: '__metadata__' }])).toThrow(CheckpointError);
+  expect(() => serializeSafetensors([{ ...tensor, shape: [7] } as TensorToWrite])).toThrow('needs 7 values');
+});
+
+async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'odelt-safetensors-'));
+  try {
+    await run(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+test('a file on disk is written whole, and read tensor by tensor', async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, 'w.safetensors');
+    await writeSafetensors(path, sample, { format: 'odelt' });
+    expect(await readdir(folder)).toEqual(['w.safetensors']);
+    expect(new Uint8Array(await readFile(path))).toEqual(serializeSafetensors(sample, { format: 'odelt' }));
+    const file = await openSafetensors(path);
+    expect(await file.floats('half')).toEqual(floats);
+    expect([...(await file.integers('labels'))]).toEqual([-1, 2, 3]);
+    expect([...(await file.numbers('step'))]).toEqual([0xfffffff0]);
+    const [w, half] = ['w', 'half'].map((name) => file.header.tensors.get(name)!);
+    expect((await file.bytes(w!.begin, half!.end)).length).toBe(24 + 12);
+    await expect(file.floats('nothing')).rejects.toThrow(CheckpointError);
+    await file.close();
+    await file.close();
+  });
+});
+
+test('a failing write leaves the old file and nothing else', async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, 'w.safetensors');
+    await writeSafetensors(path, sample);
+    const before = await readFile(path);
+    function* failing() {
+      yield new Uint8Array(1000);
+      throw new Error('disk trouble');
+    }
+    await expect(writeAtomically(path, failing())).rejects.toMatchObject({
+      code: 'output',
+      cause: { message: 'disk trouble' },
+    });
+    await expect(writeSafetensors(path, [sample[0]!, sample[0]!])).rejects.toThrow(CheckpointError);
+    expect(await readdir(folder)).toEqual(['w.safetensors']);
+    expect(await readFile(path)).toEqual(before);
+    await writeSafetensors(join(folder, 'a/new/folder/w'), sample);
+    await expect(writeSafetensors(join(path, 'w'), sample)).rejects.toThrow(OutputError); // under a file
+  });
+});
+
+test('damaged files on disk are refused', async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, 'bad');
+    await expect(openSafetensors(path)).rejects.toThrow(CheckpointError);
+    await expect(openSafetensors(folder)).rejects.toThrow(CheckpointError);
+    const good = serializeSafetensors(sample);
+    for (const length of [0, 7, 8, 20, good.length - 1]) {
+      await writeFile(path, good.subarray(0, length));
+      await expect(openSafetensors(path)).rejects.toThrow(CheckpointError);
+    }
+  });
+});

@@ -1,0 +1,353 @@
+import { existsSync } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Engine } from '../../engine/engine.ts';
+import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
+import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
+import { initParams, paramLayout } from '../../model/params.ts';
+import { drawStep, skippedShare } from '../../training/batch.ts';
+import { checkpointSteps, loadCheckpoint, saveCheckpoint } from '../../training/checkpoint.node.ts';
+import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
+import { readRunConfig, runTraining } from '../../training/run.node.ts';
+import { learningRate } from '../../training/schedule.ts';
+import type { TrainEvent } from '../../training/trainer.ts';
+import { testEngine } from '../support/engine.ts';
+import { setBits, tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
+
+let engine: Engine;
+let folder: string;
+const scratch: string[] = [];
+beforeAll(async () => {
+  engine = await testEngine();
+});
+beforeEach(async () => {
+  folder = await temporary();
+});
+afterAll(async () => {
+  engine.dispose();
+  for (const path of scratch) await rm(path, { recursive: true, force: true });
+});
+
+async function temporary(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'odelt-run-'));
+  scratch.push(path);
+  return path;
+}
+
+/** Everything that draws random numbers is on, so that a resumed run must continue each of them. */
+const model: ModelConfig = parseModelConfig({ ...tinyModel, dropout: 0.1 });
+const train: TrainConfig = parseTrainConfig({ ...tinyTrain, steps: 6, flip: true });
+
+interface Options {
+  readonly in?: string;
+  readonly resume?: boolean;
+  readonly saveEvery?: number;
+  readonly signal?: AbortSignal;
+  readonly change?: Partial<TrainConfig>;
+  readonly onStep?: (event: TrainEvent) => void;
+}
+
+const run = ({ in: at = folder, resume = false, saveEvery = 100, signal, change, onStep }: Options = {}) =>
+  runTraining(engine, {
+    folder: at,
+    config: { model, train: { ...train, ...change }, data: 'tiny' },
+    data: tinyData(),
+    resume,
+    saveEvery,
+    environment: { test: true },
+    signal,
+    onStep,
+  });
+
+/** Runs until update `step` is done, then interrupts. */
+async function interrupted(step: number, options: Options = {}): Promise<unknown> {
+  const controller = new AbortController();
+  const onStep = (event: TrainEvent) => event.step === step && controller.abort();
+  return rejection(run({ ...options, signal: controller.signal, onStep }));
+}
+
+async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    () => new Error('nothing was thrown'),
+    (error: unknown) => error,
+  );
+}
+
+const load = (at = folder) => loadCheckpoint(join(at, 'checkpoints'), paramLayout(model));
+const steps = (at = folder) => checkpointSteps(join(at, 'checkpoints'));
+/** The lines of metrics.jsonl but for what a clock says. */
+async function metrics(at = folder): Promise<Omit<TrainEvent, 'seconds'>[]> {
+  const text = await readFile(join(at, 'metrics.jsonl'), 'utf8');
+  expect(text.endsWith('\n')).toBe(true);
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => {
+      const { seconds, ...rest } = JSON.parse(line) as TrainEvent;
+      expect(seconds).toBeGreaterThan(0);
+      return rest;
+    });
+}
+
+describe('resuming', () => {
+  let whole: string;
+  beforeAll(async () => {
+    whole = await temporary();
+    await run({ in: whole });
+  });
+
+  it('six updates equal three, a checkpoint, and three more, bit for bit', async () => {
+    const error = await interrupted(3);
+    expect(error).toBeInstanceOf(InterruptedError);
+    expect((error as Error).message).toBe('training was interrupted after 3 steps');
+    expect(await steps()).toEqual([3]);
+    expect(await run({ resume: true })).toBe(join(folder, 'checkpoints', 'step-6'));
+    const [a, b] = [await load(whole), await load()];
+    expect(b.state).toEqual(a.state);
+    expect(setBits({ ...b.sets })).toEqual(setBits({ ...a.sets }));
+    expect(await metrics()).toEqual(await metrics(whole));
+    const lines = await metrics();
+    expect(lines.map((line) => line.step)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(new Set(lines.map((line) => line.losses.loss)).size).toBe(6);
+    for (const { losses, step, lr, skipped } of lines) {
+      expect(lr).toBe(learningRate(step - 1, train));
+      expect(skipped).toBe(skippedShare(model, drawStep(model, train, step - 1).lengths));
+      // Two rows of time, two of length, four of flow: the shares of a batch of eight.
+      expect(losses.loss).toBeCloseTo((2 * losses.time! + 2 * losses.length! + 4 * losses.flow) / 8, 5);
+    }
+  });
+
+  it('the moving average and the moments are saved and differ from the parameters', async () => {
+    const { sets } = await load(whole);
+    const packed = setBits({ ...sets });
+    expect(new Set(Object.values(packed).map((groups) => groups.join())).size).toBe(4);
+    expect(setBits({ p: initParams(model, train.seed) }).p).not.toEqual(packed.params);
+  });
+
+  it('metrics beyond the checkpoint, and a torn last line, are dropped and made again', async () => {
+    await interrupted(3);
+    const three = await readFile(join(folder, 'metrics.jsonl'), 'utf8');
+    await appendFile(join(folder, 'metrics.jsonl'), '{"step":4,"lr":9,"losses":{}}\n{"step":5,"lr":0.0');
+    await interrupted(4, { resume: true });
+    expect((await readFile(join(folder, 'metrics.jsonl'), 'utf8')).startsWith(three)).toBe(true);
+    await appendFile(join(folder, 'metrics.jsonl'), '{"st');
+    await run({ resume: true });
+    expect(await metrics()).toEqual(await metrics(whole));
+  });
+
+  it('an abort before the first update saves the start; from there the run is the same', async () => {
+    const error = await rejection(run({ signal: abortedAtReady() }));
+    expect(error).toBeInstanceOf(InterruptedError);
+    if ((await steps()).length > 0) expect(await steps()).toEqual([0]);
+    await run({ resume: (await steps()).length > 0 });
+    expect(await metrics()).toEqual(await metrics(whole));
+  });
+
+  /** A signal that is aborted from its first look after compilation on. */
+  function abortedAtReady(): AbortSignal {
+    let looks = 0;
+    return {
+      get aborted() {
+        return ++looks > 2;
+      },
+    } as AbortSignal;
+  }
+
+  it('keeps the newest two checkpoints, and a finished run resumes to nothing', async () => {
+    await run({ saveEvery: 1 });
+    expect(await steps()).toEqual([5, 6]);
+    const before = await metrics();
+    expect(await run({ resume: true })).toBe(join(folder, 'checkpoints', 'step-6'));
+    expect(await metrics()).toEqual(before);
+  });
+
+  it('a run is not overwritten, and one that is not there is not resumed', async () => {
+    await interrupted(1);
+    const again = (await rejection(run())) as ConfigError;
+    expect(again).toBeInstanceOf(ConfigError);
+    expect(again.message).toBe(`${folder} already holds a run`);
+    const empty = await temporary();
+    expect(await rejection(run({ in: empty, resume: true }))).toBeInstanceOf(CheckpointError);
+    expect(await rejection(readRunConfig(empty))).toBeInstanceOf(ConfigError);
+    expect(await readRunConfig(folder)).toEqual({ model, train, data: 'tiny' });
+  });
+
+  it('leaves nothing on the GPU', async () => {
+    const { live } = engine.memory.report();
+    await interrupted(2);
+    const { byKind } = engine.memory.report();
+    expect(byKind.weights).toBeUndefined();
+    expect(byKind.activations).toBeUndefined();
+    expect(engine.memory.report().live).toBe(live);
+  });
+});
+
+describe('damaged folders', () => {
+  let good: string;
+  beforeAll(async () => {
+    good = await temporary();
+    await interrupted(2, { in: good });
+  });
+  /** A copy of the interrupted run to damage; `at` names a file of its checkpoint. */
+  async function copy(): Promise<(name: string) => string> {
+    const from = join(good, 'checkpoints', 'step-2');
+    const to = join(folder, 'checkpoints', 'step-2');
+    await mkdir(to, { recursive: true });
+    for (const name of await readdir(from)) await writeFile(join(to, name), await readFile(join(from, name)));
+    return (name) => join(to, name);
+  }
+
+  it.each(['model', 'ema', 'optim'])('a truncated or garbled %s.safetensors is named', async (name) => {
+    const at = await copy();
+    const file = at(`${name}.safetensors`);
+    const bytes = await readFile(file);
+    for (const size of [0, 5, 100, bytes.length - 1]) {
+      await writeFile(file, bytes);
+      await truncate(file, size);
+      const error = (await rejection(run({ resume: true }))) as Error;
+      expect(error, `${size} bytes`).toBeInstanceOf(CheckpointError);
+      expect(error.message).toContain(file);
+    }
+    const garbled = Buffer.from(bytes);
+    garbled.fill(0xff, 0, 64);
+    await writeFile(file, garbled);
+    expect(((await rejection(run({ resume: true }))) as Error).message).toContain(file);
+    await rm(file);
+    expect(((await rejection(run({ resume: true }))) as Error).message).toBe(`${file} cannot be read`);
+    await writeFile(file, bytes);
+    expect((await load()).state.step).toBe(2);
+  });
+
+  it.each(['', '{"step":', 'null', '{"step":7}', '[]'])('state.json of %j is named', async (text) => {
+    const at = await copy();
+    await writeFile(at('state.json'), text);
+    const error = (await rejection(run({ resume: true }))) as Error;
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toContain('step-2/state.json');
+  });
+
+  it('weights of another model are refused, with the parameter', async () => {
+    await copy();
+    const wider = paramLayout(parseModelConfig({ ...model, width: 24 }));
+    const error = (await rejection(loadCheckpoint(join(folder, 'checkpoints'), wider))) as Error;
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(/PatchEmbed_0\/Conv_0\/kernel has shape \[2,2,1,16\], the model needs \[2,2,1,24\]/);
+  });
+
+  it('left-over temporary folders are ignored', async () => {
+    await copy();
+    for (const name of ['step-9.123.tmp', 'step-9.tmp', 'step-', 'step-1x', 'old-step-9']) {
+      await mkdir(join(folder, 'checkpoints', name), { recursive: true });
+    }
+    expect(await steps()).toEqual([2]);
+    expect((await load()).state.step).toBe(2);
+    await run({ resume: true, change: { steps: 3 } });
+    expect(await steps()).toEqual([2, 3]);
+  });
+
+  it.each(['', 'null', '{}', '{"model":{},"train":{},"data":"x"}', '{"train":null,"data":"x"}'])(
+    'config.json of %j is a ConfigError',
+    async (text) => {
+      await writeFile(join(folder, 'config.json'), text);
+      expect(await rejection(readRunConfig(folder))).toBeInstanceOf(ConfigError);
+    },
+  );
+});
+
+describe('a disk that refuses', () => {
+  it('a folder that cannot be made is a CheckpointError', async () => {
+    await writeFile(join(folder, 'checkpoints'), 'a file');
+    const error = (await rejection(run())) as Error;
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toBe(`${folder} could not be written`);
+    const file = join(folder, 'checkpoints');
+    expect(await rejection(run({ in: join(file, 'deeper') }))).toBeInstanceOf(CheckpointError);
+  });
+
+  it.runIf(existsSync('/dev/full'))(
+    'full while saving: the previous checkpoint stays whole and no rest is left',
+    async () => {
+      const blocked = join(folder, 'checkpoints', `step-4.${process.pid}.tmp`);
+      const fill = async () => {
+        await mkdir(blocked, { recursive: true });
+        await symlink('/dev/full', join(blocked, `optim.safetensors.${process.pid}.tmp`));
+      };
+      await mkdir(join(folder, 'checkpoints'));
+      await fill();
+      const error = (await rejection(run({ saveEvery: 2 }))) as CheckpointError;
+      expect(error).toBeInstanceOf(CheckpointError);
+      expect(error.message).toBe(`the checkpoint ${join(folder, 'checkpoints', 'step-4')} could not be written`);
+      expect(error.hint).toMatch(/free disk space/);
+      const innermost = (e: unknown): unknown => (e instanceof Error && e.cause !== undefined ? innermost(e.cause) : e);
+      expect(innermost(error)).toMatchObject({ code: 'ENOSPC' });
+      expect(await readdir(join(folder, 'checkpoints'))).toEqual(['step-2']);
+      expect((await load()).state.step).toBe(2);
+      await run({ resume: true });
+      expect((await metrics()).map((line) => line.step)).toEqual([1, 2, 3, 4, 5, 6]);
+    },
+  );
+
+  it.runIf(existsSync('/dev/full'))('full while logging: a CheckpointError, and the run can be resumed', async () => {
+    const log = join(folder, 'metrics.jsonl');
+    let kept = '';
+    const saved: Promise<void>[] = [];
+    const onStep = ({ step }: TrainEvent) => {
+      if (step !== 3) return;
+      saved.push(
+        (async () => {
+          kept = await readFile(log, 'utf8');
+          await rm(log);
+          await symlink('/dev/full', log);
+        })(),
+      );
+    };
+    const error = (await rejection(run({ saveEvery: 3, onStep, change: { steps: 40 } }))) as CheckpointError;
+    await Promise.all(saved);
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toBe(`${log} could not be written`);
+    expect(error.cause).toMatchObject({ code: 'ENOSPC' });
+    await rm(log);
+    await writeFile(log, kept);
+    await run({ resume: true, change: { steps: 40 } });
+    expect((await metrics()).map((line) => line.step)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
+  });
+});
+
+describe('numbers that are not finite', () => {
+  it('a learning rate above the largest float32: nothing is saved over the last good checkpoint', async () => {
+    const error = (await rejection(run({ saveEvery: 1, change: { lr: 1e39 } }))) as NonFiniteError;
+    expect(error).toBeInstanceOf(NonFiniteError);
+    expect(error.message).toMatch(/^step 2: params\/.* is no longer finite; nothing was saved$/);
+    expect(error.hint).toMatch(/lower --lr/);
+    expect(await steps()).toEqual([1]);
+    const { sets } = await load();
+    expect(sets.params.groups.every((g) => g.every(Number.isFinite))).toBe(true);
+    await run({ resume: true });
+    expect((await metrics()).length).toBe(6);
+  });
+
+  it('a loss that overflows names its update', async () => {
+    const error = (await rejection(run({ change: { lr: 1e25 } }))) as NonFiniteError;
+    expect(error).toBeInstanceOf(NonFiniteError);
+    expect(error.message).toMatch(/^step 3: the loss is (NaN|Infinity) and the gradient norm (NaN|Infinity|[\d.e+]+)$/);
+    expect((await metrics()).map((line) => line.step)).toEqual([1, 2]);
+    expect(await steps()).toEqual([]);
+  });
+
+  it('a NaN in the weights stops the next update and leaves the files alone', async () => {
+    await interrupted(2);
+    const { state, sets } = await load();
+    sets.params.groups.at(-1)!.fill(Number.NaN, 0, 1);
+    await saveCheckpoint(join(folder, 'checkpoints'), { ...state, step: 3 }, sets);
+    const error = (await rejection(run({ resume: true }))) as NonFiniteError;
+    expect(error).toBeInstanceOf(NonFiniteError);
+    expect(error.message).toMatch(/^step 4: the loss is NaN/);
+    expect(await steps()).toEqual([2, 3]);
+    expect((await load()).state.step).toBe(3);
+  });
+});

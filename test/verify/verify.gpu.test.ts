@@ -1,0 +1,251 @@
+/** `odelt verify` on the bundled recordings of the reference: every case passes, and damage is seen. */
+import { cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import type { Engine } from '../../engine/engine.ts';
+import { ConfigError, DataError } from '../../engine/errors.ts';
+import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
+import { fromGolden } from '../../model/config.ts';
+import { type CaseResult, relativeError, tightened, worst } from '../../verify/case.ts';
+import { openGolden } from '../../verify/golden.node.ts';
+import { Network } from '../../verify/network.ts';
+import { caseId, type VerifyOptions, verify } from '../../verify/replay.ts';
+import { WAYS } from '../../verify/storage.ts';
+import { testEngine } from '../support/engine.ts';
+import { FIXTURES } from '../support/golden.ts';
+
+let engine: Engine;
+let folder: string;
+beforeAll(async () => {
+  engine = await testEngine();
+  folder = await mkdtemp(join(tmpdir(), 'odelt-verify-'));
+});
+afterAll(async () => {
+  engine.dispose();
+  await rm(folder, { recursive: true });
+});
+
+async function results(directory: string, options: VerifyOptions = {}): Promise<Map<string, CaseResult>> {
+  const found = new Map<string, CaseResult>();
+  for await (const result of verify(engine, await openGolden(directory), options)) found.set(caseId(result), result);
+  return found;
+}
+
+const failures = (found: ReadonlyMap<string, CaseResult>) => [...found].filter(([, c]) => !c.ok).map(([id]) => id);
+
+describe('the bundled recordings', () => {
+  let found: Map<string, CaseResult>;
+  const skipped: string[] = [];
+  beforeAll(async () => {
+    found = await results(FIXTURES, { onSkipped: (what) => skipped.push(what) });
+  }, 1_800_000);
+
+  it('all pass', () => {
+    expect(failures(found)).toEqual([]);
+    expect([...new Set([...found.values()].map((c) => c.kind))]).toEqual([
+      'model',
+      'forward',
+      'gradients',
+      'storage',
+      'targets',
+      'trajectory',
+      'sampling',
+    ]);
+  });
+
+  it('say what storing less costs: something, and less than half of what is allowed', () => {
+    const ways = new Map<string, number>();
+    for (const { kind, name, error, tolerance } of found.values()) {
+      if (kind !== 'storage') continue;
+      expect(error / tolerance, name).toBeLessThan(0.5);
+      const way = name.replace('strong/', '');
+      ways.set(way, Math.max(error, ways.get(way) ?? 0));
+    }
+    expect([...ways.keys()]).toEqual(Object.keys(WAYS));
+    for (const [way, error] of ways) expect(error, way).toBeGreaterThan(way.startsWith('int8') ? 1e-3 : 1e-4);
+  });
+
+  it('agree far better than verify demands', () => {
+    const bounds: [RegExp, number][] = [
+      [/\/forward\/strong\//, 5e-6],
+      [/\/forward\//, 1e-6],
+      [/\/gradients\/strong\//, 5e-5],
+      [/\/gradients\//, 5e-6],
+      [/\/targets\/.*\/[xv]_/, 1e-6],
+      [/\/targets\//, 1e-5],
+      [/\/trajectory\/(loss|loss_flow|mse_v|lr)$/, 1e-5],
+      [/\/trajectory\/(loss_bootstrap|depth_consistency|grad_norm)$/, 1e-4],
+      [/\/trajectory\/final\/params_ema$/, 1e-3],
+      [/\/trajectory\//, 1e-4],
+      [/\/sampling\//, 1e-6],
+      [/\/model\//, 1e-12],
+    ];
+    const exact = [...found].filter(([, { kind }]) => kind !== 'storage');
+    const loose = exact.filter(([id, { error }]) => !(error <= bounds.find(([pattern]) => pattern.test(id))![1]));
+    expect(loose.map(([id, { error }]) => `${id} ${error}`)).toEqual([]);
+  });
+
+  it('cover every kind of recording', () => {
+    for (const id of [
+      'a/forward/conventional',
+      'a/forward/ode_l4',
+      'a/forward/ode_blocks',
+      'a/forward/ode_blocks_dt_float',
+      'a/forward/ode_blocks_ignore_dt',
+      'a/forward/ode_scalar_t',
+      'b/forward/strong/ode_l12',
+      'misaligned/forward/ode_l5',
+      'a/gradients/blocks',
+      'a/gradients/conventional',
+      'a/gradients/strong/ode_blocks',
+      'misaligned/gradients/blocks/zero_leaves',
+      'a/targets/shortcut/cfg0_ema0_depth6/v_t',
+      'a/targets/shortcut/cfg1_ema1_depth0/v_t',
+      'b/targets/length/imagenet/loss_bootstrap',
+      'a/targets/length/celeba/depth_consistency',
+      'a/trajectory/depth_consistency',
+      'a/trajectory/final/adam_nu',
+      'b/trajectory/final/params',
+      'a/sampling/euler/l6_t3_cfg0',
+      'b/sampling/euler/conventional_t4_cfg1.5',
+    ]) {
+      expect(found.has(id), id).toBe(true);
+    }
+    expect(skipped.join('\n')).toContain('dit_b2: 131,101,712 parameters');
+    expect(skipped.join('\n')).toContain('dopri5');
+  });
+
+  it('leave no GPU memory behind', () => {
+    const { byKind } = engine.memory.report();
+    expect({ ...byKind, staging: undefined }).toEqual({ staging: undefined });
+  });
+});
+
+async function copyOf(model: string, name: string): Promise<string> {
+  const directory = join(folder, name);
+  await cp(join(FIXTURES, model), join(directory, model), { recursive: true });
+  return directory;
+}
+
+test('a tensor that is off by one per cent fails, and only its case', async () => {
+  const directory = await copyOf('misaligned', 'changed');
+  const file = join(directory, 'misaligned/forward.safetensors');
+  const bytes = await readFile(file);
+  const { begin, end } = parseSafetensors(bytes).header.tensors.get('out/ode_l5')!;
+  for (let at = begin; at < end; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * 1.01, at);
+  await writeFile(file, bytes);
+  const found = await results(directory, { only: '/forward/' });
+  expect(failures(found)).toEqual(['misaligned/forward/ode_l5']);
+  expect(found.get('misaligned/forward/ode_l5')!.error).toBeCloseTo(0.01 / 1.01, 5);
+});
+
+test('files that cannot be read are failed cases; the others go on', async () => {
+  const directory = await copyOf('misaligned', 'damaged');
+  await mkdir(join(directory, 'b'));
+  await writeFile(join(directory, 'b/config.json'), '{"image_size": 8');
+  await cp(join(FIXTURES, 'b/sampling.safetensors'), join(directory, 'misaligned/sampling.safetensors'));
+  await cp(
+    join(FIXTURES, 'a/targets_shortcut.safetensors'),
+    join(directory, 'misaligned/targets_shortcut.safetensors'),
+  );
+  await truncate(join(directory, 'misaligned/targets_shortcut.safetensors'), 200_000);
+  const found = await results(directory);
+  expect(failures(found)).toEqual([
+    'b/model/config.json',
+    'misaligned/targets/targets_shortcut.safetensors',
+    'misaligned/sampling/sampling.safetensors',
+  ]);
+  expect(found.get('b/model/config.json')!.detail).toContain('config.json: is no JSON');
+  expect(found.get('misaligned/targets/targets_shortcut.safetensors')!.detail).toContain(
+    'targets_shortcut.safetensors',
+  );
+  expect(found.get('misaligned/sampling/sampling.safetensors')!.detail).toBe('misaligned/sampling.json is missing');
+  expect(found.get('misaligned/forward/ode_l7')!.ok).toBe(true);
+});
+
+test('cases are found from the files: other sizes, seeds, heads, groups, batch', async () => {
+  const directory = join(folder, 'other');
+  await mkdir(join(directory, 'small'), { recursive: true });
+  const sizes = { image_size: 9, channels: 2, patch_size: 3, hidden_size: 20, num_heads: 5, depth: 4, depth_min: 3 };
+  const golden = { ...sizes, depth_group: 1, num_classes: 3, mlp_ratio: 2, seed: 77, lengths: [3, 4] };
+  await writeFile(join(directory, 'small/config.json'), JSON.stringify(golden));
+  const batch = 3;
+  const x = Float32Array.from({ length: batch * 9 * 9 * 2 }, (_, i) => Math.sin(i));
+  const rows = { x, t: [0, 0.5, 0.25], step: [7, 0, 2], labels: [0, 3, 1] };
+  const network = new Network(engine, fromGolden(golden));
+  network.load(77, false);
+  const lengths = Int32Array.of(3, 4, 3);
+  const out = {
+    'out/ode_l3': await network.velocity({ ...rows, lengths: [3, 3, 3] }),
+    'out/ode_blocks': await network.velocity({ ...rows, lengths }),
+    'out/conventional': await network.velocity(rows),
+  };
+  network.dispose();
+  // Each sample of a mixed batch is what it is alone.
+  const [first] = [out['out/ode_l3'].subarray(0, x.length / batch)];
+  expect(relativeError(out['out/ode_blocks'].subarray(0, first!.length), first!)).toBeLessThan(1e-6);
+  expect(relativeError(out['out/ode_blocks'], out['out/ode_l3'])).toBeGreaterThan(1e-4);
+  const floats = (name: string, values: Float32Array, shape = [values.length]) =>
+    ({ name, shape, dtype: 'F32', values }) as const;
+  const integers = (name: string, values: Int32Array) =>
+    ({ name, shape: [values.length], dtype: 'I32', values }) as const;
+  const bytes = serializeSafetensors([
+    floats('x', x, [batch, 9, 9, 2]),
+    floats('t', Float32Array.from(rows.t)),
+    integers('dt_int', Int32Array.from(rows.step)),
+    integers('y', Int32Array.from(rows.labels)),
+    integers('blocks', lengths),
+    ...Object.entries(out).map(([name, values]) => floats(name, values, [batch, 9, 9, 2])),
+  ]);
+  await writeFile(join(directory, 'small/forward.safetensors'), bytes);
+  const found = await results(directory);
+  expect([...found.keys()]).toEqual([
+    'small/forward/ode_l3',
+    'small/forward/ode_blocks',
+    'small/forward/conventional',
+    'small/storage/f16_weights', // activations in f16 want other sizes
+    'small/storage/int8_weights',
+  ]);
+  expect(failures(found)).toEqual([]);
+  // The seed makes the parameters: another one is another model.
+  await writeFile(join(directory, 'small/config.json'), JSON.stringify({ ...golden, seed: 78 }));
+  expect(failures(await results(directory))).toEqual([...found.keys()]);
+});
+
+test('a directory without cases, or none that was asked for, is an error that says what was looked for', async () => {
+  const empty = join(folder, 'empty');
+  await mkdir(empty);
+  await expect(results(empty)).rejects.toThrow(DataError);
+  await expect(results(empty)).rejects.toMatchObject({ hint: expect.stringContaining('config.json') });
+  await expect(results(join(folder, 'missing'))).rejects.toThrow('cannot be read as a directory');
+  const large = join(folder, 'large');
+  await cp(join(FIXTURES, 'dit_b2'), join(large, 'dit_b2'), { recursive: true });
+  await expect(results(large)).rejects.toThrow('there is nothing to verify');
+  await expect(results(FIXTURES, { only: 'a/backward' })).rejects.toThrow(ConfigError);
+});
+
+test('an interrupted verification stops between cases', async () => {
+  const controller = new AbortController();
+  controller.abort();
+  await expect(results(FIXTURES, { signal: controller.signal })).rejects.toThrow('interrupted after 0 of');
+});
+
+test('errors and tolerances', () => {
+  expect(relativeError([3, 4], [3, 4])).toBe(0);
+  expect(relativeError([0, 0], [0, 0])).toBe(0);
+  expect(relativeError([3, 4.05], [3, 4])).toBeCloseTo(0.01, 12);
+  expect(relativeError([1], [1, 2])).toBeNaN();
+  expect(tightened(2e-5, undefined)).toBe(2e-5);
+  expect(tightened(2e-5, 1e-7)).toBe(2e-6);
+  expect(tightened(2e-5, 1e-9)).toBe(2e-6);
+  expect(tightened(2e-5, 1)).toBe(2e-5);
+  expect(
+    worst([
+      ['a', 1],
+      ['b', Number.NaN],
+      ['c', 2],
+    ]),
+  ).toEqual({ error: Number.NaN, detail: 'largest: b' });
+  expect(worst([])).toMatchObject({ error: Number.NaN });
+});

@@ -1,0 +1,185 @@
+/** One golden model's network on the GPU: velocities and gradients for recorded rows, with whatever parameters are loaded. */
+
+import type { Engine } from '../engine/engine.ts';
+import { Arena } from '../engine/memory/arena.ts';
+import { Program, record } from '../engine/program.ts';
+import { type Scalar, scalarInput } from '../engine/scalar.ts';
+import { Tape } from '../engine/tape.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { addGradients } from '../kernels/add.ts';
+import { mse } from '../kernels/mse.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { groupsOf, type Model, rowsPerGroup, velocity } from '../model/dit.ts';
+import { allSpecs, type ParamLayout, paramLayout, paramsByName } from '../model/params.ts';
+import { type Storing, uploadPositions } from '../model/weights/residency.ts';
+import { Weights } from '../model/weights/weights.ts';
+import { formulaParams } from './formula-params.ts';
+
+/** Inputs of B samples in any order. */
+export interface Rows {
+  /** [B, H, W, C]. */
+  readonly x: Float32Array;
+  /** [B] each. */
+  readonly t: ArrayLike<number>;
+  readonly step: ArrayLike<number>;
+  readonly labels: ArrayLike<number>;
+  /** Blocks of each sample; absent: the conventional network. */
+  readonly lengths?: ArrayLike<number>;
+}
+
+/** A mean squared error, the velocity [B, H, W, C] it is of, and its gradient by parameter. */
+export interface Gradients {
+  readonly loss: number;
+  readonly v: Float32Array;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+}
+
+interface Compiled {
+  readonly program: Program;
+  readonly inputs: Readonly<Record<'x' | 't' | 'step' | 'labels' | 'lengths' | 'target' | 'one', Tensor>>;
+  readonly v: Tensor;
+  readonly loss: Tensor | null;
+}
+
+export class Network {
+  readonly #engine: Engine;
+  readonly #config: ModelConfig;
+  readonly #layout: ParamLayout;
+  readonly #model: Model;
+  /** Programs never run at the same time, so they share memory. */
+  readonly #arena: Arena;
+  readonly #programs = new Map<string, Compiled>();
+  #gradients: Weights | null = null;
+  #loaded = '';
+
+  /** Stored as `storing` says; gradients need f32. */
+  constructor(engine: Engine, config: ModelConfig, { precision, activations }: Storing = {}) {
+    this.#engine = engine;
+    this.#config = config;
+    this.#layout = paramLayout(config);
+    this.#model = {
+      config,
+      weights: new Weights(engine, this.#layout, 'verify', { precision }),
+      positions: uploadPositions(engine, config),
+      activations,
+    };
+    this.#arena = new Arena(engine, 'verify');
+  }
+
+  /** Fills the parameters by formula. */
+  load(seed: number, strong: boolean): void {
+    const wanted = `${seed}/${strong}`;
+    if (wanted === this.#loaded) return;
+    const { groups } = formulaParams(this.#config, seed, { strong });
+    for (const [g, values] of groups.entries()) this.#model.weights.place(g, values);
+    this.#loaded = wanted;
+  }
+
+  /** Velocity [B, H, W, C] of the rows, in their order. */
+  async velocity(rows: Rows): Promise<Float32Array> {
+    return (await this.#run(rows, undefined)).v;
+  }
+
+  /** Gradient of the mean of (velocity - target)^2 by every parameter. */
+  async gradients(rows: Rows, target: Float32Array): Promise<Gradients> {
+    const weights = this.#gradientWeights();
+    // Parameters that a case does not use keep what their gradient held.
+    for (const [g, { length }] of this.#layout.groups.entries()) weights.place(g, new Float32Array(length));
+    const { v, loss } = await this.#run(rows, target);
+    return { v, loss, gradients: paramsByName(await weights.read()) };
+  }
+
+  dispose(): void {
+    for (const { program, inputs } of this.#programs.values()) {
+      program.dispose();
+      for (const t of Object.values(inputs)) this.#engine.release(t);
+    }
+    this.#arena.dispose();
+    this.#gradients?.release();
+    this.#model.weights.release();
+    this.#engine.release(this.#model.positions);
+  }
+
+  #gradientWeights(): Weights {
+    this.#gradients ??= new Weights(this.#engine, this.#layout, 'verify/gradients', { kind: 'gradients' });
+    return this.#gradients;
+  }
+
+  async #run(rows: Rows, target: Float32Array | undefined): Promise<{ v: Float32Array; loss: number }> {
+    const { t, lengths } = rows;
+    const B = t.length;
+    const { program, inputs, v, loss } = await this.#compiled(B, lengths !== undefined, target !== undefined);
+    // The network wants samples with more blocks first.
+    const order = Array.from({ length: B }, (_, r) => r);
+    if (lengths) order.sort((a, b) => lengths[b]! - lengths[a]! || a - b);
+    const size = rows.x.length / B;
+    const write = (to: Tensor, from: ArrayLike<number>) => {
+      const sorted = order.map((r) => from[r]!);
+      this.#engine.write(to, to.dtype === 'u32' ? Uint32Array.from(sorted) : Float32Array.from(sorted));
+    };
+    this.#engine.write(inputs.x, permuted(rows.x, order, size));
+    if (target) this.#engine.write(inputs.target, permuted(target, order, size));
+    write(inputs.t, t);
+    write(inputs.step, rows.step);
+    write(inputs.labels, rows.labels);
+    if (lengths) write(inputs.lengths, lengths);
+    const counts = lengths ? rowsPerGroup(this.#config, Array.from(lengths)) : [];
+    program.run(Object.fromEntries(counts.map((n, g) => [`rows${g}`, n])));
+    const [sorted, found] = await program.read(v, ...(loss ? [loss] : []));
+    const back = new Array<number>(B);
+    order.forEach((r, at) => {
+      back[r] = at;
+    });
+    return { v: permuted(sorted!, back, size), loss: found?.[0] ?? Number.NaN };
+  }
+
+  async #compiled(B: number, wired: boolean, gradients: boolean): Promise<Compiled> {
+    const key = `${B}${wired ? ' wired' : ''}${gradients ? ' gradients' : ''}`;
+    const known = this.#programs.get(key);
+    if (known) return known;
+    const engine = this.#engine;
+    const { imageSize, channels } = this.#config;
+    const pixels = [B, imageSize, imageSize, channels] as const;
+    const u32 = (label: string) => engine.tensor(label, [B], { dtype: 'u32' });
+    const inputs = {
+      x: engine.tensor('x', pixels),
+      t: engine.tensor('t', [B]),
+      step: engine.tensor('step', [B]),
+      labels: u32('labels'),
+      lengths: u32('lengths'),
+      target: engine.tensor('target', gradients ? pixels : [1]),
+      one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
+    };
+    const rows = groupsOf(this.#config).map((_, g): Scalar => (g === 0 ? B : scalarInput(`rows${g}`, B)));
+    const depth = wired ? { lengths: inputs.lengths, rows } : undefined;
+    const { recording, result } = record(engine, `verify ${key}`, (ctx, keep) => {
+      if (!gradients) {
+        const v = velocity(ctx, this.#model, inputs, depth);
+        keep(v);
+        return { v, loss: null };
+      }
+      const tape = new Tape(addGradients);
+      const into = this.#gradientWeights();
+      for (const { name } of allSpecs(this.#layout)) tape.watch(this.#model.weights.get(name), into.get(name));
+      ctx.tape = tape;
+      const v = velocity(ctx, this.#model, inputs, depth);
+      const { loss } = mse(ctx, v, inputs.target);
+      tape.backward(ctx, [[loss, inputs.one]]);
+      ctx.tape = null;
+      keep(v);
+      keep(loss);
+      return { v, loss };
+    });
+    const program = await Program.compile(engine, recording, { arena: this.#arena });
+    const compiled = { program, inputs, ...result };
+    this.#programs.set(key, compiled);
+    return compiled;
+  }
+}
+
+/** Rows of `size` elements, row r of the result being row order[r] of `values`. */
+export function permuted(values: Float32Array, order: ArrayLike<number>, size: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let r = 0; r < order.length; r++) out.set(values.subarray(order[r]! * size, (order[r]! + 1) * size), r * size);
+  return out;
+}

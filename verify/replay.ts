@@ -1,0 +1,122 @@
+/** Finds every recorded case in golden data and replays it on an engine. Needs no Node: whoever calls it opens the data. */
+import type { Engine } from '../engine/engine.ts';
+import { ConfigError, DataError, DeviceLostError, InterruptedError, OdeltError } from '../engine/errors.ts';
+import { paramLayout } from '../model/params.ts';
+import type { Case, CaseGroup, CaseResult, Measured } from './case.ts';
+import { networkCases } from './forward.ts';
+import type { GoldenDir, GoldenModel } from './golden.ts';
+import { parameterCases } from './parameters.ts';
+import { samplingCases } from './sampling.ts';
+import { storageCases } from './storage.ts';
+import { targetCases } from './targets.ts';
+import { trajectoryCases } from './trajectory.ts';
+
+export interface VerifyOptions {
+  /** Also replays models of more than LARGE parameters. */
+  readonly large?: boolean;
+  /** Only cases whose "model/kind/name" contains this. */
+  readonly only?: string;
+  readonly signal?: AbortSignal;
+  /** Told before each case. */
+  readonly onCase?: (progress: { id: string; done: number; total: number }) => void;
+  /** Told of recordings that are there but are not replayed. */
+  readonly onSkipped?: (what: string) => void;
+}
+
+/** Parameters above which a model counts as large: half a gigabyte of weights takes minutes on a CPU. */
+export const LARGE = 20_000_000;
+
+const LOOKED_FOR =
+  'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut, ' +
+  'targets_length, train_trajectory or sampling .safetensors';
+
+/** "model/kind/name": what is printed, and what `only` is looked for in. */
+export const caseId = ({ model, kind, name }: Pick<CaseResult, 'model' | 'kind' | 'name'>): string =>
+  `${model}/${kind}/${name}`;
+
+/**
+ * Replays the cases of a directory one after another. A file that cannot be read gives one failed case; the others go on.
+ * @throws DataError when no case is found; ConfigError when `only` matches none; InterruptedError; DeviceLostError.
+ */
+export async function* verify(
+  engine: Engine,
+  golden: GoldenDir,
+  options: VerifyOptions = {},
+): AsyncGenerator<CaseResult, void> {
+  const plans = await findCases(engine, golden, options);
+  const all = plans.flatMap(({ model, groups }) => groups.flatMap(({ cases }) => cases.map((c) => ({ model, ...c }))));
+  if (all.length === 0) {
+    throw new DataError(`${golden.path}: there is nothing to verify`, { hint: `looked for ${LOOKED_FOR}` });
+  }
+  const { only = '' } = options;
+  const total = all.filter((c) => caseId(c).includes(only)).length;
+  if (total === 0)
+    throw new ConfigError(`none of the ${all.length} cases contains '${only}', as ${caseId(all[0]!)} would`);
+  let done = 0;
+  for (const { model, groups } of plans) {
+    for (const group of groups) {
+      try {
+        for (const found of group.cases) {
+          const { kind, name, tolerance } = found;
+          const id = caseId({ model, kind, name });
+          if (!id.includes(only)) continue;
+          if (options.signal?.aborted)
+            throw new InterruptedError(`verification was interrupted after ${done} of ${total} cases`);
+          options.onCase?.({ id, done: done++, total });
+          const measured = await measure(found);
+          yield { model, kind, name, tolerance, ...measured, ok: measured.error <= tolerance };
+        }
+      } finally {
+        group.dispose();
+      }
+    }
+  }
+}
+
+async function measure(found: Case): Promise<Measured> {
+  try {
+    return await found.run();
+  } catch (error) {
+    if (error instanceof DeviceLostError || error instanceof InterruptedError) throw error;
+    const text = error instanceof OdeltError ? error.message : String(error);
+    return { error: Number.NaN, detail: text };
+  }
+}
+
+interface ModelPlan {
+  readonly model: string;
+  readonly groups: readonly CaseGroup[];
+}
+
+async function findCases(engine: Engine, { folders }: GoldenDir, options: VerifyOptions): Promise<ModelPlan[]> {
+  const plans: ModelPlan[] = [];
+  for (const folder of folders) {
+    let golden: GoldenModel;
+    try {
+      golden = await folder.open();
+    } catch (error) {
+      const damaged: Case = { kind: 'model', name: 'config.json', tolerance: 0, run: () => Promise.reject(error) };
+      plans.push({
+        model: folder.name,
+        groups: [{ cases: [damaged], skipped: [], dispose: () => {} }],
+      });
+      continue;
+    }
+    const parameters = paramLayout(golden.config).count;
+    if (parameters > LARGE && !options.large) {
+      options.onSkipped?.(`${golden.name}: ${parameters.toLocaleString('en')} parameters (ask for large cases)`);
+      continue;
+    }
+    const groups = [
+      await parameterCases(golden),
+      await networkCases(engine, golden),
+      await storageCases(engine, golden),
+      await targetCases(engine, golden),
+      await trajectoryCases(engine, golden),
+      await samplingCases(engine, golden),
+    ];
+    for (const { skipped } of groups) for (const what of skipped) options.onSkipped?.(`${golden.name}/${what}`);
+    plans.push({ model: golden.name, groups });
+  }
+  return plans;
+}

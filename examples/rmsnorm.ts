@@ -75,6 +75,7 @@ export const rmsnormContract = contract<{ batch: number; tokens: number; width: 
   },
   differentiable: ['x', 'gain'],
   reduction: ({ batch, tokens, width }) => Math.max(width, batch * tokens),
+  slack: 4, // at width 1 the gradient of x is what remains of two equal terms
   bench: {
     cases: [{ batch: 64, tokens: 49, width: 96 }],
     cost: ({ batch, tokens, width }) => ({

@@ -1,7 +1,82 @@
-/** Files on disk, whatever their format: written whole or not at all, and looked at before the work whose result they take. */
-import { access, constants, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+/**
+ * Files on disk, whatever their format: read only where they are regular files, written whole or not at all, and looked at
+ * before the work whose result they take.
+ */
+import { access, constants, type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigError, OdeltError, OutputError } from '../engine/errors.ts';
+
+/** Throws the caller's kind of error. `problem` follows the file's name: "is a folder". */
+export type FailFile = (problem: string, cause?: unknown) => never;
+
+/** A regular file that is open for reading. */
+export interface RegularFile {
+  /** In bytes, when it was opened. */
+  readonly size: number;
+  /** Bytes [begin, end). Fails when the file has become shorter. */
+  read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** May be called more than once. */
+  close(): Promise<void>;
+}
+
+function whyNotOpened(cause: NodeJS.ErrnoException): string {
+  if (cause.code === 'ENOENT') return 'cannot be read: there is no such file, or it is a link to nothing';
+  if (cause.code === 'ENOTDIR') return 'cannot be read: a file is in the place of a folder';
+  if (cause.code === 'ELOOP') return 'cannot be read: it is a link that leads to itself';
+  if (cause.code === 'EACCES' || cause.code === 'EPERM') return 'cannot be read: no permission';
+  return `cannot be read: ${cause.message}`;
+}
+
+/**
+ * Opens a file for reading if it is a regular one. A pipe is not waited for, and a device or a folder not read: each goes to
+ * `fail`, as does whatever the system refuses.
+ */
+export async function openRegular(path: string, fail: FailFile): Promise<RegularFile> {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to never returns. Windows has neither.
+  const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+  const handle: FileHandle = await open(path, flags).catch((cause: NodeJS.ErrnoException) =>
+    cause.code === 'ENXIO' ? fail('is no regular file', cause) : fail(whyNotOpened(cause), cause),
+  );
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    closing ??= handle.close();
+    return closing;
+  };
+  const info = await handle.stat();
+  if (!info.isFile()) {
+    await close();
+    fail(info.isDirectory() ? 'is a folder' : 'is no regular file');
+  }
+  return {
+    size: info.size,
+    close,
+    async read(begin, end) {
+      const bytes = new Uint8Array(end - begin);
+      for (let at = 0; at < bytes.length; ) {
+        const { bytesRead } = await handle
+          .read(bytes, at, bytes.length - at, begin + at)
+          .catch((cause: NodeJS.ErrnoException) => fail(whyNotOpened(cause), cause));
+        if (bytesRead === 0) fail(`ends at byte ${begin + at}, expected more until ${end}`);
+        at += bytesRead;
+      }
+      return bytes;
+    },
+  };
+}
+
+/** The whole of a regular file; see `openRegular`. A file of more than `most` bytes goes to `fail` before it is read. */
+export async function readRegular(
+  path: string,
+  { most = Number.POSITIVE_INFINITY, fail }: { most?: number; fail: FailFile },
+): Promise<Uint8Array<ArrayBuffer>> {
+  const file = await openRegular(path, fail);
+  try {
+    if (file.size > most) fail(`has ${file.size} bytes; at most ${most} are expected`);
+    return await file.read(0, file.size);
+  } finally {
+    await file.close();
+  }
+}
 
 async function writeAll(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const handle = await open(path, 'w');

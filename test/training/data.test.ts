@@ -105,7 +105,7 @@ describe('IDX', () => {
     ['no pictures', idx([0, 28, 28], []), labels, /empty/],
     ['enormous sizes', huge, labels, /holds at most/],
     ['enormous sizes, gzipped', gzipSync(huge), labels, /holds at most/],
-    ['large sizes that gzip could hold', gzipSync(idx([1, 100, 100], range(24))), labels, /40 bytes.*asks for 10016/],
+    ['large sizes that gzip could hold', gzipSync(idx([3, 60, 60], range(24))), labels, /40 bytes.*asks for 10816/],
     [
       'more than the header says, gzipped',
       gzipSync(idx([3, 2, 4], new Uint8Array(10_000_000))),
@@ -234,6 +234,13 @@ describe('a folder of pictures', () => {
     expect([...test.image(0)]).toEqual([90, 90, 90, 90]);
   });
 
+  it('is grey where every picture is, unless colour is asked for', async () => {
+    const path = folder('greys', { 'a/1.png': await plain(60, 60, 60), 'b/2.png': await plain(90, 90, 90) });
+    const data = await openDataset(path, { size: 2 });
+    expect([data.channels, ...data.image(0), ...data.image(1)]).toEqual([1, 60, 60, 60, 60, 90, 90, 90, 90]);
+    expect((await openDataset(path, { size: 2, channels: 3 })).channels).toBe(3);
+  });
+
   it('stops with a clear error where nothing is usable', async () => {
     await expect(openDataset(folder('x', { 'a/1.png': 'bad', 'b/2.png': 'bad' }))).rejects.toThrow(/none of 2 files/);
     const good = folder('x', { 'a/1.png': await plain(1, 2, 3) });
@@ -253,6 +260,32 @@ describe('openDataset', () => {
     await expect(openDataset(join(scratch, 'nowhere'))).rejects.toThrow(/no such folder/);
     await expect(openDataset(folder('x', {}))).rejects.toThrow(/found nothing/);
     await expect(openDataset(join(folder('x', { f: '' }), 'f'))).rejects.toThrow(/is a file/);
+  });
+});
+
+describe('datasetOf', () => {
+  const fields = {
+    name: 'x',
+    height: 1,
+    width: 2,
+    channels: 1,
+    classes: 2,
+    pixels: range(4),
+    labels: Uint8Array.of(0, 1),
+  };
+  it.each([
+    [{ labels: Uint8Array.of(0, 2) }, 'x: picture 1 has label 2; with 2 classes labels are 0 to 1'],
+    [{ channels: 0 }, 'x: channels must be an integer, 1 or more, not 0'],
+    [{ height: 0.5 }, 'x: height must be an integer, 1 or more, not 0.5'],
+    [{ classes: 0 }, 'x: classes must be an integer from 1 to 65536, not 0'],
+    [{ pixels: range(5) }, 'x: 5 pixel bytes are not 2 pictures of 2 bytes'],
+    [{ pixels: new Float32Array(4) as never }, 'x: pixels must be a Uint8Array of bytes 0 to 255'],
+    [{ labels: [0, 1] as never }, 'x: labels must be a Uint8Array or a Uint16Array'],
+    [{ pixels: range(0), labels: range(0) }, 'x: there are no labels, so no pictures'],
+    [{ classNames: ['a', 'b', 'c'] }, 'x: 3 class names are given for 2 classes'],
+  ])('refuses %j', (change, message) => {
+    expect(() => datasetOf({ ...fields, ...change })).toThrow(new UsageError(message));
+    expect(datasetOf(fields).count).toBe(2);
   });
 });
 

@@ -7,16 +7,21 @@ export interface SkippedFile {
   reason: string;
 }
 
-/** Labelled pictures of one size, held in memory as bytes. */
-export interface Dataset {
+/** What a model must fit: the size of the pictures and the number of their classes. */
+export interface DataShape {
   readonly name: string;
-  readonly count: number;
   readonly height: number;
   readonly width: number;
   readonly channels: number;
   readonly classes: number;
+}
+
+/** Labelled pictures of one size, held in memory as bytes. */
+export interface Dataset extends DataShape {
+  readonly count: number;
+  /** [classes] */
   readonly classNames?: readonly string[];
-  /** Files that were expected or found but not used; empty when all is well. */
+  /** Files that were expected or found but not used, by the names they have on disk; empty when all is well. */
   readonly skipped: readonly SkippedFile[];
   /** Picture i as a view of height * width * channels bytes, rows of pixels of channels (HWC). Not to be written to. */
   image(i: number): Uint8Array;
@@ -24,12 +29,8 @@ export interface Dataset {
   label(i: number): number;
 }
 
-export interface DatasetFields {
-  name: string;
-  height: number;
-  width: number;
-  channels: number;
-  classes: number;
+export interface DatasetFields extends DataShape {
+  /** [classes] */
   classNames?: readonly string[];
   skipped?: readonly SkippedFile[];
   /** [count, height, width, channels] */
@@ -38,13 +39,45 @@ export interface DatasetFields {
   labels: Uint8Array | Uint16Array;
 }
 
-/** A Dataset over one array of pixels and one of labels. */
-export function datasetOf({ pixels, labels, skipped = [], ...fields }: DatasetFields): Dataset {
+/** Throws UsageError unless the fields agree with each other and with their types, which plain JavaScript may ignore. */
+function checkFields({ name, classes, classNames, pixels, labels, ...sizes }: DatasetFields): void {
+  const refuse = (problem: string): never => {
+    throw new UsageError(`${name}: ${problem}`);
+  };
+  for (const field of ['height', 'width', 'channels'] as const) {
+    const value = sizes[field];
+    if (!(Number.isInteger(value) && value >= 1)) refuse(`${field} must be an integer, 1 or more, not ${value}`);
+  }
+  if (!(Number.isInteger(classes) && classes >= 1 && classes <= 65536)) {
+    refuse(`classes must be an integer from 1 to 65536, not ${classes}`);
+  }
+  if (!(pixels instanceof Uint8Array)) refuse('pixels must be a Uint8Array of bytes 0 to 255');
+  if (!(labels instanceof Uint8Array || labels instanceof Uint16Array)) {
+    refuse('labels must be a Uint8Array or a Uint16Array');
+  }
+  if (labels.length === 0) refuse('there are no labels, so no pictures');
+  const size = sizes.height * sizes.width * sizes.channels;
+  if (pixels.length !== labels.length * size) {
+    refuse(`${pixels.length} pixel bytes are not ${labels.length} pictures of ${size} bytes`);
+  }
+  const stranger = labels.findIndex((label) => label >= classes);
+  if (stranger >= 0) {
+    refuse(`picture ${stranger} has label ${labels[stranger]}; with ${classes} classes labels are 0 to ${classes - 1}`);
+  }
+  if (classNames !== undefined && classNames.length !== classes) {
+    refuse(`${classNames.length} class names are given for ${classes} classes`);
+  }
+}
+
+/**
+ * A Dataset over one array of pixels and one of labels, which are not copied.
+ * @throws UsageError for lengths that do not agree, labels out of range, and sizes that are no sizes
+ */
+export function datasetOf(all: DatasetFields): Dataset {
+  checkFields(all);
+  const { pixels, labels, skipped = [], ...fields } = all;
   const size = fields.height * fields.width * fields.channels;
   const count = labels.length;
-  if (pixels.length !== count * size) {
-    throw new UsageError(`${fields.name}: ${pixels.length} pixel bytes are not ${count} pictures of ${size} bytes`);
-  }
   const check = (i: number) => {
     if (!(Number.isInteger(i) && i >= 0 && i < count)) {
       throw new UsageError(`${fields.name} has pictures 0 to ${count - 1}, not ${i}`);

@@ -1,97 +1,178 @@
-/** Reads IDX files (MNIST's format), plain or gzipped; a header is believed only as far as the file can hold it. */
-import { readFileSync } from 'node:fs';
-import { constants, gunzipSync } from 'node:zlib';
-import { DataError } from '../../engine/errors.ts';
+/**
+ * Reads IDX files (MNIST's format), plain or gzipped. A header is believed only as far as the file can hold what it says, and
+ * no more is unpacked than it says.
+ */
+import { Readable } from 'node:stream';
+import { constants, createGunzip, gunzipSync } from 'node:zlib';
+import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { printable } from '../../engine/text.ts';
+import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf } from './dataset.ts';
+import type { ReadOptions } from './reading.ts';
+import { failData, MOST_BYTES } from './reading.ts';
 
 /** Deflate cannot expand more than this: 258 bytes from two bits. */
 const MAX_EXPANSION = 1032;
+/** Bytes of a file that are looked at for its header, and that are read at a time. */
+const START = 4096;
+const CHUNK = 1 << 20;
 
-export interface IdxArray {
+/** An open IDX file whose header has been read and checked, and nothing else of it. */
+export interface IdxFile {
+  readonly name: string;
   /** [count], or [count, rows, columns], ... */
-  dims: number[];
-  bytes: Uint8Array;
-}
-
-/** Enough decompressed bytes for a header, from the first few KiB, so that little is allocated for a hostile file. */
-function gunzipStart(file: string, packed: Uint8Array): Uint8Array {
-  try {
-    return gunzipSync(packed.subarray(0, 4096), { finishFlush: constants.Z_SYNC_FLUSH });
-  } catch (cause) {
-    throw new DataError(`${file}: not a readable gzip file`, { cause });
-  }
-}
-
-function gunzipExactly(file: string, packed: Uint8Array, size: number): Uint8Array {
-  try {
-    return gunzipSync(packed, { maxOutputLength: size });
-  } catch (cause) {
-    const longer = (cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE';
-    const what = longer ? `holds more than the ${size} bytes its header asks for` : 'is damaged or cut short (gzip)';
-    throw new DataError(`${file} ${what}`, { cause, hint: 'Download the file again.' });
-  }
+  readonly dims: readonly number[];
+  /** The elements, last dimension fastest. @throws DataError for more or fewer than the header says; InterruptedError. */
+  elements(signal?: AbortSignal): Promise<Uint8Array>;
+  close(): Promise<void>;
 }
 
 /**
- * An IDX file of unsigned bytes with `rank` dimensions. Layout: bytes 0, 0, 8 (unsigned byte), rank; then rank sizes as
- * big-endian 32-bit integers; then the elements, last dimension fastest. Throws DataError if the file is anything else.
+ * Opens an IDX file of unsigned bytes with `rank` dimensions. Layout: bytes 0, 0, 8 (unsigned byte), rank; then rank sizes as
+ * big-endian 32-bit integers; then the elements. @throws DataError if the file is anything else, or no regular file.
  */
-export function readIdx(file: string, rank: number): IdxArray {
-  const raw: Uint8Array = readFileSync(file);
-  const packed = raw[0] === 0x1f && raw[1] === 0x8b;
-  const start = packed ? gunzipStart(file, raw) : raw;
+export async function openIdx(path: string, rank: number): Promise<IdxFile> {
+  const name = printable(path);
+  const file = await openRegular(path, failData(path));
+  try {
+    const raw = await file.read(0, Math.min(START, file.size));
+    const packed = raw[0] === 0x1f && raw[1] === 0x8b;
+    const dims = parseHeader(name, packed ? gunzipStart(name, raw) : raw, rank);
+    const header = 4 + 4 * rank;
+    const size = header + dims.reduce((product, n) => product * n, 1);
+    const most = packed ? file.size * MAX_EXPANSION : file.size;
+    if (size > most) {
+      throw new DataError(`${name}: its header says ${dims.join(' x ')}, but it holds at most ${most} bytes`, {
+        hint: 'The file is cut short or damaged: download it again.',
+      });
+    }
+    if (!packed && file.size !== size) {
+      throw new DataError(`${name}: ${file.size} bytes, where its header (${dims.join(' x ')}) asks for ${size}`, {
+        hint: 'Download the file again.',
+      });
+    }
+    return {
+      name,
+      dims,
+      async elements(signal) {
+        const all = packed ? await gunzipExactly(name, file, size, signal) : await file.read(0, size);
+        return all.subarray(header);
+      },
+      close: file.close,
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+function parseHeader(name: string, start: Uint8Array, rank: number): number[] {
   const header = 4 + 4 * rank;
-  if (start.length < header) throw new DataError(`${file}: ${start.length} bytes are too few for an IDX header`);
+  if (start.length < header) throw new DataError(`${name}: ${start.length} bytes are too few for an IDX header`);
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const magic = view.getUint32(0);
   if (magic !== 0x800 + rank) {
     const hex = (n: number) => `0x${n.toString(16).padStart(8, '0')}`;
-    throw new DataError(`${file}: magic ${hex(magic)} is not ${hex(0x800 + rank)} (IDX, unsigned bytes, ${rank} axes)`);
+    throw new DataError(`${name}: magic ${hex(magic)} is not ${hex(0x800 + rank)} (IDX, unsigned bytes, ${rank} axes)`);
   }
   const dims = Array.from({ length: rank }, (_, k) => view.getUint32(4 + 4 * k));
-  const size = header + dims.reduce((product, n) => product * n, 1);
-  if (dims.includes(0)) throw new DataError(`${file}: its header says ${dims.join(' x ')}, which is empty`);
-  const most = packed ? raw.length * MAX_EXPANSION : raw.length;
-  if (size > most) {
-    throw new DataError(`${file}: its header says ${dims.join(' x ')}, but it holds at most ${most} bytes`, {
-      hint: 'The file is cut short or damaged: download it again.',
-    });
+  if (dims.includes(0)) throw new DataError(`${name}: its header says ${dims.join(' x ')}, which is empty`);
+  return dims;
+}
+
+/** What the first few KiB of a gzip file unpack to: enough for a header, and little whatever the file. */
+function gunzipStart(name: string, packed: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(packed, { finishFlush: constants.Z_SYNC_FLUSH });
+  } catch (cause) {
+    throw new DataError(`${name}: not a readable gzip file`, { cause });
   }
-  const all = packed ? gunzipExactly(file, raw, size) : raw;
-  if (all.length !== size) {
-    throw new DataError(`${file}: ${all.length} bytes, where its header (${dims.join(' x ')}) asks for ${size}`, {
+}
+
+/** Unpacks piece by piece into one array of `size` bytes, and stops where there is more. */
+async function gunzipExactly(name: string, file: RegularFile, size: number, signal?: AbortSignal): Promise<Uint8Array> {
+  const out = new Uint8Array(size);
+  let filled = 0;
+  const pieces = async function* () {
+    for (let at = 0; at < file.size; at += CHUNK) yield file.read(at, Math.min(at + CHUNK, file.size));
+  };
+  const source = Readable.from(pieces(), { objectMode: false, highWaterMark: 1 });
+  const gunzip = createGunzip({ chunkSize: 1 << 18 });
+  source.on('error', (error) => gunzip.destroy(error));
+  source.pipe(gunzip);
+  try {
+    for await (const piece of gunzip as AsyncIterable<Uint8Array>) {
+      if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+      if (filled + piece.length > size) {
+        throw new DataError(`${name} holds more than the ${size} bytes its header asks for`, {
+          hint: 'Download the file again.',
+        });
+      }
+      out.set(piece, filled);
+      filled += piece.length;
+    }
+  } catch (cause) {
+    if (cause instanceof DataError || cause instanceof InterruptedError) throw cause;
+    throw new DataError(`${name} is damaged or cut short (gzip)`, { cause, hint: 'Download the file again.' });
+  } finally {
+    source.destroy();
+    gunzip.destroy();
+  }
+  if (filled !== size) {
+    throw new DataError(`${name}: ${filled} bytes, where its header asks for ${size}`, {
       hint: 'Download the file again.',
     });
   }
-  return { dims, bytes: all.subarray(header) };
+  return out;
 }
 
 /**
- * Grey pictures and their labels from a pair of IDX files. The number of classes is that of `classNames` if given and
- * not exceeded, else the largest label plus one. Throws DataError.
+ * Grey pictures and their labels from a pair of IDX files, whose headers are compared before either is unpacked. The number of
+ * classes is that of `classNames` if given and not exceeded, else the largest label plus one.
+ * @throws DataError, LimitError (more than maxBytes), InterruptedError
  */
-export function readIdxDataset(
+export async function readIdxDataset(
   name: string,
-  imagesFile: string,
-  labelsFile: string,
-  classNames?: readonly string[],
-): Dataset {
-  const images = readIdx(imagesFile, 3);
-  const labels = readIdx(labelsFile, 1);
-  const [count, height, width] = images.dims as [number, number, number];
-  if (labels.dims[0] !== count) {
-    throw new DataError(`${imagesFile} has ${count} pictures, ${labelsFile} has ${labels.dims[0]} labels`);
+  imagesPath: string,
+  labelsPath: string,
+  options: ReadOptions & { classNames?: readonly string[] } = {},
+): Promise<Dataset> {
+  const { classNames, maxBytes = MOST_BYTES, onShape, signal } = options;
+  const images = await openIdx(imagesPath, 3);
+  try {
+    const labels = await openIdx(labelsPath, 1);
+    try {
+      const [count, height, width] = images.dims as [number, number, number];
+      if (labels.dims[0] !== count) {
+        throw new DataError(`${images.name} has ${count} pictures, ${labels.name} has ${labels.dims[0]} labels`);
+      }
+      const bytes = count * height * width;
+      if (bytes > maxBytes) {
+        throw new LimitError(
+          `${images.name}: ${count} pictures of ${height} x ${width} need ${bytes} bytes`,
+          { asked: bytes, available: maxBytes },
+          { hint: 'Take fewer pictures, or raise maxBytes.' },
+        );
+      }
+      const values = await labels.elements(signal);
+      const seen = values.reduce((most, label) => Math.max(most, label), 0) + 1;
+      const named = classNames !== undefined && seen <= classNames.length;
+      const classes = named ? classNames.length : seen;
+      onShape?.({ name, height, width, channels: 1, classes });
+      return datasetOf({
+        name,
+        height,
+        width,
+        channels: 1,
+        classes,
+        classNames: named ? classNames : undefined,
+        pixels: await images.elements(signal),
+        labels: values,
+      });
+    } finally {
+      await labels.close();
+    }
+  } finally {
+    await images.close();
   }
-  const seen = labels.bytes.reduce((most, label) => Math.max(most, label), 0) + 1;
-  const named = classNames !== undefined && seen <= classNames.length;
-  return datasetOf({
-    name,
-    height,
-    width,
-    channels: 1,
-    classes: named ? classNames.length : seen,
-    classNames: named ? classNames : undefined,
-    pixels: images.bytes,
-    labels: labels.bytes,
-  });
 }

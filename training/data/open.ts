@@ -1,11 +1,13 @@
 /** Opens a data set from a path alone: recognises what lies there and hands it to the right reader. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { DataError } from '../../engine/errors.ts';
+import { printable } from '../../engine/text.ts';
 import { readCifar10 } from './cifar.ts';
 import type { Dataset } from './dataset.ts';
 import { type FolderOptions, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
+import { listFolder } from './reading.ts';
 
 export type Split = 'train' | 'test';
 
@@ -38,21 +40,29 @@ function choose(asked: Split | undefined, has: (split: Split) => boolean): Split
   return (asked ? [asked] : (['train', 'test'] as const)).find(has);
 }
 
+/** What lies at a path: undefined for nothing, a link to nothing, or one that cannot be followed. */
+const kindOf = async (path: string): Promise<'folder' | 'file' | undefined> => {
+  const info = await stat(path).catch(() => undefined);
+  return info && (info.isDirectory() ? 'folder' : 'file');
+};
+
 /**
- * The data set at a path. size, channels, maxBytes, onProgress and signal concern folders of pictures only; such a
- * folder has no splits, unless its sub-folders are named train and test, which then hold the classes.
+ * The data set at a path. size, channels and onProgress concern folders of pictures only; such a folder has no splits, unless
+ * its sub-folders are named train and test, which then hold the classes.
  * Throws DataError (nothing recognised, split missing, damaged files) and what the readers throw.
  */
 export async function openDataset(path: string, options: OpenOptions = {}): Promise<Dataset> {
-  if (!existsSync(path)) throw new DataError(`${path}: no such folder`, { hint: `Understood: ${UNDERSTOOD}.` });
-  if (!statSync(path).isDirectory()) {
-    throw new DataError(`${path}: is a file, not a folder`, {
+  const where = printable(path);
+  const kind = await kindOf(path);
+  if (!kind) throw new DataError(`${where}: no such folder`, { hint: `Understood: ${UNDERSTOOD}.` });
+  if (kind === 'file') {
+    throw new DataError(`${where}: is a file, not a folder`, {
       hint: `Name the folder it is in. Understood: ${UNDERSTOOD}.`,
     });
   }
-  const names = readdirSync(path).filter((name) => !name.startsWith('.'));
+  const names = (await listFolder(path)).filter((name) => !name.startsWith('.'));
   const missing = (kind: string) =>
-    new DataError(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
+    new DataError(`${where}: ${kind} without its ${options.split} part (found ${found(names)})`);
 
   const idxName = (split: Split, what: 'images-idx3' | 'labels-idx1') => {
     const plain = `${split === 'train' ? 'train' : 't10k'}-${what}-ubyte`;
@@ -63,11 +73,12 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
     if (!split) throw missing('IDX files');
     const images = idxName(split, 'images-idx3')!;
     const labels = idxName(split, 'labels-idx1');
-    if (!labels) throw new DataError(`${path}: ${images} without its labels (found ${found(names)})`);
+    if (!labels) throw new DataError(`${where}: ${images} without its labels (found ${found(names)})`);
     const folder = basename(resolve(path));
     const fashion = /fashion/i.test(folder);
     const name = `${fashion ? 'Fashion-MNIST' : folder} ${split}`;
-    return readIdxDataset(name, join(path, images), join(path, labels), fashion ? FASHION_CLASSES : undefined);
+    const classNames = fashion ? FASHION_CLASSES : undefined;
+    return readIdxDataset(name, join(path, images), join(path, labels), { ...options, classNames });
   }
 
   const cifar = {
@@ -77,12 +88,13 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
   if (cifar.train || cifar.test) {
     const split = choose(options.split, (s) => cifar[s]);
     if (!split) throw missing('CIFAR-10');
-    return readCifar10(path, split);
+    return readCifar10(path, split, names, options);
   }
 
-  const folders = names.filter((name) => statSync(join(path, name), { throwIfNoEntry: false })?.isDirectory());
+  const kinds = await Promise.all(names.map((name) => kindOf(join(path, name))));
+  const folders = names.filter((_, k) => kinds[k] === 'folder');
   if (folders.length === 0) {
-    throw new DataError(`${path}: no data set recognised (found ${found(names)})`, {
+    throw new DataError(`${where}: no data set recognised (found ${found(names)})`, {
       hint: `Understood: ${UNDERSTOOD}.`,
     });
   }
@@ -97,5 +109,5 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
 
 function found(names: readonly string[]): string {
   if (names.length === 0) return 'nothing';
-  return names.slice(0, 6).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
+  return names.slice(0, 6).map(printable).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
 }

@@ -1,0 +1,31 @@
+/** What all readers of data sets take, and how they refuse files and folders. */
+import { readdir } from 'node:fs/promises';
+import { DataError } from '../../engine/errors.ts';
+import { printable } from '../../engine/text.ts';
+import type { FailFile } from '../../formats/files.node.ts';
+import type { DataShape } from './dataset.ts';
+
+export interface ReadOptions {
+  /** Most bytes of pictures to hold in memory. Default 4 GiB. */
+  maxBytes?: number;
+  /** Called once it is known, before pictures are read (channels: 3 where only the pictures tell). What it throws ends the reading. */
+  onShape?: (shape: DataShape) => void;
+  /** Stops the reading with an InterruptedError. */
+  signal?: AbortSignal;
+}
+
+export const MOST_BYTES = 4 * 2 ** 30;
+
+/** For `openRegular` and `readRegular`: problems with a file as DataErrors that name it. */
+export const failData =
+  (path: string): FailFile =>
+  (problem, cause) => {
+    throw new DataError(`${printable(path)} ${problem}`, { cause });
+  };
+
+/** Names in a folder, in no order. @throws DataError when it cannot be read. */
+export const listFolder = (path: string): Promise<string[]> =>
+  readdir(path).catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === 'EACCES' || cause.code === 'EPERM' ? 'no permission' : cause.message;
+    throw new DataError(`${printable(path)} cannot be read: ${printable(why)}`, { cause });
+  });

@@ -42,7 +42,7 @@ export {
 } from './model/config.ts';
 export { type Depth, type Model, type VelocityInputs, velocity } from './model/dit.ts';
 export { initParams, type ParamLayout, type ParamSet, paramLayout } from './model/params.ts';
-export { type ModelFile, parseModelFile } from './model/weights/model-file.ts';
+export { classNamesOf, type ModelFile, parseModelFile } from './model/weights/model-file.ts';
 export { PRECISIONS, type Precision } from './model/weights/quantize.ts';
 export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/weights/residency.ts';
 export {
@@ -71,6 +71,7 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export { describeLabel, parseLabels } from './sampling/labels.ts';
 export {
   type SampleProgress,
   type SampleRequest,

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { writeSafetensors } from '../formats/safetensors.node.ts';
-import { modelMetadata, modelTensors } from '../model/weights/model-file.ts';
+import { classNamesOf, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './session.node.ts';
 
@@ -31,10 +31,15 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   const { weights, dtype, out } = flags;
   if (weights !== 'ema' && weights !== 'raw') throw new ConfigError(`--weights is '${weights}'; it must be ema or raw`);
   if (dtype !== 'f16' && dtype !== 'f32') throw new ConfigError(`--dtype is '${dtype}'; it must be f16 or f32`);
-  const { config, params, metadata, path: from } = await readModel(path, weights);
+  const model = await readModel(path, weights);
+  const { config, params, metadata, path: from } = model;
   const kept = metadata.get('odelt.step');
   const extra = { 'odelt.weights': weights, ...(kept === undefined ? {} : { 'odelt.step': kept }) };
-  await writeSafetensors(out, modelTensors(params, DTYPES[dtype]), modelMetadata(config, extra));
+  await writeSafetensors(
+    out,
+    modelTensors(params, DTYPES[dtype]),
+    modelMetadata(config, extra, classNamesOf(model, from)),
+  );
   if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
   else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
 }

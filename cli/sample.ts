@@ -5,12 +5,14 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
+import { classNamesOf } from '../model/weights/model-file.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
 import { fromUnit, grid } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
 import { chooseSettings, describeSettings, type Requested, type Settings, type Wanted } from '../sampling/budget.ts';
+import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
 import { bundledModel } from './paths.node.ts';
@@ -47,7 +49,10 @@ export function addSample(program: Command): void {
       'number of pictures (default: eight per label)',
       number('--count', { integer: true, min: 1 }),
     )
-    .option('--labels <list>', 'classes, e.g. 0,3,9 (default: all); "none" for unconditional')
+    .option(
+      '--labels <list>',
+      'classes by number or name, e.g. 0,3,9 or sneaker,bag (default: all); "none" for unconditional',
+    )
     .option('--steps <T>', 'Euler steps: 1, 2, 4, ..., 128', number('--steps', { integer: true, min: 1 }), 16)
     .option('--blocks <L>', 'transformer blocks to run (default: all); auto lets --max-memory choose')
     .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
@@ -81,7 +86,7 @@ export function addSample(program: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels 5,7,9 --guidance 2 --seed 3 --out shoes.png',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png',
     )
     .action((flags: SampleFlags) => sample(flags));
 }
@@ -93,21 +98,19 @@ function parseBytes(text: string): number {
   return Number(match[1]) * { b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }[(match[2] ?? 'B').toLowerCase() as 'b']!;
 }
 
-/** Labels of `count` pictures: the asked ones in equal runs. */
-export function chooseLabels(text: string | undefined, classes: number, count: number | undefined): (number | null)[] {
+/** Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all classes, where nothing is asked. */
+function chooseLabels({ labels: text, count }: SampleFlags, classes: number, names?: readonly string[]) {
   const asked: (number | null)[] =
-    text === undefined
-      ? Array.from({ length: classes }, (_, i) => i)
-      : text.split(',').map((part) => {
-          if (part.trim() === 'none') return null;
-          const label = Number(part);
-          if (part.trim() === '' || !Number.isInteger(label) || label < 0 || label >= classes) {
-            throw new ConfigError(`--labels has '${part}'`, { hint: `classes are 0 to ${classes - 1}, or none` });
-          }
-          return label;
-        });
+    text === undefined ? Array.from({ length: classes }, (_, i) => i) : parseLabels(text, classes, names, '--labels');
   const total = count ?? 8 * asked.length;
   return Array.from({ length: total }, (_, i) => asked[Math.floor((i * asked.length) / total)]!);
+}
+
+/** The first ten different labels, by number and name. */
+function labelsText(labels: readonly (number | null)[], names?: readonly string[]): string {
+  const different = [...new Set(labels)];
+  const shown = different.slice(0, 10).map((label) => (label === null ? 'none' : describeLabel(label, names)));
+  return shown.join(', ') + (different.length > 10 ? ` and ${different.length - 10} more` : '');
 }
 
 async function sample(flags: SampleFlags): Promise<void> {
@@ -123,13 +126,17 @@ async function sample(flags: SampleFlags): Promise<void> {
 }
 
 /** What is to be sampled, and all that the flags say of how. @throws ConfigError for what the model or the flags do not allow. */
-function asked(flags: SampleFlags, config: ModelConfig): { request: Requested; wanted: Wanted } {
+function asked(
+  flags: SampleFlags,
+  config: ModelConfig,
+  names?: readonly string[],
+): { request: Requested; wanted: Wanted } {
   const { precision, activations, residentBlocks, steps, guidance } = flags;
   checkSteps(steps, config.ignoreDt);
   oneOf('--precision', precision, PRECISIONS);
   oneOf('--activations', activations, ACTIVATIONS);
   checkActivations(config, activations ?? 'f32');
-  const labels = chooseLabels(flags.labels, config.classes, flags.count);
+  const labels = chooseLabels(flags, config.classes, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
   return { request: { labels, steps, guidance }, wanted };
@@ -154,7 +161,8 @@ function oneOf(name: string, value: string | undefined, known: readonly string[]
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
   const { config } = file;
-  const { request, wanted } = asked(flags, config);
+  const classNames = classNamesOf(file, file.path);
+  const { request, wanted } = asked(flags, config, classNames);
   const source = prefetching(file.source);
   const readAhead = ({ blocks, residentBlocks }: Settings) => {
     // What passes through few buffers is not to pile up in the host's memory.
@@ -175,6 +183,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   log(
     `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
   );
+  log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
   const sampler = new Sampler(engine, new ResidentModel(engine, config, shown, settings), {
     ...settings,
@@ -194,7 +203,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
   const { out, seed } = flags;
-  if (flags.json) printJson({ out, ...request, ...settings, seed, weights: file.path, seconds, peakBytes });
+  if (flags.json) printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes });
   else log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
 }
 

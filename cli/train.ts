@@ -1,13 +1,16 @@
 /** `odelt train`: trains a model into a run folder. */
 import { type Command, Option } from 'commander';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
+import { printable } from '../engine/text.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
-import { openDataset } from '../training/data/open.ts';
+import type { Dataset } from '../training/data/dataset.ts';
+import type { OpenOptions } from '../training/data/open.ts';
+import { modelForData } from '../training/model-for-data.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
-import { bundledData } from './paths.node.ts';
 import { bytes, duration, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
+import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
 
 interface TrainFlags {
   data?: string;
@@ -24,6 +27,8 @@ interface TrainFlags {
   lr?: number;
   warmup?: number;
   seed?: number;
+  imageSize?: number;
+  channels?: 1 | 3;
   width?: number;
   patch?: number;
   heads?: number;
@@ -44,9 +49,23 @@ export function addTrain(program: Command): void {
     .description('train a model (no flags: the tiny preset on the bundled 10,000 Fashion-MNIST pictures)')
     .option(
       '--data <path>',
-      'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled)',
+      'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled); with --resume, where the same data are now',
     )
-    .option('--preset <name>', 'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'tiny')
+    .option(
+      '--preset <name>',
+      'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2: patch, width, depth, heads and lengths; the rest follows the data',
+      'tiny',
+    )
+    .option(
+      '--image-size <n>',
+      'side that pictures of a folder are cropped and scaled to (default: 28 for tiny, 32 for the others); IDX and CIFAR-10 have their own',
+      number('--image-size', { integer: true, min: 1, max: 4096 }),
+    )
+    .option(
+      '--channels <n>',
+      'of pictures of a folder, 1 (grey) or 3 (colour) (default: 3, or 1 where all are grey); IDX has 1, CIFAR-10 3',
+      channels,
+    )
     .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
     .option('--resume', 'go on from the newest checkpoint in --out (its configuration holds; --steps may change)')
     .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
@@ -102,22 +121,20 @@ Examples:
 
 Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume continues bit for bit.`,
     )
-    .action((flags: TrainFlags) => train(flags));
+    .action((flags: TrainFlags) => train(flags).catch(inFlags));
 }
 
 async function train(flags: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   const line = new ProgressLine();
-  const config = flags.resume ? await resumedConfig(flags) : newConfig(flags);
-  const data = await openDataset(config.data, {
-    split: undefined,
-    size: config.model.imageSize,
-    channels: config.model.channels as 1 | 3,
-  });
-  for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
+  const reading = { signal, onProgress: readingProgress(line) };
+  const { config, data } = await (flags.resume ? resumedRun(flags, reading) : newRun(flags, reading));
+  line.end();
+  for (const { file, reason } of data.skipped) log(printable(`skipped ${file}: ${reason}`));
   const session = await openSession(flags.adapter);
   const { model, train } = config;
-  log(`${data.name}: ${data.count} pictures, ${data.classes} classes`);
+  const size = `${data.height}x${data.width}x${data.channels}`;
+  log(`${printable(data.name)}: ${data.count} pictures of ${size}, ${data.classes} classes`);
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
@@ -169,11 +186,30 @@ async function train(flags: TrainFlags): Promise<void> {
   else log(`done: ${checkpoint}`);
 }
 
+interface Run {
+  readonly config: RunConfig;
+  readonly data: Dataset;
+}
+
+/** Says how far reading is, once it has taken two seconds. */
+function readingProgress(line: ProgressLine): (done: number, total: number) => void {
+  const began = performance.now();
+  return (done, total) => {
+    if (performance.now() - began > 2000) line.update(`reading pictures: ${done} of ${total}`);
+  };
+}
+
+async function resumedRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
+  const config = await resumedConfig(flags);
+  const { imageSize: size, channels } = config.model;
+  return { config, data: await openPlace(config.data, { ...reading, size, channels: channels as 1 | 3 }) };
+}
+
 async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
   const config = await readRunConfig(flags.out);
   return {
     ...config,
-    data: flags.data ?? config.data,
+    data: flags.data === undefined ? config.data : dataPlace(flags.data),
     // Recomputing changes the memory, not the result: it may differ from one part of a run to the next.
     train: parseTrainConfig({
       ...config.train,
@@ -181,6 +217,20 @@ async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
       recompute: flags.recompute ?? config.train.recompute,
     }),
   };
+}
+
+/** The data, and the model that they and the flags make of the preset; what cannot be is refused before pictures are read. */
+async function newRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
+  const train = parseTrainConfig(givenTrain(flags));
+  const given = givenModel(flags);
+  const place = dataPlace(flags.data);
+  const data = await openPlace(place, {
+    ...reading,
+    size: flags.imageSize ?? preset(flags.preset).imageSize,
+    channels: flags.channels,
+    onShape: (shape) => void modelForData(flags.preset, shape, given),
+  });
+  return { data, config: { model: modelForData(flags.preset, data, given), train, data: place } };
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */
@@ -197,20 +247,22 @@ function memoryText({ live, byKind }: MemoryReport): string {
   return `GPU memory: ${bytes(live)} (${text.join(', ')})`;
 }
 
-function newConfig(flags: TrainFlags): RunConfig {
-  const over = <T extends object>(fields: T): Partial<T> =>
-    Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
-  const { width, patch, heads, depth, dropout, steps, batch, accumulate, recompute, lr } = flags;
-  const { warmup, seed, flip, classDropout, emaDecay } = flags;
-  const model: ModelConfig = preset(flags.preset, over({ width, patch, heads, depth, dropout }));
+/** The fields that were given. */
+const over = <T extends object>(fields: T): Partial<T> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
+
+const givenModel = ({ imageSize, channels, width, patch, heads, depth, dropout }: TrainFlags): Partial<ModelConfig> =>
+  over({ imageSize, channels, width, patch, heads, depth, dropout });
+
+function givenTrain(flags: TrainFlags): Partial<TrainConfig> {
+  const { steps, batch, accumulate, recompute, lr, warmup, seed, flip, classDropout, emaDecay } = flags;
   const guidance = flags.unconditional
     ? { guidance: null, classDropout: 1 }
     : flags.distillGuidance === undefined
       ? {}
       : { guidance: { weight: flags.distillGuidance, distill: true } };
-  const given: Partial<TrainConfig> = {
+  return {
     ...over({ steps, batch, accumulate, recompute, lr, warmup, seed, flip, classDropout, emaDecay }),
     ...guidance,
   };
-  return { model, train: parseTrainConfig(given), data: flags.data ?? bundledData() };
 }

@@ -72,6 +72,13 @@ export function preset(name: string, overrides: Partial<ModelConfig> = {}): Mode
       hint: `presets: ${Object.keys(PRESETS).join(', ')}`,
     });
   }
+  const { lengths }: ModelConfig = PRESETS[name as PresetName];
+  const { depth } = overrides;
+  if (lengths && depth !== undefined && depth < lengths.min && overrides.lengths === undefined) {
+    throw new ConfigError(`model.depth is ${depth}; the preset ${name} runs at least ${lengths.min} blocks`, {
+      hint: `give a model.depth of ${lengths.min} or more`,
+    });
+  }
   return parseModelConfig({ ...PRESETS[name as PresetName], ...overrides });
 }
 
@@ -93,7 +100,7 @@ function record(field: string, value: unknown): Record<string, unknown> {
 function integer(fields: Record<string, unknown>, name: string, max: number, path = name): number {
   const value = fields[name];
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > max) {
-    reject(path, value, `an integer from 1 to ${max}`, `set ${path} to a value in that range`);
+    reject(path, value, `an integer from 1 to ${max}`, `set model.${path} to a value in that range`);
   }
   return value;
 }
@@ -138,7 +145,12 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const channels = integer(fields, 'channels', 1024);
   const patch = integer(fields, 'patch', imageSize);
   if (imageSize % patch !== 0) {
-    reject('patch', patch, `a divisor of imageSize (${imageSize})`, 'choose a patch that divides the image');
+    reject(
+      'patch',
+      patch,
+      `a divisor of model.imageSize (${imageSize})`,
+      'choose another model.patch or model.imageSize',
+    );
   }
   const width = integer(fields, 'width', 65536);
   if (width % 4 !== 0) {

@@ -25,6 +25,8 @@ export interface SavedState {
   /** Updates done. */
   readonly step: number;
   readonly model: ModelConfig;
+  /** Of the data; kept in the metadata of the weights where there is one per class of the model. */
+  readonly classNames?: readonly string[];
 }
 
 const KEPT = 2;
@@ -36,7 +38,7 @@ export async function saveCheckpoint(folder: string, state: SavedState, sets: Tr
   const temporary = `${final}.${process.pid}.tmp`;
   try {
     await mkdir(temporary, { recursive: true });
-    const metadata = modelMetadata(state.model, { 'odelt.step': String(state.step) });
+    const metadata = modelMetadata(state.model, { 'odelt.step': String(state.step) }, state.classNames);
     await writeSafetensors(join(temporary, 'model.safetensors'), modelTensors(sets.params), metadata);
     await writeSafetensors(join(temporary, 'ema.safetensors'), modelTensors(sets.ema), metadata);
     const moments = (['m', 'v'] as const).flatMap((part) =>

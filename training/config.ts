@@ -98,29 +98,30 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
     'finest',
     'a power of two, 2 or more',
   );
-  need(
-    Number.isInteger(c.timeEvery) && c.timeEvery >= 0 && c.timeEvery <= c.batch,
-    'timeEvery',
-    '0 or an integer up to batch',
-  );
-  need(
-    Number.isInteger(c.lengthEvery) && c.lengthEvery >= 0 && c.lengthEvery <= c.batch,
-    'lengthEvery',
-    '0 or an integer up to batch',
-  );
+  need(Number.isInteger(c.timeEvery) && c.timeEvery >= 0, 'timeEvery', '0 or a positive integer');
+  need(Number.isInteger(c.lengthEvery) && c.lengthEvery >= 0, 'lengthEvery', '0 or a positive integer');
   need(c.guidance === null || Number.isFinite(c.guidance.weight), 'guidance', 'null or { weight, distill }');
   need(number(c.classDropout) && c.classDropout >= 0 && c.classDropout <= 1, 'classDropout', 'in [0, 1]');
   need(typeof c.targetsFromEma === 'boolean', 'targetsFromEma', 'true or false');
   need(typeof c.flip === 'boolean', 'flip', 'true or false');
   need(Number.isInteger(c.seed) && c.seed >= 0 && c.seed < 2 ** 32, 'seed', 'an integer in [0, 2^32)');
-  const rows = c.timeEvery > 0 ? Math.floor(c.batch / c.timeEvery) : 0;
-  if (c.guidance?.distill && rows % 2 !== 0) {
+  checkShares(c);
+  return c;
+}
+
+/** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach consistency. */
+function checkShares({ batch, timeEvery, lengthEvery, guidance }: TrainConfig): void {
+  for (const [every, what] of [[timeEvery, 'time'] as const, [lengthEvery, 'length'] as const]) {
+    if (every <= batch) continue;
     throw new ConfigError(
-      `distilled guidance needs an even number of time rows; batch ${c.batch} / timeEvery ${c.timeEvery} gives ${rows}`,
-      {
-        hint: 'choose a batch that is a multiple of twice timeEvery',
-      },
+      `training.batch is ${batch}; it must be at least ${every}, as one sample in ${every} learns ${what} consistency`,
     );
   }
-  return c;
+  if (!guidance?.distill || timeEvery === 0) return;
+  const rows = Math.floor(batch / timeEvery);
+  if (rows % 2 === 0) return;
+  throw new ConfigError(
+    `training.batch is ${batch}; one sample in ${timeEvery}, ${rows} of them, would learn time consistency, and distilled guidance (training.guidance) teaches pairs`,
+    { hint: `give a training.batch that is a multiple of ${2 * timeEvery}` },
+  );
 }

@@ -12,13 +12,16 @@ import { paramEntries, paramLayout } from '../model/params.ts';
 import { checkpointSteps, loadCheckpoint, saveCheckpoint, type TrainSets } from './checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
+import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
 export interface RunConfig {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
-  /** Where the pictures come from, as given by the user. */
+  /** Where the pictures come from: the caller's to interpret. The command keeps an absolute path, or 'bundled'. */
   readonly data: string;
+  /** What the pictures are. Made by `runTraining`, which compares it on resume; absent in runs of earlier versions. */
+  readonly pictures?: Fingerprint;
 }
 
 export interface RunOptions {
@@ -42,7 +45,7 @@ const encode = (value: unknown) => [new TextEncoder().encode(`${JSON.stringify(v
 /** Reads a run's configuration. @throws ConfigError when the folder holds none. */
 export async function readRunConfig(folder: string): Promise<RunConfig> {
   const path = join(folder, 'config.json');
-  let raw: { model: unknown; train: Partial<TrainConfig>; data: string };
+  let raw: { model: unknown; train: Partial<TrainConfig>; data: string; pictures?: unknown };
   try {
     raw = JSON.parse(await readFile(path, 'utf8'));
     if (typeof raw?.train !== 'object' || raw.train === null || typeof raw.data !== 'string')
@@ -53,7 +56,8 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
       hint: 'give --out the folder of an earlier run',
     });
   }
-  return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data };
+  const pictures = raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) };
+  return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data, ...pictures };
 }
 
 /**
@@ -67,7 +71,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
     throw new ConfigError(
       `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
-      { hint: 'choose a preset or --image-size and --channels that fit the data' },
+      { hint: 'give the data that the model was made for, or make the model with modelForData' },
     );
   }
   if (data.classes > model.classes) {
@@ -77,12 +81,14 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (!options.resume && (await checkpointSteps(checkpoints)).length > 0) {
     throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
   }
+  const pictures = fingerprint(data);
+  if (options.resume && config.pictures) checkSameData(config.pictures, pictures);
   const loaded = options.resume ? await loadCheckpoint(checkpoints, paramLayout(model)) : undefined;
   const from = loaded && { sets: loaded.sets, step: loaded.state.step };
   const metrics = join(folder, 'metrics.jsonl');
   await writing(folder, async () => {
     await mkdir(checkpoints, { recursive: true });
-    await writeAtomically(join(folder, 'config.json'), encode(config));
+    await writeAtomically(join(folder, 'config.json'), encode({ ...config, pictures }));
     await writeAtomically(join(folder, 'env.json'), encode(options.environment));
     await dropLinesAfter(metrics, from?.step ?? 0);
   });
@@ -94,7 +100,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
     if (saved === done) return join(checkpoints, `step-${done}`);
     const sets = await trainer.snapshot();
     checkFinite(sets, done);
-    const at = await saveCheckpoint(checkpoints, { step: done, model }, sets);
+    const at = await saveCheckpoint(checkpoints, { step: done, model, classNames: data.classNames }, sets);
     saved = done;
     options.onSave?.(at);
     return at;

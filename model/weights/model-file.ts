@@ -1,4 +1,7 @@
-/** A model as one safetensors file: its parameters by Flax name, block after block, with its description in the metadata. */
+/**
+ * A model as one safetensors file: its parameters by Flax name, block after block, with its description and the names of its
+ * classes in the metadata.
+ */
 import { CheckpointError } from '../../engine/errors.ts';
 import { parseSafetensors, type SafetensorsHeader, type TensorToWrite } from '../../formats/safetensors.ts';
 import { type ModelConfig, parseModelConfig } from '../config.ts';
@@ -7,17 +10,57 @@ import { type ParamSet, paramEntries, paramLayout, paramsFrom } from '../params.
 /** Key of the description in a file's metadata. */
 export const CONFIG_KEY = 'odelt.model';
 
+/** Key of the names of the classes, a JSON array of `classes` strings; they may be absent. */
+const CLASSES_KEY = 'odelt.classes';
+/** Longest name of a class, in UTF-16 units: the longest that file systems allow for a folder, and some. */
+const LONGEST_NAME = 1000;
+
 /** The tensors of a parameter set in file order. F16 rounds to nearest even. */
 export const modelTensors = (params: ParamSet, dtype: 'F32' | 'F16' = 'F32'): TensorToWrite[] =>
   Array.from(paramEntries(params), ({ spec, values }) => ({ name: spec.name, shape: spec.shape, dtype, values }));
 
+/** The metadata that describe a model, beside `extra`. Names of classes are left out where they are not one per class. */
 export const modelMetadata = (
   config: ModelConfig,
   extra: Readonly<Record<string, string>> = {},
+  classNames?: readonly string[],
 ): Record<string, string> => ({
   ...extra,
   [CONFIG_KEY]: JSON.stringify(config),
+  ...(classNames?.length === config.classes ? { [CLASSES_KEY]: JSON.stringify(classNames) } : {}),
 });
+
+/**
+ * Names of a model's classes, [classes], from its file's metadata; undefined where there are none. They are as the file has
+ * them: escape them before they are shown.
+ * @throws CheckpointError for anything but one string of at most 1000 characters per class
+ */
+export function classNamesOf(
+  { metadata, config }: { readonly metadata: ReadonlyMap<string, string>; readonly config: ModelConfig },
+  file: string,
+): readonly string[] | undefined {
+  const text = metadata.get(CLASSES_KEY);
+  if (text === undefined) return undefined;
+  const refuse = (problem: string, cause?: unknown): never => {
+    throw new CheckpointError(`${file}: its class names (metadata '${CLASSES_KEY}') ${problem}`, {
+      cause,
+      hint: 'the file is damaged, or was written by something else: fetch or write it again',
+    });
+  };
+  let names: unknown;
+  try {
+    names = JSON.parse(text);
+  } catch (cause) {
+    refuse('are no JSON', cause);
+  }
+  if (!Array.isArray(names) || !names.every((name): name is string => typeof name === 'string')) {
+    return refuse('are no list of strings');
+  }
+  if (names.length !== config.classes) refuse(`are ${names.length}, for ${config.classes} classes`);
+  const long = names.find((name) => name.length > LONGEST_NAME);
+  if (long !== undefined) refuse(`hold one of ${long.length} characters; ${LONGEST_NAME} are allowed`);
+  return names;
+}
 
 export interface ModelFile {
   readonly config: ModelConfig;

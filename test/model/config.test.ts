@@ -85,7 +85,7 @@ test('left-out fields take their defaults', () => {
 
 test('a bad description is refused by field, value and remedy', () => {
   const refusals: [object, string][] = [
-    [{ patch: 3 }, 'model.patch must be a divisor of imageSize (28); found 3'],
+    [{ patch: 3 }, 'model.patch must be a divisor of model.imageSize (28); found 3'],
     [{ heads: 5 }, 'model.heads must be a divisor of width (64); found 5'],
     [{ width: 90 }, 'model.width must be a multiple of 4; found 90'],
     [{ depth: 0 }, 'model.depth must be an integer from 1 to 4096; found 0'],

@@ -1,0 +1,39 @@
+/** The model that a preset becomes for given pictures: their size, channels and classes, the preset's everything else. */
+import { ConfigError } from '../engine/errors.ts';
+import { printable } from '../engine/text.ts';
+import { type ModelConfig, preset } from '../model/config.ts';
+import type { DataShape } from './data/dataset.ts';
+
+/**
+ * The preset with imageSize, channels and classes of the data, and the overrides. An override of those three says what is
+ * expected, and must agree with the data (classes may be more, to keep labels for later).
+ * @throws ConfigError where it does not, for pictures that are not square, and for what makes no model, such as a patch that does
+ * not divide the pictures.
+ */
+export function modelForData(presetName: string, data: DataShape, overrides: Partial<ModelConfig> = {}): ModelConfig {
+  const { height, width, channels } = data;
+  const name = `'${printable(data.name)}'`;
+  if (height !== width) {
+    throw new ConfigError(`the pictures of ${name} are ${height} x ${width}; models take square ones`, {
+      hint: 'make them square, or put them as files into a folder per class: those are cropped',
+    });
+  }
+  const wanted = { imageSize: height, channels, classes: data.classes };
+  const sizes = `${height} x ${width} x ${channels}`;
+  if ((overrides.imageSize ?? height) !== height) {
+    throw new ConfigError(`model.imageSize is ${overrides.imageSize}; the pictures of ${name} are ${sizes}`, {
+      hint: 'leave model.imageSize out: only folders of pictures are brought to another size',
+    });
+  }
+  if ((overrides.channels ?? channels) !== channels) {
+    throw new ConfigError(`model.channels is ${overrides.channels}; the pictures of ${name} are ${sizes}`, {
+      hint: 'leave model.channels out: only folders of pictures are made grey or coloured',
+    });
+  }
+  if ((overrides.classes ?? data.classes) < data.classes) {
+    throw new ConfigError(`model.classes is ${overrides.classes}; ${name} has ${data.classes}`, {
+      hint: 'leave model.classes out',
+    });
+  }
+  return preset(presetName, { ...wanted, ...overrides });
+}

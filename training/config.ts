@@ -121,7 +121,7 @@ function checkShares({ batch, timeEvery, lengthEvery, guidance }: TrainConfig): 
   const rows = Math.floor(batch / timeEvery);
   if (rows % 2 === 0) return;
   throw new ConfigError(
-    `training.batch is ${batch}; one sample in ${timeEvery}, ${rows} of them, would learn time consistency, and distilled guidance (training.guidance) teaches pairs`,
+    `training.batch is ${batch}; one sample in ${timeEvery} learns time consistency, in pairs where guidance is distilled (training.guidance), and that makes ${rows}`,
     { hint: `give a training.batch that is a multiple of ${2 * timeEvery}` },
   );
 }

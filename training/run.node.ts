@@ -68,6 +68,8 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
   const { folder, config, data, signal } = options;
   const { model, train } = config;
+  const pictures = fingerprint(data);
+  if (options.resume && config.pictures) checkSameData(config.pictures, pictures);
   if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
     throw new ConfigError(
       `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
@@ -81,8 +83,6 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (!options.resume && (await checkpointSteps(checkpoints)).length > 0) {
     throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
   }
-  const pictures = fingerprint(data);
-  if (options.resume && config.pictures) checkSameData(config.pictures, pictures);
   const loaded = options.resume ? await loadCheckpoint(checkpoints, paramLayout(model)) : undefined;
   const from = loaded && { sets: loaded.sets, step: loaded.state.step };
   const metrics = join(folder, 'metrics.jsonl');

@@ -7,9 +7,12 @@ import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
 import { initParams, paramLayout } from '../../model/params.ts';
+import { classNamesOf, parseModelFile } from '../../model/weights/model-file.ts';
 import { drawStep, skippedShare } from '../../training/batch.ts';
 import { checkpointSteps, loadCheckpoint, saveCheckpoint } from '../../training/checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
+import type { Dataset } from '../../training/data/dataset.ts';
+import { fingerprint } from '../../training/data/fingerprint.node.ts';
 import { readRunConfig, runTraining } from '../../training/run.node.ts';
 import { learningRate } from '../../training/schedule.ts';
 import type { TrainEvent } from '../../training/trainer.ts';
@@ -174,7 +177,30 @@ describe('resuming', () => {
     const empty = await temporary();
     expect(await rejection(run({ in: empty, resume: true }))).toBeInstanceOf(CheckpointError);
     expect(await rejection(readRunConfig(empty))).toBeInstanceOf(ConfigError);
-    expect(await readRunConfig(folder)).toEqual({ model, train, data: 'tiny' });
+    const pictures = fingerprint(tinyData());
+    expect(await readRunConfig(folder)).toEqual({ model, train, data: 'tiny', pictures });
+  });
+
+  it('other data than the run began with are refused, and class names are in the weights', async () => {
+    await interrupted(1);
+    const config = await readRunConfig(folder);
+    const goOn = (data: Dataset) =>
+      runTraining(engine, { folder, config, data, resume: true, saveEvery: 2, environment: {} });
+    const error = (await rejection(goOn(tinyData(15)))) as ConfigError;
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error.message).toBe('the run was trained on other data (tiny): pictures: 12, now 15');
+    expect(await steps()).toEqual([1]);
+    // Of earlier versions: nothing is recorded, so nothing is compared, and from now on it is.
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, pictures: undefined }));
+    const named = { ...tinyData(), classNames: ['a', 'b', 'c\n'] };
+    await runTraining(engine, {
+      ...{ folder, config: await readRunConfig(folder), data: named, resume: true, saveEvery: 2, environment: {} },
+    });
+    expect((await readRunConfig(folder)).pictures).toEqual(fingerprint(named));
+    for (const name of ['ema', 'model']) {
+      const path = join(folder, 'checkpoints', 'step-6', `${name}.safetensors`);
+      expect(classNamesOf(parseModelFile(await readFile(path), path), path)).toEqual(['a', 'b', 'c\n']);
+    }
   });
 
   it('leaves nothing on the GPU', async () => {

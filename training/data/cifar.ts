@@ -58,7 +58,7 @@ export async function readCifar10(
   found: readonly string[],
   options: ReadOptions = {},
 ): Promise<Dataset> {
-  const { maxBytes = MOST_BYTES, onShape, signal } = options;
+  const { maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
   const wanted = split === 'test' ? ['test_batch.bin'] : [1, 2, 3, 4, 5].map((k) => `data_batch_${k}.bin`);
   const present = wanted.filter((file) => found.includes(file));
   if (present.length === 0) throw new DataError(`${printable(folder)}: none of ${wanted.join(', ')}`);
@@ -78,17 +78,17 @@ export async function readCifar10(
       throw new LimitError(
         `${printable(folder)}: ${count} pictures of ${SIDE} x ${SIDE} x 3 need ${bytes} bytes`,
         { asked: bytes, available: maxBytes },
-        { hint: 'Take fewer pictures, or raise maxBytes.' },
+        { hint: 'Take fewer pictures, or, in a program, raise maxBytes.' },
       );
     }
     onShape?.(fields);
     const pixels = new Uint8Array(bytes);
     const labels = new Uint8Array(count);
     let row = 0;
-    for (const { name, file, count } of batches) {
-      for (let first = 0; first < count; first += CHUNK) {
+    for (const { name, file, count: own } of batches) {
+      for (let first = 0; first < own; first += CHUNK) {
         if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
-        const last = Math.min(first + CHUNK, count);
+        const last = Math.min(first + CHUNK, own);
         const records = await file.read(first * RECORD, last * RECORD);
         for (let i = first; i < last; i++, row++) {
           const start = (i - first) * RECORD;
@@ -99,6 +99,7 @@ export async function readCifar10(
             for (let c = 0; c < 3; c++) pixels[(row * PIXELS + p) * 3 + c] = records[start + 1 + c * PIXELS + p]!;
           }
         }
+        onProgress?.(row, count);
       }
     }
     return datasetOf({ ...fields, classNames: names, skipped, pixels, labels });

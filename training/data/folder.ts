@@ -12,8 +12,6 @@ export interface FolderOptions extends ReadOptions {
   size?: number;
   /** 1: grey, 3: colour (sRGB). Default: 3, or 1 where every picture is grey. Transparency is laid over white. */
   channels?: 1 | 3;
-  /** Called after each picture. */
-  onProgress?: (done: number, total: number) => void;
 }
 
 /** Largest file that is taken for a picture, in bytes. */
@@ -56,7 +54,7 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
     throw new LimitError(
       `${printable(folder)}: ${files.length} pictures of ${size} x ${size} x ${channels} need ${files.length * bytes} bytes`,
       { asked: files.length * bytes, available: maxBytes },
-      { hint: 'Choose a smaller size, or raise maxBytes.' },
+      { hint: 'Take fewer or smaller pictures, or, in a program, raise maxBytes.' },
     );
   }
 

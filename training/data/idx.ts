@@ -22,8 +22,11 @@ export interface IdxFile {
   readonly name: string;
   /** [count], or [count, rows, columns], ... */
   readonly dims: readonly number[];
-  /** The elements, last dimension fastest. @throws DataError for more or fewer than the header says; InterruptedError. */
-  elements(signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * The elements, last dimension fastest; `onBytes` is told how many have been unpacked.
+   * @throws DataError for more or fewer than the header says; InterruptedError.
+   */
+  elements(signal?: AbortSignal, onBytes?: (bytes: number) => void): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -54,8 +57,8 @@ export async function openIdx(path: string, rank: number): Promise<IdxFile> {
     return {
       name,
       dims,
-      async elements(signal) {
-        const all = packed ? await gunzipExactly(name, file, size, signal) : await file.read(0, size);
+      async elements(signal, onBytes) {
+        const all = packed ? await gunzipExactly(name, file, size, signal, onBytes) : await file.read(0, size);
         return all.subarray(header);
       },
       close: file.close,
@@ -90,7 +93,13 @@ function gunzipStart(name: string, packed: Uint8Array): Uint8Array {
 }
 
 /** Unpacks piece by piece into one array of `size` bytes, and stops where there is more. */
-async function gunzipExactly(name: string, file: RegularFile, size: number, signal?: AbortSignal): Promise<Uint8Array> {
+async function gunzipExactly(
+  name: string,
+  file: RegularFile,
+  size: number,
+  signal?: AbortSignal,
+  onBytes?: (bytes: number) => void,
+): Promise<Uint8Array> {
   const out = new Uint8Array(size);
   let filled = 0;
   const pieces = async function* () {
@@ -110,6 +119,7 @@ async function gunzipExactly(name: string, file: RegularFile, size: number, sign
       }
       out.set(piece, filled);
       filled += piece.length;
+      onBytes?.(filled);
     }
   } catch (cause) {
     if (cause instanceof DataError || cause instanceof InterruptedError) throw cause;
@@ -137,7 +147,7 @@ export async function readIdxDataset(
   labelsPath: string,
   options: ReadOptions & { classNames?: readonly string[] } = {},
 ): Promise<Dataset> {
-  const { classNames, maxBytes = MOST_BYTES, onShape, signal } = options;
+  const { classNames, maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
   const images = await openIdx(imagesPath, 3);
   try {
     const labels = await openIdx(labelsPath, 1);
@@ -151,7 +161,7 @@ export async function readIdxDataset(
         throw new LimitError(
           `${images.name}: ${count} pictures of ${height} x ${width} need ${bytes} bytes`,
           { asked: bytes, available: maxBytes },
-          { hint: 'Take fewer pictures, or raise maxBytes.' },
+          { hint: 'Take fewer pictures, or, in a program, raise maxBytes.' },
         );
       }
       const values = await labels.elements(signal);
@@ -166,7 +176,7 @@ export async function readIdxDataset(
         channels: 1,
         classes,
         classNames: named ? classNames : undefined,
-        pixels: await images.elements(signal),
+        pixels: await images.elements(signal, (done) => onProgress?.(Math.floor(done / (height * width)), count)),
         labels: values,
       });
     } finally {

@@ -47,7 +47,7 @@ const kindOf = async (path: string): Promise<'folder' | 'file' | undefined> => {
 };
 
 /**
- * The data set at a path. size, channels and onProgress concern folders of pictures only; such a folder has no splits, unless
+ * The data set at a path. size and channels concern folders of pictures only; such a folder has no splits, unless
  * its sub-folders are named train and test, which then hold the classes.
  * Throws DataError (nothing recognised, split missing, damaged files) and what the readers throw.
  */

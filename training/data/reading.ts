@@ -10,6 +10,8 @@ export interface ReadOptions {
   maxBytes?: number;
   /** Called once it is known, before pictures are read (channels: 3 where only the pictures tell). What it throws ends the reading. */
   onShape?: (shape: DataShape) => void;
+  /** Called now and then with the number of pictures that have been read, and of all. */
+  onProgress?: (done: number, total: number) => void;
   /** Stops the reading with an InterruptedError. */
   signal?: AbortSignal;
 }

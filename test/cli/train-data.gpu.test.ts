@@ -1,0 +1,94 @@
+/** `odelt train` on people's own pictures, from the first update to samples by class name. */
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { buildCommand, type Command } from '../support/command.ts';
+import { cifarFolder, pictureFolder } from '../support/pictures.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
+
+const scratch = mkdtempSync(join(tmpdir(), 'odelt-train-'));
+let command: Command;
+beforeAll(() => {
+  command = buildCommand();
+});
+afterAll(() => {
+  command.remove();
+  rmSync(scratch, { recursive: true });
+});
+
+const small = ['--preset', 'tiny', '--width', '16', '--heads', '2', '--depth', '4', '--batch', '8'];
+async function run(args: readonly string[], cwd = scratch): Promise<string> {
+  const { code, stderr, stdout } = await command.run(args, { cwd });
+  expect(stderr).not.toMatch(/Error/);
+  expect(code).toBe(0);
+  return stderr + stdout;
+}
+const config = (out: string) => JSON.parse(readFileSync(join(scratch, out, 'config.json'), 'utf8'));
+
+describe('a folder of pictures', () => {
+  const esc = '\u001b';
+  beforeAll(async () => {
+    await pictureFolder(join(scratch, 'pets'), [`Cat${esc}[31m`, 'dog'], 20);
+    await run(['train', '--data', 'pets', ...small, '--steps', '2', '--out', 'pets-run']);
+  });
+
+  it('trains in colour at the size of the preset; the run knows what and where its data are', () => {
+    expect(config('pets-run').model).toMatchObject({ imageSize: 28, channels: 3, classes: 2, patch: 4, width: 16 });
+    expect(config('pets-run').data).toBe(join(scratch, 'pets'));
+    expect(config('pets-run').pictures).toMatchObject({ count: 40, classNames: [`Cat${esc}[31m`, 'dog'] });
+  });
+
+  it('is sampled by class name, converted too; names are shown without moving the cursor', async () => {
+    await run(['convert', 'pets-run', '--out', 'pets.safetensors']);
+    for (const model of ['pets-run', 'pets.safetensors']) {
+      const args = ['sample', '--model', model, '--labels', 'DOG,0', '--count', '2', '--steps', '1', '--scale', '1'];
+      const text = await run([...args, '--out', 'pets.png']);
+      expect(text).toContain('labels: 1 (dog), 0 (Cat\\x1b[31m)');
+      expect(text).not.toContain(`${esc}[31m`);
+      const { channels, height } = await sharp(join(scratch, 'pets.png')).metadata();
+      expect([channels, height! >= 28]).toEqual([3, true]);
+    }
+    const { code, stderr } = await command.run(['sample', '--model', 'pets-run', '--labels', 'cow'], { cwd: scratch });
+    expect(stderr).toContain("--labels has 'cow', which is no class of this model");
+    expect(stderr).toContain('classes are 0 (Cat\\x1b[31m), 1 (dog); none is for no class');
+    expect(code).toBe(2);
+  });
+
+  it('goes on from another folder, where the data moved to; other data are refused', async () => {
+    const elsewhere = join(scratch, 'elsewhere');
+    mkdirSync(elsewhere);
+    await run(['train', '--resume', '--steps', '3', '--out', '../pets-run'], elsewhere);
+    renameSync(join(scratch, 'pets'), join(elsewhere, 'animals'));
+    await run(['train', '--resume', '--steps', '4', '--out', '../pets-run', '--data', 'animals'], elsewhere);
+    expect(config('pets-run').data).toBe(join(elsewhere, 'animals'));
+    cifarFolder(join(scratch, 'other'), 5);
+    const args = ['train', '--resume', '--steps', '5', '--out', 'pets-run', '--data', 'other'];
+    const { code, stderr } = await command.run(args, { cwd: scratch });
+    expect(stderr).toContain('ConfigError: the run was trained on other data (animals): pictures: 40, now 5; size: ');
+    expect(code).toBe(2);
+  });
+
+  it('is brought to the size and channels that are asked for', async () => {
+    await pictureFolder(join(scratch, 'greys'), ['a', 'b', 'c'], 4, true);
+    await run(['train', '--data', 'greys', ...small, '--steps', '1', '--out', 'grey-run', '--image-size', '16']);
+    expect(config('grey-run').model).toMatchObject({ imageSize: 16, channels: 1, classes: 3 });
+  });
+});
+
+describe('other data', () => {
+  it('CIFAR-10 trains in colour at its own size', async () => {
+    cifarFolder(join(scratch, 'cifar'), 20);
+    await run(['train', '--data', 'cifar', ...small, '--steps', '2', '--out', 'cifar-run']);
+    expect(config('cifar-run').model).toMatchObject({ imageSize: 32, channels: 3, classes: 10 });
+  });
+
+  it('the bundled pictures are kept by name, not by the place of the package', async () => {
+    await run(['train', ...small, '--steps', '1', '--out', 'bundled-run']);
+    expect(config('bundled-run').data).toBe('bundled');
+    await run(['train', '--resume', '--steps', '2', '--out', 'bundled-run']);
+  });
+});

@@ -1,0 +1,84 @@
+/** What `odelt train` says about data before it needs an adapter: contradictions in flags, and Ctrl-C while it reads. */
+import { linkSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildCommand, type Command } from '../support/command.ts';
+import { cifarFolder, pictureFolder } from '../support/pictures.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'odelt-train-'));
+let command: Command;
+beforeAll(async () => {
+  command = buildCommand();
+  await pictureFolder(join(scratch, 'pets'), ['cat', 'dog'], 2);
+  cifarFolder(join(scratch, 'cifar'), 3);
+});
+afterAll(() => {
+  command.remove();
+  rmSync(scratch, { recursive: true });
+});
+
+describe('flags that do not fit', () => {
+  it.each<[string, string, string]>([
+    ['--batch 4', '--batch is 4; it must be at least 8, as one sample in 8 learns time consistency', ''],
+    [
+      '--batch 8 --distill-guidance 2',
+      '--batch is 8; one sample in 8 learns',
+      'give a --batch that is a multiple of 16',
+    ],
+    ['--patch 5', '--patch must be a divisor of --image-size (28); found 5', 'choose another --patch or --image-size'],
+    [
+      '--data pets --image-size 30',
+      '--patch must be a divisor of --image-size (30); found 4',
+      '--patch or --image-size',
+    ],
+    ['--data pets --depth 3', '--depth is 3; the preset tiny runs at least 4 blocks', 'give a --depth of 4 or more'],
+    [
+      '--data cifar --image-size 28',
+      "--image-size is 28; the pictures of 'CIFAR-10 train' are 32 x 32 x 3",
+      'leave --image-size out',
+    ],
+    ['--channels 3', "--channels is 3; the pictures of 'Fashion-MNIST test' are 28 x 28 x 1", 'leave --channels out'],
+    ['--data pets --channels 4', "--channels is '4'; it must be 1 (grey) or 3 (colour)", ''],
+  ])('%s: in the words of the command line', async (flags, message, hint) => {
+    const args = ['train', '--adapter', 'none', '--out', join(scratch, 'run'), ...flags.split(' ')];
+    const { code, stderr } = await command.run(args, { cwd: scratch });
+    expect(stderr).toContain(`ConfigError: ${message}`);
+    expect(stderr).toContain(hint);
+    expect(stderr).not.toMatch(/(model|training)\.\w/);
+    expect(code).toBe(2);
+  });
+
+  it('every flag that a message of training or its data may name exists', async () => {
+    const { stdout } = await command.run(['train', '--help']);
+    for (const flag of ['--image-size', '--channels', '--patch', '--batch', '--lr', '--resume', '--out', '--data']) {
+      expect(stdout).toContain(`${flag} `);
+    }
+  });
+});
+
+describe('reading that takes long', () => {
+  it('is shown after two seconds, and ends with 130 at Ctrl-C', async () => {
+    const noise = Buffer.alloc(3000 * 2000 * 3);
+    for (let i = 0; i < noise.length; i++) noise[i] = (i * 2654435761) >>> 13;
+    const first = join(scratch, 'noise.png');
+    await sharp(noise, { raw: { width: 3000, height: 2000, channels: 3 } })
+      .png({ compressionLevel: 1 })
+      .toFile(first);
+    mkdirSync(join(scratch, 'large', 'noise'), { recursive: true });
+    for (let i = 0; i < 4000; i++) linkSync(first, join(scratch, 'large', 'noise', `${i}.png`));
+    let pressed = false;
+    const { code, stderr } = await command.run(['train', '--data', 'large', '--out', 'run'], {
+      cwd: scratch,
+      onStderr(text, child) {
+        if (pressed || !text.includes('reading pictures: ')) return;
+        pressed = true;
+        child.kill('SIGINT');
+      },
+    });
+    expect(stderr).toMatch(/reading pictures: \d+ of 4000/);
+    expect(stderr).toMatch(/InterruptedError: reading .*large was interrupted/);
+    expect(code).toBe(130);
+  });
+});

@@ -29,6 +29,7 @@ export interface Dataset extends DataShape {
   label(i: number): number;
 }
 
+/** What `datasetOf` makes a data set of. */
 export interface DatasetFields extends DataShape {
   /** [classes] */
   classNames?: readonly string[];

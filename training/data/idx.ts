@@ -58,6 +58,7 @@ export async function openIdx(path: string, rank: number): Promise<IdxFile> {
       name,
       dims,
       async elements(signal, onBytes) {
+        if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
         const all = packed ? await gunzipExactly(name, file, size, signal, onBytes) : await file.read(0, size);
         return all.subarray(header);
       },

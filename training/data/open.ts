@@ -40,11 +40,9 @@ function choose(asked: Split | undefined, has: (split: Split) => boolean): Split
   return (asked ? [asked] : (['train', 'test'] as const)).find(has);
 }
 
-/** What lies at a path: undefined for nothing, a link to nothing, or one that cannot be followed. */
-const kindOf = async (path: string): Promise<'folder' | 'file' | undefined> => {
-  const info = await stat(path).catch(() => undefined);
-  return info && (info.isDirectory() ? 'folder' : 'file');
-};
+/** Whether a folder is there that can be reached. */
+const isFolder = async (path: string): Promise<boolean> =>
+  (await stat(path).catch(() => undefined))?.isDirectory() === true;
 
 /**
  * The data set at a path. size and channels concern folders of pictures only; such a folder has no splits, unless
@@ -53,9 +51,12 @@ const kindOf = async (path: string): Promise<'folder' | 'file' | undefined> => {
  */
 export async function openDataset(path: string, options: OpenOptions = {}): Promise<Dataset> {
   const where = printable(path);
-  const kind = await kindOf(path);
-  if (!kind) throw new DataError(`${where}: no such folder`, { hint: `Understood: ${UNDERSTOOD}.` });
-  if (kind === 'file') {
+  const info = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    const missing = cause.code === 'ENOENT' || cause.code === 'ENOTDIR';
+    const problem = missing ? 'no such folder' : `cannot be read: ${printable(cause.message)}`;
+    throw new DataError(`${where}: ${problem}`, { cause, hint: `Understood: ${UNDERSTOOD}.` });
+  });
+  if (!info.isDirectory()) {
     throw new DataError(`${where}: is a file, not a folder`, {
       hint: `Name the folder it is in. Understood: ${UNDERSTOOD}.`,
     });
@@ -91,8 +92,8 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
     return readCifar10(path, split, names, options);
   }
 
-  const kinds = await Promise.all(names.map((name) => kindOf(join(path, name))));
-  const folders = names.filter((_, k) => kinds[k] === 'folder');
+  const areFolders = await Promise.all(names.map((name) => isFolder(join(path, name))));
+  const folders = names.filter((_, k) => areFolders[k]);
   if (folders.length === 0) {
     throw new DataError(`${where}: no data set recognised (found ${found(names)})`, {
       hint: `Understood: ${UNDERSTOOD}.`,

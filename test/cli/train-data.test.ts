@@ -1,5 +1,5 @@
 /** What `odelt train` says about data before it needs an adapter: contradictions in flags, and Ctrl-C while it reads. */
-import { linkSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -50,11 +50,16 @@ describe('flags that do not fit', () => {
     expect(code).toBe(2);
   });
 
-  it('every flag that a message of training or its data may name exists', async () => {
+  it('every flag that training, its data and its messages name exists', async () => {
     const { stdout } = await command.run(['train', '--help']);
-    for (const flag of ['--image-size', '--channels', '--patch', '--batch', '--lr', '--resume', '--out', '--data']) {
-      expect(stdout).toContain(`${flag} `);
-    }
+    const sources = [
+      ...readdirSync('training', { recursive: true, encoding: 'utf8' }).map((file) => join('training', file)),
+      ...['train.ts', 'train-flags.ts'].map((file) => join('cli', file)),
+    ].filter((file) => file.endsWith('.ts'));
+    const named = sources.flatMap((file) => readFileSync(file, 'utf8').match(/--[a-z][a-z-]+/g) ?? []);
+    const known: readonly string[] = stdout.match(/--[a-z][a-z-]+(?= |,|\n)/g) ?? [];
+    expect(named).toContain('--image-size');
+    expect([...new Set(named)].filter((flag) => !known.includes(flag))).toEqual([]);
   });
 });
 

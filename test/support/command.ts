@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface Finished {
-  /** Exit code; null where a signal ended the process. */
+  /** Exit code; null where a signal ended the process, as it does after ten minutes. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -30,7 +30,11 @@ export function buildCommand(): Command {
   return {
     run: (args, { cwd, onStderr } = {}) =>
       new Promise((resolve, reject) => {
-        const child = spawn(process.execPath, [join(folder, 'cli.js'), ...args], { cwd, stdio: 'pipe' });
+        const child = spawn(process.execPath, [join(folder, 'cli.js'), ...args], {
+          cwd,
+          stdio: 'pipe',
+          timeout: 600_000,
+        });
         let stdout = '';
         let stderr = '';
         child.stdout.on('data', (data: Buffer) => {

@@ -1,10 +1,7 @@
 /** The examples run, the kernel of docs/write-a-kernel.md is right, and the page shows the code as it is. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
-import { build } from 'esbuild';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
@@ -15,16 +12,7 @@ import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
 import { testEngine } from '../support/engine.ts';
-
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const text = (file: string) => readFileSync(join(ROOT, file), 'utf8');
-const run = promisify(execFile);
-
-/** A folder inside the repository, where the package's dependencies are found. */
-function scratch(): string {
-  mkdirSync(join(ROOT, 'out'), { recursive: true });
-  return mkdtempSync(join(ROOT, 'out', 'test-'));
-}
+import { ROOT, run, runModule, scratch, textOf } from '../support/examples.ts';
 
 describe('examples/rmsnorm', () => {
   let engine: Engine;
@@ -42,14 +30,16 @@ describe('examples/rmsnorm', () => {
 });
 
 describe('docs/write-a-kernel.md', () => {
-  it('shows pieces of the example as they are', () => {
-    const page = text('docs/write-a-kernel.md');
-    const blocks = Array.from(page.matchAll(/```(ts|wgsl)\n(.*?)```/gs), ([, language, code]) => ({
-      language,
+  it('shows pieces of the examples as they are', () => {
+    const page = textOf('docs/write-a-kernel.md');
+    const shown = { ts: 'rmsnorm.ts', wgsl: 'rmsnorm.wgsl', js: 'own-kernel.mjs' };
+    const blocks = Array.from(page.matchAll(/```(ts|wgsl|js)\n(.*?)```/gs), ([, language, code]) => ({
+      file: shown[language as keyof typeof shown],
       code: code!,
     }));
-    expect(blocks.length).toBeGreaterThan(4);
-    for (const { language, code } of blocks) expect(text(`examples/rmsnorm.${language}`)).toContain(code);
+    for (const name of Object.values(shown))
+      expect(blocks.filter(({ file }) => file === name).length).toBeGreaterThan(1);
+    for (const { file, code } of blocks) expect(textOf(`examples/${file}`)).toContain(code);
   });
 });
 
@@ -60,29 +50,19 @@ describe('the examples for Node', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  /** Bundles an example with the package's sources in the place of the built package, and runs it. */
-  async function runExample(name: string, ...parameters: string[]): Promise<string> {
-    const outfile = join(folder, name);
-    await build({
-      entryPoints: [join(ROOT, 'examples', name)],
-      outfile,
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      target: 'es2022',
-      loader: { '.wgsl': 'text' },
-      alias: { odelt: join(ROOT, 'node.ts') },
-      external: Object.keys({ ...JSON.parse(text('package.json')).dependencies, webgpu: '' }).flatMap((p) => [
-        p,
-        `${p}/*`,
-      ]),
-    });
-    const { stdout } = await run(process.execPath, [outfile, ...parameters], { timeout: 110_000 });
-    return stdout;
-  }
+  const runExample = (name: string, ...parameters: string[]) =>
+    runModule(join(ROOT, 'examples', name), join(folder, name), ...parameters);
 
   it('first-kernel prints the sum', async () => {
     expect(await runExample('first-kernel.mjs')).toContain('y[3] = 333\n');
+  });
+
+  it('own-kernel is right at every size, forward and backward, and is timed', async () => {
+    const [timing, ...checked] = (await runExample('own-kernel.mjs')).trimEnd().split('\n').reverse();
+    expect(timing).toMatch(/^1048576 elements in \d+\.\d\d ms$/);
+    const cases = checked.reverse().map((line) => /^(\{.*\}) (true|false) (\S+)$/.exec(line)!.slice(1));
+    expect(cases.map(([k, within]) => `${k} ${within}`)).toEqual([1, 63, 4099].map((size) => `{"size":${size}} true`));
+    for (const [, , backward] of cases) expect(Number(backward)).toBeLessThan(1e-5);
   });
 
   it('sample-node samples a model file into a PNG', async () => {
@@ -118,7 +98,7 @@ describe('the package', () => {
     const folder = scratch();
     try {
       await run(process.execPath, [join(ROOT, 'scripts', 'build.mjs'), folder], { cwd: ROOT });
-      const { exports, bin } = JSON.parse(text('package.json'));
+      const { exports, bin } = JSON.parse(textOf('package.json'));
       /** Names that a built file exports, as plain Node sees it. */
       const names = async (path: string): Promise<string[]> => {
         const file = pathToFileURL(join(folder, path.replace('./dist/', ''))).href;

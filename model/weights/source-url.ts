@@ -4,9 +4,10 @@ import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from 
 import type { ModelConfig } from '../config.ts';
 import { describedModel } from './model-file.ts';
 import { type FetchBytes, type ModelSource, rangeSource } from './source.ts';
+import { checkStallSeconds, type Watch, watched } from './stall.ts';
 
 export interface UrlOptions {
-  /** Instead of the global one: to add credentials, or for tests. */
+  /** Instead of the global one: to add credentials, or for tests. It must heed the signal that it is given. */
   readonly fetch?: typeof fetch;
   /** Stops the opening; `read` takes its own. */
   readonly signal?: AbortSignal;
@@ -14,6 +15,11 @@ export interface UrlOptions {
   readonly config?: ModelConfig;
   /** Milliseconds before the first retry; each further one waits twice as long. Default 250. */
   readonly retryDelay?: number;
+  /**
+   * Seconds in which at least 1 KiB per second must arrive on average, or the rest of the answer; else the request has stalled,
+   * is ended, and is tried again as other failures are. Default 30.
+   */
+  readonly stallSeconds?: number;
 }
 
 /** Bytes of the first request: more than the headers of the presets, so that it is the only one before the data. */
@@ -27,6 +33,7 @@ interface Link {
   readonly url: string;
   readonly fetch: typeof fetch;
   readonly retryDelay: number;
+  readonly stallSeconds: number;
 }
 
 /** What tells one content of a URL from another. */
@@ -38,15 +45,18 @@ interface Version {
 
 /**
  * Opens a weight file at a URL; each read of a group is one request for just its bytes. Where the server ignores ranges, a
- * file up to 64 MiB is read whole and served from memory. Network errors, broken answers and the statuses 408, 429 and 5xx
- * are tried again three times, going on where an answer broke off.
- * @throws CheckpointError for a file that is missing, damaged, truncated, does not describe or fit its model, or (from
- * `read`, too) changes between requests; UnsupportedError for a larger file without ranges; InterruptedError.
+ * file up to 64 MiB is read whole and served from memory. Network errors, broken answers, those that stall and the statuses 408,
+ * 429 and 5xx are tried again three times, going on where an answer broke off.
+ * @throws CheckpointError for a file that is missing, damaged, truncated, does not describe or fit its model, a server that
+ * cannot be reached or stalls, or (from `read`, too) a file that changes between requests: by its length, its ETag, else
+ * Last-Modified, as far as the server lets us see them, and by its groups' digests where it has them. UnsupportedError for a
+ * larger file without ranges; ConfigError for `stallSeconds`; InterruptedError.
  */
 export async function openModelUrl(url: string | URL, options: UrlOptions = {}): Promise<ModelSource> {
   const { fetch = globalThis.fetch, signal, config, retryDelay = 250 } = options;
+  const stallSeconds = checkStallSeconds(options.stallSeconds ?? 30);
   // Called through the wrapper: browsers refuse a fetch whose `this` is not the window.
-  const link: Link = { url: resolved(url), fetch: (input, init) => fetch(input, init), retryDelay };
+  const link: Link = { url: resolved(url), fetch: (input, init) => fetch(input, init), retryDelay, stallSeconds };
   const { start, version } = await readStart(link, signal);
   const fetchBytes: FetchBytes = version
     ? (begin, end, signal) => readRange(link, version, begin, end, signal)
@@ -59,11 +69,21 @@ export async function openModelUrl(url: string | URL, options: UrlOptions = {}):
 
 /** The absolute address; in a page a relative one is relative to it. */
 function resolved(url: string | URL): string {
+  let absolute: URL;
   try {
-    return new URL(url, globalThis.location?.href).href;
+    absolute = new URL(url, globalThis.location?.href);
   } catch (cause) {
     throw new CheckpointError(`${url} is no URL`, { cause, hint: 'it starts with https:// or http://' });
   }
+  if (absolute.username !== '' || absolute.password !== '') {
+    throw new CheckpointError(
+      `an address at ${absolute.host} holds a user name or password, which fetch does not allow`,
+      {
+        hint: 'give a `fetch` of your own that sends an Authorization header',
+      },
+    );
+  }
+  return absolute.href;
 }
 
 async function readHeader(
@@ -80,12 +100,12 @@ async function readHeader(
 
 /** The file's first bytes; all of it, and no version, where the server sends no parts. */
 function readStart(link: Link, signal?: AbortSignal): Promise<{ start: Uint8Array; version: Version | null }> {
-  return persistently(link, signal, async () => {
-    const response = await ask(link, 0, FIRST_BYTES, signal);
-    if (response.status === 200) return { start: await readWhole(link, response), version: null };
+  return persistently(link, signal, async (watch) => {
+    const response = await ask(link, 0, FIRST_BYTES, watch.signal);
+    if (response.status === 200) return { start: await readWhole(link, response, watch), version: null };
     const version = await checkPart(link, response, 0, FIRST_BYTES);
     const start = new Uint8Array(Math.min(FIRST_BYTES, version.bytes));
-    await fill(link, response, start, 0);
+    await fill(link, response, watch, start, 0);
     return { start, version };
   });
 }
@@ -94,14 +114,14 @@ function readStart(link: Link, signal?: AbortSignal): Promise<{ start: Uint8Arra
 async function readRange(link: Link, opened: Version, begin: number, end: number, signal?: AbortSignal) {
   const bytes = new Uint8Array(end - begin);
   let have = 0;
-  await persistently(link, signal, async () => {
+  await persistently(link, signal, async (watch) => {
     if (have === bytes.length) return;
-    const response = await ask(link, begin + have, end, signal);
+    const response = await ask(link, begin + have, end, watch.signal);
     if (response.status === 200) await refuse(response, changed(link.url, 'it no longer answers range requests'));
     const version = await checkPart(link, response, begin + have, end);
     const difference = differs(opened, version);
     if (difference !== null) await refuse(response, changed(link.url, difference));
-    await fill(link, response, bytes, have, (at) => {
+    await fill(link, response, watch, bytes, have, (at) => {
       have = at;
     });
   });
@@ -109,24 +129,46 @@ async function readRange(link: Link, opened: Version, begin: number, end: number
 }
 
 /** Tries again what fails otherwise than by an OdeltError, which is final. */
-async function persistently<T>(link: Link, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+async function persistently<T>(
+  { url, retryDelay, stallSeconds }: Link,
+  signal: AbortSignal | undefined,
+  attempt: (watch: Watch) => Promise<T>,
+): Promise<T> {
+  let bytes = 0;
+  const counting = (watch: Watch) =>
+    attempt({
+      signal: watch.signal,
+      arrived: (count) => {
+        bytes += count;
+        watch.arrived(count);
+      },
+    });
   for (let tries = 0; ; tries++) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${link.url} was interrupted`);
+    if (signal?.aborted) throw new InterruptedError(`reading ${url} was interrupted`);
     try {
-      return await attempt();
+      return await watched(stallSeconds, signal, counting);
     } catch (cause) {
-      if (signal?.aborted) throw new InterruptedError(`reading ${link.url} was interrupted`, { cause });
+      if (signal?.aborted) throw new InterruptedError(`reading ${url} was interrupted`, { cause });
       if (cause instanceof OdeltError) throw cause;
       if (tries === RETRIES) {
-        const reason = cause instanceof Error ? cause.message : String(cause);
-        throw new CheckpointError(`${link.url} cannot be read after ${RETRIES + 1} tries: ${reason}`, {
+        const message = `${url} cannot be read after ${RETRIES + 1} tries: ${reasonOf(cause)}; ${bytes} bytes had arrived`;
+        throw new CheckpointError(message, {
           cause,
-          hint: 'check the address, the server and the network, then try again',
+          hint: 'check the address, the server and the network, then try again; `stallSeconds` allows slow servers more time',
         });
       }
-      await pause(link.retryDelay * 2 ** tries, signal);
+      await pause(retryDelay * 2 ** tries, signal);
     }
   }
+}
+
+/** What an error says, and what lies behind it: Node's fetch hides "connection refused" there. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { cause } = error;
+  const behind =
+    error instanceof TypeError && cause instanceof Error ? cause.message || (cause as { code?: string }).code : '';
+  return behind ? `${error.message} (${behind})` : error.message;
 }
 
 /** Waits; an aborted signal ends the wait early. */
@@ -205,11 +247,14 @@ function differs(a: Version, b: Version): string | null {
 }
 
 /** Pieces of a body as they arrive. (Not every browser can iterate over a stream.) */
-async function* pieces(response: Response): AsyncGenerator<Uint8Array> {
+async function* pieces(response: Response, watch: Watch): AsyncGenerator<Uint8Array> {
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   try {
-    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      watch.arrived(piece.value.length);
+      yield piece.value;
+    }
   } finally {
     await reader.cancel().catch(() => undefined);
   }
@@ -219,12 +264,13 @@ async function* pieces(response: Response): AsyncGenerator<Uint8Array> {
 async function fill(
   { url }: Link,
   response: Response,
+  watch: Watch,
   bytes: Uint8Array,
   at: number,
   onBytes?: (at: number) => void,
 ): Promise<void> {
   let have = at;
-  for await (const piece of pieces(response)) {
+  for await (const piece of pieces(response, watch)) {
     if (have + piece.length > bytes.length)
       throw new CheckpointError(`${url}: the server sent more than was asked for`);
     bytes.set(piece, have);
@@ -235,7 +281,7 @@ async function fill(
 }
 
 /** A whole file from a server that ignores ranges. */
-async function readWhole({ url }: Link, response: Response): Promise<Uint8Array> {
+async function readWhole({ url }: Link, response: Response, watch: Watch): Promise<Uint8Array> {
   const { headers } = response;
   const stated = headers.get('content-length');
   const tooLarge = (bytes: string) =>
@@ -245,7 +291,7 @@ async function readWhole({ url }: Link, response: Response): Promise<Uint8Array>
   if (stated !== null && Number(stated) > WHOLE_LIMIT) return refuse(response, tooLarge(stated));
   const parts: Uint8Array[] = [];
   let length = 0;
-  for await (const piece of pieces(response)) {
+  for await (const piece of pieces(response, watch)) {
     length += piece.length;
     if (length > WHOLE_LIMIT) throw tooLarge(`more than ${WHOLE_LIMIT}`);
     parts.push(piece);

@@ -13,7 +13,7 @@ export type FailFile = (problem: string, cause?: unknown) => never;
 export interface RegularFile {
   /** In bytes, when it was opened. */
   readonly size: number;
-  /** Bytes [begin, end). Fails when the file has become shorter. */
+  /** Bytes [begin, end). Fails when the file has become shorter or has been written to since it was opened. */
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   /** May be called more than once. */
   close(): Promise<void>;
@@ -59,6 +59,8 @@ export async function openRegular(path: string, fail: FailFile): Promise<Regular
         if (bytesRead === 0) fail(`ends at byte ${begin + at}, expected more until ${end}`);
         at += bytesRead;
       }
+      const now = await handle.stat();
+      if (now.size !== info.size || now.mtimeMs !== info.mtimeMs) fail('was written to while it was being read');
       return bytes;
     },
   };

@@ -23,8 +23,19 @@ export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** Longest header the format allows, in bytes. */
-const MAX_HEADER = 100_000_000;
+/**
+ * What a header may ask for, so that reading one takes tens of megabytes at most, whoever wrote it. The format itself allows
+ * headers of 100 MB, which would be a million tensors and a gigabyte of memory; the largest preset has about 500.
+ */
+const MAX_HEADER = 16 * 1024 * 1024;
+/** Most fields of one object: tensors, or entries of the metadata. */
+const MAX_FIELDS = 65_536;
+/** Most characters of a name. */
+const MAX_NAME = 1024;
+/** Most dimensions of a tensor. */
+const MAX_RANK = 32;
+/** Most bytes of one tensor that are read, what one read of Node's may ask for and what every engine's arrays can hold. */
+export const MAX_READ = 2 ** 31 - 1;
 /** Bytes before the header: its length as a 64-bit integer. */
 export const LENGTH_BYTES = 8;
 
@@ -48,8 +59,13 @@ export function headerLength(first: Uint8Array, fileBytes: number, file: string)
   if (first.length < LENGTH_BYTES) fail(`has ${first.length} bytes; a safetensors file has at least ${LENGTH_BYTES}`);
   const view = new DataView(first.buffer, first.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
-  const most = Math.min(MAX_HEADER, fileBytes - LENGTH_BYTES);
+  const most = fileBytes - LENGTH_BYTES;
   if (length < 2 || length > most) fail(`claims a header of ${length} bytes; from 2 to ${most} are possible`);
+  if (length > MAX_HEADER) {
+    throw new CheckpointError(`${file}: claims a header of ${length} bytes; up to ${MAX_HEADER} are read`, {
+      hint: 'split it into files of fewer tensors, or keep long texts out of its metadata',
+    });
+  }
   return length;
 }
 
@@ -57,7 +73,8 @@ type Json = string | number | Json[] | Map<string, Json>;
 
 /**
  * Reads the little JSON that a header may contain: objects (as Maps, so that no name is special), arrays, strings and
- * natural numbers. Unlike JSON.parse it refuses a name that occurs twice, and deep nesting.
+ * natural numbers. Unlike JSON.parse it refuses a name that occurs twice, deep nesting, and more of anything than a weight file
+ * has, when it comes to it and not after all has been read.
  */
 function parseHeaderJson(text: string, fail: Fail): Json {
   let at = 0;
@@ -104,7 +121,12 @@ function parseHeaderJson(text: string, fail: Fail): Json {
     if (accept('}')) return fields;
     do {
       skipSpace();
+      if (fields.size === MAX_FIELDS) fail(`header: has more than ${MAX_FIELDS} entries at character ${at}`);
+      const start = at;
       const name = string();
+      if (name.length > MAX_NAME) {
+        fail(`header: the name at character ${start} has ${name.length} characters; up to ${MAX_NAME} are read`);
+      }
       if (fields.has(name)) fail(`header: ${JSON.stringify(name)} occurs twice`);
       expect(':');
       fields.set(name, value(depth + 1));
@@ -116,8 +138,10 @@ function parseHeaderJson(text: string, fail: Fail): Json {
     const items: Json[] = [];
     expect('[');
     if (accept(']')) return items;
-    do items.push(value(depth + 1));
-    while (accept(','));
+    do {
+      if (items.length === MAX_RANK) fail(`header: the list before character ${at} is longer than ${MAX_RANK}`);
+      items.push(value(depth + 1));
+    } while (accept(','));
     expect(']');
     return items;
   };
@@ -208,12 +232,18 @@ export function parseHeader(json: Uint8Array, fileBytes: number, file: string): 
 
 /**
  * Bytes of the length and header for tensors that follow one another in the given order; padded with spaces so that the
- * data starts at a multiple of 8. Throws CheckpointError for a name given twice or reserved.
+ * data starts at a multiple of 8. Throws CheckpointError for a name given twice or reserved, and for what `parseHeader` refuses:
+ * too many tensors, long names, high ranks, a long header.
  */
 export function headerBytes(
   tensors: readonly { name: string; dtype: Dtype; shape: readonly number[] }[],
   metadata: Readonly<Record<string, string>>,
 ): Uint8Array {
+  const most = (what: string, found: number, limit: number) => {
+    if (found > limit) throw new CheckpointError(`cannot write ${what} of ${found}; the most is ${limit}`);
+  };
+  most('a number of tensors', tensors.length, MAX_FIELDS - 1);
+  most('a number of metadata entries', Object.keys(metadata).length, MAX_FIELDS);
   const names = new Set<string>(['__metadata__']);
   const entries: string[] = [];
   if (Object.keys(metadata).length > 0) entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
@@ -221,12 +251,15 @@ export function headerBytes(
   for (const { name, dtype, shape } of tensors) {
     if (names.has(name)) throw new CheckpointError(`cannot write two tensors named ${JSON.stringify(name)}`);
     names.add(name);
+    most('a name with a length', name.length, MAX_NAME);
+    most(`tensor ${name} with a rank`, shape.length, MAX_RANK);
     const end = at + shape.reduce((a, b) => a * b, DTYPE_BYTES[dtype]);
     entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, end] })}`);
     at = end;
   }
   const json = new TextEncoder().encode(`{${entries.join(',')}}`);
   const length = Math.ceil(json.length / 8) * 8;
+  most('a header with a length', length, MAX_HEADER);
   const bytes = new Uint8Array(LENGTH_BYTES + length).fill(0x20, LENGTH_BYTES);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
   bytes.set(json, LENGTH_BYTES);

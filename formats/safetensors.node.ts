@@ -1,11 +1,13 @@
 /** Weight files on disk: tensors read one by one by their place in the file, and files that appear whole or not at all. */
-import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointError } from '../engine/errors.ts';
-import { writeAtomically } from './files.node.ts';
+import { openRegular, writeAtomically } from './files.node.ts';
 import {
+  checkReadable,
+  decoded,
   decodeFloats,
   decodeIntegers,
   decodeNumbers,
+  noRoom,
   type SafetensorsHeader,
   safetensorsChunks,
   type TensorInfo,
@@ -14,66 +16,57 @@ import {
 } from './safetensors.ts';
 import { headerLength, LENGTH_BYTES, parseHeader } from './safetensors-header.ts';
 
-/** An open weight file. Readers throw CheckpointError; `close` may be called more than once. */
+/** An open weight file. For what its readers throw see `openSafetensors`; `close` may be called more than once. */
 export interface SafetensorsFile {
   readonly path: string;
   readonly header: SafetensorsHeader;
   /** Bytes [begin, end) of the file: one tensor's, or several neighbours' in one read. */
-  bytes(begin: number, end: number): Promise<Uint8Array>;
+  bytes(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   floats(name: string): Promise<Float32Array>;
   numbers(name: string): Promise<Float64Array>;
   integers(name: string): Promise<Int32Array>;
   close(): Promise<void>;
 }
 
-async function readExactly(handle: FileHandle, begin: number, end: number, path: string): Promise<Uint8Array> {
-  const bytes = new Uint8Array(end - begin);
-  let at = 0;
-  while (at < bytes.length) {
-    const { bytesRead } = await handle.read(bytes, at, bytes.length - at, begin + at);
-    if (bytesRead === 0) throw new CheckpointError(`${path}: ends at byte ${begin + at}, expected more until ${end}`);
-    at += bytesRead;
-  }
-  return bytes;
-}
-
-async function readHeader(handle: FileHandle, path: string): Promise<SafetensorsHeader> {
-  const stat = await handle.stat();
-  if (!stat.isFile()) throw new CheckpointError(`${path}: is no regular file`);
-  const first = await readExactly(handle, 0, Math.min(LENGTH_BYTES, stat.size), path);
-  const length = headerLength(first, stat.size, path);
-  return parseHeader(await readExactly(handle, LENGTH_BYTES, LENGTH_BYTES + length, path), stat.size, path);
-}
-
-/** Opens a weight file and checks its header; no tensor is read yet. Throws CheckpointError. */
+/**
+ * Opens a weight file and checks its header; no tensor is read yet.
+ * @throws CheckpointError for what is no regular file, cannot be read, is damaged or changes; the readers of the result also
+ * LimitError for a tensor larger than one read can be, and OutOfMemoryError.
+ */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const handle = await open(path, 'r').catch((cause: unknown) => {
-    throw new CheckpointError(`${path}: cannot be opened`, { cause, hint: 'check the path and its permissions' });
+  const file = await openRegular(path, (problem, cause) => {
+    const hint = 'give a .safetensors file that you may read and that stays as it is meanwhile';
+    throw new CheckpointError(`${path} ${problem}`, { cause, hint });
   });
   let header: SafetensorsHeader;
   try {
-    header = await readHeader(handle, path);
+    const length = headerLength(await file.read(0, Math.min(LENGTH_BYTES, file.size)), file.size, path);
+    header = parseHeader(await file.read(LENGTH_BYTES, LENGTH_BYTES + length), file.size, path);
   } catch (error) {
-    await handle.close();
+    await file.close();
     throw error;
   }
-  const bytes = (begin: number, end: number) => readExactly(handle, begin, end, path);
+  const bytes = async (begin: number, end: number, what = `${path}: the part from byte ${begin} on`) => {
+    checkReadable(what, end - begin);
+    try {
+      return await file.read(begin, end);
+    } catch (cause) {
+      throw noRoom(what, end - begin, cause);
+    }
+  };
   const read = async <T>(decode: (info: TensorInfo, bytes: Uint8Array) => T, name: string): Promise<T> => {
     const info = tensorInfo(header, name, path);
-    return decode(info, await bytes(info.begin, info.end));
+    const stored = await bytes(info.begin, info.end, `${path}: tensor ${JSON.stringify(name)}`);
+    return decoded(decode, info, stored, path);
   };
-  let closing: Promise<void> | undefined;
   return {
     path,
     header,
-    bytes,
+    bytes: (begin, end) => bytes(begin, end),
     floats: (name) => read(decodeFloats, name),
     numbers: (name) => read(decodeNumbers, name),
     integers: (name) => read(decodeIntegers, name),
-    close: () => {
-      closing ??= handle.close();
-      return closing;
-    },
+    close: file.close,
   };
 }
 

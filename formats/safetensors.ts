@@ -1,16 +1,49 @@
 /** Weight files in the safetensors format: tensors read from bytes in memory, and tensors turned into a file's bytes. */
-import { CheckpointError } from '../engine/errors.ts';
+import { CheckpointError, LimitError, OutOfMemoryError } from '../engine/errors.ts';
 import { fromBfloat16, fromHalf, toBfloat16, toHalf } from './half.ts';
 import {
   headerBytes,
   headerLength,
   LENGTH_BYTES,
+  MAX_READ,
   parseHeader,
   type SafetensorsHeader,
   type TensorInfo,
 } from './safetensors-header.ts';
 
 export type { Dtype, SafetensorsHeader, TensorInfo } from './safetensors-header.ts';
+
+/** Refuses to read `bytes` at once where no array could hold them; `what` they are begins the message. @throws LimitError. */
+export function checkReadable(what: string, bytes: number): void {
+  if (bytes <= MAX_READ) return;
+  const amounts = { asked: bytes, available: MAX_READ };
+  throw new LimitError(`${what} takes ${bytes} bytes; ${MAX_READ} is the most that is read at once`, amounts, {
+    hint: 'store it in a shorter type, or as several tensors',
+  });
+}
+
+/** The OutOfMemoryError for an array that JavaScript found no room for; any other error unchanged. */
+export function noRoom(what: string, bytes: number, cause: unknown): unknown {
+  if (!(cause instanceof RangeError)) return cause;
+  return new OutOfMemoryError(`${what} takes ${bytes} bytes, for which there is no memory`, {
+    cause,
+    hint: 'close other programs, or use a machine with more memory',
+  });
+}
+
+/** What a file's tensor is once decoded. @throws OutOfMemoryError, and what `decode` throws. */
+export function decoded<T>(
+  decode: (info: TensorInfo, bytes: Uint8Array) => T,
+  info: TensorInfo,
+  bytes: Uint8Array,
+  file: string,
+): T {
+  try {
+    return decode(info, bytes);
+  } catch (cause) {
+    throw noRoom(`${file}: tensor ${JSON.stringify(info.name)}`, bytes.length, cause);
+  }
+}
 
 function copyOf(info: TensorInfo, bytes: Uint8Array): ArrayBuffer {
   if (bytes.length !== info.end - info.begin) {
@@ -96,7 +129,7 @@ export function parseSafetensors(bytes: Uint8Array, file = 'safetensors'): Tenso
   const header = parseHeader(bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + length), bytes.length, file);
   const read = <T>(decode: (info: TensorInfo, bytes: Uint8Array) => T, name: string): T => {
     const info = tensorInfo(header, name, file);
-    return decode(info, bytes.subarray(info.begin, info.end));
+    return decoded(decode, info, bytes.subarray(info.begin, info.end), file);
   };
   return {
     header,
@@ -115,7 +148,8 @@ export type TensorToWrite =
   | { name: string; shape: readonly number[]; dtype: 'U32'; values: Uint32Array }
   | { name: string; shape: readonly number[]; dtype: 'I32'; values: Int32Array };
 
-function encode(tensor: TensorToWrite): Uint8Array {
+/** A tensor's bytes in a file. @throws CheckpointError for values that do not match their shape. */
+export function encode(tensor: TensorToWrite): Uint8Array {
   const size = tensor.shape.reduce((a, b) => a * b, 1);
   if (size !== tensor.values.length) {
     throw new CheckpointError(`tensor ${tensor.name}: shape [${tensor.shape}] needs ${size} values`, {

@@ -1,10 +1,12 @@
 /** Half and bfloat16 conversions, and weight files: round trips, and every kind of damaged or hostile file. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { CheckpointError, OutputError } from '../../engine/errors.ts';
+import { CheckpointError, LimitError, OutputError } from '../../engine/errors.ts';
 import { writeAtomically } from '../../formats/files.node.ts';
 import { fromBfloat16, fromHalf, toBfloat16, toHalf } from '../../formats/half.ts';
 import { openSafetensors, writeSafetensors } from '../../formats/safetensors.node.ts';
@@ -176,6 +178,14 @@ const hostile: [string, string | Uint8Array, number, string][] = [
   ['trailing bytes', `{"a":${u8}}`, 5, '1 bytes after the last tensor'],
   ['metadata that is no object', '{"__metadata__":[]}', 0, '__metadata__ is no object'],
   ['metadata that is no text', '{"__metadata__":{"a":1}}', 0, '__metadata__ "a" is no string'],
+  ['too many dimensions', `{"a":${entry('U8', `[${'1,'.repeat(32)}1]`, 0, 1)}}`, 1, 'is longer than 32'],
+  ['a long list in place of a name', `{"a":[${'1,'.repeat(1e6)}1]}`, 0, 'is longer than 32'],
+  [
+    'a long name',
+    `{"${'n'.repeat(1025)}":${u8}}`,
+    4,
+    'the name at character 1 has 1025 characters; up to 1024 are read',
+  ],
   ['deep nesting', `{"a":${'['.repeat(50000)}`, 0, 'nested too deeply'],
 ];
 
@@ -184,6 +194,102 @@ test.each(hostile)('a file with %s is refused', (_, header, dataBytes, message) 
   expect(read).toThrow(CheckpointError);
   expect(read).toThrow(message);
   expect(read).toThrow(/^bad\.safetensors: /);
+});
+
+/** The header's text for this many tensors without elements. */
+const emptyTensors = (count: number) =>
+  `{${Array.from({ length: count }, (_, i) => `"t${i}":${entry('U8', '[0]', 0, 0)}`).join(',')}}`;
+
+test('as many tensors and metadata as any model has are read; more are refused when it comes to them', () => {
+  expect(parseSafetensors(fileOf(emptyTensors(65_536), 0)).names().length).toBe(65_536);
+  const name = 'n'.repeat(1024);
+  const shape = `[${'1,'.repeat(31)}4]`;
+  expect(parseSafetensors(fileOf(`{"${name}":${entry('U8', shape, 0, 4)}}`, 4)).shape(name).length).toBe(32);
+  expect(() => parseSafetensors(fileOf(emptyTensors(65_537), 0))).toThrow(
+    /^safetensors: header: has more than 65536 ent/,
+  );
+  // What follows is not even looked at.
+  expect(() => parseSafetensors(fileOf(`${emptyTensors(65_536).slice(0, -1)},"x"!`, 0))).toThrow(
+    'more than 65536 entries',
+  );
+  const metadata = Array.from({ length: 65_537 }, (_, i) => `"${i}":""`);
+  expect(() => parseSafetensors(fileOf(`{"__metadata__":{${metadata}}}`, 0))).toThrow('has more than 65536 entries');
+});
+
+test('a header that asks for much is refused, for little memory', { timeout: 60_000 }, async () => {
+  await inFolder(async (folder) => {
+    const reader = join(folder, 'reader.mjs');
+    const stdin = {
+      contents: `import { openSafetensors } from './formats/safetensors.node.ts';
+        const before = process.resourceUsage().maxRSS;
+        const error = await openSafetensors(process.argv[2]).catch((error) => error);
+        const grown = process.resourceUsage().maxRSS - before;
+        console.log(JSON.stringify({ name: error.name, message: error.message, grown }));`,
+      ...{ resolveDir: join(import.meta.dirname, '../..'), loader: 'ts' as const },
+    };
+    await build({ stdin, bundle: true, platform: 'node', format: 'esm', outfile: reader, logLevel: 'error' });
+    const path = join(folder, 'hostile.safetensors');
+    const read = async (header: string) => {
+      await writeFile(path, fileOf(header, 0));
+      return JSON.parse(execFileSync(process.execPath, [reader, path], { encoding: 'utf8' }));
+    };
+    const million = emptyTensors(1_000_000).padEnd(80_000_000);
+    const refused = await read(million);
+    expect(refused).toMatchObject({
+      name: 'CheckpointError',
+      message: `${path}: claims a header of ${million.length} bytes; up to 16777216 are read`,
+    });
+    expect(refused.grown).toBeLessThan(20_000); // kB
+    // As much as 16 MiB can ask for.
+    const most = emptyTensors(270_000).padEnd(2 ** 24);
+    expect(most.length).toBe(2 ** 24);
+    const bounded = await read(most);
+    expect(bounded).toMatchObject({
+      name: 'CheckpointError',
+      message: expect.stringContaining('more than 65536 entries'),
+    });
+    expect(bounded.grown).toBeLessThan(200_000);
+  });
+});
+
+test('tensors in any order are read if they fill the data exactly, and refused otherwise', () => {
+  const range = fc.tuple(fc.nat(12), fc.nat(12));
+  const tiles = fc.tuple(fc.array(fc.nat(4), { maxLength: 8 }), fc.nat()).map(([sizes, turn]): [number, number][] => {
+    let at = 0;
+    const ranges = sizes.map((size): [number, number] => {
+      at += size;
+      return [at - size, at];
+    });
+    return [...ranges.slice(turn % 8), ...ranges.slice(0, turn % 8)];
+  });
+  const ranges = fc.oneof(tiles, fc.array(range, { maxLength: 6 }));
+  let [read, refused] = [0, 0];
+  fc.assert(
+    fc.property(ranges, fc.nat(12), fc.boolean(), (given, extent, fitting) => {
+      const bytes = fitting ? Math.max(0, ...given.map(([, end]) => end)) : extent;
+      const times = new Uint8Array(bytes);
+      for (const [begin, end] of given) for (let i = begin; i < end && i < bytes; i++) times[i]!++;
+      // Empty tensors must lie where another begins or ends, which is what is left to say.
+      const ends = new Set([0, ...given.filter(([b, e]) => e > b).flat()]);
+      const good =
+        given.every(([begin, end]) => begin <= end && end <= bytes && (begin < end || ends.has(begin))) &&
+        times.every((n) => n === 1);
+      const entries = given.map(([b, e], i) => `"${i}":${entry('U8', `[${Math.abs(e - b)}]`, b, e)}`);
+      const parse = () => parseSafetensors(fileOf(`{${entries}}`, bytes));
+      if (good) {
+        read++;
+        const file = parse();
+        for (const [i, [b, e]] of given.entries()) {
+          expect([...file.integers(`${i}`)]).toEqual(Array.from({ length: e - b }, (_, k) => b + k));
+        }
+      } else {
+        refused++;
+        expect(parse).toThrow(CheckpointError);
+      }
+    }),
+    { numRuns: 1000, seed: 1 },
+  );
+  expect(Math.min(read, refused)).toBeGreaterThan(200);
 });
 
 test('a header longer than the file is refused before it is read', () => {
@@ -240,6 +346,19 @@ test('tensors that cannot be written are refused', () => {
   expect(() => serializeSafetensors([tensor, tensor])).toThrow('two tensors named "w"');
   expect(() => serializeSafetensors([{ ...tensor, name: '__metadata__' }])).toThrow(CheckpointError);
   expect(() => serializeSafetensors([{ ...tensor, shape: [7] } as TensorToWrite])).toThrow('needs 7 values');
+  // What could not be read again.
+  const named = (name: string, shape = [6]) => ({ ...tensor, name, shape }) as TensorToWrite;
+  const refusal = (tensors: TensorToWrite[], metadata = {}) => {
+    expect(() => serializeSafetensors(tensors, metadata)).toThrow(CheckpointError);
+    return expect(() => serializeSafetensors(tensors, metadata));
+  };
+  refusal([named('n'.repeat(1025))]).toThrow('cannot write a name with a length of 1025; the most is 1024');
+  refusal([named('w', [6, ...Array(32).fill(1)])]).toThrow('cannot write tensor w with a rank of 33; the most is 32');
+  refusal(Array.from({ length: 65_536 }, (_, i) => named(`${i}`))).toThrow('a number of tensors of 65536');
+  refusal([], Object.fromEntries(Array.from({ length: 65_537 }, (_, i) => [i, '']))).toThrow(
+    'metadata entries of 65537',
+  );
+  refusal([tensor], { long: 'x'.repeat(2 ** 24) }).toThrow(/a header with a length of \d+; the most is 16777216/);
 });
 
 async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
@@ -300,5 +419,50 @@ test('damaged files on disk are refused', async () => {
       await writeFile(path, good.subarray(0, length));
       await expect(openSafetensors(path)).rejects.toThrow(CheckpointError);
     }
+  });
+});
+
+test('a tensor larger than an array can be is named, with its bytes; those beside it are read', async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, 'large');
+    const bytes = 7e9;
+    const text = `{"large":${entry('F32', `[${bytes / 4}]`, 0, bytes)},"small":${entry('U8', '[2]', bytes, bytes + 2)}}`;
+    // A sparse file: it takes no room.
+    await writeFile(path, fileOf(text, 0));
+    await truncate(path, 8 + text.length + bytes + 2);
+    const file = await openSafetensors(path);
+    for (const read of [file.floats, file.numbers, file.integers]) {
+      const error = await read('large').catch((error: unknown) => error as LimitError);
+      expect(error).toBeInstanceOf(LimitError);
+      expect(error).toMatchObject({
+        message: `${path}: tensor "large" takes 7000000000 bytes; 2147483647 is the most that is read at once`,
+        hint: 'store it in a shorter type, or as several tensors',
+        ...{ asked: bytes, available: 2 ** 31 - 1 },
+      });
+    }
+    await expect(file.bytes(100, 2 ** 31 + 100)).rejects.toThrow(`${path}: the part from byte 100 on takes 2147483648`);
+    expect([...(await file.integers('small'))]).toEqual([0, 0]);
+    await file.close();
+  });
+});
+
+test.skipIf(process.platform === 'win32')('what is no regular file is refused, and not waited for', async () => {
+  await inFolder(async (folder) => {
+    const at = (name: string) => join(folder, name);
+    execFileSync('mkfifo', [at('pipe')]);
+    await mkdir(at('folder'));
+    await symlink(at('nowhere'), at('dangling'));
+    await symlink(at('loop'), at('loop'));
+    const refused = async (path: string) => {
+      const error = await openSafetensors(path).catch((error: unknown) => error as CheckpointError);
+      expect(error).toBeInstanceOf(CheckpointError);
+      expect((error as CheckpointError).hint).toContain('give a .safetensors file that you may read');
+      return expect((error as CheckpointError).message.slice(path.length + 1));
+    };
+    (await refused(at('pipe'))).toBe('is no regular file');
+    (await refused('/dev/zero')).toBe('is no regular file');
+    (await refused(at('folder'))).toBe('is a folder');
+    (await refused(at('dangling'))).toBe('cannot be read: there is no such file, or it is a link to nothing');
+    (await refused(at('loop'))).toBe('cannot be read: it is a link that leads to itself');
   });
 });

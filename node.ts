@@ -15,7 +15,7 @@ export {
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export * from './index.ts';
-export { modelMetadata, modelTensors } from './model/weights/model-file.ts';
+export { type ModelContents, modelContents, modelMetadata, modelTensors } from './model/weights/model-file.ts';
 export { openModelSource } from './model/weights/source.node.ts';
 export { checkpointSteps, loadCheckpoint, type TrainSets } from './training/checkpoint.node.ts';
 export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';

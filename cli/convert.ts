@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { writeSafetensors } from '../formats/safetensors.node.ts';
-import { classNamesOf, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
+import { classNamesOf, modelContents } from '../model/weights/model-file.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './session.node.ts';
 
@@ -35,11 +35,9 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   const { config, params, metadata, path: from } = model;
   const kept = metadata.get('odelt.step');
   const extra = { 'odelt.weights': weights, ...(kept === undefined ? {} : { 'odelt.step': kept }) };
-  await writeSafetensors(
-    out,
-    modelTensors(params, DTYPES[dtype]),
-    modelMetadata(config, extra, classNamesOf(model, from)),
-  );
+  const options = { dtype: DTYPES[dtype], extra, classNames: classNamesOf(model, from) };
+  const contents = await modelContents(config, params, options);
+  await writeSafetensors(out, contents.tensors, contents.metadata);
   if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
   else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
 }

@@ -1,10 +1,9 @@
 /** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError } from '../engine/errors.ts';
-import { type ModelFile, parseModelFile } from '../model/weights/model-file.ts';
+import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
-import type { ModelSource } from '../model/weights/source.ts';
+import { type ModelSource, readParams } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
 
@@ -16,13 +15,12 @@ export type WhichWeights = 'ema' | 'raw';
  */
 export async function readModel(path: string, which: WhichWeights = 'ema'): Promise<ModelFile & { path: string }> {
   const found = await modelPath(path, which);
-  const bytes = await readFile(found).catch((cause: unknown) => {
-    throw new CheckpointError(`${found} cannot be read`, {
-      cause,
-      hint: 'give --model a .safetensors file or a run folder',
-    });
-  });
-  return { ...parseModelFile(bytes, found), path: found };
+  const { config, metadata, source, close } = await openModelSource(found);
+  try {
+    return { config, metadata, params: await readParams(source), path: found };
+  } finally {
+    await close();
+  }
 }
 
 /**

@@ -11,7 +11,7 @@ import { writeSafetensors } from '../formats/safetensors.node.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type ParamLayout, type ParamSet, paramsFrom } from '../model/params.ts';
-import { modelMetadata, modelTensors } from '../model/weights/model-file.ts';
+import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 
 export interface TrainSets {
   readonly params: ParamSet;
@@ -38,13 +38,23 @@ export async function saveCheckpoint(folder: string, state: SavedState, sets: Tr
   const temporary = `${final}.${process.pid}.tmp`;
   try {
     await mkdir(temporary, { recursive: true });
-    const metadata = modelMetadata(state.model, { 'odelt.step': String(state.step) }, state.classNames);
-    await writeSafetensors(join(temporary, 'model.safetensors'), modelTensors(sets.params), metadata);
-    await writeSafetensors(join(temporary, 'ema.safetensors'), modelTensors(sets.ema), metadata);
+    const { classNames } = state;
+    const extra = { 'odelt.step': String(state.step) };
+    for (const [name, params] of [
+      ['model', sets.params],
+      ['ema', sets.ema],
+    ] as const) {
+      const { tensors, metadata } = await modelContents(state.model, params, { extra, classNames });
+      await writeSafetensors(join(temporary, `${name}.safetensors`), tensors, metadata);
+    }
     const moments = (['m', 'v'] as const).flatMap((part) =>
       modelTensors(sets[part]).map((t) => ({ ...t, name: `${part}/${t.name}` })),
     );
-    await writeSafetensors(join(temporary, 'optim.safetensors'), moments, metadata);
+    await writeSafetensors(
+      join(temporary, 'optim.safetensors'),
+      moments,
+      modelMetadata(state.model, extra, classNames),
+    );
     await writeAtomically(join(temporary, 'state.json'), [
       new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`),
     ]);

@@ -1,11 +1,13 @@
 /**
- * A model as one safetensors file: its parameters by Flax name, block after block, with its description and the names of its
- * classes in the metadata.
+ * A model as one safetensors file: its parameters by Flax name, block after block, with its description, the names of its
+ * classes and the digests of its groups in the metadata.
  */
 import { CheckpointError } from '../../engine/errors.ts';
-import { parseSafetensors, type SafetensorsHeader, type TensorToWrite } from '../../formats/safetensors.ts';
+import { encode, parseSafetensors, type SafetensorsHeader, type TensorToWrite } from '../../formats/safetensors.ts';
 import { type ModelConfig, parseModelConfig } from '../config.ts';
-import { type ParamSet, paramEntries, paramLayout, paramsFrom } from '../params.ts';
+import { type ParamSet, paramEntries } from '../params.ts';
+import { DIGESTS_KEY, groupDigest } from './digests.ts';
+import { rangeSource, readParams } from './source.ts';
 
 /** Key of the description in a file's metadata. */
 export const CONFIG_KEY = 'odelt.model';
@@ -19,7 +21,10 @@ const LONGEST_NAME = 1000;
 export const modelTensors = (params: ParamSet, dtype: 'F32' | 'F16' = 'F32'): TensorToWrite[] =>
   Array.from(paramEntries(params), ({ spec, values }) => ({ name: spec.name, shape: spec.shape, dtype, values }));
 
-/** The metadata that describe a model, beside `extra`. Names of classes are left out where they are not one per class. */
+/**
+ * The metadata that describe a model, beside `extra`; `modelContents` adds digests. Names of classes are left out where they are
+ * not one per class.
+ */
 export const modelMetadata = (
   config: ModelConfig,
   extra: Readonly<Record<string, string>> = {},
@@ -62,6 +67,40 @@ export function classNamesOf(
   return names;
 }
 
+/** What a model's file holds, as `writeSafetensors` takes it. */
+export interface ModelContents {
+  readonly tensors: TensorToWrite[];
+  readonly metadata: Record<string, string>;
+}
+
+export interface ContentsOptions {
+  readonly dtype?: 'F32' | 'F16';
+  /** Further metadata. */
+  readonly extra?: Readonly<Record<string, string>>;
+  /** One per class, or they are left out. */
+  readonly classNames?: readonly string[];
+}
+
+/**
+ * A model as it is written: its tensors, and metadata with its description, the digest of each group and `extra`. F16 rounds
+ * to nearest even. @throws UnsupportedError, see groupDigest.
+ */
+export async function modelContents(
+  config: ModelConfig,
+  params: ParamSet,
+  { dtype, extra, classNames }: ContentsOptions = {},
+): Promise<ModelContents> {
+  const tensors = modelTensors(params, dtype);
+  const digests: Record<string, string> = {};
+  let at = 0;
+  for (const { name, specs } of params.layout.groups) {
+    digests[name] = await groupDigest(tensors.slice(at, at + specs.length).map(encode));
+    at += specs.length;
+  }
+  const metadata = modelMetadata(config, { ...extra, [DIGESTS_KEY]: JSON.stringify(digests) }, classNames);
+  return { tensors, metadata };
+}
+
 export interface ModelFile {
   readonly config: ModelConfig;
   readonly params: ParamSet;
@@ -69,14 +108,15 @@ export interface ModelFile {
 }
 
 /**
- * Reads a model file; `config` is needed where the file does not describe its model.
- * @throws CheckpointError for a damaged file, one without description, or parameters that do not fit it.
+ * Reads a model file held in memory; `config` is needed where the file does not describe its model.
+ * @throws CheckpointError for a damaged file, one without description, or parameters that do not fit it; what reading a group
+ * of `rangeSource` throws.
  */
-export function parseModelFile(bytes: Uint8Array, file: string, config?: ModelConfig): ModelFile {
-  const tensors = parseSafetensors(bytes, file);
-  const { metadata } = tensors.header;
-  const described = describedModel(tensors.header, file, config);
-  return { config: described, params: paramsFrom(paramLayout(described), tensors, file), metadata };
+export async function parseModelFile(bytes: Uint8Array, file: string, config?: ModelConfig): Promise<ModelFile> {
+  const { header } = parseSafetensors(bytes, file);
+  const described = describedModel(header, file, config);
+  const source = rangeSource(header, described, async (begin, end) => bytes.subarray(begin, end), file);
+  return { config: described, params: await readParams(source), metadata: header.metadata };
 }
 
 /** The model that a file's metadata describe, or `given`. @throws CheckpointError for none or one that is not valid. */

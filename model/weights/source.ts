@@ -3,13 +3,16 @@ import { CheckpointError, InterruptedError, LimitError, UsageError } from '../..
 import {
   decodeFloats,
   decodeHalves,
+  noRoom,
   type SafetensorsHeader,
   type TensorInfo,
   tensorInfo,
 } from '../../formats/safetensors.ts';
+import { MAX_READ } from '../../formats/safetensors-header.ts';
 import type { ModelConfig } from '../config.ts';
 import { type ParamGroup, type ParamLayout, type ParamSet, type ParamSpec, paramLayout } from '../params.ts';
-import type { GroupValues } from './quantize.ts';
+import { checkDigest, storedDigests } from './digests.ts';
+import { type GroupValues, toFloats } from './quantize.ts';
 
 /** Where the values of a group of parameters come from: memory, a file by offset, a URL by range. */
 export interface GroupSource {
@@ -47,8 +50,6 @@ export type FetchBytes = (begin: number, end: number, signal?: AbortSignal) => P
 
 /** Strangers' bytes between two tensors of a group that are read along, since another request would cost more. */
 const MAX_GAP = 16 * 1024;
-/** Most bytes of one read, what Node's file reads allow too. */
-const MAX_READ = 2 ** 31 - 1;
 
 interface Placed {
   readonly info: TensorInfo;
@@ -110,9 +111,10 @@ const holdsHalves = (spans: readonly Span[]): boolean =>
 /**
  * Reads a weight file's groups by their place in it: as halves where the file holds nothing else for a group, else as
  * floats. `header` is the file's, already checked (parseHeader); `fetchBytes` gets its bytes; `file` is its name for
- * messages.
+ * messages. Each group that the file holds a digest of is compared with it.
  * @throws CheckpointError for a parameter that is missing, misshapen or of no float type, and from `read` for bytes short
- * of those asked for; LimitError for a group beyond 2 GiB; from `read` InterruptedError and whatever `fetchBytes` throws.
+ * of those asked for or other than the digest's; LimitError for a group beyond 2 GiB; from `read` OutOfMemoryError,
+ * InterruptedError, UnsupportedError (see groupDigest) and whatever `fetchBytes` throws.
  */
 export function rangeSource(
   header: SafetensorsHeader,
@@ -123,6 +125,7 @@ export function rangeSource(
   const layout = paramLayout(config);
   const spans = layout.groups.map((group) => spansOf(group, header, file));
   const halves = spans.map(holdsHalves);
+  const digests = storedDigests(header.metadata, layout, file);
   let bytesRead = 0;
   return {
     layout,
@@ -131,23 +134,40 @@ export function rangeSource(
     },
     bytesOf: (group) => at(spans, group).reduce((sum, { begin, end }) => sum + end - begin, 0),
     read: async (group, signal) => {
-      const { length } = at(layout.groups, group);
-      const values = halves[group] ? new Uint16Array(length) : new Float32Array(length);
-      const decode = halves[group] ? decodeHalves : decodeFloats;
+      const { name, length, specs } = at(layout.groups, group);
+      const stored = new Map<string, Uint8Array>();
       for (const { begin, end, tensors } of at(spans, group)) {
         if (signal?.aborted) throw new InterruptedError(`reading ${file} was interrupted`);
-        const bytes = await fetchBytes(begin, end, signal);
+        const bytes = await fetchBytes(begin, end, signal).catch((cause: unknown) => {
+          throw noRoom(`${file}: group ${name}`, end - begin, cause);
+        });
         if (bytes.length !== end - begin) {
           throw new CheckpointError(`${file}: asked for ${end - begin} bytes at ${begin}, got ${bytes.length}`);
         }
         bytesRead += bytes.length;
-        for (const { info, offset } of tensors) {
-          values.set(decode(info, bytes.subarray(info.begin - begin, info.end - begin)), offset);
-        }
+        for (const { info } of tensors) stored.set(info.name, bytes.subarray(info.begin - begin, info.end - begin));
       }
-      return values;
+      const inOrder = specs.map((spec) => stored.get(spec.name)!);
+      await checkDigest(inOrder, digests[group], name, file);
+      try {
+        const values = halves[group] ? new Uint16Array(length) : new Float32Array(length);
+        const decode = halves[group] ? decodeHalves : decodeFloats;
+        for (const { tensors } of at(spans, group)) {
+          for (const { info, offset } of tensors) values.set(decode(info, stored.get(info.name)!), offset);
+        }
+        return values;
+      } catch (cause) {
+        throw noRoom(`${file}: group ${name}`, 4 * length, cause);
+      }
     },
   };
+}
+
+/** All groups of a source, as floats. @throws what reading one throws. */
+export async function readParams(source: GroupSource): Promise<ParamSet> {
+  const groups: Float32Array[] = [];
+  for (const group of source.layout.groups.keys()) groups.push(toFloats(await source.read(group)));
+  return { layout: source.layout, groups };
 }
 
 /** How far the reading of some groups is. */

@@ -66,7 +66,7 @@ for (const precision of PRECISIONS) {
   it(`halves of a file become the same bits on the GPU as their floats (${precision})`, async () => {
     const bytes = serializeSafetensors(tensorsAs('F16'), metadata);
     const halves = rangeSource(parseSafetensors(bytes).header, config, async (b, e) => bytes.subarray(b, e), 'w');
-    const floats = memorySource(parseModelFile(bytes, 'w').params);
+    const floats = memorySource((await parseModelFile(bytes, 'w')).params);
     expect(await halves.read(block(2))).toBeInstanceOf(Uint16Array);
     expect(await floats.read(block(2))).toBeInstanceOf(Float32Array);
     const [found, expected] = await Promise.all(

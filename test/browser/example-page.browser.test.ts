@@ -42,8 +42,8 @@ interface Sampled {
   readonly bytes: number;
 }
 
-/** Opens the example page, served with the build in `dist`, runs `actions` in it after each picture, and gives what each picture was. */
-async function visit(dist: string, actions: readonly string[]): Promise<Sampled[]> {
+/** Opens the example page, served with the `dist` folder in `built`, runs `actions` in it after each picture, and gives what each picture was. */
+async function visit(built: string, actions: readonly string[]): Promise<Sampled[]> {
   const sampled: Sampled[] = [];
   const report = `<script type="module">
     const send = (body) => fetch('/report', { method: 'POST', body: JSON.stringify(body) });
@@ -68,10 +68,7 @@ async function visit(dist: string, actions: readonly string[]): Promise<Sampled[
         response.setHeader('content-type', 'text/html; charset=utf-8');
         // In front, so that it listens before the page samples.
         response.end(readFileSync(join(ROOT, 'examples/browser.html'), 'utf8').replace('<style>', `${report}<style>`));
-      } else if (request.url?.startsWith('/dist/')) {
-        request.url = request.url.slice('/dist'.length);
-        await serveFile(request, response, dist);
-      } else await serveFile(request, response);
+      } else await serveFile(request, response, request.url?.startsWith('/dist/') ? built : ROOT);
     });
     server.listen(0, '127.0.0.1', async () => {
       const profile = await mkdtemp(join(tmpdir(), 'odelt-browser-'));
@@ -97,12 +94,12 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   it('the example page samples what Node samples, at every number of blocks it is asked for', {
     timeout: 300_000,
   }, async () => {
-    const dist = await mkdtemp(join(tmpdir(), 'odelt-dist-'));
-    stopping.push(() => rm(dist, { recursive: true }));
-    execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs'), dist], { cwd: ROOT });
+    const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
+    stopping.push(() => rm(built, { recursive: true }));
+    execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs'), join(built, 'dist')], { cwd: ROOT });
     const click = "document.querySelector('button').click()";
     const more = `document.forms[0].blocks.value = '12'; document.forms[0].guidance.value = '1'; ${click}`;
-    const sampled = await visit(dist, [more, `document.forms[0].blocks.value = '4'; ${click}`]);
+    const sampled = await visit(built, [more, `document.forms[0].blocks.value = '4'; ${click}`]);
     expect(sampled.map(({ request }) => request.blocks)).toEqual([4, 12, 4]);
     const engine = await testEngine();
     const { config, source, close } = await openModelSource(MODEL);

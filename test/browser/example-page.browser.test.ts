@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { serveFile } from '../../examples/serve.mjs';
-import { openModelSource, ResidentModel, Sampler } from '../../node.ts';
+import { readParams } from '../../model/weights/source.ts';
+import { modelContents, openModelSource, ResidentModel, Sampler, writeSafetensors } from '../../node.ts';
 import { testEngine } from '../support/engine.ts';
 import { relativeError } from '../support/golden.ts';
 
@@ -42,7 +43,7 @@ interface Sampled {
   readonly bytes: number;
 }
 
-/** Opens the example page, served with the `dist` folder in `built`, runs `actions` in it after each picture, and gives what each picture was. */
+/** Opens the example page, served with `dist` and `models` in `built`, runs `actions` in it after each picture, and gives what each picture was. */
 async function visit(built: string, actions: readonly string[]): Promise<Sampled[]> {
   const sampled: Sampled[] = [];
   const report = `<script type="module">
@@ -68,7 +69,7 @@ async function visit(built: string, actions: readonly string[]): Promise<Sampled
         response.setHeader('content-type', 'text/html; charset=utf-8');
         // In front, so that it listens before the page samples.
         response.end(readFileSync(join(ROOT, 'examples/browser.html'), 'utf8').replace('<style>', `${report}<style>`));
-      } else await serveFile(request, response, request.url?.startsWith('/dist/') ? built : ROOT);
+      } else await serveFile(request, response, built);
     });
     server.listen(0, '127.0.0.1', async () => {
       const profile = await mkdtemp(join(tmpdir(), 'odelt-browser-'));
@@ -97,12 +98,20 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
     stopping.push(() => rm(built, { recursive: true }));
     execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs'), join(built, 'dist')], { cwd: ROOT });
+    // With digests, which the page then has to check.
+    const shipped = await openModelSource(MODEL);
+    const { tensors, metadata } = await modelContents(shipped.config, await readParams(shipped.source), {
+      dtype: 'F16',
+    });
+    await shipped.close();
+    const model = join(built, 'models/fashion-mnist.safetensors');
+    await writeSafetensors(model, tensors, metadata);
     const click = "document.querySelector('button').click()";
     const more = `document.forms[0].blocks.value = '12'; document.forms[0].guidance.value = '1'; ${click}`;
     const sampled = await visit(built, [more, `document.forms[0].blocks.value = '4'; ${click}`]);
     expect(sampled.map(({ request }) => request.blocks)).toEqual([4, 12, 4]);
     const engine = await testEngine();
-    const { config, source, close } = await openModelSource(MODEL);
+    const { config, source, close } = await openModelSource(model);
     const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: config.classes });
     for (const { request, values } of sampled) {
       const { values: want } = await sampler.sample(request);

@@ -1,5 +1,6 @@
 /** Weights over HTTP: just the bytes that are needed, whatever the server does. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { CheckpointError, InterruptedError, UnsupportedError } from '../../../engine/errors.ts';
 import { serializeSafetensors } from '../../../formats/safetensors.ts';
@@ -259,7 +260,7 @@ describe('from a URL', () => {
     );
     await expect(openModelUrl(down.url, quick)).rejects.toThrow(/after 4 tries: the server answered 500/);
     expect(down.asked.length).toBe(4);
-    for (const code of [403, 404, 204]) {
+    for (const code of [401, 403, 404, 410, 204]) {
       const none = await serve(
         whole,
         status(code, () => true),
@@ -280,6 +281,38 @@ describe('from a URL', () => {
     await expect(unreachable).rejects.toThrow(/model\.invalid\/ cannot be read after 4 tries: fetch failed/);
     expect(calls).toBe(4);
     await expect(openModelUrl('not a url')).rejects.toThrow(CheckpointError);
+  });
+
+  test('what lies behind a failed fetch is said; addresses with passwords are refused unsaid', async () => {
+    const gone = await serve(whole);
+    const { port } = new URL(gone.url);
+    const refused = openModelUrl(`http://127.0.0.1:${port === '1' ? 2 : 1}/`, quick);
+    await expect(refused).rejects.toThrow(/after 4 tries: fetch failed \(.+\); 0 bytes had arrived$/);
+    const circle = await serve(whole, {
+      trick: (_, response) => !!response.writeHead(302, { location: '/again' }).end(),
+    });
+    await expect(openModelUrl(circle.url, quick)).rejects.toThrow(/fetch failed \(redirect count exceeded\)/);
+    const secret = await openModelUrl('https://me:hush@model.invalid/w').catch((error: unknown) => error as Error);
+    expect(secret).toBeInstanceOf(CheckpointError);
+    expect((secret as Error).message).toContain('an address at model.invalid holds a user name or password');
+    expect(`${secret} ${(secret as CheckpointError).hint}`).not.toContain('hush');
+  });
+
+  test('a compressed answer is read where it is whole, and refused where it is a part', async () => {
+    const packed = gzipSync(whole);
+    const gzipped = (status: number) => ({
+      trick: (request: IncomingMessage, response: ServerResponse) => {
+        if (status === 206) partOf(whole, request, response);
+        response.writeHead(status, { 'content-encoding': 'gzip', 'content-length': packed.length }).end(packed);
+        return true;
+      },
+    });
+    await expectEqualGroups((await openModelUrl((await serve(whole, gzipped(200))).url)).source, whole);
+    const part = await serve(whole, gzipped(206));
+    const error = await openModelUrl(part.url, quick).catch((error: unknown) => error as Error);
+    expect(error).toBeInstanceOf(UnsupportedError);
+    expect((error as Error).message).toBe(`${part.url}: the server sends parts in the encoding gzip`);
+    expect(part.asked.length).toBe(1);
   });
 
   test('redirects are followed with the range, but not out of encryption', async () => {

@@ -199,7 +199,7 @@ describe('resuming', () => {
     expect((await readRunConfig(folder)).pictures).toEqual(fingerprint(named));
     for (const name of ['ema', 'model']) {
       const path = join(folder, 'checkpoints', 'step-6', `${name}.safetensors`);
-      expect(classNamesOf(parseModelFile(await readFile(path), path), path)).toEqual(['a', 'b', 'c\n']);
+      expect(classNamesOf(await parseModelFile(await readFile(path), path), path)).toEqual(['a', 'b', 'c\n']);
     }
   });
 

@@ -34,9 +34,9 @@ describe('names of classes', () => {
     );
   });
 
-  it('are in the shipped model', () => {
+  it('are in the shipped model', async () => {
     const file = 'models/fashion-mnist.safetensors';
-    const model = parseModelFile(readFileSync(join(import.meta.dirname, '../../..', file)), file);
+    const model = await parseModelFile(readFileSync(join(import.meta.dirname, '../../..', file)), file);
     expect(classNamesOf(model, file)?.slice(7)).toEqual(['Sneaker', 'Bag', 'Ankle boot']);
   });
 });

@@ -1,17 +1,19 @@
 /**
- * Checkpoints on disk: `step-N/{model,ema,optim}.safetensors` and `state.json`, written under a temporary name and renamed, so
- * that a folder called step-N is always whole. Everything random is a function of seed and step, so nothing else is needed
- * to go on bit for bit.
+ * Checkpoints on disk: `step-N/{model,ema,optim}.safetensors`, `state.json` and their checksums, written under a temporary name
+ * and renamed, and renamed again before they are removed, so that a folder called step-N is always whole. Everything random
+ * is a function of seed and step, so nothing else is needed to go on bit for bit.
  */
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { writeAtomically } from '../formats/files.node.ts';
-import { writeSafetensors } from '../formats/safetensors.node.ts';
-import { parseSafetensors } from '../formats/safetensors.ts';
+import { readRegular, syncFolder } from '../formats/files.node.ts';
+import { openSafetensors } from '../formats/safetensors.node.ts';
+import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { type ParamLayout, type ParamSet, paramsFrom } from '../model/params.ts';
+import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '../model/params.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
+import { clearPlace, listCheckpoints, moveAside, removeStep } from './checkpoint-folders.node.ts';
+import { checkSum, readSums, summedFolder } from './checksums.node.ts';
 
 export interface TrainSets {
   readonly params: ParamSet;
@@ -29,15 +31,35 @@ export interface SavedState {
   readonly classNames?: readonly string[];
 }
 
-const KEPT = 2;
-const NAME = /^step-(\d+)$/;
+export interface Checkpoint {
+  readonly state: SavedState;
+  readonly sets: TrainSets;
+  /** Whether its files had checksums, all of which were right. Checkpoints of earlier versions have none. */
+  readonly checked: boolean;
+}
 
-/** Writes a checkpoint and removes all but the newest two. Returns its folder. @throws CheckpointError. */
-export async function saveCheckpoint(folder: string, state: SavedState, sets: TrainSets): Promise<string> {
+/** Told what was found in a folder and left alone or moved, one sentence each. */
+export type OnNotice = (text: string) => void;
+
+const KEPT = 2;
+
+/**
+ * Writes a checkpoint and removes all but the newest two. Something else that is called step-N is moved aside, which `onNotice`
+ * is told. Returns the checkpoint's folder.
+ * @throws CheckpointError; the earlier checkpoints are then untouched, and nothing is left of this one.
+ */
+export async function saveCheckpoint(
+  folder: string,
+  state: SavedState,
+  sets: TrainSets,
+  onNotice: OnNotice = () => {},
+): Promise<string> {
   const final = join(folder, `step-${state.step}`);
   const temporary = `${final}.${process.pid}.tmp`;
+  let replaced: string | null = null;
   try {
     await mkdir(temporary, { recursive: true });
+    const files = summedFolder(temporary);
     const { classNames } = state;
     const extra = { 'odelt.step': String(state.step) };
     for (const [name, params] of [
@@ -45,80 +67,139 @@ export async function saveCheckpoint(folder: string, state: SavedState, sets: Tr
       ['ema', sets.ema],
     ] as const) {
       const { tensors, metadata } = await modelContents(state.model, params, { extra, classNames });
-      await writeSafetensors(join(temporary, `${name}.safetensors`), tensors, metadata);
+      await files.write(`${name}.safetensors`, safetensorsChunks(tensors, metadata));
     }
     const moments = (['m', 'v'] as const).flatMap((part) =>
       modelTensors(sets[part]).map((t) => ({ ...t, name: `${part}/${t.name}` })),
     );
-    await writeSafetensors(
-      join(temporary, 'optim.safetensors'),
-      moments,
-      modelMetadata(state.model, extra, classNames),
-    );
-    await writeAtomically(join(temporary, 'state.json'), [
-      new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`),
-    ]);
-    await rm(final, { recursive: true, force: true });
+    const described = modelMetadata(state.model, extra, classNames);
+    await files.write('optim.safetensors', safetensorsChunks(moments, described));
+    await files.write('state.json', [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)]);
+    await files.finish();
+    replaced = await clearPlace(folder, state.step, onNotice);
     await rename(temporary, final);
   } catch (cause) {
+    if (replaced) await rename(replaced, final).catch(() => undefined);
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     throw new CheckpointError(`the checkpoint ${final} could not be written`, {
       cause,
       hint: 'free disk space or check permissions; the previous checkpoint is still whole',
     });
   }
-  const steps = await checkpointSteps(folder);
-  for (const step of steps.slice(0, -KEPT)) {
-    // What cannot be removed now is removed after the next save.
-    await rm(join(folder, `step-${step}`), { recursive: true, force: true }).catch(() => undefined);
-  }
+  // The new one must be there for good before an old one goes.
+  await syncFolder(folder);
+  if (replaced) await rm(replaced, { recursive: true, force: true }).catch(() => undefined);
+  const { steps } = await listCheckpoints(folder);
+  // What cannot be removed now is removed after the next save.
+  for (const step of steps.slice(0, -KEPT)) await removeStep(folder, step).catch(() => undefined);
   return final;
 }
 
-/** Steps that have a checkpoint, ascending. */
+/** Steps that have a checkpoint, ascending: folders step-N that hold all of its files. @throws CheckpointError for a folder that cannot be read. */
 export async function checkpointSteps(folder: string): Promise<number[]> {
-  const names = await readdir(folder).catch(() => []);
-  return names
-    .flatMap((name) => NAME.exec(name)?.[1] ?? [])
-    .map(Number)
-    .sort((a, b) => a - b);
+  return (await listCheckpoints(folder)).steps;
 }
 
-/** Reads the newest checkpoint of a folder. @throws CheckpointError when there is none or it does not fit. */
+/** Moves the checkpoints after `step` aside: a run that goes on from there makes its own. */
+export async function abandonAfter(folder: string, step: number, onNotice: OnNotice): Promise<void> {
+  for (const later of (await listCheckpoints(folder)).steps.filter((s) => s > step)) {
+    onNotice(`step-${later} is after step-${step}: moved to ${await moveAside(folder, `step-${later}`)}`);
+  }
+}
+
+/**
+ * Reads the newest checkpoint of a folder, or that of `step`, and checks its files against their sums.
+ * @throws CheckpointError when there is none, it is damaged (naming the file, and the checkpoint before it as the remedy), or it
+ * does not fit.
+ */
 export async function loadCheckpoint(
   folder: string,
   layout: ParamLayout,
-): Promise<{ state: SavedState; sets: TrainSets }> {
-  const newest = (await checkpointSteps(folder)).at(-1);
-  if (newest === undefined) {
-    throw new CheckpointError(`there is no checkpoint in ${folder}`, { hint: 'train without --resume to start a run' });
+  options: { readonly step?: number } = {},
+): Promise<Checkpoint> {
+  const { steps, skipped } = await listCheckpoints(folder);
+  const step = options.step ?? steps.at(-1);
+  if (step === undefined || !steps.includes(step)) {
+    const why = skipped.find(({ name }) => step === undefined || name === `step-${step}`);
+    const found = why ? `: ${why.name} ${why.reason}` : '';
+    throw new CheckpointError(
+      `there is no checkpoint ${step === undefined ? '' : `of step ${step} `}in ${folder}${found}`,
+      {
+        hint: steps.length > 0 ? `there are: ${steps.join(', ')}` : 'train without --resume to start a run',
+      },
+    );
   }
-  const at = join(folder, `step-${newest}`);
-  const read = async (name: string) => {
-    const path = join(at, name);
-    const bytes = await readFile(path).catch((cause: unknown) => {
-      throw new CheckpointError(`${path} cannot be read`, { cause });
+  const at = join(folder, `step-${step}`);
+  const { state, tensors, checked } = await readStep(at, step).catch((error: unknown) => {
+    const earlier = steps.filter((s) => s < step).at(-1);
+    throw new CheckpointError(error instanceof Error ? error.message : String(error), {
+      cause: error instanceof CheckpointError ? error.cause : error,
+      hint:
+        earlier === undefined
+          ? 'there is no checkpoint before it: start the run anew in another --out, or bring the file back from a copy'
+          : `go on from the checkpoint before it with --resume step-${earlier}`,
     });
-    return parseSafetensors(bytes, path);
-  };
-  const optim = await read('optim.safetensors');
-  const part = (name: 'm' | 'v') => ({
-    has: (leaf: string) => optim.has(`${name}/${leaf}`),
-    shape: (leaf: string) => optim.shape(`${name}/${leaf}`),
-    floats: (leaf: string) => optim.floats(`${name}/${leaf}`),
+  });
+  const { model, ema, optim } = tensors;
+  const part = (name: 'm' | 'v'): TensorSource => ({
+    has: (leaf) => optim.has(`${name}/${leaf}`),
+    shape: (leaf) => optim.shape(`${name}/${leaf}`),
+    floats: (leaf) => optim.floats(`${name}/${leaf}`),
   });
   const sets = {
-    params: paramsFrom(layout, await read('model.safetensors'), at),
-    ema: paramsFrom(layout, await read('ema.safetensors'), at),
+    params: paramsFrom(layout, model, at),
+    ema: paramsFrom(layout, ema, at),
     m: paramsFrom(layout, part('m'), at),
     v: paramsFrom(layout, part('v'), at),
   };
-  let state: SavedState;
+  return { state, sets, checked };
+}
+
+/** All that a checkpoint's files hold, compared with their sums. */
+async function readStep(at: string, step: number) {
+  const sums = await readSums(at);
+  const read = async (name: string): Promise<TensorSource> => {
+    if (sums) await checkSum(at, name, sums);
+    return readTensors(join(at, name));
+  };
+  const tensors = {
+    model: await read('model.safetensors'),
+    ema: await read('ema.safetensors'),
+    optim: await read('optim.safetensors'),
+  };
+  if (sums) await checkSum(at, 'state.json', sums);
+  return { state: await readState(join(at, 'state.json'), step), tensors, checked: sums !== null };
+}
+
+async function readState(path: string, step: number): Promise<SavedState> {
+  const bytes = await readRegular(path, {
+    most: 1 << 20,
+    fail: (problem, cause) => {
+      throw new CheckpointError(`${path} ${problem}`, { cause });
+    },
+  });
+  let state: SavedState | null;
   try {
-    state = JSON.parse(await readFile(join(at, 'state.json'), 'utf8')) as SavedState;
+    state = JSON.parse(new TextDecoder().decode(bytes)) as SavedState | null;
   } catch (cause) {
-    throw new CheckpointError(`${at}/state.json cannot be read`, { cause });
+    throw new CheckpointError(`${path} cannot be read`, { cause });
   }
-  if (state?.step !== newest) throw new CheckpointError(`${at}/state.json is of step ${state?.step}, not ${newest}`);
-  return { state, sets };
+  if (state?.step !== step) throw new CheckpointError(`${path} is of step ${state?.step}, not ${step}`);
+  return state;
+}
+
+/** A whole weight file as float32, tensor by tensor: it may be larger than one buffer can be. */
+async function readTensors(path: string): Promise<TensorSource> {
+  const file = await openSafetensors(path);
+  try {
+    const values = new Map<string, Float32Array>();
+    for (const name of file.header.tensors.keys()) values.set(name, await file.floats(name));
+    return {
+      has: (name) => values.has(name),
+      shape: (name) => file.header.tensors.get(name)!.shape,
+      floats: (name) => values.get(name)!,
+    };
+  } finally {
+    await file.close();
+  }
 }

@@ -1,22 +1,25 @@
 /** `odelt train`: trains a model into a run folder. */
 import { type Command, Option } from 'commander';
+import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { printable } from '../engine/text.ts';
-import { type ModelConfig, preset } from '../model/config.ts';
+import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
 import type { Dataset } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
+import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
 import { bytes, duration, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
 import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
 
 interface TrainFlags {
   data?: string;
-  preset: string;
+  preset?: string;
   out: string;
-  resume?: boolean;
+  /** A step, or true for the newest checkpoint. */
+  resume?: number | true;
   adapter?: string;
   json?: boolean;
   saveEvery: number;
@@ -34,7 +37,7 @@ interface TrainFlags {
   heads?: number;
   depth?: number;
   dropout?: number;
-  emaDecay: number;
+  emaDecay?: number;
   flip?: boolean;
   unconditional?: boolean;
   distillGuidance?: number;
@@ -53,8 +56,7 @@ export function addTrain(program: Command): void {
     )
     .option(
       '--preset <name>',
-      'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2: patch, width, depth, heads and lengths; the rest follows the data',
-      'tiny',
+      'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2: patch, width, depth, heads and lengths; the rest follows the data (default tiny)',
     )
     .option(
       '--image-size <n>',
@@ -67,7 +69,11 @@ export function addTrain(program: Command): void {
       channels,
     )
     .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
-    .option('--resume', 'go on from the newest checkpoint in --out (its configuration holds; --steps may change)')
+    .option(
+      '--resume [step]',
+      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup and --recompute may change',
+      resumeStep,
+    )
     .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
     .option('--batch <n>', `samples per update (default ${d.batch})`, number('--batch', { integer: true, min: 1 }))
     .option(
@@ -95,9 +101,8 @@ export function addTrain(program: Command): void {
     .option('--dropout <share>', 'share of MLP activations dropped', number('--dropout', { min: 0, max: 1 }))
     .option(
       '--ema-decay <x>',
-      'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand',
+      'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand (default 0.99)',
       number('--ema-decay', { min: 0, max: 1 }),
-      0.99,
     )
     .option('--flip', 'mirror half of the pictures')
     .option('--unconditional', 'train without labels')
@@ -116,6 +121,7 @@ export function addTrain(program: Command): void {
 Examples:
   odelt train --steps 500 --out runs/first
   odelt train --resume --out runs/first
+  odelt train --resume step-250 --lr 3e-4 --out runs/first    (from an earlier checkpoint, more slowly)
   odelt train --data my-pictures/ --preset dit-s/2 --batch 16
   odelt train --preset dit-b/2 --batch 8 --accumulate 4 --recompute blocks    (less memory)
 
@@ -124,11 +130,19 @@ Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume con
     .action((flags: TrainFlags) => train(flags).catch(inFlags));
 }
 
+function resumeStep(text: string): number {
+  const step = /^(?:step-)?(\d+)$/.exec(text)?.[1];
+  if (step !== undefined) return Number(step);
+  throw new ConfigError(`--resume is '${text}'; it must be a checkpoint, such as step-250`, {
+    hint: 'leave the step out for the newest checkpoint; --out names the run folder',
+  });
+}
+
 async function train(flags: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   const line = new ProgressLine();
   const reading = { signal, onProgress: readingProgress(line) };
-  const { config, data } = await (flags.resume ? resumedRun(flags, reading) : newRun(flags, reading));
+  const { config, data } = await (flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading));
   line.end();
   for (const { file, reason } of data.skipped) log(printable(`skipped ${file}: ${reason}`));
   const session = await openSession(flags.adapter);
@@ -176,6 +190,10 @@ async function train(flags: TrainFlags): Promise<void> {
         event.step === train.steps,
       );
     },
+    onNotice(text) {
+      line.end();
+      log(printable(text));
+    },
     onSave(folder) {
       line.end();
       log(`saved ${folder}`);
@@ -205,32 +223,37 @@ async function resumedRun(flags: TrainFlags, reading: OpenOptions): Promise<Run>
   return { config, data: await openPlace(config.data, { ...reading, size, channels: channels as 1 | 3 }) };
 }
 
+/** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
 async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
-  const config = await readRunConfig(flags.out);
-  return {
-    ...config,
-    data: flags.data === undefined ? config.data : dataPlace(flags.data),
-    // Recomputing changes the memory, not the result: it may differ from one part of a run to the next.
-    train: parseTrainConfig({
-      ...config.train,
-      steps: flags.steps ?? config.train.steps,
-      recompute: flags.recompute ?? config.train.recompute,
-    }),
+  const before = await readRunConfig(flags.out);
+  const { imageSize, channels, classes } = before.model;
+  const given = givenModel(flags);
+  const config: RunConfig = {
+    ...before,
+    data: flags.data === undefined ? before.data : dataPlace(flags.data),
+    model:
+      flags.preset === undefined
+        ? parseModelConfig({ ...before.model, ...given })
+        : preset(flags.preset, { imageSize, channels, classes, ...given }),
+    train: parseTrainConfig({ ...before.train, ...givenTrain(flags) }),
   };
+  changesOnResume(before, config);
+  return config;
 }
 
 /** The data, and the model that they and the flags make of the preset; what cannot be is refused before pictures are read. */
 async function newRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
-  const train = parseTrainConfig(givenTrain(flags));
+  const train = parseTrainConfig({ emaDecay: 0.99, ...givenTrain(flags) });
+  const presetName = flags.preset ?? 'tiny';
   const given = givenModel(flags);
   const place = dataPlace(flags.data);
   const data = await openPlace(place, {
     ...reading,
-    size: flags.imageSize ?? preset(flags.preset).imageSize,
+    size: flags.imageSize ?? preset(presetName).imageSize,
     channels: flags.channels,
-    onShape: (shape) => void modelForData(flags.preset, shape, given),
+    onShape: (shape) => void modelForData(presetName, shape, given),
   });
-  return { data, config: { model: modelForData(flags.preset, data, given), train, data: place } };
+  return { data, config: { model: modelForData(presetName, data, given), train, data: place } };
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */

@@ -1,18 +1,29 @@
 /**
- * A training run as a folder: `config.json`, `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`. Interrupts and
- * failures leave it whole: the checkpoint is written first, then the error goes on.
+ * A training run as a folder: `config.json`, `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`, and `lock`
+ * while a process trains. Interrupts and failures leave it whole: the checkpoint is written first, then the error goes on.
  */
-import { appendFile, mkdir, readFile, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
-import { writeAtomically } from '../formats/files.node.ts';
+import { readRegular, syncFolder, writeAtomically } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
-import { checkpointSteps, loadCheckpoint, saveCheckpoint, type TrainSets } from './checkpoint.node.ts';
+import {
+  abandonAfter,
+  checkpointSteps,
+  loadCheckpoint,
+  type OnNotice,
+  saveCheckpoint,
+  type TrainSets,
+} from './checkpoint.node.ts';
+import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
+import { lockFolder } from './lock.node.ts';
+import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
+import { type ConfigChange, changesOnResume } from './resume.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
 export interface RunConfig {
@@ -22,14 +33,16 @@ export interface RunConfig {
   readonly data: string;
   /** What the pictures are. Made by `runTraining`, which compares it on resume; absent in runs of earlier versions. */
   readonly pictures?: Fingerprint;
+  /** What changed when the run went on, oldest first. `runTraining` keeps it. */
+  readonly history?: readonly ConfigChange[];
 }
 
 export interface RunOptions {
   readonly folder: string;
   readonly config: RunConfig;
   readonly data: Dataset;
-  /** Goes on from the folder's newest checkpoint; without it the folder must not hold a run. */
-  readonly resume: boolean;
+  /** Goes on from the folder's newest checkpoint, or from that of this step; false: the folder must not hold a run. */
+  readonly resume: boolean | number;
   /** Updates between checkpoints. */
   readonly saveEvery: number;
   readonly environment: Readonly<Record<string, unknown>>;
@@ -38,6 +51,8 @@ export interface RunOptions {
   readonly onReady?: (trainer: Trainer, startedAt: number) => void;
   readonly onStep?: (event: TrainEvent) => void;
   readonly onSave?: (folder: string) => void;
+  /** Told what was repaired, skipped or moved in the folder, one sentence each. */
+  readonly onNotice?: OnNotice;
 }
 
 const encode = (value: unknown) => [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
@@ -45,31 +60,38 @@ const encode = (value: unknown) => [new TextEncoder().encode(`${JSON.stringify(v
 /** Reads a run's configuration. @throws ConfigError when the folder holds none. */
 export async function readRunConfig(folder: string): Promise<RunConfig> {
   const path = join(folder, 'config.json');
-  let raw: { model: unknown; train: Partial<TrainConfig>; data: string; pictures?: unknown };
+  const refuse = (problem: string, cause?: unknown): never => {
+    throw new ConfigError(`${path} ${problem}`, { cause, hint: 'give --out the folder of an earlier run' });
+  };
+  const bytes = await readRegular(path, { most: 16 << 20, fail: refuse });
+  let raw: { model: unknown; train: Partial<TrainConfig>; data: string; pictures?: unknown; history?: ConfigChange[] };
   try {
-    raw = JSON.parse(await readFile(path, 'utf8'));
+    raw = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof raw?.train !== 'object' || raw.train === null || typeof raw.data !== 'string')
       throw new Error('wrong fields');
+    if (raw.history !== undefined && !Array.isArray(raw.history)) throw new Error('its history is no list');
   } catch (cause) {
-    throw new ConfigError(`${path} is not a run's configuration`, {
-      cause,
-      hint: 'give --out the folder of an earlier run',
-    });
+    return refuse("is not a run's configuration", cause);
   }
-  const pictures = raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) };
-  return { model: parseModelConfig(raw.model), train: parseTrainConfig(raw.train), data: raw.data, ...pictures };
+  return {
+    model: parseModelConfig(raw.model),
+    train: parseTrainConfig(raw.train),
+    data: raw.data,
+    ...(raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) }),
+    ...(raw.history === undefined ? {} : { history: raw.history }),
+  };
 }
 
 /**
  * Trains to the end of the schedule. @returns the folder of the last checkpoint.
- * @throws what the trainer throws; ConfigError when data, model and folder do not fit; CheckpointError when the folder cannot be
- * written; NonFiniteError rather than saving a state that cannot be trained on.
+ * When the signal aborts or a callback throws, what is done is saved before the error goes on.
+ * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run
+ * or another process trains into it; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
+ * saving a state that cannot be trained on.
  */
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
-  const { folder, config, data, signal } = options;
-  const { model, train } = config;
-  const pictures = fingerprint(data);
-  if (options.resume && config.pictures) checkSameData(config.pictures, pictures);
+  const { folder, config, data } = options;
+  const { model } = config;
   if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
     throw new ConfigError(
       `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
@@ -79,48 +101,136 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (data.classes > model.classes) {
     throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model has ${model.classes}`);
   }
-  const checkpoints = join(folder, 'checkpoints');
-  if (!options.resume && (await checkpointSteps(checkpoints)).length > 0) {
-    throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
-  }
-  const loaded = options.resume ? await loadCheckpoint(checkpoints, paramLayout(model)) : undefined;
-  const from = loaded && { sets: loaded.sets, step: loaded.state.step };
-  const metrics = join(folder, 'metrics.jsonl');
   await writing(folder, async () => {
-    await mkdir(checkpoints, { recursive: true });
-    await writeAtomically(join(folder, 'config.json'), encode({ ...config, pictures }));
-    await writeAtomically(join(folder, 'env.json'), encode(options.environment));
-    await dropLinesAfter(metrics, from?.step ?? 0);
+    await mkdir(folder, { recursive: true });
+    await syncFolder(dirname(folder));
   });
+  const unlock = await lockFolder(folder);
+  try {
+    const from = await openRun(options);
+    return await trainInto(engine, options, from);
+  } finally {
+    await unlock();
+  }
+}
 
+type From = { readonly sets: TrainSets; readonly step: number } | undefined;
+
+/** Makes the locked folder ready for the updates to come: tidy, configured, its metrics cut back to the checkpoint. */
+async function openRun(options: RunOptions): Promise<From> {
+  const { folder, config, resume, environment, onNotice = () => {} } = options;
+  const checkpoints = join(folder, 'checkpoints');
+  const metrics = join(folder, 'metrics.jsonl');
+  if (resume === false) await refuseEarlierRun(folder);
+  await writing(folder, async () => {
+    if (resume === false) await mkdir(checkpoints, { recursive: true });
+    await removeLeftovers(checkpoints);
+    for (const name of await readdir(folder)) {
+      if (/^(config|env)\.json\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
+    }
+  });
+  for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {
+    onNotice(`${join(checkpoints, name)} ${reason}: skipped, it is no checkpoint`);
+  }
+  if (resume === false) {
+    await writing(folder, async () => {
+      await writeAtomically(join(folder, 'config.json'), encode({ ...config, pictures: fingerprint(options.data) }));
+      await writeAtomically(join(folder, 'env.json'), encode(environment));
+      await dropLinesAfter(metrics, 0);
+    });
+    return undefined;
+  }
+  const before = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : config;
+  const changed = changesOnResume(before, config);
+  const pictures = fingerprint(options.data);
+  if (config.pictures) checkSameData(config.pictures, pictures);
+  const step = resume === true ? undefined : resume;
+  const { state, sets, checked } = await loadCheckpoint(checkpoints, paramLayout(config.model), { step });
+  if (!checked) onNotice(`${join(checkpoints, `step-${state.step}`)} is of an earlier version: it has no checksums`);
+  if (config.train.steps < state.step) {
+    throw new ConfigError(`${config.train.steps} steps were asked for; the run has done ${state.step}`, {
+      hint: `give --steps ${state.step} or more, or go on from an earlier checkpoint with --resume step-N`,
+    });
+  }
+  const change: ConfigChange = { step: state.step, time: new Date().toISOString(), changed };
+  const history = [...(before.history ?? []), ...(Object.keys(changed).length > 0 ? [change] : [])];
+  await writing(folder, async () => {
+    await abandonAfter(checkpoints, state.step, onNotice);
+    const lines = await dropLinesAfter(metrics, state.step);
+    if (lines.torn) onNotice(`${metrics} ended within a line, which was dropped`);
+    if (lines.kept < state.step) onNotice(`${metrics} has lines of ${lines.kept} of the ${state.step} updates`);
+    const kept = { ...config, pictures, ...(history.length > 0 ? { history } : {}) };
+    await writeAtomically(join(folder, 'config.json'), encode(kept));
+    await writeAtomically(join(folder, 'env.json'), encode(environment));
+  });
+  return { sets, step: state.step };
+}
+
+async function trainInto(engine: Engine, options: RunOptions, from: From): Promise<string> {
+  const { folder, config, data, signal, onNotice } = options;
+  const { model, train } = config;
+  const checkpoints = join(folder, 'checkpoints');
+  const metrics = join(folder, 'metrics.jsonl');
   const trainer = await createTrainer(engine, { model, train, data, from, signal, onCompile: options.onCompile });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
+  /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */
+  let savable = false;
   const save = async () => {
     if (saved === done) return join(checkpoints, `step-${done}`);
+    savable = false;
     const sets = await trainer.snapshot();
     checkFinite(sets, done);
-    const at = await saveCheckpoint(checkpoints, { step: done, model, classNames: data.classNames }, sets);
+    await writing(metrics, () => syncMetrics(metrics));
+    const at = await saveCheckpoint(checkpoints, { step: done, model, classNames: data.classNames }, sets, onNotice);
     saved = done;
+    savable = true;
     options.onSave?.(at);
     return at;
   };
   try {
-    options.onReady?.(trainer, from?.step ?? 0);
+    options.onReady?.(trainer, done);
     for await (const event of trainer.run()) {
       done = event.step;
-      await writing(metrics, () => appendFile(metrics, `${JSON.stringify(event)}\n`));
+      await writing(metrics, () => appendEvent(metrics, event));
+      savable = true;
       options.onStep?.(event);
       if (done % options.saveEvery === 0) await save();
+      savable = false;
     }
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();
   } catch (error) {
+    // Interrupts come between updates.
     if (error instanceof InterruptedError) await save();
+    else if (savable) {
+      await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));
+    }
     throw error;
   } finally {
     trainer.dispose();
   }
+}
+
+const exists = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** @throws ConfigError when a new run in this folder would write over something. */
+async function refuseEarlierRun(folder: string): Promise<void> {
+  if ((await checkpointSteps(join(folder, 'checkpoints'))).length > 0) {
+    throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
+  }
+  const updates = (await readMetrics(join(folder, 'metrics.jsonl')))?.events.length ?? 0;
+  if (updates > 0) {
+    throw new ConfigError(`${folder} already holds a run of ${updates} updates and no checkpoint`, {
+      hint: 'choose another --out, or remove the folder',
+    });
+  }
+  // Of a run that did no update nothing is lost; a config.json of something else is not to be written over.
+  if (await exists(join(folder, 'config.json'))) await readRunConfig(folder);
 }
 
 /** Runs `body`; what the file system refuses becomes a CheckpointError about `path`. */
@@ -128,6 +238,7 @@ async function writing(path: string, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`${path} could not be written`, {
       cause,
       hint: 'free disk space or check permissions, then add --resume to go on from the last checkpoint',
@@ -145,21 +256,4 @@ function checkFinite(sets: TrainSets, step: number): void {
       });
     }
   }
-}
-
-/** Removes the metrics of updates that a resumed run does again (those after its checkpoint, and a torn last line). */
-async function dropLinesAfter(path: string, step: number): Promise<void> {
-  const text = await readFile(path, 'utf8').catch(() => '');
-  let keep = 0;
-  for (const line of text.split('\n').slice(0, -1)) {
-    let at = Number.POSITIVE_INFINITY;
-    try {
-      at = (JSON.parse(line) as { step: number }).step;
-    } catch {
-      // A torn line ends what is kept.
-    }
-    if (!(at <= step)) break;
-    keep += Buffer.byteLength(line) + 1;
-  }
-  if (text.length > 0) await truncate(path, keep);
 }

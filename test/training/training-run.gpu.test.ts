@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, symlinkSync } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -30,6 +31,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   folder = await temporary();
+  notices = [];
 });
 afterAll(async () => {
   engine.dispose();
@@ -48,23 +50,28 @@ const train: TrainConfig = parseTrainConfig({ ...tinyTrain, steps: 6, flip: true
 
 interface Options {
   readonly in?: string;
-  readonly resume?: boolean;
+  readonly resume?: boolean | number;
+  readonly model?: ModelConfig;
   readonly saveEvery?: number;
   readonly signal?: AbortSignal;
   readonly change?: Partial<TrainConfig>;
   readonly onStep?: (event: TrainEvent) => void;
+  readonly onSave?: (folder: string) => void;
 }
 
-const run = ({ in: at = folder, resume = false, saveEvery = 100, signal, change, onStep }: Options = {}) =>
+/** What runs said of their folder since the test began. */
+let notices: string[] = [];
+
+const run = ({ in: at = folder, resume = false, saveEvery = 100, change, ...options }: Options = {}) =>
   runTraining(engine, {
+    ...options,
     folder: at,
-    config: { model, train: { ...train, ...change }, data: 'tiny' },
+    config: { model: options.model ?? model, train: { ...train, ...change }, data: 'tiny' },
     data: tinyData(),
     resume,
     saveEvery,
     environment: { test: true },
-    signal,
-    onStep,
+    onNotice: (text) => notices.push(text),
   });
 
 /** Runs until update `step` is done, then interrupts. */
@@ -171,7 +178,9 @@ describe('resuming', () => {
 
   it('a run is not overwritten, and one that is not there is not resumed', async () => {
     await interrupted(1);
-    const again = (await rejection(run())) as ConfigError;
+    const began = await readFile(join(folder, 'config.json'), 'utf8');
+    const again = (await rejection(run({ change: { lr: 1 } }))) as ConfigError;
+    expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe(began);
     expect(again).toBeInstanceOf(ConfigError);
     expect(again.message).toBe(`${folder} already holds a run`);
     const empty = await temporary();
@@ -201,6 +210,89 @@ describe('resuming', () => {
       const path = join(folder, 'checkpoints', 'step-6', `${name}.safetensors`);
       expect(classNamesOf(await parseModelFile(await readFile(path), path), path)).toEqual(['a', 'b', 'c\n']);
     }
+  });
+
+  it('metrics without a checkpoint, and the config.json of something else, are not written over', async () => {
+    const started = await readFile(join(whole, 'metrics.jsonl'), 'utf8');
+    await writeFile(join(folder, 'metrics.jsonl'), started);
+    const error = (await rejection(run())) as ConfigError;
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error.message).toBe(`${folder} already holds a run of 6 updates and no checkpoint`);
+    expect(await readFile(join(folder, 'metrics.jsonl'), 'utf8')).toBe(started);
+    await rm(join(folder, 'metrics.jsonl'));
+    await writeFile(join(folder, 'config.json'), '{"model_type":"bert"}');
+    expect(await rejection(run())).toBeInstanceOf(ConfigError);
+    expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{"model_type":"bert"}');
+    expect(await readdir(folder)).toEqual(['config.json']);
+  });
+
+  it('takes a lower rate and more updates, and keeps a history of that', async () => {
+    await interrupted(2);
+    await interrupted(3, { resume: true, change: { lr: 1e-4 } });
+    await run({ resume: true, change: { lr: 1e-4, steps: 7, recompute: 'blocks' } });
+    const changed = parseTrainConfig({ ...train, lr: 1e-4, steps: 7 });
+    const rates = [0, 1]
+      .map((i) => learningRate(i, train))
+      .concat([2, 3, 4, 5, 6].map((i) => learningRate(i, changed)));
+    rates[2] = learningRate(2, { ...changed, steps: 6 });
+    expect((await metrics()).map((line) => line.lr)).toEqual(rates);
+    const { history, ...config } = await readRunConfig(folder);
+    expect(config).toEqual({ model, train: { ...changed, recompute: 'blocks' }, data: 'tiny' });
+    expect(history).toEqual([
+      { step: 2, time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/), changed: { lr: { from: 1e-2, to: 1e-4 } } },
+      {
+        step: 3,
+        time: expect.any(String),
+        changed: { recompute: { from: 'none', to: 'blocks' }, steps: { from: 6, to: 7 } },
+      },
+    ]);
+  });
+
+  it('refuses another batch, another model and fewer updates than are done', async () => {
+    await interrupted(3);
+    const batch = (await rejection(run({ resume: true, change: { batch: 16, seed: 9 } }))) as ConfigError;
+    expect(batch).toBeInstanceOf(ConfigError);
+    expect(batch.message).toBe('the run has batch 8, seed 1; it cannot go on with batch 16, seed 9');
+    const wider = parseModelConfig({ ...model, width: 24 });
+    const width = (await rejection(run({ resume: true, model: wider }))) as ConfigError;
+    expect(width.message).toBe('the run has width 16; it cannot go on with width 24');
+    const fewer = (await rejection(run({ resume: true, change: { steps: 2 } }))) as ConfigError;
+    expect(fewer).toBeInstanceOf(ConfigError);
+    expect(fewer.message).toBe('2 steps were asked for; the run has done 3');
+    expect(await readRunConfig(folder)).toEqual({ model, train, data: 'tiny' });
+    await run({ resume: true });
+    expect(await metrics()).toEqual(await metrics(whole));
+  });
+
+  it('an error of a callback is thrown once what is done is saved', async () => {
+    const broken = new Error('the pipe is broken');
+    const onStep = ({ step }: TrainEvent) => {
+      if (step === 2) throw broken;
+    };
+    expect(await rejection(run({ onStep }))).toBe(broken);
+    expect(await steps()).toEqual([2]);
+    let saves = 0;
+    const onSave = () => {
+      if (++saves === 1) throw broken;
+    };
+    expect(await rejection(run({ resume: true, saveEvery: 2, onSave }))).toBe(broken);
+    expect(await steps()).toEqual([2, 4]);
+    expect(saves).toBe(1);
+    await run({ resume: true });
+    expect(await metrics()).toEqual(await metrics(whole));
+  });
+
+  it('one process at a time; the lock goes with the run', async () => {
+    let second: Promise<unknown> = Promise.resolve();
+    const onStep = ({ step }: TrainEvent) => {
+      if (step === 2) second = rejection(run({ resume: true }));
+    };
+    await run({ saveEvery: 1, onStep });
+    const error = (await second) as ConfigError;
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error.message).toBe(`process ${process.pid} is training into ${folder}`);
+    expect((await readdir(folder)).sort()).toEqual(['checkpoints', 'config.json', 'env.json', 'metrics.jsonl']);
+    expect(await metrics()).toEqual(await metrics(whole));
   });
 
   it('leaves nothing on the GPU', async () => {
@@ -244,7 +336,9 @@ describe('damaged folders', () => {
     await writeFile(file, garbled);
     expect(((await rejection(run({ resume: true }))) as Error).message).toContain(file);
     await rm(file);
-    expect(((await rejection(run({ resume: true }))) as Error).message).toBe(`${file} cannot be read`);
+    expect(((await rejection(run({ resume: true }))) as Error).message).toBe(
+      `there is no checkpoint in ${join(folder, 'checkpoints')}: step-2 has no ${name}.safetensors`,
+    );
     await writeFile(file, bytes);
     expect((await load()).state.step).toBe(2);
   });
@@ -267,13 +361,72 @@ describe('damaged folders', () => {
 
   it('left-over temporary folders are ignored', async () => {
     await copy();
-    for (const name of ['step-9.123.tmp', 'step-9.tmp', 'step-', 'step-1x', 'old-step-9']) {
+    const foreign = ['step-9.tmp', 'step-', 'step-1x', 'old-step-9'];
+    for (const name of ['step-9.123.tmp', 'step-1.123.old.tmp', ...foreign]) {
       await mkdir(join(folder, 'checkpoints', name), { recursive: true });
     }
     expect(await steps()).toEqual([2]);
     expect((await load()).state.step).toBe(2);
     await run({ resume: true, change: { steps: 3 } });
     expect(await steps()).toEqual([2, 3]);
+    expect((await readdir(join(folder, 'checkpoints'))).sort()).toEqual([...foreign, 'step-2', 'step-3'].sort());
+    // The copy has no metrics.jsonl.
+    expect(notices).toEqual([`${join(folder, 'metrics.jsonl')} has lines of 0 of the 2 updates`]);
+  });
+
+  it('a damaged newest checkpoint is refused; from the one before it the run is the same', async () => {
+    await run({ saveEvery: 2 });
+    const before = await metrics();
+    const six = setBits({ ...(await load()).sets });
+    const file = join(folder, 'checkpoints', 'step-6', 'ema.safetensors');
+    const bytes = await readFile(file);
+    bytes[bytes.length >> 1]! ^= 4;
+    await writeFile(file, bytes);
+    const error = (await rejection(run({ resume: true }))) as CheckpointError;
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(`${file} is damaged: its sha256 is `);
+    expect(error.hint).toBe('go on from the checkpoint before it with --resume step-4');
+    await run({ resume: 4 });
+    const moved = 'step-6 is after step-4: moved to step-6.aside-1';
+    expect(notices).toEqual([moved]);
+    expect(setBits({ ...(await load()).sets })).toEqual(six);
+    expect(await metrics()).toEqual(before);
+  });
+
+  it('folders and files called step-N that are no checkpoints do not stop a run, and are not lost', async () => {
+    const at = join(folder, 'checkpoints');
+    await mkdir(join(at, 'step-3'), { recursive: true });
+    await mkdir(join(at, 'step-6'));
+    await writeFile(join(at, 'step-6', 'notes.txt'), 'mine');
+    await writeFile(join(at, 'step-9'), 'mine');
+    await run({ saveEvery: 3 });
+    expect(await steps()).toEqual([3, 6]);
+    expect(await readFile(join(at, 'step-6.aside-1', 'notes.txt'), 'utf8')).toBe('mine');
+    expect(notices.sort()).toEqual(
+      [
+        `${join(at, 'step-3')} has no model.safetensors: skipped, it is no checkpoint`,
+        `${join(at, 'step-6')} has no model.safetensors: skipped, it is no checkpoint`,
+        `${join(at, 'step-9')} is no folder: skipped, it is no checkpoint`,
+        'step-6 is no checkpoint: moved to step-6.aside-1',
+      ].sort(),
+    );
+  });
+
+  it('a checkpoint of an earlier version is gone on from, and said to be one', async () => {
+    const at = await copy();
+    await rm(at('SHA256SUMS'));
+    await run({ resume: true, change: { steps: 3 } });
+    expect(notices[0]).toBe(`${join(folder, 'checkpoints', 'step-2')} is of an earlier version: it has no checksums`);
+    expect((await load()).checked).toBe(true);
+  });
+
+  it.each(['config.json', 'metrics.jsonl'])('a pipe as %s is not waited for', async (name) => {
+    await interrupted(2);
+    await rm(join(folder, name));
+    execFileSync('mkfifo', [join(folder, name)]);
+    const error = (await rejection(run({ resume: true }))) as Error;
+    expect(error.message).toBe(`${join(folder, name)} is no regular file`);
+    expect(await steps()).toEqual([2]);
   });
 
   it.each(['', 'null', '{}', '{"model":{},"train":{},"data":"x"}', '{"train":null,"data":"x"}'])(
@@ -299,13 +452,12 @@ describe('a disk that refuses', () => {
     'full while saving: the previous checkpoint stays whole and no rest is left',
     async () => {
       const blocked = join(folder, 'checkpoints', `step-4.${process.pid}.tmp`);
-      const fill = async () => {
-        await mkdir(blocked, { recursive: true });
-        await symlink('/dev/full', join(blocked, `optim.safetensors.${process.pid}.tmp`));
+      const onStep = ({ step }: TrainEvent) => {
+        if (step !== 3) return;
+        mkdirSync(blocked);
+        symlinkSync('/dev/full', join(blocked, `optim.safetensors.${process.pid}.tmp`));
       };
-      await mkdir(join(folder, 'checkpoints'));
-      await fill();
-      const error = (await rejection(run({ saveEvery: 2 }))) as CheckpointError;
+      const error = (await rejection(run({ saveEvery: 2, onStep }))) as CheckpointError;
       expect(error).toBeInstanceOf(CheckpointError);
       expect(error.message).toBe(`the checkpoint ${join(folder, 'checkpoints', 'step-4')} could not be written`);
       expect(error.hint).toMatch(/free disk space/);
@@ -320,25 +472,18 @@ describe('a disk that refuses', () => {
 
   it.runIf(existsSync('/dev/full'))('full while logging: a CheckpointError, and the run can be resumed', async () => {
     const log = join(folder, 'metrics.jsonl');
-    let kept = '';
-    const saved: Promise<void>[] = [];
     const onStep = ({ step }: TrainEvent) => {
-      if (step !== 3) return;
-      saved.push(
-        (async () => {
-          kept = await readFile(log, 'utf8');
-          await rm(log);
-          await symlink('/dev/full', log);
-        })(),
-      );
+      if (step !== 4) return;
+      renameSync(log, `${log}.kept`);
+      symlinkSync('/dev/full', log);
     };
     const error = (await rejection(run({ saveEvery: 3, onStep, change: { steps: 40 } }))) as CheckpointError;
-    await Promise.all(saved);
     expect(error).toBeInstanceOf(CheckpointError);
     expect(error.message).toBe(`${log} could not be written`);
     expect(error.cause).toMatchObject({ code: 'ENOSPC' });
-    await rm(log);
-    await writeFile(log, kept);
+    // A checkpoint of updates that are not logged would leave a gap in the log.
+    expect(await steps()).toEqual([3]);
+    renameSync(`${log}.kept`, log);
     await run({ resume: true, change: { steps: 40 } });
     expect((await metrics()).map((line) => line.step)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
   });

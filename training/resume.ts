@@ -1,0 +1,51 @@
+/** What may differ when a run goes on, and what may not: the updates to come must fit those that are done. */
+import { ConfigError } from '../engine/errors.ts';
+import type { ModelConfig } from '../model/config.ts';
+import type { TrainConfig } from './config.ts';
+
+/** The schedule may change, and what costs memory but changes no number. */
+const MAY_CHANGE: readonly (keyof TrainConfig)[] = ['steps', 'lr', 'warmup', 'recompute'];
+
+/** A change that a run took when it went on. */
+export interface ConfigChange {
+  /** Updates that were done before. */
+  readonly step: number;
+  /** ISO 8601. */
+  readonly time: string;
+  /** By field, such as `lr`. */
+  readonly changed: Readonly<Record<string, { readonly from: unknown; readonly to: unknown }>>;
+}
+
+interface Configured {
+  readonly model: ModelConfig;
+  readonly train: TrainConfig;
+  readonly data: string;
+}
+
+type Changed = Record<string, { from: unknown; to: unknown }>;
+
+function differences(before: object, now: object): Changed {
+  const [a, b] = [before, now] as [Record<string, unknown>, Record<string, unknown>];
+  const fields = [...new Set([...Object.keys(a), ...Object.keys(b)])];
+  const differ = fields.filter((field) => JSON.stringify(a[field]) !== JSON.stringify(b[field]));
+  return Object.fromEntries(differ.map((field) => [field, { from: a[field], to: b[field] }]));
+}
+
+/**
+ * What changes when a run that began with `before` goes on with `now`.
+ * @throws ConfigError naming every field that a run must keep.
+ */
+export function changesOnResume(before: Configured, now: Configured): ConfigChange['changed'] {
+  const train = differences(before.train, now.train);
+  const fixed = Object.entries({ ...differences(before.model, now.model), ...train }).filter(
+    ([field]) => !(MAY_CHANGE as readonly string[]).includes(field),
+  );
+  if (fixed.length > 0) {
+    const list = (side: 'from' | 'to') => fixed.map(([field, c]) => `${field} ${JSON.stringify(c[side])}`).join(', ');
+    throw new ConfigError(`the run has ${list('from')}; it cannot go on with ${list('to')}`, {
+      hint: `leave that out, or start another run in another --out; only ${MAY_CHANGE.join(', ')} may change`,
+    });
+  }
+  const data: Changed = before.data === now.data ? {} : { data: { from: before.data, to: now.data } };
+  return { ...train, ...data };
+}

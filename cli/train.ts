@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { printable } from '../engine/text.ts';
+import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
@@ -139,6 +140,7 @@ function resumeStep(text: string): number {
 }
 
 async function train(flags: TrainFlags): Promise<void> {
+  await checkOutput('--out', flags.out, { folder: true });
   const signal = interruptSignal();
   const line = new ProgressLine();
   const reading = { signal, onProgress: readingProgress(line) };

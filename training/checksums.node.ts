@@ -84,7 +84,9 @@ export async function checkSum(folder: string, name: string, sums: Sums): Promis
     throw new CheckpointError(`${join(folder, SUMS_FILE)} is damaged: it has no sum of ${name}`);
   const found = await sumOf(path);
   if (found !== expected) {
-    throw new CheckpointError(`${path} is damaged: its sha256 is ${found}, and ${expected} when it was written`);
+    throw new CheckpointError(`${path} is damaged: its sha256 is ${found}, and ${expected} when it was written`, {
+      hint: 'use another checkpoint, or bring the file back from a copy',
+    });
   }
 }
 

@@ -4,7 +4,7 @@ import type { ModelConfig } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
 
 /** The schedule may change, and what costs memory but changes no number. */
-const MAY_CHANGE: readonly (keyof TrainConfig)[] = ['steps', 'lr', 'warmup', 'recompute'];
+const MAY_CHANGE: readonly string[] = ['training.steps', 'training.lr', 'training.warmup', 'training.recompute'];
 
 /** A change that a run took when it went on. */
 export interface ConfigChange {
@@ -12,7 +12,7 @@ export interface ConfigChange {
   readonly step: number;
   /** ISO 8601. */
   readonly time: string;
-  /** By field, such as `lr`. */
+  /** By field, such as `training.lr`. */
   readonly changed: Readonly<Record<string, { readonly from: unknown; readonly to: unknown }>>;
 }
 
@@ -24,11 +24,11 @@ interface Configured {
 
 type Changed = Record<string, { from: unknown; to: unknown }>;
 
-function differences(before: object, now: object): Changed {
+function differences(part: string, before: object, now: object): Changed {
   const [a, b] = [before, now] as [Record<string, unknown>, Record<string, unknown>];
   const fields = [...new Set([...Object.keys(a), ...Object.keys(b)])];
   const differ = fields.filter((field) => JSON.stringify(a[field]) !== JSON.stringify(b[field]));
-  return Object.fromEntries(differ.map((field) => [field, { from: a[field], to: b[field] }]));
+  return Object.fromEntries(differ.map((field) => [`${part}.${field}`, { from: a[field], to: b[field] }]));
 }
 
 /**
@@ -36,10 +36,9 @@ function differences(before: object, now: object): Changed {
  * @throws ConfigError naming every field that a run must keep.
  */
 export function changesOnResume(before: Configured, now: Configured): ConfigChange['changed'] {
-  const train = differences(before.train, now.train);
-  const fixed = Object.entries({ ...differences(before.model, now.model), ...train }).filter(
-    ([field]) => !(MAY_CHANGE as readonly string[]).includes(field),
-  );
+  const train = differences('training', before.train, now.train);
+  const all = { ...differences('model', before.model, now.model), ...train };
+  const fixed = Object.entries(all).filter(([field]) => !MAY_CHANGE.includes(field));
   if (fixed.length > 0) {
     const list = (side: 'from' | 'to') => fixed.map(([field, c]) => `${field} ${JSON.stringify(c[side])}`).join(', ');
     throw new ConfigError(`the run has ${list('from')}; it cannot go on with ${list('to')}`, {

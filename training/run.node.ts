@@ -90,7 +90,10 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
  * saving a state that cannot be trained on.
  */
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
-  const { folder, config, data } = options;
+  const { folder, data } = options;
+  const pictures = fingerprint(data);
+  if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
+  const config = { ...options.config, pictures };
   const { model } = config;
   if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
     throw new ConfigError(
@@ -107,7 +110,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   });
   const unlock = await lockFolder(folder);
   try {
-    const from = await openRun(options);
+    const from = await openRun({ ...options, config });
     return await trainInto(engine, options, from);
   } finally {
     await unlock();
@@ -117,8 +120,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
 type From = { readonly sets: TrainSets; readonly step: number } | undefined;
 
 /** Makes the locked folder ready for the updates to come: tidy, configured, its metrics cut back to the checkpoint. */
-async function openRun(options: RunOptions): Promise<From> {
-  const { folder, config, resume, environment, onNotice = () => {} } = options;
+async function openRun({ folder, config, resume, environment, onNotice = () => {} }: RunOptions): Promise<From> {
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
   if (resume === false) await refuseEarlierRun(folder);
@@ -134,7 +136,7 @@ async function openRun(options: RunOptions): Promise<From> {
   }
   if (resume === false) {
     await writing(folder, async () => {
-      await writeAtomically(join(folder, 'config.json'), encode({ ...config, pictures: fingerprint(options.data) }));
+      await writeAtomically(join(folder, 'config.json'), encode(config));
       await writeAtomically(join(folder, 'env.json'), encode(environment));
       await dropLinesAfter(metrics, 0);
     });
@@ -142,8 +144,6 @@ async function openRun(options: RunOptions): Promise<From> {
   }
   const before = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : config;
   const changed = changesOnResume(before, config);
-  const pictures = fingerprint(options.data);
-  if (config.pictures) checkSameData(config.pictures, pictures);
   const step = resume === true ? undefined : resume;
   const { state, sets, checked } = await loadCheckpoint(checkpoints, paramLayout(config.model), { step });
   if (!checked) onNotice(`${join(checkpoints, `step-${state.step}`)} is of an earlier version: it has no checksums`);
@@ -159,8 +159,7 @@ async function openRun(options: RunOptions): Promise<From> {
     const lines = await dropLinesAfter(metrics, state.step);
     if (lines.torn) onNotice(`${metrics} ended within a line, which was dropped`);
     if (lines.kept < state.step) onNotice(`${metrics} has lines of ${lines.kept} of the ${state.step} updates`);
-    const kept = { ...config, pictures, ...(history.length > 0 ? { history } : {}) };
-    await writeAtomically(join(folder, 'config.json'), encode(kept));
+    await writeAtomically(join(folder, 'config.json'), encode(history.length > 0 ? { ...config, history } : config));
     await writeAtomically(join(folder, 'env.json'), encode(environment));
   });
   return { sets, step: state.step };

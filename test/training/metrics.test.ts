@@ -109,9 +109,9 @@ describe('changesOnResume', () => {
     expect(changesOnResume(run, run)).toEqual({});
     const now = { ...run, train: { ...tinyTrain, steps: 9, lr: 1e-3, recompute: 'blocks' as const }, data: 'b' };
     expect(changesOnResume(run, now)).toEqual({
-      steps: { from: 8, to: 9 },
-      lr: { from: 1e-2, to: 1e-3 },
-      recompute: { from: 'none', to: 'blocks' },
+      'training.steps': { from: 8, to: 9 },
+      'training.lr': { from: 1e-2, to: 1e-3 },
+      'training.recompute': { from: 'none', to: 'blocks' },
       data: { from: 'a', to: 'b' },
     });
   });
@@ -125,7 +125,7 @@ describe('changesOnResume', () => {
     const asked = () => changesOnResume(run, now);
     expect(asked).toThrow(ConfigError);
     expect(asked).toThrow(
-      'the run has width 16, batch 8, guidance {"weight":1.5,"distill":false}; it cannot go on with width 32, batch 16, guidance null',
+      'the run has model.width 16, training.batch 8, training.guidance {"weight":1.5,"distill":false}; it cannot go on with model.width 32, training.batch 16, training.guidance null',
     );
   });
 });

@@ -239,11 +239,15 @@ describe('resuming', () => {
     const { history, ...config } = await readRunConfig(folder);
     expect(config).toEqual({ model, train: { ...changed, recompute: 'blocks' }, data: 'tiny' });
     expect(history).toEqual([
-      { step: 2, time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/), changed: { lr: { from: 1e-2, to: 1e-4 } } },
+      {
+        step: 2,
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+        changed: { 'training.lr': { from: 1e-2, to: 1e-4 } },
+      },
       {
         step: 3,
         time: expect.any(String),
-        changed: { recompute: { from: 'none', to: 'blocks' }, steps: { from: 6, to: 7 } },
+        changed: { 'training.recompute': { from: 'none', to: 'blocks' }, 'training.steps': { from: 6, to: 7 } },
       },
     ]);
   });
@@ -252,10 +256,12 @@ describe('resuming', () => {
     await interrupted(3);
     const batch = (await rejection(run({ resume: true, change: { batch: 16, seed: 9 } }))) as ConfigError;
     expect(batch).toBeInstanceOf(ConfigError);
-    expect(batch.message).toBe('the run has batch 8, seed 1; it cannot go on with batch 16, seed 9');
+    expect(batch.message).toBe(
+      'the run has training.batch 8, training.seed 1; it cannot go on with training.batch 16, training.seed 9',
+    );
     const wider = parseModelConfig({ ...model, width: 24 });
     const width = (await rejection(run({ resume: true, model: wider }))) as ConfigError;
-    expect(width.message).toBe('the run has width 16; it cannot go on with width 24');
+    expect(width.message).toBe('the run has model.width 16; it cannot go on with model.width 24');
     const fewer = (await rejection(run({ resume: true, change: { steps: 2 } }))) as ConfigError;
     expect(fewer).toBeInstanceOf(ConfigError);
     expect(fewer.message).toBe('2 steps were asked for; the run has done 3');

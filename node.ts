@@ -17,12 +17,20 @@ export { openSafetensors, type SafetensorsFile, writeSafetensors } from './forma
 export * from './index.ts';
 export { type ModelContents, modelContents, modelMetadata, modelTensors } from './model/weights/model-file.ts';
 export { openModelSource } from './model/weights/source.node.ts';
-export { checkpointSteps, loadCheckpoint, type TrainSets } from './training/checkpoint.node.ts';
+export {
+  type Checkpoint,
+  checkpointSteps,
+  loadCheckpoint,
+  type OnNotice,
+  type SavedState,
+  type TrainSets,
+} from './training/checkpoint.node.ts';
 export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
 export { type DataShape, type Dataset, type DatasetFields, datasetOf } from './training/data/dataset.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
 export { type OpenOptions, openDataset } from './training/data/open.ts';
 export { modelForData } from './training/model-for-data.ts';
+export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 

@@ -6,7 +6,6 @@ import { openModelSource } from '../model/weights/source.node.ts';
 import { type ModelSource, readParams } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
-import { checkFile } from '../training/checksums.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';
 
@@ -44,7 +43,6 @@ async function modelPath(path: string, which: WhichWeights): Promise<string> {
   if (!info?.isDirectory()) return path;
   const name = which === 'ema' ? 'ema.safetensors' : 'model.safetensors';
   const steps = await checkpointSteps(join(path, 'checkpoints'));
-  const folder = steps.length > 0 ? join(path, 'checkpoints', `step-${steps.at(-1)}`) : path;
-  await checkFile(folder, name);
-  return join(folder, name);
+  if (steps.length > 0) return join(path, 'checkpoints', `step-${steps.at(-1)}`, name);
+  return join(path, name);
 }

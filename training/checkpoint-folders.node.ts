@@ -8,7 +8,7 @@ import { SUMS_FILE } from './checksums.node.ts';
 /** What a checkpoint must hold; checkpoints of earlier versions have no sums. */
 const FILES = ['model.safetensors', 'ema.safetensors', 'optim.safetensors', 'state.json'] as const;
 const OURS: ReadonlySet<string> = new Set([...FILES, SUMS_FILE]);
-const NAME = /^step-(0|[1-9]\d*)$/;
+const NAME = /^step-(0|[1-9]\d{0,14})$/;
 
 export interface CheckpointList {
   /** Ascending. */

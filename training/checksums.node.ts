@@ -89,9 +89,3 @@ export async function checkSum(folder: string, name: string, sums: Sums): Promis
     });
   }
 }
-
-/** Compares one file of a folder with its sum, where the folder has sums. @throws CheckpointError as `checkSum`. */
-export async function checkFile(folder: string, name: string): Promise<void> {
-  const sums = await readSums(folder);
-  if (sums) await checkSum(folder, name, sums);
-}

@@ -1,5 +1,5 @@
 /**
- * Checksums of a folder's files, kept beside them in `SHA256SUMS` as `sha256sum --check` reads it: taken while the files are
+ * Checksums of a folder's files, kept beside them in `SHA256SUMS` as the command sha256sum reads it: taken while the files are
  * written, and compared when they are read.
  */
 import { createHash, type Hash } from 'node:crypto';

@@ -58,7 +58,7 @@ export const defaultMean = (updates: number): number => Math.max(1, Math.min(25,
 export function lossCurves(events: readonly TrainEvent[], mean: number): LossCurve[] {
   if (mean > events.length) {
     throw new ConfigError(`a mean over ${mean} updates was asked for; there are ${events.length}`, {
-      hint: `give --mean ${defaultMean(events.length)}, or leave it out`,
+      hint: `take a mean over ${defaultMean(events.length)}, which is what you get without saying`,
     });
   }
   const curves = (['flow', 'time', 'length'] as const).map((name) => {

@@ -1,8 +1,16 @@
-/** Owns choosing a Vulkan driver and creating Dawn under Node: which candidates there are, in what order, and why not. */
+/** Owns choosing a Vulkan driver under Node: which candidates there are, in what order, and why not. */
 
 import { existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import {
+  type DawnOptions,
+  DRIVER_VARIABLES,
+  dawnFlags,
+  loadDawn,
+  requestFromInstance,
+  settleInstance,
+} from './dawn.node.ts';
 import {
   type AcquiredDevice,
   type AdapterDescription,
@@ -25,13 +33,9 @@ import {
 export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader'] as const;
 export type AdapterChoice = (typeof ADAPTER_CHOICES)[number];
 
-export interface NodeDeviceOptions extends DeviceOptions {
+export interface NodeDeviceOptions extends DeviceOptions, DawnOptions {
   /** Default: the environment variable ODELT_ADAPTER, else 'auto' (a GPU, else lavapipe, else SwiftShader). */
   adapter?: AdapterChoice;
-  /** Dawn flags, `enable-dawn-features=a,b` or `disable-dawn-features=c`; merged with odelt's own. */
-  toggles?: readonly string[];
-  /** Leave out the bounds checks that Dawn adds to shaders: for kernels proved in bounds. */
-  disableRobustness?: boolean;
 }
 
 /** What became of one way to get an adapter. */
@@ -50,7 +54,7 @@ export interface AdapterReport {
 }
 
 export interface NodeDevice extends AcquiredDevice {
-  /** Dawn's instance; it lives as long as the device. */
+  /** Dawn's instance, which devices on one driver share; it lives as long as they do. */
   gpu: GPU;
   adapterReport: AdapterReport;
 }
@@ -81,7 +85,6 @@ export interface Machine {
 }
 
 const ANY: readonly AdapterKind[] = ['gpu', 'lavapipe', 'swiftshader', 'software'];
-const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'] as const; // the second is for loaders before 1.3.207
 
 /** The candidates for a choice, in the order in which they are to be tried. */
 export function planCandidates(choice: AdapterChoice, machine: Machine): Candidate[] {
@@ -156,10 +159,11 @@ const WAYS_OUT = `One of these three helps (the last two with ODELT_ADAPTER=auto
 /** Looks for drivers on this machine: file names only, nothing is loaded. */
 export function surveyMachine(env: NodeJS.ProcessEnv = process.env): Machine {
   const userVariable = [...DRIVER_VARIABLES, 'VK_ADD_DRIVER_FILES'].find((name) => env[name]);
-  const dataHome = env.XDG_DATA_HOME ?? join(env.HOME ?? homedir(), '.local', 'share');
+  const dataHome = env.XDG_DATA_HOME || join(env.HOME || homedir(), '.local', 'share');
   const dataDirectories = (env.XDG_DATA_DIRS || '/usr/local/share:/usr/share').split(delimiter);
   const parents = new Set([dataHome, '/etc', '/usr/local/etc', '/usr/local/share', '/usr/share', ...dataDirectories]);
-  const lavapipeIcds = [...parents].flatMap((parent) => {
+  // Code is loaded from there: an empty or relative entry must not lead into whatever directory this was started in.
+  const lavapipeIcds = [...parents].filter(isAbsolute).flatMap((parent) => {
     const directory = join(parent, 'vulkan', 'icd.d');
     if (!existsSync(directory)) return [];
     const names = readdirSync(directory).filter((name) => /^lvp_icd.*\.json$/.test(name));
@@ -197,18 +201,19 @@ export async function requestNodeDevice(options: NodeDeviceOptions = {}): Promis
   const dawn = await loadDawn();
   const { result, reports } = await takeFirst(candidates, async (candidate) => {
     const driverFiles = await prepareDriver(candidate.source);
-    const { gpu, adapterPromise } = withDriverFiles(driverFiles, () => {
-      const gpu = dawn.create(flags);
-      return { gpu, adapterPromise: gpu.requestAdapter({ powerPreference: 'high-performance' }) };
-    });
+    const { gpu, adapter: requested, forget } = requestFromInstance(dawn, flags, driverFiles);
     try {
-      const adapter = await adapterPromise;
-      if (!adapter) throw new UnsupportedError(`Dawn found no usable adapter (${noAdapterReason(candidate)})`);
+      const adapter = await requested;
+      if (!adapter) {
+        forget();
+        throw new UnsupportedError(`Dawn found no usable adapter (${noAdapterReason(candidate)})`);
+      }
       const kind = adapterKind(adapter.info);
       if (!candidate.accepts.includes(kind)) {
         throw new UnsupportedError(`the adapter found is ${describeAdapter(adapter).name}, of kind '${kind}'`);
       }
       const acquired = await deviceFromAdapter(gpu, adapter, options);
+      void acquired.device.lost.then(({ reason }) => reason !== 'destroyed' && forget());
       return { result: { gpu, ...acquired }, reason: `${kind}: ${acquired.adapter.driver || acquired.adapter.name}` };
     } finally {
       await settleInstance(gpu);
@@ -216,51 +221,6 @@ export async function requestNodeDevice(options: NodeDeviceOptions = {}): Promis
   });
   const adapterReport = { choice, backend: backendName(), adapter: result.adapter, candidates: reports };
   return { ...result, adapterReport };
-}
-
-/** Dawn takes each key once (the last wins), so all toggles of one kind go into one comma-separated flag. */
-export function dawnFlags(options: Pick<NodeDeviceOptions, 'toggles' | 'disableRobustness'>): string[] {
-  const toggles = {
-    'enable-dawn-features': new Set<string>(options.disableRobustness ? ['disable_robustness'] : []),
-    'disable-dawn-features': new Set(['timestamp_quantization']), // else time stamps move in steps of 65,536 ns
-  };
-  for (const flag of options.toggles ?? []) {
-    const [key = '', names] = flag.split('=');
-    if (!(key in toggles) || !names) {
-      throw new ConfigError(`Dawn flag '${flag}' is not understood`, {
-        hint: 'Write enable-dawn-features=NAME,... or disable-dawn-features=NAME,... .',
-      });
-    }
-    for (const name of names.split(',')) toggles[key as keyof typeof toggles].add(name);
-  }
-  const flags = Object.entries(toggles).flatMap(([key, names]) =>
-    names.size ? [`${key}=${[...names].join(',')}`] : [],
-  );
-  return process.platform === 'linux' ? ['backend=vulkan', ...flags] : flags;
-}
-
-interface Dawn {
-  create(flags: string[]): GPU;
-  globals: object;
-}
-
-/** Imports Dawn, which is optional and never in a browser's bundle. @throws UnsupportedError */
-export async function loadDawn(load: () => Promise<Dawn> = () => import('webgpu')): Promise<Dawn> {
-  let dawn: Dawn;
-  try {
-    dawn = await load();
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
-    const reason = missing ? 'is not installed' : `cannot be loaded: ${(cause as Error).message}`;
-    throw new UnsupportedError(`the optional package webgpu (Dawn) ${reason}`, {
-      hint: 'npm install webgpu@0.6.2; it has builds for Linux (glibc), macOS and Windows. Or pass a GPUDevice of your own.',
-      cause,
-    });
-  }
-  for (const [name, value] of Object.entries(dawn.globals)) {
-    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  }
-  return dawn;
 }
 
 /** Makes a candidate's driver ready; returns what VK_DRIVER_FILES must be, undefined to leave it as it is. */
@@ -285,32 +245,6 @@ async function prepareDriver(source: DriverSource): Promise<string | undefined> 
     default:
       return source satisfies never;
   }
-}
-
-/**
- * Runs `body` with VK_DRIVER_FILES set, then puts the environment back. The Vulkan instance reads it within the first
- * `requestAdapter` call of each Dawn instance, before that call returns its promise; so nothing here may be awaited.
- */
-function withDriverFiles<T>(files: string | undefined, body: () => T): T {
-  if (files === undefined) return body();
-  const before = DRIVER_VARIABLES.map((name) => process.env[name]);
-  for (const name of DRIVER_VARIABLES) process.env[name] = files;
-  try {
-    return body();
-  } finally {
-    DRIVER_VARIABLES.forEach((name, i) => {
-      const value = before[i];
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    });
-  }
-}
-
-/** Outlasts the callbacks that Dawn has queued for an instance: collected before they ran, it would crash the process. */
-async function settleInstance(gpu: GPU): Promise<void> {
-  const keep = [gpu];
-  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
-  keep.length = 0;
 }
 
 function noAdapterReason({ source }: Candidate): string {

@@ -2,10 +2,10 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { constants, homedir, tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, isAbsolute, join } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliDecompress } from 'node:zlib';
 import { DataError, UnsupportedError } from './errors.ts';
@@ -30,20 +30,26 @@ export function swiftshaderIcd(directory: string): string | undefined {
   return existsSync(icd) && existsSync(join(directory, 'libvk_swiftshader.so')) ? icd : undefined;
 }
 
-/** `swiftshader.tar.br` of the npm package @sparticuz/chromium, wherever Node would find that package. */
+/**
+ * `swiftshader.tar.br` of the npm package @sparticuz/chromium, where Node would find that package from this file: within odelt,
+ * or beside it. Never from the current directory: a driver is code, and that directory may be anybody's.
+ */
 export function findSwiftshaderArchive(): string | undefined {
   const name = '@sparticuz/chromium';
-  const places = [import.meta.url, join(process.cwd(), 'package.json')].flatMap(
-    (from) => createRequire(from).resolve.paths(name) ?? [],
-  );
+  const places = createRequire(import.meta.url).resolve.paths(name) ?? [];
   return places.map((place) => join(place, name, 'bin', 'swiftshader.tar.br')).find((file) => existsSync(file));
 }
 
-/** The directory that unpacked drivers are kept in: per user, so that nobody else can plant a library in it. */
+/**
+ * The directory that unpacked drivers are kept in: per user, so that nobody else can plant a library in it. Relative paths in
+ * the environment are passed over: what lies in the current directory may be anybody's, too.
+ */
 export function driverCacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, 'odelt');
+  const { XDG_CACHE_HOME: cache = '' } = env;
+  if (isAbsolute(cache)) return join(cache, 'odelt');
   const home = env.HOME ?? homedir();
-  return home && home !== '/' ? join(home, '.cache', 'odelt') : join(tmpdir(), `odelt-${process.getuid?.() ?? 0}`);
+  if (isAbsolute(home) && home !== '/') return join(home, '.cache', 'odelt');
+  return join(isAbsolute(tmpdir()) ? tmpdir() : '/tmp', `odelt-${process.getuid?.() ?? 0}`);
 }
 
 interface Marker {
@@ -58,10 +64,10 @@ interface Marker {
 export async function unpackSwiftshader(archive: string, cache: string = driverCacheDirectory()): Promise<string> {
   const packed = await readFile(archive);
   const directory = join(cache, `swiftshader-${sha256(packed).slice(0, 16)}`);
-  if (await isComplete(directory)) return directory;
   try {
     await mkdir(cache, { recursive: true, mode: 0o700 });
     await refuseForeign(cache);
+    if (await isComplete(directory)) return directory;
     const fresh = `${directory}.${process.pid}.${randomUUID()}`;
     try {
       await unpackInto(fresh, packed, archive);
@@ -125,7 +131,9 @@ async function isComplete(directory: string): Promise<boolean> {
 async function refuseForeign(directory: string): Promise<void> {
   const { uid, mode } = await stat(directory);
   const me = process.getuid?.();
-  if ((me !== undefined && uid !== me) || (mode & 0o022) !== 0) {
+  // A link of somebody else's, as may lie in /tmp, can be pointed elsewhere once this check is over.
+  const entry = await lstat(directory);
+  if ((me !== undefined && (uid !== me || entry.uid !== me)) || (mode & 0o022) !== 0) {
     throw new UnsupportedError(`${directory} belongs to another user or is writable by others`, {
       hint: `Run chmod go-w on it, or set XDG_CACHE_HOME to a directory of your own.`,
     });

@@ -73,7 +73,9 @@ describe('imports', () => {
   it('are found', () => {
     expect(sources.length).toBeGreaterThan(100);
     const known = imports.filter((i) => i.from === 'engine/adapters.node.ts').map((i) => i.specifier);
-    expect(known).toEqual(expect.arrayContaining(['node:fs', './device.ts', './errors.ts', 'webgpu']));
+    expect(known).toEqual(expect.arrayContaining(['node:fs', './device.ts', './errors.ts', './dawn.node.ts']));
+    const dynamic = imports.filter((i) => i.from === 'engine/dawn.node.ts').map((i) => i.specifier);
+    expect(dynamic).toEqual(['./errors.ts', 'webgpu']);
     expect(imports.some((i) => i.erased && i.specifier === './engine.ts')).toBe(true);
   });
 

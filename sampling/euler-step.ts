@@ -28,10 +28,10 @@ export interface StepInputs {
 
 export function createInputs(engine: Engine, { config }: Model, batch: number): StepInputs {
   const { imageSize, channels } = config;
-  const f32 = (label: string) => () => engine.tensor(label, [2 * batch]);
-  const u32 = (label: string, size: number) => () => engine.tensor(label, [size], { dtype: 'u32' });
-  return allOrNone(engine, {
-    x: () => engine.tensor('x', [batch, imageSize, imageSize, channels]),
+  const f32 = (label: string) => engine.tensor(label, [2 * batch]);
+  const u32 = (label: string, size: number) => engine.tensor(label, [size], { dtype: 'u32' });
+  return engine.memory.allOrNothing(() => ({
+    x: engine.tensor('x', [batch, imageSize, imageSize, channels]),
     t: f32('t'),
     step: f32('step'),
     labels: u32('labels', 2 * batch),
@@ -40,19 +40,7 @@ export function createInputs(engine: Engine, { config }: Model, batch: number): 
     numbers: u32('numbers', batch),
     twice: u32('twice', 2 * batch),
     second: u32('second', batch),
-  });
-}
-
-/** Makes tensors one after the other; where one cannot be made, those before it are freed. */
-export function allOrNone<K extends string>(engine: Engine, make: Record<K, () => Tensor>): Record<K, Tensor> {
-  const made: [string, Tensor][] = [];
-  try {
-    for (const [key, one] of Object.entries<() => Tensor>(make)) made.push([key, one()]);
-  } catch (error) {
-    for (const [, t] of made) engine.release(t);
-    throw error;
-  }
-  return Object.fromEntries(made) as Record<K, Tensor>;
+  }));
 }
 
 /** Scalars of a step program, given at every run: samples, step size, guidance weight. */

@@ -15,7 +15,7 @@ import { gatherRows } from '../kernels/gather.ts';
 import { blockModulation, embedConditions, headModulation, type Modulations } from '../model/condition.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
-import { allOrNone, first, type ModulationSource } from './euler-step.ts';
+import { first, type ModulationSource } from './euler-step.ts';
 
 export interface ConditionRows {
   /** Time, step level and label (u32) of every row of the tables. */
@@ -45,11 +45,10 @@ export class ModulationTables implements ModulationSource {
     this.#engine = engine;
     this.#model = model;
     this.#arena = arena;
-    const f32 = (label: string, columns?: number) => () =>
+    const f32 = (label: string, columns?: number) =>
       engine.tensor(`ahead/${label}`, columns ? [capacity, columns] : [capacity], { kind: 'activations' });
-    const u32 = (label: string) => () =>
-      engine.tensor(`ahead/${label}`, [capacity], { kind: 'activations', dtype: 'u32' });
-    const { t, step, labels, lengths, embeddedHead, embeddedBlocks, head } = allOrNone(engine, {
+    const u32 = (label: string) => engine.tensor(`ahead/${label}`, [capacity], { kind: 'activations', dtype: 'u32' });
+    const { t, step, labels, lengths, embeddedHead, embeddedBlocks, head } = engine.memory.allOrNothing(() => ({
       t: f32('t'),
       step: f32('step'),
       labels: u32('labels'),
@@ -57,7 +56,7 @@ export class ModulationTables implements ModulationSource {
       embeddedHead: f32('embedded.head', width),
       embeddedBlocks: f32('embedded.blocks', width),
       head: f32('head', 2 * width),
-    });
+    }));
     this.#rows = { t, step, labels, lengths };
     this.#embedded = { head: embeddedHead, blocks: embeddedBlocks };
     this.#head = head;

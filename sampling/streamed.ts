@@ -17,7 +17,6 @@ import { decode, embedPatches, groupsOf } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import {
-  allOrNone,
   applyVelocity,
   evaluatedImages,
   evaluatedRows,
@@ -67,10 +66,10 @@ export class StreamedStep {
     const blocks = model.blocksFor(options.length);
     const { all } = evaluatedRows(batch, guided);
     const shape: [number, number, number] = [batch * (guided ? 2 : 1), tokenCount(config), config.width];
-    const state = allOrNone(engine, {
-      x: () => engine.tensor('stream/x', shape, { kind: 'activations', dtype: model.activations }),
-      v: () => engine.tensor('stream/v', shape, { kind: 'activations', dtype: model.activations }),
-    });
+    const state = engine.memory.allOrNothing(() => ({
+      x: engine.tensor('stream/x', shape, { kind: 'activations', dtype: model.activations }),
+      v: engine.tensor('stream/v', shape, { kind: 'activations', dtype: model.activations }),
+    }));
     const [x, v] = [first(state.x, all), first(state.v, all)];
     const programs: Program[] = [];
     const streamed = new StreamedStep(engine, model, blocks, options.resident, programs, state);

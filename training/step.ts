@@ -36,7 +36,7 @@ export interface TrainState {
 
 export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
 
-/** Uploads a state; moments start at zero and the average at the parameters where they are not given. */
+/** Uploads a state; moments start at zero and the average at the parameters where they are not given. @throws as Weights, with nothing allocated. */
 export function createState(
   engine: Engine,
   sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet },
@@ -44,12 +44,12 @@ export function createState(
   const { layout } = sets.params;
   const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') =>
     new Weights(engine, layout, part, { kind, values });
-  return {
+  return engine.memory.allOrNothing(() => ({
     params: make('params', sets.params, 'weights'),
     ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
     m: make('m', sets.m ?? zeroParams(layout), 'optimizer'),
     v: make('v', sets.v ?? zeroParams(layout), 'optimizer'),
-  };
+  }));
 }
 
 export interface StepResult {
@@ -74,39 +74,42 @@ export interface StepRequest {
 
 const NOISE_STREAM = 0x6e6f6973;
 
+/** The buffers of a step beside its program: inputs, and gradients of one batch and, where several are accumulated, of all. */
+interface Buffers {
+  readonly inputs: ReturnType<typeof createInputs>;
+  readonly gradients: Weights;
+  readonly sums: Weights | null;
+}
+
 export class TrainStep {
   readonly program: Program;
-  /** Gradients of the last batch. */
-  readonly gradients: Weights;
   /** Inputs and intermediate tensors by name, for tests and `verify`. */
   readonly tensors: Readonly<Record<string, Tensor>>;
   readonly #engine: Engine;
-  readonly #inputs: ReturnType<typeof createInputs>;
-  readonly #sums: Weights | null;
+  readonly #buffers: Buffers;
   readonly #lengthRows: number;
   readonly #accumulate: number;
 
   private constructor(
     engine: Engine,
     program: Program,
-    inputs: ReturnType<typeof createInputs>,
-    gradients: Weights,
-    sums: Weights | null,
+    buffers: Buffers,
     tensors: Record<string, Tensor>,
     lengthRows: number,
     accumulate: number,
   ) {
     this.#engine = engine;
     this.program = program;
-    this.#inputs = inputs;
-    this.gradients = gradients;
-    this.#sums = sums;
+    this.#buffers = buffers;
     this.tensors = tensors;
     this.#lengthRows = lengthRows;
     this.#accumulate = accumulate;
   }
 
-  /** Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller. */
+  /**
+   * Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller.
+   * @throws as Program.compile; nothing stays allocated then.
+   */
   static async create(
     engine: Engine,
     config: ModelConfig,
@@ -118,29 +121,42 @@ export class TrainStep {
       signal?: AbortSignal;
     } = {},
   ): Promise<TrainStep> {
-    const inputs = createInputs(engine, config, train);
-    const gradients = new Weights(engine, state.params.layout, 'gradients', { kind: 'gradients' });
     const { accumulate } = train;
-    const sums = accumulate > 1 ? new Weights(engine, state.params.layout, 'sums', { kind: 'gradients' }) : null;
-    const { positions } = inputs;
-    const student: Model = { config, weights: state.params, positions };
-    const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
-    const { recording, result } = record(engine, 'train', (ctx, keep) => {
-      const at = { inputs, gradients, sums, state, givenNoise: options.givenNoise ?? false };
-      const tensors = recordStep(ctx, train, student, teacher, at);
-      for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
-      return tensors;
-    });
-    const program = await Program.compile(engine, recording, options);
-    const { lengthRows } = batchShares(train, config);
-    return new TrainStep(engine, program, inputs, gradients, sums, result, lengthRows, accumulate);
+    const zeros = (label: string) => new Weights(engine, state.params.layout, label, { kind: 'gradients' });
+    const buffers = engine.memory.allOrNothing(() => ({
+      inputs: createInputs(engine, config, train),
+      gradients: zeros('gradients'),
+      sums: accumulate > 1 ? zeros('sums') : null,
+    }));
+    try {
+      const { positions } = buffers.inputs;
+      const student: Model = { config, weights: state.params, positions };
+      const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
+      const { recording, result } = record(engine, 'train', (ctx, keep) => {
+        const at = { ...buffers, state, givenNoise: options.givenNoise ?? false };
+        const tensors = recordStep(ctx, train, student, teacher, at);
+        for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
+        return tensors;
+      });
+      const program = await Program.compile(engine, recording, options);
+      const { lengthRows } = batchShares(train, config);
+      return new TrainStep(engine, program, buffers, result, lengthRows, accumulate);
+    } catch (error) {
+      free(engine, buffers);
+      throw error;
+    }
+  }
+
+  /** Gradients of the last batch. */
+  get gradients(): Weights {
+    return this.#buffers.gradients;
   }
 
   /** Submits one batch, with its update if it is the last of one, and waits for its losses. */
   async run(request: StepRequest): Promise<StepResult> {
     const { batch, index, lr, part = 0 } = request;
     const every = this.#accumulate;
-    const { main, time, length, images, noise } = this.#inputs;
+    const { main, time, length, images, noise } = this.#buffers.inputs;
     const engine = this.#engine;
     engine.write(images, request.images);
     if (request.noise) engine.write(noise, request.noise);
@@ -163,12 +179,16 @@ export class TrainStep {
   /** Frees the program, its inputs and the gradients; the state stays. */
   dispose(): void {
     this.program.dispose();
-    this.gradients.release();
-    this.#sums?.release();
-    const { main, time, length, ...single } = this.#inputs;
-    const inputs: Record<string, Tensor>[] = [single, main, time ?? {}, length ?? {}];
-    for (const t of inputs.flatMap((group) => Object.values(group))) this.#engine.release(t);
+    free(this.#engine, this.#buffers);
   }
+}
+
+function free(engine: Engine, { inputs, gradients, sums }: Buffers): void {
+  gradients.release();
+  sums?.release();
+  const { main, time, length, ...single } = inputs;
+  const groups: Record<string, Tensor>[] = [single, main, time ?? {}, length ?? {}];
+  for (const t of groups.flatMap((group) => Object.values(group))) engine.release(t);
 }
 
 function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
@@ -228,13 +248,7 @@ function recordStep(
   train: TrainConfig,
   student: Model,
   teacher: Model,
-  at: {
-    inputs: ReturnType<typeof createInputs>;
-    gradients: Weights;
-    sums: Weights | null;
-    state: TrainState;
-    givenNoise: boolean;
-  },
+  at: Buffers & { state: TrainState; givenNoise: boolean },
 ): Record<string, Tensor> {
   const { config } = student;
   const { inputs, gradients } = at;

@@ -1,5 +1,6 @@
 /** One golden model's network on the GPU: velocities and gradients for recorded rows, with whatever parameters are loaded. */
 
+import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
@@ -9,7 +10,7 @@ import type { Tensor } from '../engine/tensor.ts';
 import { addGradients } from '../kernels/add.ts';
 import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { groupsOf, type Model, rowsPerGroup, velocity } from '../model/dit.ts';
+import { type Depth, groupsOf, type Model, rowsPerGroup, velocity } from '../model/dit.ts';
 import { allSpecs, type ParamLayout, paramLayout, paramsByName } from '../model/params.ts';
 import { type Storing, uploadPositions } from '../model/weights/residency.ts';
 import { Weights } from '../model/weights/weights.ts';
@@ -57,12 +58,12 @@ export class Network {
     this.#engine = engine;
     this.#config = config;
     this.#layout = paramLayout(config);
-    this.#model = {
+    this.#model = engine.memory.allOrNothing(() => ({
       config,
       weights: new Weights(engine, this.#layout, 'verify', { precision }),
       positions: uploadPositions(engine, config),
       activations,
-    };
+    }));
     this.#arena = new Arena(engine, 'verify');
   }
 
@@ -141,7 +142,7 @@ export class Network {
     const { imageSize, channels } = this.#config;
     const pixels = [B, imageSize, imageSize, channels] as const;
     const u32 = (label: string) => engine.tensor(label, [B], { dtype: 'u32' });
-    const inputs = {
+    const inputs = engine.memory.allOrNothing(() => ({
       x: engine.tensor('x', pixels),
       t: engine.tensor('t', [B]),
       step: engine.tensor('step', [B]),
@@ -149,31 +150,38 @@ export class Network {
       lengths: u32('lengths'),
       target: engine.tensor('target', gradients ? pixels : [1]),
       one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
-    };
+    }));
     const rows = groupsOf(this.#config).map((_, g): Scalar => (g === 0 ? B : scalarInput(`rows${g}`, B)));
     const depth = wired ? { lengths: inputs.lengths, rows } : undefined;
-    const { recording, result } = record(engine, `verify ${key}`, (ctx, keep) => {
-      if (!gradients) {
-        const v = velocity(ctx, this.#model, inputs, depth);
-        keep(v);
-        return { v, loss: null };
-      }
-      const tape = new Tape(addGradients);
-      const into = this.#gradientWeights();
-      for (const { name } of allSpecs(this.#layout)) tape.watch(this.#model.weights.get(name), into.get(name));
-      ctx.tape = tape;
-      const v = velocity(ctx, this.#model, inputs, depth);
-      const { loss } = mse(ctx, v, inputs.target);
-      tape.backward(ctx, [[loss, inputs.one]]);
-      ctx.tape = null;
-      keep(v);
-      keep(loss);
-      return { v, loss };
-    });
-    const program = await Program.compile(engine, recording, { arena: this.#arena });
-    const compiled = { program, inputs, ...result };
-    this.#programs.set(key, compiled);
-    return compiled;
+    try {
+      const { recording, result } = record(engine, `verify ${key}`, (ctx, keep) => {
+        const found = gradients
+          ? this.#withGradients(ctx, inputs, depth)
+          : { v: velocity(ctx, this.#model, inputs, depth), loss: null };
+        keep(found.v);
+        if (found.loss) keep(found.loss);
+        return found;
+      });
+      const program = await Program.compile(engine, recording, { arena: this.#arena });
+      const compiled = { program, inputs, ...result };
+      this.#programs.set(key, compiled);
+      return compiled;
+    } catch (error) {
+      for (const t of Object.values(inputs)) engine.release(t);
+      throw error;
+    }
+  }
+
+  #withGradients(ctx: Context, inputs: Compiled['inputs'], depth: Depth | undefined): { v: Tensor; loss: Tensor } {
+    const tape = new Tape(addGradients);
+    const into = this.#gradientWeights();
+    for (const { name } of allSpecs(this.#layout)) tape.watch(this.#model.weights.get(name), into.get(name));
+    ctx.tape = tape;
+    const v = velocity(ctx, this.#model, inputs, depth);
+    const { loss } = mse(ctx, v, inputs.target);
+    tape.backward(ctx, [[loss, inputs.one]]);
+    ctx.tape = null;
+    return { v, loss };
   }
 }
 

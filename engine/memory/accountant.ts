@@ -19,7 +19,8 @@ export interface MemoryReport {
 
 export class Memory {
   readonly #device: GPUDevice;
-  readonly #live = new Map<GPUBuffer, { bytes: number; kind: MemoryKind }>();
+  /** `number`: how many buffers were created before. */
+  readonly #live = new Map<GPUBuffer, { bytes: number; kind: MemoryKind; number: number }>();
   #bytes = 0;
   #peak = 0;
   #created = 0;
@@ -57,7 +58,7 @@ export class Memory {
       );
     }
     const buffer = this.#make({ label, size: bytes, usage });
-    this.#live.set(buffer, { bytes, kind });
+    this.#live.set(buffer, { bytes, kind, number: this.#created });
     this.#bytes += bytes;
     this.#created += 1;
     this.#peak = Math.max(this.#peak, this.#bytes);
@@ -131,6 +132,20 @@ export class Memory {
     this.#live.delete(buffer);
     this.#bytes -= entry.bytes;
     buffer.destroy();
+  }
+
+  /**
+   * Returns what `body` makes; where it throws, the buffers that it created are destroyed. It must not wait for anything: what
+   * others created meanwhile would go with them.
+   */
+  allOrNothing<T>(body: () => T): T {
+    const first = this.#created;
+    try {
+      return body();
+    } catch (error) {
+      for (const [buffer, { number }] of [...this.#live]) if (number >= first) this.destroy(buffer);
+      throw error;
+    }
   }
 
   destroyAll(): void {

@@ -16,7 +16,10 @@ export interface Storing {
   readonly activations?: Activations;
 }
 
-/** Uploads all `params`; the model's buffers live until they are released. @throws ConfigError as checkActivations. */
+/**
+ * Uploads all `params`; the model's buffers live until they are released.
+ * @throws ConfigError as checkActivations, and as Weights; nothing is allocated then.
+ */
 export function uploadModel(
   engine: Engine,
   config: ModelConfig,
@@ -25,12 +28,12 @@ export function uploadModel(
 ): Model {
   const { label = 'weights', precision, activations = 'f32' } = options;
   checkActivations(config, activations);
-  return {
+  return engine.memory.allOrNothing(() => ({
     config,
     weights: new Weights(engine, params.layout, label, { values: params, precision }),
     positions: uploadPositions(engine, config),
     activations,
-  };
+  }));
 }
 
 /** The position table [T, D] of a model. */

@@ -44,7 +44,10 @@ export class Weights {
   /** Each parameter's views: one, or blocks of columns from left to right. */
   readonly #views = new Map<string, Tensor[]>();
 
-  /** Tensors for a layout: zero, or holding `values`. `Engine.allocated` says whether there was memory for them. */
+  /**
+   * Tensors for a layout: zero, or holding `values`. `Engine.allocated` says whether there was memory for them.
+   * @throws as `place`; nothing is allocated then.
+   */
   constructor(engine: Engine, layout: ParamLayout, label: string, options: WeightsOptions = {}) {
     this.layout = layout;
     this.precision = options.precision ?? 'f32';
@@ -65,7 +68,8 @@ export class Weights {
     for (const { views } of this.#groups) {
       for (const t of views) this.#views.set(t.label, [...(this.#views.get(t.label) ?? []), t]);
     }
-    if (!options.empty) layout.groups.forEach((_, g) => void this.place(g, options.values?.groups[g]));
+    if (options.empty) return;
+    engine.memory.allOrNothing(() => layout.groups.forEach((_, g) => void this.place(g, options.values?.groups[g])));
   }
 
   /**

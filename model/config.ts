@@ -1,5 +1,6 @@
 /** What a diffusion transformer is: its sizes, its lengths, the presets, and the checks that a description makes sense. */
 import { ConfigError } from '../engine/errors.ts';
+import { MAX_HEAD_SIZE } from '../kernels/attention/head-size.ts';
 
 /** Length wiring: a model may run `min`, `min + group`, ... blocks, and every `group` blocks end one residual step. */
 export interface LengthConfig {
@@ -159,6 +160,14 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const heads = integer(fields, 'heads', width);
   if (width % heads !== 0) {
     reject('heads', heads, `a divisor of width (${width})`, 'every head takes width / heads features');
+  }
+  if (width / heads > MAX_HEAD_SIZE) {
+    let fitting = Math.ceil(width / MAX_HEAD_SIZE);
+    while (width % fitting !== 0) fitting++;
+    throw new ConfigError(
+      `model.width ${width} in model.heads ${heads} gives heads of ${width / heads} features; at most ${MAX_HEAD_SIZE} are supported`,
+      { hint: `set heads to ${fitting} or another divisor of width above it, or choose a smaller width` },
+    );
   }
   const depth = integer(fields, 'depth', 4096);
   const classes = integer(fields, 'classes', 10_000_000);

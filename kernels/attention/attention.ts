@@ -12,6 +12,7 @@ import lib from '../lib.wgsl';
 import { prefersSubgroups } from '../tuning.ts';
 import subgroupSource from './attention.subgroup.wgsl';
 import source from './attention.wgsl';
+import { MAX_HEAD_SIZE } from './head-size.ts';
 
 const general = defineKernel('attention', lib, halfSource, source);
 const subgroup = defineKernel('attention.subgroup', subgroupSource, halfSource);
@@ -24,13 +25,15 @@ export interface AttentionOptions {
 
 /**
  * softmax(scale * q k^T) v per head. q, k, v, result: [B, T, heads * headSize], f32 or f16, all alike.
- * @throws UsageError for head sizes outside 1..128, in f16 those that are no multiples of four, or shapes that differ.
+ * @throws UsageError for head sizes outside 1..MAX_HEAD_SIZE, in f16 those that are no multiples of four, or shapes that differ.
  */
 export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads, scale }: AttentionOptions): Tensor {
   const [batch, tokens] = q.shape;
   const head = lastDim(q) / heads;
-  if (q.shape.length !== 3 || !Number.isInteger(head) || head < 1 || head > 128) {
-    throw new UsageError(`attention over ${shapeText(q)} with ${heads} heads: head sizes 1 to 128 are supported`);
+  if (q.shape.length !== 3 || !Number.isInteger(head) || head < 1 || head > MAX_HEAD_SIZE) {
+    throw new UsageError(
+      `attention over ${shapeText(q)} with ${heads} heads: head sizes 1 to ${MAX_HEAD_SIZE} are supported`,
+    );
   }
   const [asked, ...others] = [q, k, v].map((t) => `${shapeText(t)} of ${t.dtype}`);
   if (tokens === undefined || others.some((other) => other !== asked)) {

@@ -1,6 +1,8 @@
 /** Presets, lengths, blocks that run, and what the checks of a description say. */
+
 import { expect, test } from 'vitest';
 import { ConfigError } from '../../engine/errors.ts';
+import { MAX_HEAD_SIZE } from '../../kernels/attention/head-size.ts';
 import {
   allowedLengths,
   blocksThatRun,
@@ -106,6 +108,16 @@ test('a bad description is refused by field, value and remedy', () => {
   }
   expect(errorOf(() => parseModelConfig(null)).message).toBe('a model description must be an object; found null');
   expect(errorOf(() => preset('dit-z/9')).hint).toContain('dit-xl/2');
+});
+
+test('heads that attention cannot compute are refused by the description, with heads that it can', () => {
+  const { message, hint } = errorOf(() => parseModelConfig({ ...PRESETS.tiny, width: 520, heads: 4 }));
+  expect(message).toBe('model.width 520 in model.heads 4 gives heads of 130 features; at most 128 are supported');
+  expect(hint).toBe('set heads to 5 or another divisor of width above it, or choose a smaller width');
+  expect(errorOf(() => parseModelConfig({ ...PRESETS.tiny, width: 772, heads: 4 })).hint).toContain(
+    'set heads to 193 ',
+  );
+  expect(parseModelConfig({ ...PRESETS.tiny, width: 4 * MAX_HEAD_SIZE, heads: 4 }).heads).toBe(4);
 });
 
 test('the golden field names are understood', () => {

@@ -171,10 +171,13 @@ export function formatMemory({ model, batch, steps, machine, rows }: MemoryBench
     return `| ${cells.join(' | ')} |`;
   });
   return [
-    `${model}, batch ${batch}, ${steps} steps, random weights; MB of 10^6 bytes. ${machine}`,
+    `${model}, batch ${batch}, ${steps} ${steps === 1 ? 'step' : 'steps'}, random weights; MB of 10^6 bytes. ${machine}`,
     '',
     `| ${head.join(' | ')} |`,
     `|${head.map((_, i) => (i === 1 ? '---' : '--:')).join('|')}|`,
     ...lines,
   ].join('\n');
 }
+
+/** The table as a document of its own. */
+export const memoryDocument = (report: MemoryBench): string => `# GPU memory of sampling\n\n${formatMemory(report)}\n`;

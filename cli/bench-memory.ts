@@ -12,6 +12,7 @@ import {
   type MemoryRow,
   type MemorySetting,
   measureMemory,
+  memoryDocument,
   memorySettings,
   settingName,
 } from '../bench/memory.bench.ts';
@@ -42,7 +43,7 @@ export function addBenchMemory(bench: Command): void {
     .option('--preset <name>', 'model: tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'dit-b/2')
     .option('--model <path>', 'a model file, or a description of one (.json), instead of a preset; weights stay random')
     .option('--batch <n>', 'samples computed at once', count('--batch'), 1)
-    .option('--steps <T>', 'Euler steps', count('--steps'), 4)
+    .option('--steps <T>', 'Euler steps', count('--steps'), 1)
     .option('--only <text>', 'only settings whose name contains this, e.g. "L=4 " or "L=12 f16 + ahead"')
     .option('--run', 'sample, too, each setting in a process of its own, and compare with the estimate')
     .option('--measure', 'measure the one setting that --only names, in this process (what --run starts)')
@@ -56,7 +57,7 @@ Without --run nothing is computed: the same code runs on a device that only coun
 
 Examples:
   odelt bench memory --preset dit-xl/2
-  odelt bench memory --run --steps 1 --only "f16 + ahead" --adapter lavapipe`,
+  odelt bench memory --run --steps 4 --only "f16 + ahead" --adapter lavapipe`,
     )
     .action((flags: MemoryFlags) => (flags.measure ? measure(flags) : benchMemory(flags)));
 }
@@ -168,6 +169,6 @@ function save(folder: string, report: MemoryBench): void {
   const name = join(folder, `memory-${report.model.replaceAll('/', '')}`);
   writeFileSync(`${name}.svg`, plotMemory(report));
   writeFileSync(`${name}.json`, `${JSON.stringify(report, null, 1)}\n`);
-  writeFileSync(`${name}.md`, `# GPU memory of sampling\n\n${formatMemory(report)}\n`);
+  writeFileSync(`${name}.md`, memoryDocument(report));
   log(`wrote ${name}.svg, .json and .md`);
 }

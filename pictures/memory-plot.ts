@@ -50,7 +50,7 @@ export function plotMemory({ model, batch, steps, machine, rows }: MemoryChart):
     text(
       20,
       48,
-      `All GPU buffers at their peak, by blocks that run (L) and by option; ${steps} steps.`,
+      `All GPU buffers at their peak, by blocks that run (L) and by option; ${steps} ${steps === 1 ? 'step' : 'steps'}.`,
       'fill="#52525b"',
     ),
   ];

@@ -27,7 +27,8 @@ export function addVerify(program: Command): void {
     .addHelpText(
       'after',
       `
-Every line names a case, its relative error ||out - ref|| / ||ref|| and the largest error that passes.
+Every line names a case, its relative error ||out - ref|| / ||ref|| (of the worst sample where a case has several)
+and the largest error that passes. Files are first compared with MANIFEST.json, where there is one.
 Exit code 1 if any case fails. GPU drivers are wrong now and then: a failure here is worth a bug report to the driver.`,
     )
     .action((dir: string | undefined, flags: VerifyFlags) => runVerify(dir ?? bundledGolden(), flags));
@@ -41,6 +42,8 @@ interface VerifyReport {
   readonly failed: number;
   readonly worst: Readonly<Partial<Record<Kind, { id: string; error: number; tolerance: number }>>>;
   readonly notReplayed: readonly string[];
+  /** What cannot be said of the recordings themselves. */
+  readonly notes: readonly string[];
   readonly seconds: number;
 }
 
@@ -52,6 +55,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
   const seconds = () => (performance.now() - started) / 1000;
   const cases: CaseResult[] = [];
   const notReplayed: string[] = [];
+  const notes: string[] = [];
   if (!flags.json) log(`adapter: ${session.adapter.adapter.name}`);
   try {
     const results = verify(session.engine, await openGolden(directory), {
@@ -59,6 +63,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
       only: flags.only,
       signal,
       onSkipped: (what) => notReplayed.push(what),
+      onNote: (text) => notes.push(text),
       onCase: ({ id, done, total }) => {
         if (seconds() > 2) line.update(`${done}/${total}  ${duration(seconds())}  ${id}`);
       },
@@ -83,6 +88,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
     failed: failed.length,
     worst: worstByKind(cases),
     notReplayed,
+    notes,
     seconds: seconds(),
   };
   if (flags.json) printJson(report);
@@ -143,7 +149,7 @@ function storage(cases: readonly CaseResult[]): string[] {
   return lines.length > 0 ? ['largest error of the velocity against float32, relative to its norm:', ...lines] : [];
 }
 
-function formatSummary({ cases, failed, worst, notReplayed, seconds }: VerifyReport): string {
+function formatSummary({ cases, failed, worst, notReplayed, notes, seconds }: VerifyReport): string {
   const kinds = Object.entries(worst).map(([kind, { id, error, tolerance }]) => {
     const count = cases.filter((c) => c.kind === kind).length;
     return `  ${kind.padEnd(11)} ${String(count).padStart(4)} cases, worst ${scientific(error)} of ${scientific(tolerance)} (${id})`;
@@ -152,6 +158,7 @@ function formatSummary({ cases, failed, worst, notReplayed, seconds }: VerifyRep
     '',
     ...kinds,
     ...storage(cases),
+    ...notes.map((text) => `note: ${text}`),
     ...(notReplayed.length > 0 ? ['not replayed:', ...notReplayed.map((what) => `  ${what}`)] : []),
     failed === 0
       ? pc.green(`all ${cases.length} cases pass (${duration(seconds)})`)

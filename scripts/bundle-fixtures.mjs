@@ -2,6 +2,7 @@
  * Copies the part of a golden data directory that the tests and the default `odelt verify` need into
  * test/fixtures/golden, in the same layout and formats: node scripts/bundle-fixtures.mjs SOURCE
  */
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -109,9 +110,19 @@ const README = `# Golden data
 
 Part of a recording of the reference implementation of ODE_t(ODE_l) (github.com/gudovskiy/odelt, MIT licence), run in
 float32 on a CPU. The files hold inputs, outputs, gradients, training targets, a twelve-step training run and samples, but
-no weights: those come from a formula (model/formula.ts). \`odelt verify\` and the tests replay them. Written by
-\`node scripts/bundle-fixtures.mjs SOURCE\` from the whole recording.
+no weights: those come from a formula (verify/formula-params.ts). \`odelt verify\` and the tests replay them. Written by
+\`node scripts/bundle-fixtures.mjs SOURCE\` from the whole recording, with MANIFEST.json, by which \`odelt verify\` sees
+whether a file is missing or has been changed.
 `;
+
+/** Sizes and SHA-256 of the files, by path: what `odelt verify` holds them to. */
+function manifest(files) {
+  const entries = files.map((file) => {
+    const bytes = readFileSync(join(TARGET, file));
+    return [file, { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }];
+  });
+  return `${JSON.stringify(Object.fromEntries(entries), null, 1)}\n`;
+}
 
 function bundle(source) {
   rmSync(TARGET, { recursive: true, force: true });
@@ -131,6 +142,7 @@ function bundle(source) {
     writeFileSync(to, `${JSON.stringify(json)}\n`);
   }
   writeFileSync(join(TARGET, 'README.md'), README);
+  writeFileSync(join(TARGET, 'MANIFEST.json'), manifest(Object.keys(FILES)));
   const total = Object.keys(FILES).reduce((sum, file) => sum + statSync(join(TARGET, file)).size, README.length);
   console.log(`${Object.keys(FILES).length} files, ${total} bytes in ${TARGET}`);
   if (total > LIMIT_BYTES) throw new Error(`the bundle has ${total} bytes; at most ${LIMIT_BYTES} are wanted`);

@@ -125,10 +125,14 @@ describe('imports', () => {
   });
 });
 
-describe('the browser entry', () => {
-  it('bundles for browsers without any Node module', async () => {
+describe('browser bundles', () => {
+  // verify is no part of the entry, but pages may replay recordings with it.
+  it.each([
+    ['index.ts', 'engine/engine.ts'],
+    ['verify/replay.ts', 'verify/manifest.ts'],
+  ])('of %s hold no Node module', async (entry, part) => {
     const result = await build({
-      entryPoints: [join(ROOT, 'index.ts')],
+      entryPoints: [join(ROOT, entry)],
       bundle: true,
       write: false,
       metafile: true,
@@ -139,7 +143,7 @@ describe('the browser entry', () => {
       logLevel: 'silent',
     });
     const inputs = Object.keys(result.metafile.inputs).map((file) => relative(ROOT, join(process.cwd(), file)));
-    expect(inputs).toContain('engine/engine.ts');
+    expect(inputs).toContain(part);
     expect(inputs.filter((file) => file.endsWith('.node.ts'))).toEqual([]);
     const external = Object.values(result.metafile.outputs).flatMap((output) => output.imports.map((i) => i.path));
     expect(external).toEqual([]);

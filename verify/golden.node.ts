@@ -1,5 +1,5 @@
 /** Golden data on disk: finds the recorded models of a directory and reads their files when they are asked for. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { DataError } from '../engine/errors.ts';
 import { parseSafetensors, type Tensors } from '../formats/safetensors.ts';
@@ -18,12 +18,12 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-async function readTensors(path: string): Promise<Tensors> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
+const readBytes = (path: string) =>
+  readFile(path).catch((cause: unknown) => {
     throw new DataError(`${path}: cannot be read`, { cause });
   });
-  return parseSafetensors(bytes, path);
-}
+
+const readTensors = async (path: string): Promise<Tensors> => parseSafetensors(await readBytes(path), path);
 
 /** Reads each thing once: later calls get the first one's promise. */
 function once<T>(read: (key: string) => Promise<T>): (key: string) => Promise<T> {
@@ -53,6 +53,18 @@ function jsonReader(directory: string, files: readonly string[]): (stem: string)
   return async (stem) => (files.includes(`${stem}.json`) ? read(`${stem}.json`) : undefined);
 }
 
+/** Sizes of the files in a directory and below, by path; those whose names begin with a dot are no recordings. */
+async function sizes(directory: string, prefix = ''): Promise<[string, number][]> {
+  const { files, folders } = await list(directory);
+  const visible = (name: string) => !name.startsWith('.');
+  const own = files.filter(visible).map(async (name): Promise<[string, number][]> => {
+    const info = await stat(join(directory, name)).catch(() => null); // null: a link that leads nowhere
+    return info?.isFile() ? [[prefix + name, info.size]] : [];
+  });
+  const below = folders.filter(visible).map((name) => sizes(join(directory, name), `${prefix}${name}/`));
+  return (await Promise.all([...own, ...below])).flat();
+}
+
 async function openModel(directory: string, files: readonly string[]): Promise<GoldenModel> {
   const path = join(directory, 'config.json');
   const raw = await readJson(path);
@@ -74,15 +86,14 @@ async function openModel(directory: string, files: readonly string[]): Promise<G
 export async function openGolden(path: string): Promise<GoldenDir> {
   const top = await list(path);
   const folders: GoldenFolder[] = [];
-  const add = (directory: string, files: readonly string[]) => {
+  const add = (at: string, files: readonly string[]) => {
     if (!files.includes('config.json')) return;
-    folders.push({ name: basename(resolve(directory)), open: () => openModel(directory, files) });
+    const directory = join(path, at);
+    folders.push({ name: basename(resolve(directory)), path: at, open: () => openModel(directory, files) });
   };
-  add(path, top.files);
-  for (const folder of top.folders) {
-    const directory = join(path, folder);
-    add(directory, (await list(directory)).files);
-  }
+  add('', top.files);
+  for (const folder of top.folders) add(`${folder}/`, (await list(join(path, folder))).files);
   if (folders.length === 0) throw new DataError(`${path}: no folder in it has a config.json`, { hint: NOT_FOUND });
-  return { path, folders, json: jsonReader(path, top.files) };
+  const files = new Map(await sizes(path));
+  return { path, folders, files, json: jsonReader(path, top.files), bytes: (file) => readBytes(join(path, file)) };
 }

@@ -23,6 +23,8 @@ export interface GoldenModel {
 /** A folder with a config.json, which may turn out to describe no model. */
 export interface GoldenFolder {
   readonly name: string;
+  /** Where it is in the directory: '' for the directory itself, else ending in '/'. */
+  readonly path: string;
   /** @throws DataError or ConfigError for a config.json that describes no model. */
   open(): Promise<GoldenModel>;
 }
@@ -31,9 +33,16 @@ export interface GoldenFolder {
 export interface GoldenDir {
   readonly path: string;
   readonly folders: readonly GoldenFolder[];
+  /** Sizes in bytes of all files in it and below, by path in the directory, folders being separated by '/'. */
+  readonly files: ReadonlyMap<string, number>;
   /** A JSON file at the top (solver_toy, formula_check, ...), parsed; undefined without one. */
   json(stem: string): Promise<unknown>;
+  /** The bytes of one of `files`. @throws DataError */
+  bytes(path: string): Promise<Uint8Array<ArrayBuffer>>;
 }
+
+/** Texts about recordings, which may change; nothing is computed from them. */
+export const isAbout = (path: string): boolean => /\.(md|txt)$/i.test(path);
 
 /** Model and formula seed from a golden config.json. Throws ConfigError or DataError. */
 export function parseGoldenConfig(raw: unknown, file: string): { config: ModelConfig; seed: number } {

@@ -144,6 +144,9 @@ export function loggedNames(config: ModelConfig, train: TrainConfig) {
   return ['loss', 'loss_flow', ...time, ...length, 'grad_norm'] as const;
 }
 
+/** Losses of velocities that are nearly equal, so that rounding shows. */
+export const isConsistency = (name: string): boolean => name === 'loss_bootstrap' || name === 'depth_consistency';
+
 /** A loss below this share of the whole one is rounding noise: a row whose target is its own velocity has such a loss. */
 export const LOSS_FLOOR = 1e-6;
 

@@ -5,6 +5,8 @@ import { paramLayout } from '../model/params.ts';
 import type { Case, CaseGroup, CaseResult, Measured } from './case.ts';
 import { networkCases } from './forward.ts';
 import type { GoldenDir, GoldenModel } from './golden.ts';
+import { recordingCases } from './manifest.ts';
+import { notReplayed } from './not-replayed.ts';
 import { parameterCases } from './parameters.ts';
 import { samplingCases } from './sampling.ts';
 import { storageCases } from './storage.ts';
@@ -19,8 +21,10 @@ export interface VerifyOptions {
   readonly signal?: AbortSignal;
   /** Told before each case. */
   readonly onCase?: (progress: { id: string; done: number; total: number }) => void;
-  /** Told of recordings that are there but are not replayed. */
+  /** Told of recordings that are there but are not replayed, each once, with the reason. */
   readonly onSkipped?: (what: string) => void;
+  /** Told what cannot be said of the recordings themselves: no manifest, files that it does not list. */
+  readonly onNote?: (text: string) => void;
 }
 
 /** Parameters above which a model counts as large: half a gigabyte of weights takes minutes on a CPU. */
@@ -43,11 +47,17 @@ export async function* verify(
   golden: GoldenDir,
   options: VerifyOptions = {},
 ): AsyncGenerator<CaseResult, void> {
-  const plans = await findCases(engine, golden, options);
-  const all = plans.flatMap(({ model, groups }) => groups.flatMap(({ cases }) => cases.map((c) => ({ model, ...c }))));
-  if (all.length === 0) {
+  const { cases: recordings, notes } = await recordingCases(golden);
+  const replayed = await findCases(engine, golden, options);
+  if (replayed.every(({ groups }) => groups.every(({ cases }) => cases.length === 0))) {
     throw new DataError(`${golden.path}: there is nothing to verify`, { hint: `looked for ${LOOKED_FOR}` });
   }
+  for (const note of notes) options.onNote?.(note);
+  const plans: ModelPlan[] = [
+    ...recordings.map(({ model, found }) => ({ model, groups: [{ cases: [found], skipped: [], dispose: () => {} }] })),
+    ...replayed,
+  ];
+  const all = plans.flatMap(({ model, groups }) => groups.flatMap(({ cases }) => cases.map((c) => ({ model, ...c }))));
   const { only = '' } = options;
   const total = all.filter((c) => caseId(c).includes(only)).length;
   if (total === 0)
@@ -88,13 +98,17 @@ interface ModelPlan {
   readonly groups: readonly CaseGroup[];
 }
 
-async function findCases(engine: Engine, { folders }: GoldenDir, options: VerifyOptions): Promise<ModelPlan[]> {
+async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions): Promise<ModelPlan[]> {
   const plans: ModelPlan[] = [];
-  for (const folder of folders) {
+  const used = new Set<string>();
+  /** Folders of which nothing is replayed, as is said of them otherwise. */
+  const settled = new Set<string>();
+  for (const folder of dir.folders) {
     let golden: GoldenModel;
     try {
-      golden = await folder.open();
+      golden = noting(await folder.open(), folder.path, used);
     } catch (error) {
+      settled.add(folder.path);
       const damaged: Case = { kind: 'model', name: 'config.json', tolerance: 0, run: () => Promise.reject(error) };
       plans.push({
         model: folder.name,
@@ -104,6 +118,7 @@ async function findCases(engine: Engine, { folders }: GoldenDir, options: Verify
     }
     const parameters = paramLayout(golden.config).count;
     if (parameters > LARGE && !options.large) {
+      settled.add(folder.path);
       options.onSkipped?.(`${golden.name}: ${parameters.toLocaleString('en')} parameters (ask for large cases)`);
       continue;
     }
@@ -118,5 +133,18 @@ async function findCases(engine: Engine, { folders }: GoldenDir, options: Verify
     for (const { skipped } of groups) for (const what of skipped) options.onSkipped?.(`${golden.name}/${what}`);
     plans.push({ model: golden.name, groups });
   }
+  for (const what of notReplayed(dir, used, settled)) options.onSkipped?.(what);
   return plans;
+}
+
+/** The model, noting in `used` the path of each of its files that is asked for. */
+function noting(golden: GoldenModel, folder: string, used: Set<string>): GoldenModel {
+  used.add(`${folder}config.json`);
+  const note = <T>(ending: string, read: (stem: string) => Promise<T>) => {
+    return (stem: string) => {
+      used.add(`${folder}${stem}.${ending}`);
+      return read(stem);
+    };
+  };
+  return { ...golden, tensors: note('safetensors', golden.tensors), json: note('json', golden.json) };
 }

@@ -7,14 +7,15 @@ import {
   type CaseGroup,
   casesOf,
   type Measured,
-  relativeError,
   scalarError,
   shared,
   TOLERANCES,
+  worstSample,
 } from './case.ts';
 import { formulaParams } from './formula-params.ts';
 import type { GoldenModel } from './golden.ts';
 import {
+  isConsistency,
   loggedLosses,
   loggedNames,
   recordedStep,
@@ -52,8 +53,6 @@ export async function targetCases(engine: Engine, golden: GoldenModel): Promise<
     };
     cases.push(...(await casesOf('targets', file, find)));
   }
-  const others = golden.files.filter((f) => /^targets_(?!shortcut|length).*\.safetensors$/.test(f));
-  if (others.length > 0) skipped.push(`${others.join(', ')} (other objectives)`);
   return { cases, skipped, dispose: () => {} };
 }
 
@@ -89,38 +88,33 @@ function variantCases(
       stepOutputs(step, request, await step.run({ ...request, index: 0, lr: 0 })),
     );
   });
-  const make = (
-    part: string,
-    measure: (got: StepOutputs) => Measured,
-    tolerance: number = TOLERANCES.targets,
-  ): Case => ({
+  const make = (part: string, tolerance: number, measure: (got: StepOutputs) => Measured): Case => ({
     kind: 'targets',
     name: `${info ? 'length' : 'shortcut'}/${variant}/${part}`,
     tolerance,
     run: async () => measure(await replay()),
   });
-  const tensor = (name: 'x_t' | 'v_t' | 'v_prime' | 'mse_v', of: (got: StepOutputs) => Float32Array): Case[] =>
-    f.has(at(name)) ? [make(name, (got) => ({ error: relativeError(of(got), f.floats(at(name))) }))] : [];
-  const scalar = (name: string, of: (got: StepOutputs) => number, tolerance?: number): Case[] => {
+  const { points, velocities, losses, consistency } = TOLERANCES.targets;
+  const tensor = (name: string, tolerance: number, of: (got: StepOutputs) => Float32Array): Case[] =>
+    f.has(at(name)) ? [make(name, tolerance, (got) => worstSample(of(got), f.floats(at(name)), batch))] : [];
+  const scalar = (name: string, tolerance: number, of: (got: StepOutputs) => number): Case[] => {
     const want = info?.[name];
-    return want === undefined ? [] : [make(name, (got) => ({ error: scalarError(of(got), want) }), tolerance)];
+    return want === undefined ? [] : [make(name, tolerance, (got) => ({ error: scalarError(of(got), want) }))];
   };
   const logged = loggedNames(config, train).flatMap((name) =>
-    scalar(
-      name,
-      (got) => loggedLosses(config, train, got)[name],
-      name === 'grad_norm' ? TOLERANCES.gradients : TOLERANCES.targets,
-    ),
+    scalar(name, isConsistency(name) ? consistency : losses, (got) => loggedLosses(config, train, got)[name]),
   );
   const { timeRows } = batchShares(train, config);
   return [
-    make('rows', (got) => rowErrors(f, at, got)),
-    ...tensor('x_t', (got) => got.x_t),
-    ...tensor('v_t', (got) => got.v_t),
-    ...tensor('v_prime', (got) => got.v_prime),
-    ...tensor('mse_v', (got) => got.perSample),
+    make('rows', TOLERANCES.host, (got) => rowErrors(f, at, got)),
+    ...tensor('x_t', points, (got) => got.x_t),
+    ...tensor('v_t', velocities, (got) => got.v_t),
+    ...tensor('v_prime', velocities, (got) => got.v_prime),
+    ...tensor('mse_v', losses, (got) => got.perSample),
     ...logged,
-    ...scalar('v_magnitude_prime', (got) => rms(got.v_prime)),
-    ...scalar('v_magnitude_bootstrap', (got) => rms(got.v_t.subarray(0, (got.v_t.length / batch) * timeRows))),
+    ...scalar('v_magnitude_prime', velocities, (got) => rms(got.v_prime)),
+    ...scalar('v_magnitude_bootstrap', velocities, (got) =>
+      rms(got.v_t.subarray(0, (got.v_t.length / batch) * timeRows)),
+    ),
   ];
 }

@@ -10,15 +10,16 @@ import {
   type CaseGroup,
   casesOf,
   type Measured,
-  relativeError,
   scalarError,
   shared,
   TOLERANCES,
   worst,
+  worstSample,
 } from './case.ts';
 import { formulaParams } from './formula-params.ts';
 import { type GoldenModel, isKeyBias, sampleOf } from './golden.ts';
 import {
+  isConsistency,
   LOSS_FLOOR,
   loggedLosses,
   loggedNames,
@@ -96,8 +97,10 @@ async function runCases(engine: Engine, golden: GoldenModel): Promise<Case[] | s
         }
         if (want.lr_applied !== undefined) note('lr', i, scalarError(lr, want.lr_applied));
         note('rows', i, rowErrors(f, at, got).error);
-        note('mse_v', i, relativeError(got.perSample, f.floats(at('mse_v'))));
-        for (const name of TENSORS) if (f.has(at(name))) note(name, i, relativeError(got[name], f.floats(at(name))));
+        const bySample = (values: Float32Array, name: string) =>
+          note(name, i, worstSample(values, f.floats(at(name)), train.batch).error);
+        bySample(got.perSample, 'mse_v');
+        for (const name of TENSORS) if (f.has(at(name))) bySample(got[name], name);
       }
       const final = {
         params: await state.params.read(),
@@ -124,15 +127,19 @@ async function runCases(engine: Engine, golden: GoldenModel): Promise<Case[] | s
     ...TENSORS.filter(stored),
   ];
   return [
-    ...names.map((name) => make(name, TOLERANCES.trajectory, (run) => worst(run.errors.get(name) ?? []))),
+    ...names.map((name) => make(name, toleranceOf(name), (run) => worst(run.errors.get(name) ?? []))),
     ...STATE_PARTS.filter((part) => finalLeaves(f, part).length > 0).map((part) =>
-      make(
-        `final/${RECORDED[part]}`,
-        part === 'params' || part === 'ema' ? TOLERANCES.update : TOLERANCES.trajectory,
-        (run) => finalError(f, part, run),
-      ),
+      make(`final/${RECORDED[part]}`, TOLERANCES.trajectory[part], (run) => finalError(f, part, run)),
     ),
   ];
+}
+
+function toleranceOf(name: string): number {
+  const { points, targets, predictions, losses, consistency, gradNorm } = TOLERANCES.trajectory;
+  if (name === 'rows' || name === 'lr') return TOLERANCES.host;
+  if (name === 'mse_v' || isConsistency(name)) return consistency;
+  const known: Record<string, number> = { x_t: points, v_t: targets, v_prime: predictions, grad_norm: gradNorm };
+  return known[name] ?? losses;
 }
 
 /** [tensor, leaf] of a recorded part: whole leaves, or samples of them. */

@@ -36,7 +36,10 @@ export function notReplayed(golden: GoldenDir, used: ReadonlySet<string>, settle
   }
   return [
     ...[...left].map(([key, paths]) => `${paths.sort().join(', ')} (${(JSON.parse(key) as string[])[1]})`),
-    ...[...strangers].map(([folder, count]) => `${folder}: ${count} ${count === 1 ? 'file' : 'files'} (there is no config.json of a model in it)`),
+    ...[...strangers].map(
+      ([folder, count]) =>
+        `${folder}: ${count} ${count === 1 ? 'file' : 'files'} (there is no config.json of a model in it)`,
+    ),
   ];
 }
 

@@ -106,7 +106,7 @@ function variantCases(
   );
   const { timeRows } = batchShares(train, config);
   return [
-    make('rows', TOLERANCES.host, (got) => rowErrors(f, at, got)),
+    make('rows', TOLERANCES.rows, (got) => rowErrors(f, at, got)),
     ...tensor('x_t', points, (got) => got.x_t),
     ...tensor('v_t', velocities, (got) => got.v_t),
     ...tensor('v_prime', velocities, (got) => got.v_prime),

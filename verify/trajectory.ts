@@ -136,7 +136,8 @@ async function runCases(engine: Engine, golden: GoldenModel): Promise<Case[] | s
 
 function toleranceOf(name: string): number {
   const { points, targets, predictions, losses, consistency, gradNorm } = TOLERANCES.trajectory;
-  if (name === 'rows' || name === 'lr') return TOLERANCES.host;
+  if (name === 'rows') return TOLERANCES.rows;
+  if (name === 'lr') return TOLERANCES.learningRate;
   if (name === 'mse_v' || isConsistency(name)) return consistency;
   const known: Record<string, number> = { x_t: points, v_t: targets, v_prime: predictions, grad_norm: gradNorm };
   return known[name] ?? losses;

@@ -1,36 +1,68 @@
 /**
- * The package's entry for browsers and every other runtime: nothing here, nor anything it imports, needs Node. Under Node,
- * `odelt` resolves to node.ts, which has all of this and more.
+ * odelt for every platform: engines, programs and kernels of one's own, models, sampling, training, pictures. Nothing here, nor
+ * anything it imports, needs Node; under Node the same import finds Dawn, and `odelt/node` adds files, data sets on disk and
+ * training runs. Operations on tensors are in `odelt/ops`, the check and the timing of kernels in `odelt/bench`.
+ * @module odelt
  */
 import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/device.ts';
 import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
 
-export { Context } from './engine/context.ts';
+export { Context, type GradientTape } from './engine/context.ts';
 export {
   type AcquiredDevice,
   type AdapterDescription,
   type AdapterKind,
+  ALIGNMENT_LIMITS,
+  COMPUTE_LIMITS,
+  type ComputeLimit,
+  type DescribedLimit,
   type DeviceOptions,
+  type DeviceWatch,
   describeAdapter,
   type RequestDeviceOptions,
   requestDevice,
 } from './engine/device.ts';
 export { eager } from './engine/eager.ts';
-export { Engine, type TensorData } from './engine/engine.ts';
+export { Engine, type EngineOptions, type TensorData } from './engine/engine.ts';
 export * from './engine/errors.ts';
 export type { Gradients, TapeEntry } from './engine/gradients.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';
-export type { MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
+export type { Memory, MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
 export { Arena } from './engine/memory/arena.ts';
-export type { Plan } from './engine/memory/planner.ts';
+export type { Placement, Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, Program, type Recording, record } from './engine/program.ts';
-export { ceilDiv, type Scalar, type ScalarValues, scalarInput, times } from './engine/scalar.ts';
-export { Tape } from './engine/tape.ts';
-export { type DType, lastDim, maxSize, type Shape, sizeOf, type Tensor } from './engine/tensor.ts';
-export { addGradients, copyInto } from './kernels/add.ts';
-export { type Contract, contract, type InputSpec } from './kernels/contract.ts';
-export { contracts } from './kernels/registry.ts';
+export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, times } from './engine/scalar.ts';
+export { type AddGradients, checkpoint, Tape } from './engine/tape.ts';
+export {
+  columns,
+  type DType,
+  lastDim,
+  maxSize,
+  reshaped,
+  rowSize,
+  type Shape,
+  type Storage,
+  shapeText,
+  sizeOf,
+  type Tensor,
+} from './engine/tensor.ts';
+export {
+  type Agreement,
+  type ClassAgreement,
+  classAgreement,
+  prepareReference,
+  type Reference,
+} from './evaluation/agreement.ts';
+export {
+  type Dtype,
+  parseSafetensors,
+  type SafetensorsHeader,
+  serializeSafetensors,
+  type TensorInfo,
+  type Tensors,
+  type TensorToWrite,
+} from './formats/safetensors.ts';
 export {
   allowedLengths,
   type LengthConfig,
@@ -40,20 +72,50 @@ export {
   parseModelConfig,
   preset,
 } from './model/config.ts';
-export { type Depth, type Model, type VelocityInputs, velocity } from './model/dit.ts';
-export { initParams, type ParamLayout, type ParamSet, paramLayout } from './model/params.ts';
-export { classNamesOf, type ModelFile, parseModelFile } from './model/weights/model-file.ts';
-export { PRECISIONS, type Precision } from './model/weights/quantize.ts';
+export {
+  ACTIVATIONS,
+  type Activations,
+  type Depth,
+  type Model,
+  type TrainingMode,
+  type VelocityInputs,
+  velocity,
+} from './model/dit.ts';
+export {
+  type Init,
+  initParams,
+  type ParamGroup,
+  type ParamLayout,
+  type ParamSet,
+  type ParamSpec,
+  paramLayout,
+} from './model/params.ts';
+export {
+  type ContentsOptions,
+  classNamesOf,
+  type ModelContents,
+  type ModelFile,
+  modelContents,
+  modelMetadata,
+  modelTensors,
+  parseModelFile,
+} from './model/weights/model-file.ts';
+export { type GroupValues, PRECISIONS, type Precision } from './model/weights/quantize.ts';
 export { groupsFor, ResidentModel, type Storing, uploadModel } from './model/weights/residency.ts';
 export {
+  type GroupProgress,
   type GroupSource,
   type ModelSource,
   memorySource,
   type PrefetchingSource,
+  type PrefetchOptions,
   prefetching,
+  type RangeSource,
 } from './model/weights/source.ts';
-export { openModelUrl } from './model/weights/source-url.ts';
+export { openModelUrl, type UrlOptions } from './model/weights/source-url.ts';
+export { Weights, type WeightsOptions } from './model/weights/weights.ts';
 export {
+  type Colour,
   type ContactSheet,
   contactSheet,
   fromBytes,
@@ -68,6 +130,7 @@ export {
   chooseSettings,
   type Estimate,
   estimateSampling,
+  type Requested,
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
@@ -79,10 +142,23 @@ export {
   type SamplerOptions,
   type Samples,
 } from './sampling/sampler.ts';
+export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
+export {
+  type DataShape,
+  type Dataset,
+  type DatasetFields,
+  datasetOf,
+  type SkippedFile,
+} from './training/data/dataset.ts';
+export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
+export { modelForData } from './training/model-for-data.ts';
+export type { TrainSets } from './training/step.ts';
+export { createTrainer, type Losses, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 
 /** Helpers that kernels share (`linear_id`, `silu`, ...), as WGSL text: pass it to `defineKernel` before your own. */
 export const wgslLib: string = lib;
 
+/** How to get an engine where `navigator.gpu` is the way to a device. */
 export interface BrowserEngineOptions extends RequestDeviceOptions {
   /** A device of your own; it stays alive when the engine is disposed. The other options then do not matter. */
   readonly device?: GPUDevice;

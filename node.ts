@@ -1,4 +1,8 @@
-/** The package's entry under Node: everything of index.ts, with engines from Dawn, files, data sets and training runs. */
+/**
+ * odelt under Node: all of `odelt`, with engines from Dawn on the adapter of your choice, model files, data sets on disk, training
+ * runs as folders, and the model and pictures that come with the package.
+ * @module odelt/node
+ */
 import type { NodeDeviceOptions } from './engine/adapters.node.ts';
 import { adapterKind } from './engine/device.ts';
 import { createNodeEngine } from './engine/engine.node.ts';
@@ -8,14 +12,15 @@ export {
   ADAPTER_CHOICES,
   type AdapterChoice,
   type AdapterReport,
+  type CandidateReport,
   type NodeDevice,
   type NodeDeviceOptions,
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
+export { shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
-export { type ModelContents, modelContents, modelMetadata, modelTensors } from './model/weights/model-file.ts';
 export { openModelSource } from './model/weights/source.node.ts';
 export {
   type Checkpoint,
@@ -23,17 +28,13 @@ export {
   loadCheckpoint,
   type OnNotice,
   type SavedState,
-  type TrainSets,
 } from './training/checkpoint.node.ts';
-export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
-export { type DataShape, type Dataset, type DatasetFields, datasetOf } from './training/data/dataset.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
-export { type OpenOptions, openDataset } from './training/data/open.ts';
-export { modelForData } from './training/model-for-data.ts';
+export { type OpenOptions, openDataset, type Split } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
-export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 
+/** How to get an engine under Node. */
 export interface NodeEngineOptions extends NodeDeviceOptions {
   /** A device of your own; it stays alive when the engine is disposed. The other options then do not matter. */
   readonly device?: GPUDevice;

@@ -16,6 +16,7 @@ export interface Subject {
   readonly engine: Engine;
 }
 
+/** One case of one kernel on one subject. */
 export interface KernelResult {
   readonly kernel: string;
   readonly case: object;
@@ -35,11 +36,14 @@ export interface KernelResult {
   readonly coldSeconds: number;
 }
 
+/** What is timed, how often, and who is told. */
 export interface KernelBenchOptions {
   readonly contracts: readonly Contract[];
   readonly rounds: number;
   readonly signal?: AbortSignal;
+  /** Told before each case. */
   readonly onCase?: (text: string) => void;
+  /** Told each result as it comes. */
   readonly onResult?: (result: KernelResult) => void;
 }
 

@@ -5,6 +5,7 @@ import { contracts } from '../kernels/registry.ts';
 import { benchKernels, type KernelBenchOptions, type KernelResult, type Subject } from './kernels.bench.ts';
 import { benchReplay, type ReplayResult } from './replay.bench.ts';
 
+/** A benchmark as data, for JSON. */
 export interface BenchReport {
   readonly date: string;
   /** The runtime and machine, in words. */
@@ -16,6 +17,7 @@ export interface BenchReport {
   readonly replay: readonly ({ readonly subject: string } & ReplayResult)[];
 }
 
+/** Which kernels a benchmark takes, and what its report is to say of the machine. */
 export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
   /** Only kernels whose name contains this. */
   readonly filter?: string;

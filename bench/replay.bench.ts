@@ -7,6 +7,7 @@ import { initParams } from '../model/params.ts';
 import { uploadModel } from '../model/weights/residency.ts';
 import { quantile } from './harness.ts';
 
+/** What replaying a network costs the host. */
 export interface ReplayResult {
   readonly model: string;
   readonly blocks: number;

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
+import { shippedData, shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
@@ -13,7 +14,6 @@ import { writePng } from '../pictures/png.node.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
 import { openModel } from './models.node.ts';
-import { bundledData, bundledModel } from './paths.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
@@ -41,8 +41,8 @@ export function addDemo(program: Command): void {
   program
     .command('demo')
     .description('sample the shipped model at every number of steps and blocks, and compare')
-    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', bundledModel())
-    .option('--data <path>', 'pictures that class agreement is judged by', bundledData())
+    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
+    .option('--data <path>', 'pictures that class agreement is judged by', shippedData())
     .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 3)
     .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
     .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0 }), 0)

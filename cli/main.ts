@@ -1,7 +1,9 @@
+#!/usr/bin/env node
 /** The `odelt` command: parses arguments, runs a command, turns errors into messages and exit codes (1, 2 usage, 130 interrupt). */
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ConfigError, InterruptedError, OdeltError } from '../engine/errors.ts';
+import { shippedVersion } from '../formats/shipped.node.ts';
 import { addBench } from './bench.ts';
 import { addConvert } from './convert.ts';
 import { addDemo } from './demo.ts';
@@ -13,6 +15,7 @@ import { addVerify } from './verify.ts';
 
 const program = new Command('odelt')
   .description('Trains and samples diffusion transformers whose time steps and blocks are chosen at sampling time.')
+  .version(shippedVersion(), '-v, --version', 'print the version')
   .showHelpAfterError()
   .exitOverride();
 addTrain(program);

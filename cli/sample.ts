@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
 import { classNamesOf } from '../model/weights/model-file.ts';
@@ -15,7 +16,6 @@ import { chooseSettings, describeSettings, type Requested, type Settings, type W
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import { checkSteps, Sampler } from '../sampling/sampler.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
-import { bundledModel } from './paths.node.ts';
 import { bytes, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
 
 interface SampleFlags {
@@ -42,7 +42,7 @@ export function addSample(program: Command): void {
   program
     .command('sample')
     .description('draw pictures from a model (no flags: one row per class from the shipped model)')
-    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', bundledModel())
+    .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
     .option(
       '--count <n>',

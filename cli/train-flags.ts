@@ -1,9 +1,9 @@
 /** What `odelt train` is told in flags: where the data are, and errors of the library in the words of the command line. */
 import { resolve } from 'node:path';
 import { ConfigError } from '../engine/errors.ts';
+import { shippedData } from '../formats/shipped.node.ts';
 import type { Dataset } from '../training/data/dataset.ts';
 import { type OpenOptions, openDataset } from '../training/data/open.ts';
-import { bundledData } from './paths.node.ts';
 
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
 const BUNDLED = 'bundled';
@@ -14,7 +14,7 @@ export const dataPlace = (flag: string | undefined): string =>
 
 /** Opens the data set that a run's configuration names. @throws what openDataset throws. */
 export const openPlace = (place: string, options: OpenOptions): Promise<Dataset> =>
-  openDataset(place === BUNDLED ? bundledData() : place, options);
+  openDataset(place === BUNDLED ? shippedData() : place, options);
 
 /** --channels. @throws ConfigError. */
 export function channels(text: string): 1 | 3 {

@@ -2,10 +2,10 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { OdeltError } from '../engine/errors.ts';
+import { shippedGolden } from '../formats/shipped.node.ts';
 import type { CaseResult, Kind } from '../verify/case.ts';
 import { openGolden } from '../verify/golden.node.ts';
 import { caseId, verify } from '../verify/replay.ts';
-import { bundledGolden } from './paths.node.ts';
 import { duration, interruptSignal, log, openSession, ProgressLine, print, printJson } from './session.node.ts';
 
 interface VerifyFlags {
@@ -31,7 +31,7 @@ Every line names a case, its relative error ||out - ref|| / ||ref|| (of the wors
 and the largest error that passes. Files are first compared with MANIFEST.json, where there is one.
 Exit code 1 if any case fails. GPU drivers are wrong now and then: a failure here is worth a bug report to the driver.`,
     )
-    .action((dir: string | undefined, flags: VerifyFlags) => runVerify(dir ?? bundledGolden(), flags));
+    .action((dir: string | undefined, flags: VerifyFlags) => runVerify(dir ?? shippedGolden(), flags));
 }
 
 /** Summary of a run, as --json prints it. A case without a result has error null. */

@@ -22,6 +22,7 @@ import {
 } from './device.ts';
 import { ConfigError, LimitError, UnsupportedError } from './errors.ts';
 import {
+  type Environment,
   findSwiftshaderArchive,
   hasVulkanLoader,
   preloadVulkanLoader,
@@ -30,9 +31,12 @@ import {
   unpackSwiftshader,
 } from './swiftshader.node.ts';
 
+/** Adapters that may be asked for by name; 'auto' takes the best there is. */
 export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader'] as const;
+/** One of `ADAPTER_CHOICES`. */
 export type AdapterChoice = (typeof ADAPTER_CHOICES)[number];
 
+/** Which adapter Dawn is to use, and how. */
 export interface NodeDeviceOptions extends DeviceOptions, DawnOptions {
   /** Default: the environment variable ODELT_ADAPTER, else 'auto' (a GPU, else lavapipe, else SwiftShader). */
   adapter?: AdapterChoice;
@@ -53,6 +57,7 @@ export interface AdapterReport {
   candidates: CandidateReport[];
 }
 
+/** A device of Dawn's, and how it was found. */
 export interface NodeDevice extends AcquiredDevice {
   /** Dawn's instance, which devices on one driver share; it lives as long as they do. */
   gpu: GPU;
@@ -75,7 +80,7 @@ export interface Candidate {
 
 /** What the candidates depend on; `surveyMachine` fills it, tests make it up. */
 export interface Machine {
-  platform: NodeJS.Platform;
+  platform: string;
   arch: string;
   /** The user's own VK_DRIVER_FILES (or one of its kin), if set. */
   userDriver: string | undefined;
@@ -157,7 +162,7 @@ const WAYS_OUT = `One of these three helps (the last two with ODELT_ADAPTER=auto
   3. npm install @sparticuz/chromium, or apt-get install chromium, for SwiftShader.`;
 
 /** Looks for drivers on this machine: file names only, nothing is loaded. */
-export function surveyMachine(env: NodeJS.ProcessEnv = process.env): Machine {
+export function surveyMachine(env: Environment = process.env): Machine {
   const userVariable = [...DRIVER_VARIABLES, 'VK_ADD_DRIVER_FILES'].find((name) => env[name]);
   const dataHome = env.XDG_DATA_HOME || join(env.HOME || homedir(), '.local', 'share');
   const dataDirectories = (env.XDG_DATA_DIRS || '/usr/local/share:/usr/share').split(delimiter);
@@ -180,7 +185,7 @@ export function surveyMachine(env: NodeJS.ProcessEnv = process.env): Machine {
 }
 
 /** The adapter choice from an option or the environment variable ODELT_ADAPTER. @throws ConfigError */
-export function adapterChoice(option: string | undefined, env: NodeJS.ProcessEnv = process.env): AdapterChoice {
+export function adapterChoice(option: string | undefined, env: Environment = process.env): AdapterChoice {
   const asked = option ?? (env.ODELT_ADAPTER || 'auto');
   const choice = ADAPTER_CHOICES.find((known) => known === asked);
   if (choice) return choice;

@@ -7,6 +7,7 @@ import type { TapeEntry } from './gradients.ts';
 import { type CheckedDispatch, checkDispatch, type Dispatch } from './kernel.ts';
 import { type DType, reshaped, type Shape, type Tensor } from './tensor.ts';
 
+/** Where a context's tensors come from and its dispatches go. */
 export interface Sink {
   empty(label: string, shape: Shape, dtype: DType): Tensor;
   dispatch(checked: CheckedDispatch): void;
@@ -22,6 +23,7 @@ export interface GradientTape {
   checkpoint(ctx: Context, body: () => Tensor): Tensor;
 }
 
+/** What operations are given: it makes their results and takes their dispatches. `record` and `eager` supply one. */
 export class Context {
   readonly engine: Engine;
   /** Present while gradients are wanted; operations add their backward to it. */
@@ -29,6 +31,7 @@ export class Context {
   readonly #sink: Sink;
   #scope = '';
 
+  /** @internal */
   constructor(engine: Engine, sink: Sink) {
     this.engine = engine;
     this.#sink = sink;
@@ -39,6 +42,10 @@ export class Context {
     return this.#sink.empty(this.#scope + label, shape, dtype);
   }
 
+  /**
+   * Runs one entry point of a kernel. @throws UsageError where names do not match its WGSL, or a written tensor is
+   * bound twice.
+   */
   dispatch(dispatch: Dispatch): void {
     this.#sink.dispatch(checkDispatch(dispatch, this.#scope));
   }

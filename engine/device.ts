@@ -26,11 +26,13 @@ export const COMPUTE_LIMITS = [
 /** Offset alignments: unlike the others a smaller value is the better one, and they are never requested. */
 export const ALIGNMENT_LIMITS = ['minStorageBufferOffsetAlignment', 'minUniformBufferOffsetAlignment'] as const;
 
+/** A limit of WebGPU that compute shaders run into. */
 export type ComputeLimit = (typeof COMPUTE_LIMITS)[number];
+/** A limit that descriptions of adapters show. */
 export type DescribedLimit = ComputeLimit | (typeof ALIGNMENT_LIMITS)[number];
 
 /** Features worth having; each is requested where the adapter offers it and never required. */
-export const OPTIONAL_FEATURES = ['timestamp-query', 'shader-f16', 'subgroups'] as const;
+const OPTIONAL_FEATURES = ['timestamp-query', 'shader-f16', 'subgroups'] as const;
 
 /** A JSON-able description of an adapter, or of the device made from it (then: what was granted). */
 export interface AdapterDescription {
@@ -79,6 +81,7 @@ export function describeAdapter(source: GPUAdapter | GPUDevice): AdapterDescript
   };
 }
 
+/** What a device must be able to do, and who is told of its errors. */
 export interface DeviceOptions {
   label?: string;
   /** Ask for WebGPU's guaranteed limits only, to test that everything fits the smallest adapter. */
@@ -89,8 +92,9 @@ export interface DeviceOptions {
   onError?: (error: OdeltError) => void;
 }
 
+/** The same, where the platform chooses the adapter. */
 export interface RequestDeviceOptions extends DeviceOptions {
-  powerPreference?: GPUPowerPreference;
+  powerPreference?: 'low-power' | 'high-performance';
 }
 
 /** A device with its description and the watch over its errors. `device.destroy()` ends it. */
@@ -221,7 +225,7 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
 }
 
 /** The typed error for what an error scope or the uncaptured-error event gave. */
-export function typedError(error: GPUError): OdeltError {
+function typedError(error: GPUError): OdeltError {
   // By name: under Node the GPU error classes are globals only where somebody installed them.
   switch (error.constructor.name) {
     case 'GPUOutOfMemoryError':

@@ -2,6 +2,7 @@
 import { type NodeDevice, type NodeDeviceOptions, requestNodeDevice } from './adapters.node.ts';
 import { Engine } from './engine.ts';
 
+/** An engine under Node, and the device behind it. */
 export interface NodeEngine {
   readonly engine: Engine;
   readonly node: NodeDevice;

@@ -2,7 +2,7 @@
  * The engine: one GPU device with its accountant, its pipelines and its persistent tensors, and the only way bytes go to
  * and come from the GPU. Knows no mathematics.
  */
-import { type DeviceWatch, watchDevice } from './device.ts';
+import { type AdapterKind, type DeviceWatch, watchDevice } from './device.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
@@ -18,14 +18,13 @@ import {
   tensor,
 } from './tensor.ts';
 
-/** What kind of machine runs the kernels; CPU drivers want other tiles than GPUs (kernels/tuning.ts). */
-export type AdapterClass = 'gpu' | 'lavapipe' | 'swiftshader' | 'software';
-
+/** Values to upload, of the type that the tensor holds. */
 export type TensorData = Float32Array | Uint32Array | Int32Array;
 
 const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
 export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 
+/** How an engine treats its device. */
 export interface EngineOptions {
   /** False leaves a caller's own device alive on dispose. Default true. */
   readonly ownsDevice?: boolean;
@@ -35,10 +34,16 @@ export interface EngineOptions {
   readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
 }
 
+/**
+ * A device with what belongs to it: memory, compiled pipelines, errors. Tensors and programs live on it until it is
+ * disposed.
+ */
 export class Engine {
   readonly device: GPUDevice;
-  readonly adapterClass: AdapterClass;
+  /** What kind of machine runs the kernels; CPU drivers want other tiles than GPUs (kernels/tuning.ts). */
+  readonly adapterClass: AdapterKind;
   readonly memory: Memory;
+  /** @internal */
   readonly pipelines: PipelineCache;
   /** Counts that replay must not move; tests watch them. */
   readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
@@ -55,7 +60,7 @@ export class Engine {
   /** Waits, after a buffer could not be made, for all that was issued with it. */
   #draining = 0;
 
-  constructor(device: GPUDevice, adapterClass: AdapterClass, options: EngineOptions = {}) {
+  constructor(device: GPUDevice, adapterClass: AdapterKind, options: EngineOptions = {}) {
     this.device = device;
     this.adapterClass = adapterClass;
     this.memory = new Memory(device);
@@ -158,6 +163,7 @@ export class Engine {
     return (await this.readAll([t]))[0]!;
   }
 
+  /** Reads a tensor's 32-bit words back as unsigned integers. Waits for all work submitted before. */
   async readU32(t: Tensor): Promise<Uint32Array> {
     return new Uint32Array((await this.#readBytes([t]))[0]!);
   }

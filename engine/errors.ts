@@ -1,11 +1,13 @@
 /** Every error odelt throws on purpose. Each names what was asked, what was found, and (in `hint`) the remedy. */
 
+/** What an error says besides its message. */
 export interface OdeltErrorOptions {
   /** What the user can do about it, as one sentence or a short list. */
   hint?: string;
   cause?: unknown;
 }
 
+/** What every error of odelt is: `code` for programs, the message for people, `hint` for the remedy. */
 export class OdeltError extends Error {
   readonly code: string;
   readonly hint: string | undefined;
@@ -35,12 +37,14 @@ export class LimitError extends OdeltError {
   }
 }
 
+/** The device has no memory for a buffer, or a budget set on the engine's memory is exceeded. */
 export class OutOfMemoryError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {
     super('out-of-memory', message, options);
   }
 }
 
+/** The GPU or its driver is gone; the engine and all on it are of no more use. */
 export class DeviceLostError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {
     super('device-lost', message, options);

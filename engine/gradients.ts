@@ -5,6 +5,7 @@ import type { Tensor } from './tensor.ts';
 export interface Gradients {
   /** Gradient of output `k`, all rows. Throws where it has none: ask `has` first if that may be. */
   dy(k: number): Tensor;
+  /** Whether output `k` has a gradient. */
   has(k: number): boolean;
   /** Whether input `i` wants a gradient. */
   needs(i: number): boolean;
@@ -14,9 +15,13 @@ export interface Gradients {
   give(i: number, gradient: Tensor): void;
 }
 
+/** One differentiable operation as the tape keeps it. */
 export interface TapeEntry {
   readonly name: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
+  /**
+   * Provides the gradients of the inputs from those of the outputs, by dispatching in the context of the operation.
+   */
   readonly backward: (gradients: Gradients) => void;
 }

@@ -4,23 +4,24 @@ import type { Scalar } from './scalar.ts';
 import type { Tensor } from './tensor.ts';
 import { type Constants, type LinkedWgsl, linkWgsl, type ReflectedEntry } from './wgsl.ts';
 
+/** A named WGSL source, as `defineKernel` makes it. */
 export interface Kernel {
   readonly name: string;
   readonly source: string;
-  /** Specialisations already linked, by constants and promoted bindings. */
+  /** @internal Specialisations already linked, by constants and promoted bindings. */
   readonly linked: Map<string, LinkedWgsl>;
 }
 
 /** Declares a kernel; its bindings and parameters are read from the WGSL, so they are stated once. */
-export const defineKernel = (name: string, ...sources: string[]): Kernel => ({
-  name,
-  source: sources.join('\n'),
-  linked: new Map(),
-});
+/* @__NO_SIDE_EFFECTS__ */
+export function defineKernel(name: string, ...sources: string[]): Kernel {
+  return { name, source: sources.join('\n'), linked: new Map() };
+}
 
 /** Workgroups: a count (folded into x and y where it exceeds 65,535) or up to three dimensions. */
 export type Grid = Scalar | readonly [Scalar, Scalar?, Scalar?];
 
+/** One use of a kernel's entry point: what is bound, by name, and how many workgroups run. */
 export interface Dispatch {
   readonly kernel: Kernel;
   readonly entry: string;

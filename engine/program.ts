@@ -20,12 +20,14 @@ import { hasSymbolicParams, packParams } from './uniforms.ts';
 
 export { planRecording, type Recording, record } from './recording.ts';
 
+/** How a recording becomes a program. */
 export interface CompileOptions {
   /** Slabs to share with other programs that never run at the same time. */
   arena?: Arena;
   /** Debugging: gives every planned tensor its own memory, so that a planning error shows as a different result. */
   separate?: boolean;
   signal?: AbortSignal;
+  /** Told after each pipeline. */
   onProgress?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
@@ -40,6 +42,10 @@ interface Step {
 
 const UNIFORM_COPY_DST = 0x40 | 0x8;
 
+/**
+ * A recording, compiled: its memory planned, its pipelines and bind groups made. `run` replays it and allocates
+ * nothing.
+ */
 export class Program {
   readonly name: string;
   /** The plan behind it: planned bytes, lower bound, placements. */
@@ -164,6 +170,7 @@ export class Program {
     }
   }
 
+  /** Dispatches of one run. */
   get dispatches(): number {
     return this.#steps.length;
   }
@@ -264,6 +271,7 @@ export class Program {
     return this.#engine.readAll(tensors);
   }
 
+  /** Frees what the program alone holds; an arena given to it stays. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

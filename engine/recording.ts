@@ -9,6 +9,7 @@ import { type Storage, storageBytes, type Tensor, tensor } from './tensor.ts';
 /** A recorded list of dispatches and the storages that it needs placed. */
 export interface Recording {
   readonly name: string;
+  /** @internal */
   readonly nodes: readonly CheckedDispatch[];
   readonly storages: readonly Storage[];
   /** Storages whose contents must last until the end of the run. */

@@ -4,18 +4,22 @@
  */
 import { UsageError } from './errors.ts';
 
+/** Values of a program's scalar inputs, by name. */
 export type ScalarValues = Readonly<Record<string, number>>;
 
+/** A scalar that is not known before a replay; `scalarInput`, `map`, `times` and `ceilDiv` make them. */
 export interface Sym {
   /** Readable formula, for labels and messages. */
   readonly name: string;
   /** Largest value it may take; sizes of buffers follow it. */
   readonly max: number;
+  /** Its value for a replay's inputs. Throws UsageError for an input that is missing or too large. */
   readonly evaluate: (values: ScalarValues) => number;
   /** Names of the inputs it depends on. */
   readonly inputs: readonly string[];
 }
 
+/** A number, or a symbol whose value is given at every replay. */
 export type Scalar = number | Sym;
 
 /** A scalar named `name`, given to `program.run({[name]: value})`; `max` bounds it. */

@@ -40,11 +40,14 @@ export function findSwiftshaderArchive(): string | undefined {
   return places.map((place) => join(place, name, 'bin', 'swiftshader.tar.br')).find((file) => existsSync(file));
 }
 
+/** Environment variables, as `process.env` holds them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
  * The directory that unpacked drivers are kept in: per user, so that nobody else can plant a library in it. Relative paths in
  * the environment are passed over: what lies in the current directory may be anybody's, too.
  */
-export function driverCacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
+export function driverCacheDirectory(env: Environment = process.env): string {
   const { XDG_CACHE_HOME: cache = '' } = env;
   if (isAbsolute(cache)) return join(cache, 'odelt');
   const home = env.HOME ?? homedir();

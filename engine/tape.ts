@@ -36,6 +36,9 @@ export const checkpoint = (ctx: Context, body: () => Tensor): Tensor =>
  */
 export type AddGradients = (ctx: Context, like: Tensor, a: Tensor, b: Tensor | null, target: Tensor | null) => Tensor;
 
+/**
+ * Remembers operations while it is a context's `tape`, and goes back through them for the gradients of what is watched.
+ */
 export class Tape implements GradientTape {
   /** Null inside a checkpoint's first run, which only follows what wants a gradient. */
   #entries: (TapeEntry | Checkpoint)[] | null = [];

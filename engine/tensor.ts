@@ -13,6 +13,7 @@ import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
  */
 export type DType = 'f32' | 'u32' | 'i32' | 'f16' | 'i8';
 
+/** Memory behind tensors, wherever it lies. */
 export interface Storage {
   readonly label: string;
   readonly bytes: number;
@@ -20,6 +21,7 @@ export interface Storage {
   place: { buffer: GPUBuffer; offset: number } | null;
 }
 
+/** A shape and an element type over a piece of storage. Several tensors may share one. */
 export interface Tensor {
   readonly label: string;
   readonly shape: readonly [Scalar, ...number[]];
@@ -29,6 +31,7 @@ export interface Tensor {
   readonly view: { readonly offset: number; readonly stride: number } | null;
 }
 
+/** Sizes of the dimensions, outermost first; only the first may be symbolic. */
 export type Shape = Tensor['shape'];
 
 /** Elements in one row: the product of all dimensions but the first. */
@@ -54,6 +57,7 @@ export function byteSize(t: Pick<Tensor, 'shape' | 'dtype'>): number {
 /** Bytes to reserve: an empty tensor is bound as well, perhaps as one vector of four. */
 export const storageBytes = (t: Pick<Tensor, 'shape' | 'dtype'>): number => byteSize(t) || 16;
 
+/** A shape for messages, such as [rows, 64]. */
 export const shapeText = (t: Pick<Tensor, 'shape'>): string => `[${t.shape.map((d) => nameOf(d)).join(', ')}]`;
 
 /** Size of the last dimension. */

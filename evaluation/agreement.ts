@@ -22,6 +22,7 @@ export interface Reference {
   readonly classNames?: readonly string[];
 }
 
+/** Class agreement of the samples of one class. */
 export interface ClassAgreement {
   class: number;
   name?: string;
@@ -31,6 +32,7 @@ export interface ClassAgreement {
   share: number;
 }
 
+/** Class agreement over all samples and class by class. */
 export interface Agreement {
   samples: number;
   agreed: number;
@@ -38,7 +40,7 @@ export interface Agreement {
   share: number;
   /** One entry per class of the reference, in order. */
   perClass: ClassAgreement[];
-  /** [samples]: the class that each sample's neighbours voted for. */
+  /** The class that each sample's neighbours voted for; shape [samples]. */
   votes: Uint16Array;
 }
 

@@ -4,10 +4,13 @@
  */
 import { CheckpointError } from '../engine/errors.ts';
 
-/** Bytes per element of each supported type. */
-export const DTYPE_BYTES = { F64: 8, I64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, U8: 1 } as const;
-export type Dtype = keyof typeof DTYPE_BYTES;
+/** Element type of a tensor in a file. */
+export type Dtype = 'F64' | 'I64' | 'F32' | 'I32' | 'U32' | 'F16' | 'BF16' | 'U8';
 
+/** Bytes per element of each type. */
+const DTYPE_BYTES: Readonly<Record<Dtype, number>> = { F64: 8, I64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, U8: 1 };
+
+/** A tensor's entry in the header. */
 export interface TensorInfo {
   readonly name: string;
   readonly dtype: Dtype;
@@ -17,6 +20,7 @@ export interface TensorInfo {
   readonly end: number;
 }
 
+/** A file's header. */
 export interface SafetensorsHeader {
   /** In the order of the data. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;

@@ -22,9 +22,13 @@ export interface SafetensorsFile {
   readonly header: SafetensorsHeader;
   /** Bytes [begin, end) of the file: one tensor's, or several neighbours' in one read. */
   bytes(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Values of a tensor of any float type, as 32-bit floats. */
   floats(name: string): Promise<Float32Array>;
+  /** Values of a tensor of any type, as 64-bit floats. */
   numbers(name: string): Promise<Float64Array>;
+  /** Values of a tensor of integers. */
   integers(name: string): Promise<Int32Array>;
+  /** Closes the file. */
   close(): Promise<void>;
 }
 

@@ -108,11 +108,17 @@ export function decodeIntegers(info: TensorInfo, bytes: Uint8Array): Int32Array 
 /** A parsed file in memory. Its readers throw CheckpointError for a name that it does not hold or a wrong type. */
 export interface Tensors {
   readonly header: SafetensorsHeader;
+  /** Names of the tensors, in the order of the file. */
   names(): string[];
+  /** Whether there is a tensor of that name. */
   has(name: string): boolean;
+  /** The tensor's shape; [] for a single number. */
   shape(name: string): readonly number[];
+  /** Values of a tensor of any float type, as 32-bit floats. */
   floats(name: string): Float32Array;
+  /** Values of a tensor of any type, as 64-bit floats. */
   numbers(name: string): Float64Array;
+  /** Values of a tensor of integers. */
   integers(name: string): Int32Array;
 }
 

@@ -24,6 +24,7 @@ export interface AdamWTensors {
   readonly ema: Tensor;
 }
 
+/** Numbers of an update. */
 export interface AdamWOptions {
   readonly lr: Scalar;
   /** Number of this update, from 1. The bias corrections 1 - beta^count follow from it in float64. */

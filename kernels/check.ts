@@ -13,6 +13,7 @@ import { maxSize, type Tensor } from '../engine/tensor.ts';
 import { addGradients } from './add.ts';
 import type { Contract } from './contract.ts';
 
+/** Values of tensors, by name. */
 export type Arrays = Readonly<Record<string, Float64Array>>;
 
 const EPS = 2 ** -23;

@@ -18,6 +18,7 @@ import { randomNormalContract, randomUniformContract } from './random/random.ts'
 import { columnSumContract, countNonFiniteContract, globalNormContract } from './reduce.ts';
 import { sinusoidContract } from './sinusoid.ts';
 
+/** The contracts of all kernels that come with odelt. */
 export const contracts: readonly Contract[] = [
   linearContract,
   linearHalfContract,

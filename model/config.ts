@@ -64,6 +64,7 @@ export const PRESETS = {
   'dit-xl/2': { ...extraLarge, patch: 2 },
 } as const satisfies Record<string, ModelConfig>;
 
+/** Name of a preset. */
 export type PresetName = keyof typeof PRESETS;
 
 /** The preset of that name with some fields replaced. Throws ConfigError for an unknown name or a bad combination. */

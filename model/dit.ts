@@ -14,6 +14,7 @@ import { type Conditions, dense, type Modulations, modulationsOf } from './condi
 import { allowedLengths, blocksThatRun, type ModelConfig, tokenCount } from './config.ts';
 import type { Weights } from './weights/weights.ts';
 
+/** What the network is evaluated at, one row per sample. */
 export interface VelocityInputs extends Conditions {
   /** [B, H, W, C]. */
   readonly x: Tensor;
@@ -34,6 +35,7 @@ export interface Depth {
   readonly rows: readonly Scalar[];
 }
 
+/** A network on the GPU, as `velocity` takes it. */
 export interface Model {
   readonly config: ModelConfig;
   readonly weights: Weights;
@@ -43,7 +45,9 @@ export interface Model {
   readonly activations?: Activations;
 }
 
+/** How the tokens' features may be stored between operations; f16 is for inference. */
 export const ACTIVATIONS = ['f32', 'f16'] as const;
+/** One of `ACTIVATIONS`. */
 export type Activations = (typeof ACTIVATIONS)[number];
 
 /** Why a model's activations cannot be stored as f16, if they cannot: a row of features that is not whole vectors of four. */

@@ -14,6 +14,7 @@ export type Init =
   | { readonly kind: 'normal'; readonly std: number }
   | { readonly kind: 'uniform'; readonly limit: number };
 
+/** One parameter, and where it lies in its group. */
 export interface ParamSpec {
   /** Flax path joined with "/", for example DiTBlock_0/Dense_1/kernel. */
   readonly name: string;
@@ -26,6 +27,7 @@ export interface ParamSpec {
   readonly init: Init;
 }
 
+/** Parameters that lie in one buffer: an embedder, the modulation or the rest of a block, the head. */
 export interface ParamGroup {
   readonly name: string;
   readonly specs: readonly ParamSpec[];
@@ -33,6 +35,7 @@ export interface ParamGroup {
   readonly length: number;
 }
 
+/** All parameters of a model, in groups that are loaded and dropped alone. */
 export interface ParamLayout {
   /** In the order that the file comment gives. */
   readonly groups: readonly ParamGroup[];
@@ -50,7 +53,7 @@ export interface ParamSet {
 export const ALIGNMENT = 64;
 
 /** Sinusoidal features that the time and step embedders start from. */
-export const FREQUENCY_FEATURES = 256;
+const FREQUENCY_FEATURES = 256;
 
 /** Rows of the reference's table of log-variances, which does not affect the velocity. */
 const LOGVAR_ROWS = 256;

@@ -9,6 +9,7 @@ export interface Picture {
   readonly pixels: Uint8Array;
 }
 
+/** A colour, each part from 0 to 255. */
 export type Colour = readonly [red: number, green: number, blue: number];
 
 const WHITE: Colour = [255, 255, 255];
@@ -100,6 +101,7 @@ export function drawText(onto: Picture, text: string, x: number, y: number, scal
   });
 }
 
+/** How pictures are laid out in rows. */
 export interface GridOptions {
   /** Pictures per row. Default: about as many as rows. */
   columns?: number;
@@ -128,6 +130,7 @@ export function grid(pictures: readonly Picture[], options: GridOptions = {}): P
   return out;
 }
 
+/** What a sheet of labelled cells shows. */
 export interface ContactSheet {
   rowLabels: readonly string[];
   columnLabels: readonly string[];

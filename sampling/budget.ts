@@ -22,6 +22,7 @@ export interface Settings {
   readonly batch: number;
 }
 
+/** GPU memory that a request will take, in bytes. */
 export interface Estimate {
   /** Most bytes of GPU buffers alive at once, and those alive after the request. */
   readonly peak: number;
@@ -58,6 +59,7 @@ export async function estimateSampling(
   return { peak, live, byKind, planned, lowerBound };
 }
 
+/** Settings that fit a budget, and what they will take. */
 export interface Choice extends Estimate {
   readonly settings: Settings;
   /** One sentence for the user. */

@@ -28,6 +28,7 @@ import {
 import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
 import { StreamedStep } from './streamed.ts';
 
+/** What to sample, in how many steps and with how many blocks. */
 export interface SampleRequest {
   /** Class of each sample; null is "no class". */
   readonly labels: readonly (number | null)[];
@@ -47,21 +48,25 @@ export interface SampleRequest {
   /** Keeps blocks and their tables on the GPU that this call does not need. */
   readonly keepBlocks?: boolean;
   readonly signal?: AbortSignal;
+  /** Told after each evaluation of the network. */
   readonly onProgress?: (progress: SampleProgress) => void;
 }
 
+/** How far a request is. */
 export interface SampleProgress {
   /** Network evaluations (time steps of batches) done, and in all. */
   readonly done: number;
   readonly total: number;
 }
 
+/** Sampled pictures or latents. */
 export interface Samples {
   /** [samples, H, W, C]; data lie in [-1, 1], samples about there. */
   readonly values: Float32Array;
   readonly shape: readonly [number, number, number, number];
 }
 
+/** How a sampler uses memory. */
 export interface SamplerOptions {
   /** Most samples computed at once; fewer where the device could not bind their activations. Default 16. */
   readonly batch?: number;
@@ -69,6 +74,7 @@ export interface SamplerOptions {
   readonly ahead?: boolean;
   /** Most blocks whose weights are on the GPU at a time; implies `ahead`. Default: all that run. */
   readonly residentBlocks?: number;
+  /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
@@ -109,6 +115,10 @@ interface Step {
   readonly plans: readonly MemoryPlan[];
 }
 
+/**
+ * Draws samples from a model, at any number of steps and allowed number of blocks. Programs are compiled at first use
+ * and kept.
+ */
 export class Sampler {
   readonly model: ResidentModel;
   /** Most samples computed at once. */

@@ -1,21 +1,102 @@
 /**
- * Bundles the library and the command with esbuild into dist/, or the folder given as argument; WGSL is inlined as text.
- * index.js (browsers) holds all it needs; node.js and cli.js import the package's dependencies.
+ * Builds the package into dist/, or the folder given: one ES module per source, so that bundlers keep only what is imported
+ * (package.json says that no module has side effects). WGSL becomes modules of text. Packages that package.json lists as
+ * dependencies stay imports; the others are built in, so that browsers can load dist/index.js as it is, and their licences
+ * are in THIRD-PARTY-LICENSES.txt.
+ *   node scripts/build.mjs [DIR] [--types]      --types: declarations beside the modules, too, and no file of an earlier build
  */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'cli/main.ts'];
+const types = process.argv.includes('--types');
+const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
+const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+
 const common = {
+  absWorkingDir: ROOT,
   bundle: true,
   format: 'esm',
   target: 'es2022',
+  platform: 'neutral',
+  mainFields: ['module', 'main'],
   loader: { '.wgsl': 'text' },
-  sourcemap: true,
+  external: ['node:*', ...Object.keys({ ...dependencies, ...optionalDependencies })],
   logLevel: 'warning',
-  outdir: process.argv[2] ?? 'dist',
+  outdir,
 };
-const forNode = { ...common, platform: 'node', packages: 'external' };
-await Promise.all([
-  build({ ...common, platform: 'browser', entryPoints: { index: 'index.ts' } }),
-  build({ ...forNode, entryPoints: { node: 'node.ts' } }),
-  build({ ...forNode, entryPoints: { cli: 'cli/main.ts' }, banner: { js: '#!/usr/bin/env node' } }),
-]);
+
+/** What a source becomes, relative to the output folder. */
+const target = (source) =>
+  source === 'cli/main.ts' ? 'cli.js' : source.endsWith('.wgsl') ? `${source}.js` : source.replace(/\.ts$/, '.js');
+
+/** Leaves imports of our own files as imports, of what they become. */
+const separateModules = {
+  name: 'separate-modules',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\.?\// }, ({ path, importer, resolveDir, kind }) => {
+      if (kind === 'entry-point' || importer.includes('node_modules')) return;
+      const from = dirname(target(relative(ROOT, importer)));
+      const to = relative(from, target(relative(ROOT, resolve(resolveDir, path))));
+      return { path: to.startsWith('.') ? to : `./${to}`, external: true };
+    });
+  },
+};
+
+/** Every source that the entries reach, and the files of packages that are built in. */
+async function reached() {
+  const { metafile } = await build({ ...common, entryPoints: ENTRIES, write: false, metafile: true });
+  const inputs = Object.keys(metafile.inputs);
+  const isOurs = (file) => !file.startsWith('node_modules/');
+  return { sources: inputs.filter(isOurs), thirdParty: inputs.filter((file) => !isOurs(file)) };
+}
+
+function writeLicences(files) {
+  const names = [...new Set(files.map((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)[1]))].sort();
+  const texts = names.map((name) => {
+    const folder = join(ROOT, 'node_modules', name);
+    const licence = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
+    const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    return `${name} ${version}\n\n${readFileSync(join(folder, licence), 'utf8').trim()}\n`;
+  });
+  writeFileSync(join(outdir, 'THIRD-PARTY-LICENSES.txt'), texts.join(`\n${'-'.repeat(80)}\n\n`));
+}
+
+/**
+ * Declarations name the files that they import as the build does, and bring along names of WebGPU that a project may lack.
+ */
+function writeTypes() {
+  execFileSync(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(ROOT, 'tsconfig.build.json'), '--outDir', outdir], {
+    stdio: 'inherit',
+  });
+  const globals = readFileSync(join(ROOT, 'engine/webgpu.d.ts'), 'utf8');
+  writeFileSync(join(outdir, 'engine/webgpu.d.ts'), globals);
+  for (const name of readdirSync(outdir, { recursive: true }).filter((file) => file.endsWith('.d.ts'))) {
+    if (name === join('engine', 'webgpu.d.ts')) continue;
+    const file = join(outdir, name);
+    const text = readFileSync(file, 'utf8').replace(/((?:from|import) ?\(?['"]\.[^'"]*)\.ts(['"])/g, '$1.js$2');
+    const path = relative(dirname(file), join(outdir, 'engine/webgpu.d.ts'));
+    const needs = /\bGPU[A-Z]?\w*/.test(text.replace(/\/\*.*?\*\//gs, ''));
+    writeFileSync(
+      file,
+      needs ? `/// <reference path="${path.startsWith('.') ? path : `./${path}`}" />\n${text}` : text,
+    );
+  }
+}
+
+if (types && existsSync(outdir)) rmSync(outdir, { recursive: true });
+const { sources, thirdParty } = await reached();
+await build({
+  ...common,
+  entryPoints: sources.map((source) => ({ in: source, out: target(source).replace(/\.js$/, '') })),
+  plugins: [separateModules],
+  splitting: true,
+  chunkNames: 'third-party/[name]-[hash]',
+  sourcemap: true,
+});
+writeLicences(thirdParty);
+if (types) writeTypes();

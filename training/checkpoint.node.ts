@@ -10,17 +10,11 @@ import { readRegular, syncFolder } from '../formats/files.node.ts';
 import { openSafetensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '../model/params.ts';
+import { type ParamLayout, paramsFrom, type TensorSource } from '../model/params.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { clearPlace, listCheckpoints, moveAside, removeStep } from './checkpoint-folders.node.ts';
 import { checkSum, readSums, summedFolder } from './checksums.node.ts';
-
-export interface TrainSets {
-  readonly params: ParamSet;
-  readonly ema: ParamSet;
-  readonly m: ParamSet;
-  readonly v: ParamSet;
-}
+import type { TrainSets } from './step.ts';
 
 /** What is saved beside the tensors. */
 export interface SavedState {

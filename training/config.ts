@@ -2,6 +2,7 @@
 import { ConfigError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 
+/** What a training run is, apart from the model and the data. Plain data, for JSON. */
 export interface TrainConfig {
   readonly batch: number;
   /** Batches, each with draws of its own, whose gradients are averaged for one update. Above 1 costs a second set of gradients. */
@@ -34,6 +35,7 @@ export interface TrainConfig {
   readonly seed: number;
 }
 
+/** Values of the fields that a configuration leaves out. */
 export const TRAIN_DEFAULTS: TrainConfig = {
   batch: 64,
   accumulate: 1,

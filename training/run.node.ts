@@ -9,14 +9,7 @@ import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageEr
 import { readRegular, syncFolder, writeAtomically } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
-import {
-  abandonAfter,
-  checkpointSteps,
-  loadCheckpoint,
-  type OnNotice,
-  saveCheckpoint,
-  type TrainSets,
-} from './checkpoint.node.ts';
+import { abandonAfter, checkpointSteps, loadCheckpoint, type OnNotice, saveCheckpoint } from './checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
@@ -24,8 +17,10 @@ import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from '
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
+import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
+/** What a run folder's `config.json` holds. */
 export interface RunConfig {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
@@ -37,6 +32,7 @@ export interface RunConfig {
   readonly history?: readonly ConfigChange[];
 }
 
+/** A run: its folder, what is trained, and who is told. */
 export interface RunOptions {
   readonly folder: string;
   readonly config: RunConfig;
@@ -45,11 +41,16 @@ export interface RunOptions {
   readonly resume: boolean | number;
   /** Updates between checkpoints. */
   readonly saveEvery: number;
+  /** Facts about the machine, for `env.json`. */
   readonly environment: Readonly<Record<string, unknown>>;
   readonly signal?: AbortSignal;
+  /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
+  /** Told once before the first update, with the number of updates done by earlier runs. */
   readonly onReady?: (trainer: Trainer, startedAt: number) => void;
+  /** Told after each update. */
   readonly onStep?: (event: TrainEvent) => void;
+  /** Told the folder of each checkpoint. */
   readonly onSave?: (folder: string) => void;
   /** Told what was repaired, skipped or moved in the folder, one sentence each. */
   readonly onNotice?: OnNotice;

@@ -34,6 +34,14 @@ export interface TrainState {
   readonly v: Weights;
 }
 
+/** The same in host memory: what a checkpoint holds. */
+export interface TrainSets {
+  readonly params: ParamSet;
+  readonly ema: ParamSet;
+  readonly m: ParamSet;
+  readonly v: ParamSet;
+}
+
 export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
 
 /** Uploads a state; moments start at zero and the average at the parameters where they are not given. @throws as Weights, with nothing allocated. */

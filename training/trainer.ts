@@ -4,12 +4,11 @@ import { InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { initParams } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
-import type { TrainSets } from './checkpoint.node.ts';
 import { batchShares, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
 import { dataOrder, fillBatch } from './data/order.ts';
 import { learningRate } from './schedule.ts';
-import { createState, type StepResult, TrainStep } from './step.ts';
+import { createState, type StepResult, type TrainSets, TrainStep } from './step.ts';
 
 /** Means of the per-sample loss over the rows that learn the same thing. Absent where a batch has no such rows. */
 export interface Losses {
@@ -23,6 +22,7 @@ export interface Losses {
   readonly byLevel: Readonly<Record<string, number>>;
 }
 
+/** One update, as it went. */
 export interface TrainEvent {
   /** Updates done, this one included. */
   readonly step: number;
@@ -34,6 +34,7 @@ export interface TrainEvent {
   readonly skipped: number;
 }
 
+/** What is trained, how and on what. */
 export interface TrainerOptions {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
@@ -41,9 +42,11 @@ export interface TrainerOptions {
   /** State to go on from, and the updates it has had. */
   readonly from?: { sets: TrainSets; step: number };
   readonly signal?: AbortSignal;
+  /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
+/** A training run on an engine, update by update; who drives it decides what is kept. */
 export interface Trainer {
   /** Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update). */
   run(): AsyncGenerator<TrainEvent>;
@@ -54,6 +57,10 @@ export interface Trainer {
   dispose(): void;
 }
 
+/**
+ * A trainer of a new model, or of the state to go on from; compiles its step.
+ * @throws OutOfMemoryError, LimitError, InterruptedError, UsageError.
+ */
 export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
   const { model, train, data, signal } = options;
   const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });

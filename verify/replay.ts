@@ -28,7 +28,7 @@ export interface VerifyOptions {
 }
 
 /** Parameters above which a model counts as large: half a gigabyte of weights takes minutes on a CPU. */
-export const LARGE = 20_000_000;
+const LARGE = 20_000_000;
 
 const LOOKED_FOR =
   'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut, ' +

@@ -7,6 +7,7 @@ import { LimitError, OutOfMemoryError } from '../errors.ts';
 /** What a buffer is for; the memory reports are broken down by it. */
 export type MemoryKind = 'weights' | 'gradients' | 'optimizer' | 'activations' | 'data' | 'uniforms' | 'staging';
 
+/** What an engine holds on the GPU, in bytes. */
 export interface MemoryReport {
   readonly live: number;
   /** A buffer that the device turns out to have no memory for counts until that is known. */
@@ -17,6 +18,7 @@ export interface MemoryReport {
   readonly byKind: Readonly<Partial<Record<MemoryKind, number>>>;
 }
 
+/** Creates and counts every buffer of an engine. */
 export class Memory {
   readonly #device: GPUDevice;
   /** `number`: how many buffers were created before. */
@@ -41,7 +43,7 @@ export class Memory {
    * Creates a labelled buffer of `size` bytes (rounded up to 4). Whether the device has the memory is known later: see `settled`.
    * @throws LimitError above the device's maxBufferSize; OutOfMemoryError above `limit`.
    */
-  create(kind: MemoryKind, label: string, size: number, usage: GPUBufferUsageFlags): GPUBuffer {
+  create(kind: MemoryKind, label: string, size: number, usage: number): GPUBuffer {
     const bytes = Math.max(4, Math.ceil(size / 4) * 4);
     const max = this.#device.limits.maxBufferSize;
     if (bytes > max) {
@@ -148,6 +150,7 @@ export class Memory {
     }
   }
 
+  /** Destroys every buffer. */
   destroyAll(): void {
     for (const buffer of [...this.#live.keys()]) this.destroy(buffer);
   }
@@ -157,6 +160,7 @@ export class Memory {
     this.#peak = this.#bytes;
   }
 
+  /** What is held now, and the most that was held since the start or `resetPeak`. */
   report(): MemoryReport {
     const byKind: Partial<Record<MemoryKind, number>> = {};
     for (const { bytes, kind } of this.#live.values()) byKind[kind] = (byKind[kind] ?? 0) + bytes;

@@ -4,6 +4,7 @@
  */
 import { type Engine, STORAGE_USAGE } from '../engine.ts';
 
+/** Slabs of GPU memory that several programs use in turn. */
 export class Arena {
   readonly #engine: Engine;
   readonly #label: string;
@@ -18,10 +19,12 @@ export class Arena {
     this.#label = label;
   }
 
+  /** Bytes of all slabs. */
   get bytes(): number {
     return this.#slabs.reduce((n, b) => n + (b?.size ?? 0), 0);
   }
 
+  /** The buffer of slab `i`. */
   slab(i: number): GPUBuffer {
     return this.#slabs[i]!;
   }
@@ -57,6 +60,7 @@ export class Arena {
     });
   }
 
+  /** Frees the slabs. */
   dispose(): void {
     for (const slab of this.#slabs) if (slab) this.#engine.memory.destroy(slab);
     this.#slabs = [];

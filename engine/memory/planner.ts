@@ -14,11 +14,13 @@ export interface Lifetime {
   readonly last: number;
 }
 
+/** A place in a slab, in bytes from its start. */
 export interface Placement {
   readonly slab: number;
   readonly offset: number;
 }
 
+/** Where every planned tensor lies, and what that takes. */
 export interface Plan {
   readonly placements: readonly Placement[];
   /** Size of each slab in bytes. */

@@ -17,6 +17,7 @@ import { MAX_HEAD_SIZE } from './head-size.ts';
 const general = defineKernel('attention', lib, halfSource, source);
 const subgroup = defineKernel('attention.subgroup', subgroupSource, halfSource);
 
+/** How attention is divided and scaled. */
 export interface AttentionOptions {
   heads: number;
   /** Factor on the logits: 1/head size in ODE_t(ODE_l), 1/sqrt(head size) in DiT. */

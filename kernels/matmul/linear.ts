@@ -15,6 +15,7 @@ import { matmul, type Product } from './matmul.ts';
 const gateKernel = defineKernel('gate', lib, gateSource);
 const WG = 64;
 
+/** A matrix and a bias. */
 export interface LinearWeights {
   /**
    * [in, out], as Flax stores it; or, too large for one binding, blocks of its columns from left to right. Packed (f16, i8) or in blocks

@@ -16,7 +16,7 @@ import source from './matmul.wgsl';
 const kernel = defineKernel('matmul', source, packed, half);
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
-export const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
+const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
 
 /** How a matrix is stored, as matmul.wgsl's PACK_B. */
 const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };

@@ -10,7 +10,7 @@ import { DIGESTS_KEY, groupDigest } from './digests.ts';
 import { rangeSource, readParams } from './source.ts';
 
 /** Key of the description in a file's metadata. */
-export const CONFIG_KEY = 'odelt.model';
+const CONFIG_KEY = 'odelt.model';
 
 /** Key of the names of the classes, a JSON array of `classes` strings; they may be absent. */
 const CLASSES_KEY = 'odelt.classes';
@@ -73,6 +73,7 @@ export interface ModelContents {
   readonly metadata: Record<string, string>;
 }
 
+/** How a model is written. */
 export interface ContentsOptions {
   readonly dtype?: 'F32' | 'F16';
   /** Further metadata. */
@@ -101,6 +102,7 @@ export async function modelContents(
   return { tensors, metadata };
 }
 
+/** A model file, read. */
 export interface ModelFile {
   readonly config: ModelConfig;
   readonly params: ParamSet;

@@ -7,7 +7,9 @@ import { byteSize, type DType } from '../../engine/tensor.ts';
 import { fromHalf, toHalf } from '../../formats/half.ts';
 import { ALIGNMENT, type ParamGroup, type ParamSpec } from '../params.ts';
 
+/** How weights may be stored on the GPU; anything but f32 is for inference. */
 export const PRECISIONS = ['f32', 'f16', 'int8'] as const;
+/** One of `PRECISIONS`. */
 export type Precision = (typeof PRECISIONS)[number];
 
 /** Values of a group of parameters at the layout's offsets: floats, or the bits of halves (what an F16 file holds). */

@@ -148,6 +148,7 @@ export class ResidentModel implements Model {
     return this.#dry ? undefined : this.#source.read(group, signal);
   }
 
+  /** Frees everything of the model on the GPU; its source is the caller's to close. */
   dispose(): void {
     this.weights.release();
     this.#engine.release(this.positions);

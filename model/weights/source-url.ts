@@ -6,6 +6,7 @@ import { describedModel } from './model-file.ts';
 import { type FetchBytes, type ModelSource, rangeSource } from './source.ts';
 import { checkStallSeconds, type Watch, watched } from './stall.ts';
 
+/** How a model at a URL is read. */
 export interface UrlOptions {
   /** Instead of the global one: to add credentials, or for tests. It must heed the signal that it is given. */
   readonly fetch?: typeof fetch;

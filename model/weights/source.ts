@@ -204,6 +204,7 @@ export function reporting(
   };
 }
 
+/** How groups are read ahead. */
 export interface PrefetchOptions {
   /** Aborting stops this prefetch and drops what it has read; groups that are asked for later are read anew. */
   readonly signal?: AbortSignal;

@@ -10,6 +10,7 @@ import { byteSize, type DType, type Storage, type Tensor, tensor } from '../../e
 import { type ParamLayout, type ParamSet, zeroParams } from '../params.ts';
 import { type GroupValues, type Precision, pack, type StoredGroup, storedGroup } from './quantize.ts';
 
+/** How weights are stored, and what they start with. */
 export interface WeightsOptions {
   readonly kind?: MemoryKind;
   /** How parameters are stored; anything but f32 is for inference. Default f32. */
@@ -30,6 +31,7 @@ interface Group {
   buffers: readonly GPUBuffer[] | null;
 }
 
+/** A model's parameters on the GPU: buffers for each group, and a tensor per parameter. */
 export class Weights {
   readonly layout: ParamLayout;
   readonly precision: Precision;
@@ -194,6 +196,7 @@ export class Weights {
     return set;
   }
 
+  /** Frees all groups. */
   release(): void {
     this.layout.groups.forEach((_, g) => void this.evict(g));
   }

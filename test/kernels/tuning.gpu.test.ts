@@ -4,8 +4,9 @@
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../../engine/context.ts';
+import type { AdapterKind } from '../../engine/device.ts';
 import { eager } from '../../engine/eager.ts';
-import { type AdapterClass, Engine } from '../../engine/engine.ts';
+import { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { scalarInput } from '../../engine/scalar.ts';
 import { Tape } from '../../engine/tape.ts';
@@ -27,9 +28,9 @@ import { bits, tinyModel } from '../support/tiny.ts';
 vi.setConfig({ testTimeout: 900_000 });
 
 let own: Engine;
-const engines: Partial<Record<AdapterClass, Engine>> = {};
+const engines: Partial<Record<AdapterKind, Engine>> = {};
 /** The engine of this machine's device that takes itself for another; null where the device cannot run its kernels. */
-function as(kind: AdapterClass): Engine | null {
+function as(kind: AdapterKind): Engine | null {
   // Lavapipe's kernels pass values between eight lanes; SwiftShader has four.
   if (kind === 'lavapipe' && own.adapterClass === 'swiftshader') return null;
   engines[kind] ??= new Engine(own.device, kind, { ownsDevice: false });
@@ -43,7 +44,7 @@ afterAll(() => {
   own.dispose();
 });
 
-const kinds: readonly AdapterClass[] = ['gpu', 'swiftshader', 'lavapipe'];
+const kinds: readonly AdapterKind[] = ['gpu', 'swiftshader', 'lavapipe'];
 
 function close(name: string, got: ArrayLike<number>, want: ArrayLike<number>, tolerance: number) {
   expect(got.length, name).toBe(want.length);

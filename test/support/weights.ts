@@ -18,9 +18,11 @@ export const params = formulaParams(config, 5);
 export const metadata = modelMetadata(config, { 'odelt.step': '7' });
 export const whole = serializeSafetensors(modelTensors(params), metadata);
 export const groupCount = params.layout.groups.length;
-export const { patches, condition, modulation, block, headModulation, head } = groupIndices(config);
+const groups = groupIndices(config);
+const { patches, condition, modulation, headModulation } = groups;
+export const { block, head } = groups;
 /** Groups that the first four blocks need, in the order of the file, and those of the other eight. */
-export const blocks = (from: number, to: number) =>
+const blocks = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) => [modulation(from + i), block(from + i)]).flat();
 export const ofFour = [patches, condition, ...blocks(0, 4), headModulation, head];
 export const ofTheRest = blocks(4, 12);

@@ -7,6 +7,7 @@ import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
 
+/** How a folder of pictures is read. */
 export interface FolderOptions extends ReadOptions {
   /** Side of the square that pictures are cropped (from the centre) and resized to. Default 64. */
   size?: number;

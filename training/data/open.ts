@@ -9,8 +9,10 @@ import { type FolderOptions, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
 import { listFolder } from './reading.ts';
 
+/** Part of a data set. */
 export type Split = 'train' | 'test';
 
+/** How a data set is opened. */
 export interface OpenOptions extends FolderOptions {
   /** Which part to read. Default: the training part if it is there, else the test part. */
   split?: Split;

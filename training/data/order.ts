@@ -7,6 +7,7 @@ import { type Dataset, toUnit, toUnitFlipped } from './dataset.ts';
 const SHUFFLE_STREAM = 0x73687566;
 const FLIP_STREAM = 0x666c6970;
 
+/** The order in which training takes the pictures. */
 export interface DataOrder {
   /** Picture of the sample at global position n (0, 1, 2, ... over all epochs), and whether it is mirrored. */
   at(n: number): { index: number; flip: boolean };
@@ -14,6 +15,7 @@ export interface DataOrder {
   epoch(n: number): number;
 }
 
+/** What decides the order. */
 export interface DataOrderOptions {
   /** Pictures in the data set. */
   count: number;

@@ -1,0 +1,12 @@
+/**
+ * The WebGPU interfaces that odelt's declarations name. They merge with those of TypeScript's DOM library (from 6.0) or of
+ * @webgpu/types, whichever a project has, and stand for them, empty, where it has neither (Node without the DOM).
+ */
+interface GPU {}
+interface GPUAdapter {}
+interface GPUAdapterInfo {}
+interface GPUBindGroupLayout {}
+interface GPUBuffer {}
+interface GPUComputePipeline {}
+interface GPUDevice {}
+interface GPUError {}

@@ -1,0 +1,25 @@
+/**
+ * Operations on tensors, each with its backward: what networks and training steps are made of. Every one takes the context that
+ * it runs in (`record`, `eager`) and tensors of 32-bit floats, unless it says more.
+ * @module odelt/ops
+ */
+export { type AdamWOptions, type AdamWTensors, adamw } from './kernels/adamw.ts';
+export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
+export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
+export { chunk } from './kernels/chunk.ts';
+export { mul, silu } from './kernels/elementwise.ts';
+export { euler, eulerEach, flowInterpolate, guide, mean2 } from './kernels/flow.ts';
+export { gatherRows, scatterRows } from './kernels/gather.ts';
+export { layernorm } from './kernels/layernorm.ts';
+export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { mse, mseSeed } from './kernels/mse.ts';
+export { patchify, unpatchify } from './kernels/patches.ts';
+export { dropout } from './kernels/random/dropout.ts';
+export {
+  type DeviceRandomSource,
+  type RowRandomSource,
+  randomNormal,
+  randomUniform,
+} from './kernels/random/random.ts';
+export { columnSum, countNonFinite, globalNorm, sumSquares } from './kernels/reduce.ts';
+export { SINUSOID_WIDTH, sinusoid } from './kernels/sinusoid.ts';

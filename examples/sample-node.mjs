@@ -13,9 +13,10 @@ import {
   openModelSource,
   ResidentModel,
   Sampler,
-} from 'odelt';
+  shippedModel,
+} from 'odelt/node';
 
-const [file = 'models/fashion-mnist.safetensors', out = 'out/example.png'] = process.argv.slice(2);
+const [file = shippedModel(), out = 'out/example.png'] = process.argv.slice(2);
 const { config, source, close } = await openModelSource(file); // blocks are read when they are to run
 const lengths = allowedLengths(config);
 const settings = [

@@ -30,7 +30,10 @@ export async function runModule(file: string, outfile: string, ...parameters: st
     format: 'esm',
     target: 'es2022',
     loader: { '.wgsl': 'text' },
-    alias: { 'odelt/bench': join(ROOT, 'bench.ts'), odelt: join(ROOT, 'node.ts') },
+    alias: {
+      ...Object.fromEntries(['node', 'ops', 'bench'].map((name) => [`odelt/${name}`, join(ROOT, `${name}.ts`)])),
+      odelt: join(ROOT, 'node.ts'),
+    },
     external: [...Object.keys(dependencies), 'webgpu'].flatMap((name) => [name, `${name}/*`]),
     logLevel: 'silent',
   });

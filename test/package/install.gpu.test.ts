@@ -1,0 +1,172 @@
+/**
+ * The packed package in the hands of a stranger: TypeScript accepts programs for Node, for browsers and with a kernel of one's own, in both
+ * ways of resolving modules and with declarations checked; those for Node run.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { borrow, install, manifestIn, pack, ROOT, run } from '../support/package.ts';
+
+const text = (file: string) => readFileSync(join(ROOT, file), 'utf8');
+
+/** The first program in JavaScript below a heading of the README. */
+function readmeProgram(heading: string): string {
+  const found = new RegExp(`\\n## ${heading}\\n.*?\`\`\`js\\n(.*?)\`\`\``, 's').exec(text('README.md'));
+  expect(found, `a program under "${heading}" in README.md`).not.toBeNull();
+  return found![1]!;
+}
+
+/** What a page may use: a GPUDevice of its own, training and agreement from memory. */
+const PAGE = `
+${readmeProgram('In browsers')}
+import {
+  classAgreement, createTrainer, datasetOf, parseTrainConfig, prepareReference, preset, PRECISIONS, ACTIVATIONS, type TrainEvent,
+} from 'odelt';
+
+// @ts-expect-error What needs Node is in odelt/node only.
+import { runTraining } from 'odelt';
+
+const adapter = await navigator.gpu.requestAdapter();
+const own = await createEngine({ device: await adapter!.requestDevice() });
+const limit: number = own.device.limits.maxBufferSize;
+const data = datasetOf({
+  name: 'two', height: 28, width: 28, channels: 1, classes: 10,
+  pixels: new Uint8Array(2 * 784), labels: new Uint8Array(2),
+});
+const trainer = await createTrainer(own, { model: preset('tiny'), train: parseTrainConfig({ steps: 1, batch: 8 }), data });
+const events: TrainEvent[] = [];
+for await (const event of trainer.run()) events.push(event);
+const share: number = classAgreement(prepareReference(data), values, [7], { neighbours: 1 }).share;
+document.title = [limit, share, PRECISIONS.length, ACTIVATIONS.length].join();
+`;
+
+/** examples/rmsnorm.ts as somebody writes it outside of the clone, and its contract checked. */
+function rmsnormOutside(): string {
+  const homes: Record<string, string> = { reduce: 'odelt/ops', contract: 'odelt/bench' };
+  const outside = text('examples/rmsnorm.ts')
+    .replace("import lib from '../kernels/lib.wgsl';", "import { wgslLib as lib } from 'odelt';")
+    .replace("import source from './rmsnorm.wgsl';", '')
+    .replace(/ from '\.\.\/\w+\/(\w+)\.ts'/g, (_, file: string) => ` from '${homes[file] ?? 'odelt'}'`);
+  return `import { createEngine } from 'odelt';
+import { checkCase } from 'odelt/bench';
+${outside}
+const engine = await createEngine();
+for (const k of rmsnormContract.cases) {
+  const { forward, backward } = await checkCase(engine, rmsnormContract, k);
+  console.log('rmsnorm', forward < 2e-5, backward < 2e-5);
+}
+engine.dispose();
+`.replace(
+    "const kernel = defineKernel('rmsnorm'",
+    `const source = ${JSON.stringify(text('examples/rmsnorm.wgsl'))};\n$&`,
+  );
+}
+
+const RESOLUTIONS = {
+  bundler: { module: 'esnext', moduleResolution: 'bundler', noEmit: true },
+  nodenext: { module: 'nodenext', moduleResolution: 'nodenext', outDir: 'out' }, // the programs that run
+} as const;
+
+const SETTINGS = {
+  'Node without the DOM': { types: ['node'], lib: ['es2023'], files: ['node.ts', 'saxpy.ts', 'rmsnorm.ts'] },
+  'Node with the DOM': { types: ['node'], files: ['node.ts'] },
+  'a browser, without types of Node': {
+    types: [],
+    lib: ['es2023', 'dom'],
+    files: ['page.ts', 'saxpy.ts', 'rmsnorm.ts'],
+  },
+} as const;
+
+describe('the installed package', () => {
+  let scratch: string;
+  let project: string;
+  let installed: string;
+  let tarball: string;
+
+  beforeAll(async () => {
+    scratch = mkdtempSync(join(tmpdir(), 'odelt-package-'));
+    project = join(scratch, 'project');
+    tarball = await pack(scratch);
+    installed = await install(tarball, project);
+    borrow(project, ['@types/node']);
+    writeFileSync(join(project, 'node.ts'), readmeProgram('In Node'));
+    writeFileSync(join(project, 'page.ts'), PAGE);
+    writeFileSync(join(project, 'saxpy.ts'), text('examples/first-kernel.mjs'));
+    writeFileSync(join(project, 'rmsnorm.ts'), rmsnormOutside());
+  });
+  afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+  it('holds what its README links to, and no source', () => {
+    const readme = readFileSync(join(installed, 'README.md'), 'utf8');
+    const links = [...readme.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(([, path]) => path!);
+    expect(links.length).toBeGreaterThan(3);
+    const missing = links.filter((path) => !statSync(join(installed, path), { throwIfNoEntry: false }));
+    expect(missing.filter((path) => !path.startsWith('bench/results/'))).toEqual([]);
+    expect(statSync(join(installed, 'index.ts'), { throwIfNoEntry: false })).toBeUndefined();
+    expect(statSync(tarball).size).toBeLessThan(20e6);
+  });
+
+  for (const [resolution, resolving] of Object.entries(RESOLUTIONS)) {
+    for (const [where, { files, ...options }] of Object.entries(SETTINGS)) {
+      it(`type-checks for ${where}, moduleResolution ${resolution}`, async () => {
+        const config = `tsconfig.${resolution}.${where.replace(/\W+/g, '-')}.json`;
+        const compilerOptions = { strict: true, skipLibCheck: false, target: 'es2022', ...resolving, ...options };
+        writeFileSync(join(project, config), JSON.stringify({ compilerOptions, files }));
+        const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+        const { stdout } = await run(process.execPath, [tsc, '-p', config], { cwd: project }).catch((error) => error);
+        expect(stdout).toBe('');
+      });
+    }
+  }
+
+  describe('under Node', () => {
+    const node = async (file: string) => (await run(process.execPath, [file], { cwd: project })).stdout;
+    // What a machine without any Vulkan driver installs beside odelt.
+    beforeAll(() => borrow(project, ['@sparticuz/chromium']));
+
+    it("runs the README's program", async () => {
+      await node('out/node.js');
+      const png = readFileSync(join(project, 'garments.png'));
+      expect([...png.subarray(1, 4)]).toEqual([...Buffer.from('PNG')]);
+      expect(png.readUInt32BE(16)).toBeGreaterThanOrEqual(10 * 28 * 3);
+    });
+
+    it('runs kernels of its own, and checks one against its contract', async () => {
+      expect(await node('out/saxpy.js')).toBe('y[3] = 333\n');
+      expect(await node('out/rmsnorm.js')).toBe('rmsnorm true true\n'.repeat(3));
+    });
+
+    it('has its command, which finds the shipped model', async () => {
+      const cli = join(installed, manifestIn(installed).bin.odelt!);
+      expect(await run(process.execPath, [cli, '--version'])).toMatchObject({
+        stdout: `${manifestIn(ROOT).version}\n`,
+        stderr: '',
+      });
+      const out = join(project, 'bag.png');
+      await run(process.execPath, [cli, 'sample', '--labels', '8', '--steps', '1', '--out', out], { cwd: project });
+      expect(statSync(out).size).toBeGreaterThan(100);
+    });
+  });
+
+  it('gives a bundler for browsers only what is imported', async () => {
+    mkdirSync(join(project, 'page'));
+    const bundle = async (contents: string) => {
+      const result = await build({
+        stdin: { contents, resolveDir: join(project, 'page') },
+        bundle: true,
+        minify: true,
+        format: 'esm',
+        platform: 'browser',
+        write: false,
+      });
+      return result.outputFiles[0]!.contents.length;
+    };
+    const one = await bundle("import { ceilDiv } from 'odelt'; console.log(ceilDiv(7, 2));");
+    expect(one).toBeLessThan(2000);
+    const sampling =
+      "import { createEngine, Sampler, ResidentModel } from 'odelt'; console.log(createEngine, Sampler, ResidentModel);";
+    expect(await bundle(sampling)).toBeLessThan(await bundle("export * from 'odelt';"));
+  });
+});

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 /**
@@ -10,7 +11,16 @@ const project = (name: string, include: string, exclude: string[] = []) => ({
   test: { name, include: [include], exclude: ['node_modules/**', ...exclude] },
 });
 
+/** Examples import the package by its name; tests give them the sources. */
+const entry = (name: string) => fileURLToPath(new URL(`${name}.ts`, import.meta.url));
+
 export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^odelt$/, replacement: entry('index') },
+      { find: /^odelt\/(node|ops|bench)$/, replacement: entry('$1') },
+    ],
+  },
   plugins: [
     {
       name: 'wgsl-as-text',

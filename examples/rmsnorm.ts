@@ -1,12 +1,19 @@
 /** RMS norm with a learned gain: the kernel that docs/write-a-kernel.md adds, step by step. */
-import type { Context } from '../engine/context.ts';
-import { UsageError } from '../engine/errors.ts';
-import { defineKernel } from '../engine/kernel.ts';
-import { ceilDiv, times } from '../engine/scalar.ts';
-import { lastDim, maxSize, rowSize, shapeText, type Tensor } from '../engine/tensor.ts';
-import { contract } from '../kernels/contract.ts';
-import lib from '../kernels/lib.wgsl';
-import { columnSum } from '../kernels/reduce.ts';
+import {
+  type Context,
+  ceilDiv,
+  defineKernel,
+  lastDim,
+  wgslLib as lib,
+  maxSize,
+  rowSize,
+  shapeText,
+  type Tensor,
+  times,
+  UsageError,
+} from 'odelt';
+import { contract } from 'odelt/bench';
+import { columnSum } from 'odelt/ops';
 import source from './rmsnorm.wgsl';
 
 const kernel = defineKernel('rmsnorm', lib, source);

@@ -1,5 +1,5 @@
 /** The examples run, the kernel of docs/write-a-kernel.md is right, and the page shows the code as it is. */
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -34,7 +34,7 @@ export interface IdxFile {
  * Opens an IDX file of unsigned bytes with `rank` dimensions. Layout: bytes 0, 0, 8 (unsigned byte), rank; then rank sizes as
  * big-endian 32-bit integers; then the elements. @throws DataError if the file is anything else, or no regular file.
  */
-export async function openIdx(path: string, rank: number): Promise<IdxFile> {
+async function openIdx(path: string, rank: number): Promise<IdxFile> {
   const name = printable(path);
   const file = await openRegular(path, failData(path));
   try {

@@ -93,7 +93,7 @@ async function writeAll(path: string, chunks: Iterable<Uint8Array>): Promise<voi
 }
 
 /** Makes a rename in this folder survive a power cut, on systems whose folders can be opened. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r').catch(() => undefined);
   await handle?.sync().catch(() => undefined);
   await handle?.close();

@@ -130,18 +130,12 @@ export {
   chooseSettings,
   type Estimate,
   estimateSampling,
-  type Requested,
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
-export {
-  type SampleProgress,
-  type SampleRequest,
-  Sampler,
-  type SamplerOptions,
-  type Samples,
-} from './sampling/sampler.ts';
+export type { Requested, SampleProgress, SampleRequest } from './sampling/request.ts';
+export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
 export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,

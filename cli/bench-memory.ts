@@ -1,6 +1,5 @@
 /** `odelt bench memory`: what sampling takes of GPU memory, per number of blocks and option, as a table and as a picture. */
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, parse } from 'node:path';
 import { promisify } from 'node:util';
 import type { Command } from 'commander';
@@ -17,10 +16,15 @@ import {
   settingName,
 } from '../bench/memory.bench.ts';
 import { ConfigError, OdeltError } from '../engine/errors.ts';
+import { printable } from '../engine/text.ts';
+import { checkOutput, type FailFile, readRegular, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { plotMemory } from '../pictures/memory-plot.ts';
+import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
-import { interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
+import { log, ProgressLine, print, printJson } from './output.node.ts';
+import { FailedResult } from './report.node.ts';
+import { number, openSession } from './session.node.ts';
 
 interface MemoryFlags {
   preset: string;
@@ -36,14 +40,13 @@ interface MemoryFlags {
 }
 
 export function addBenchMemory(bench: Command): void {
-  const count = (name: string) => number(name, { integer: true, min: 1 });
   bench
     .command('memory')
     .description('GPU memory of sampling, for every number of blocks and every way to hold the weights')
     .option('--preset <name>', 'model: tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2', 'dit-b/2')
     .option('--model <path>', 'a model file, or a description of one (.json), instead of a preset; weights stay random')
-    .option('--batch <n>', 'samples computed at once', count('--batch'), 1)
-    .option('--steps <T>', 'Euler steps', count('--steps'), 1)
+    .option('--batch <n>', 'samples computed at once', number('--batch', { integer: true, min: 1, max: 2 ** 16 }), 1)
+    .option('--steps <T>', 'Euler steps', number('--steps', { integer: true, min: 1 }), 1)
     .option('--only <text>', 'only settings whose name contains this, e.g. "L=4 " or "L=12 f16 + ahead"')
     .option('--run', 'sample, too, each setting in a process of its own, and compare with the estimate')
     .option('--measure', 'measure the one setting that --only names, in this process (what --run starts)')
@@ -64,6 +67,7 @@ Examples:
 
 async function benchMemory(flags: MemoryFlags): Promise<void> {
   const signal = interruptSignal();
+  if (flags.save !== undefined) await checkOutput('--save', flags.save, { folder: true });
   const { name, config } = await describedModel(flags);
   const settings = memorySettings(config, flags.only);
   const { engine, adapter } = await openSession(flags.adapter);
@@ -80,10 +84,11 @@ async function benchMemory(flags: MemoryFlags): Promise<void> {
     const { name: device, driver } = adapter.adapter;
     const machine = `${device}, ${driver || 'driver unknown'}, ${new Date().toISOString().slice(0, 10)}`;
     const report: MemoryBench = { model: name, config, batch: flags.batch, steps: flags.steps, machine, rows };
-    if (flags.save !== undefined) save(flags.save, report);
+    if (flags.save !== undefined) await save(flags.save, report);
+    if (!flags.json) print(formatMemory(report));
+    const wrong = rows.map(wrongEstimate).find((error) => error !== undefined);
+    if (wrong) throw new FailedResult(report, wrong);
     if (flags.json) printJson(report);
-    else print(formatMemory(report));
-    for (const row of rows) checkEstimate(row);
   } finally {
     line.end();
     engine.dispose();
@@ -98,12 +103,18 @@ async function describedModel({ preset: name, model }: MemoryFlags): Promise<{ n
     await close();
     return { name: file, config };
   }
+  const hint = 'give a JSON file of the fields of a model';
+  const fail: FailFile = (problem, cause) => {
+    throw new ConfigError(`${model} ${problem}`, { cause, hint });
+  };
+  const text = new TextDecoder().decode(await readRegular(model, { fail }));
+  let fields: unknown;
   try {
-    return { name: file, config: parseModelConfig(JSON.parse(readFileSync(model, 'utf8'))) };
+    fields = JSON.parse(text);
   } catch (cause) {
-    if (cause instanceof ConfigError) throw cause;
-    throw new ConfigError(`${model} is not a model's description`, { cause, hint: 'give a JSON file of its fields' });
+    return fail('is no JSON', cause);
   }
+  return { name: file, config: parseModelConfig(fields) };
 }
 
 /** Runs this command again for one setting, as only a fresh process has an honest resident set. */
@@ -119,7 +130,7 @@ async function measureApart(flags: MemoryFlags, setting: MemorySetting, signal: 
     return JSON.parse(stdout) as Measured;
   } catch (cause) {
     const said = (cause as { stderr?: string }).stderr?.trim();
-    throw new OdeltError('measure', `measuring ${settingName(setting)} failed${said ? `: ${said}` : ''}`, { cause });
+    throw new OdeltError('measure', `measuring ${settingName(setting)} failed`, { details: said || undefined, cause });
   }
 }
 
@@ -154,21 +165,20 @@ function driverBytes(): number | undefined {
   }
 }
 
-/** @throws OdeltError where what was allocated is not what was estimated. */
-function checkEstimate({ blocks, option, peak, total, measured }: MemoryRow): void {
-  if (!measured || (measured.peak === peak && measured.live === total)) return;
-  throw new OdeltError(
+/** The error for a row where what was allocated is not what was estimated. */
+function wrongEstimate({ blocks, option, peak, total, measured }: MemoryRow): OdeltError | undefined {
+  if (!measured || (measured.peak === peak && measured.live === total)) return undefined;
+  return new OdeltError(
     'estimate',
     `L=${blocks} ${option}: estimated ${peak} bytes at most and ${total} after, allocated ${measured.peak} and ${measured.live}`,
     { hint: 'this is a bug: please report it' },
   );
 }
 
-function save(folder: string, report: MemoryBench): void {
-  mkdirSync(folder, { recursive: true });
+async function save(folder: string, report: MemoryBench): Promise<void> {
   const name = join(folder, `memory-${report.model.replaceAll('/', '')}`);
-  writeFileSync(`${name}.svg`, plotMemory(report));
-  writeFileSync(`${name}.json`, `${JSON.stringify(report, null, 1)}\n`);
-  writeFileSync(`${name}.md`, memoryDocument(report));
-  log(`wrote ${name}.svg, .json and .md`);
+  await writeText(`${name}.svg`, plotMemory(report));
+  await writeText(`${name}.json`, `${JSON.stringify(report, null, 1)}\n`);
+  await writeText(`${name}.md`, memoryDocument(report));
+  log(`wrote ${printable(name)}.svg, .json and .md`);
 }

@@ -1,5 +1,4 @@
 /** `odelt bench`: `kernels` checks and times the kernels on an adapter, or on two in turn; `memory` is in cli/bench-memory.ts. */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -8,8 +7,11 @@ import { adapterChoice } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { checkOutput, writeText } from '../formats/files.node.ts';
 import { addBenchMemory } from './bench-memory.ts';
-import { interruptSignal, log, number, ProgressLine, print, printJson } from './session.node.ts';
+import { interruptSignal } from './ends.node.ts';
+import { log, ProgressLine, print, printJson } from './output.node.ts';
+import { number } from './session.node.ts';
 
 interface BenchFlags {
   filter?: string;
@@ -23,10 +25,9 @@ interface BenchFlags {
 
 const PLAIN = 'no-robustness';
 
-export function addBench(program: Command): void {
-  const group = program.command('bench').description('measure this machine');
-  addBenchMemory(group);
-  group
+export function addBench(command: Command): void {
+  addBenchMemory(command);
+  command
     .command('kernels')
     .description('check every kernel against float64, then time it')
     .option('--filter <text>', 'only kernels whose name contains this')
@@ -51,6 +52,7 @@ Examples:
 
 async function bench(flags: BenchFlags): Promise<void> {
   const signal = interruptSignal();
+  if (flags.save !== undefined) await checkOutput('--save', flags.save, { folder: true });
   // Before the driver loads: else "cold" would measure its cache on disk.
   process.env.MESA_SHADER_CACHE_DISABLE ??= 'true';
   const specs = [flags.adapter ?? adapterChoice(undefined), ...(flags.against === undefined ? [] : [flags.against])];
@@ -69,11 +71,10 @@ async function bench(flags: BenchFlags): Promise<void> {
     });
     line.end();
     if (flags.save !== undefined) {
-      mkdirSync(flags.save, { recursive: true });
       const name = report.subjects.map(({ adapter }) => adapter.kind).join('-');
       const title = `# Kernels on ${report.subjects.map(({ adapter }) => adapter.kind).join(' and ')}\n\n`;
-      writeFileSync(join(flags.save, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`);
-      writeFileSync(join(flags.save, `${name}.md`), `${title}${formatBench(report)}\n`);
+      await writeText(join(flags.save, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`);
+      await writeText(join(flags.save, `${name}.md`), `${title}${formatBench(report)}\n`);
       log(`wrote ${join(flags.save, name)}.json and .md`);
     }
     if (flags.json) printJson(report);

@@ -1,10 +1,12 @@
 /** `odelt convert`: writes a checkpoint's weights as one model file, to be sampled from or served. */
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
+import { printable } from '../engine/text.ts';
+import { checkOutput } from '../formats/files.node.ts';
 import { writeSafetensors } from '../formats/safetensors.node.ts';
 import { classNamesOf, modelContents } from '../model/weights/model-file.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
-import { log, printJson } from './session.node.ts';
+import { log, printJson } from './output.node.ts';
 
 const DTYPES = { f32: 'F32', f16: 'F16' } as const;
 
@@ -15,10 +17,8 @@ interface ConvertFlags {
   json?: boolean;
 }
 
-export function addConvert(program: Command): void {
-  program
-    .command('convert')
-    .description('write the weights of a run or checkpoint as one model file')
+export function addConvert(command: Command): void {
+  command
     .argument('<model>', '.safetensors file, checkpoint or run folder')
     .requiredOption('--out <file>', 'the .safetensors file to write')
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
@@ -31,6 +31,7 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   const { weights, dtype, out } = flags;
   if (weights !== 'ema' && weights !== 'raw') throw new ConfigError(`--weights is '${weights}'; it must be ema or raw`);
   if (dtype !== 'f16' && dtype !== 'f32') throw new ConfigError(`--dtype is '${dtype}'; it must be f16 or f32`);
+  await checkOutput('--out', out);
   const model = await readModel(path, weights);
   const { config, params, metadata, path: from } = model;
   const kept = metadata.get('odelt.step');
@@ -39,5 +40,8 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   const contents = await modelContents(config, params, options);
   await writeSafetensors(out, contents.tensors, contents.metadata);
   if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
-  else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
+  else
+    log(
+      `${printable(from)} -> ${printable(out)}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`,
+    );
 }

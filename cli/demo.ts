@@ -4,19 +4,25 @@
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { printable } from '../engine/text.ts';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
+import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
-import { contactSheet, fromUnit, type Picture } from '../pictures/picture.ts';
+import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
+import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
-import { bytes, interruptSignal, log, number, openSession, ProgressLine, print, printJson } from './session.node.ts';
+import { bytes, log, ProgressLine, print, printJson } from './output.node.ts';
+import { number, openSession } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
+/** Pictures computed at once, at most. */
+const MOST_AT_ONCE = 128;
 
 interface DemoFlags {
   model: string;
@@ -37,15 +43,13 @@ interface Cell {
   readonly agreement: number;
 }
 
-export function addDemo(program: Command): void {
-  program
-    .command('demo')
-    .description('sample the shipped model at every number of steps and blocks, and compare')
+export function addDemo(command: Command): void {
+  command
     .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
     .option('--data <path>', 'pictures that class agreement is judged by', shippedData())
     .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 3)
     .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
-    .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0 }), 0)
+    .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0, max: 2 ** 32 - 1 }), 0)
     .option('--out <file>', 'PNG to write', join('out', 'demo.png'))
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document')
@@ -54,6 +58,7 @@ export function addDemo(program: Command): void {
 
 async function demo(flags: DemoFlags): Promise<void> {
   const started = performance.now();
+  await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping');
   const file = await openModel(flags.model, 'ema', signal);
   try {
@@ -70,19 +75,23 @@ async function demoOf(
   signal: AbortSignal,
 ): Promise<void> {
   const lengths = allowedLengths(config);
+  const count = config.classes * flags.perClass;
+  const cellGrid = { columns: config.classes, scale: 1, pad: 2 };
+  const cell = gridSize(count, { width: config.imageSize, height: config.imageSize }, cellGrid);
+  checkPictureSize(`a sheet of ${count} pictures per cell`, STEPS.length * cell.width, lengths.length * cell.height);
   // The first row is drawn while the blocks of the next ones arrive. Rows share blocks: what has been read is kept.
   const groups = lengths.flatMap((blocks) => groupsFor(config, blocks));
   const source = prefetching(file, { keep: true });
   source.prefetch(groups, { signal });
   const reference = prepareReference(await openDataset(flags.data, { split: 'test' }));
   const { engine, adapter } = await openSession(flags.adapter);
-  log(`${flags.model} on ${adapter.adapter.name}`);
-  const labels = Array.from({ length: config.classes * flags.perClass }, (_, i) => i % config.classes);
+  log(`${printable(flags.model)} on ${printable(adapter.adapter.name)}`);
+  const labels = Array.from({ length: count }, (_, i) => i % config.classes);
   const line = new ProgressLine();
   const shown = reporting(source, groups, (progress) => line.reading(progress));
   const model = new ResidentModel(engine, config, shown);
   const sampler = new Sampler(engine, model, {
-    batch: labels.length,
+    batch: Math.min(labels.length, MOST_AT_ONCE),
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });
   const cells: Cell[] = [];
@@ -123,7 +132,7 @@ async function demoOf(
       const cell = cells[at(r, c)]!;
       return `${(cell.secondsPerPicture * 1000).toFixed(0)} ms/picture, ${bytes(cell.peakBytes)}, agreement ${(100 * cell.agreement).toFixed(0)} %`;
     },
-    grid: { columns: config.classes, scale: 1, pad: 2 },
+    grid: cellGrid,
   });
   await writePng(flags.out, sheet);
   engine.dispose();
@@ -140,5 +149,5 @@ async function demoOf(
       `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`,
     );
   }
-  log(`wrote ${flags.out} in ${seconds.toFixed(0)} s`);
+  log(`wrote ${printable(flags.out)} in ${seconds.toFixed(0)} s`);
 }

@@ -3,7 +3,8 @@
 import type { Command } from 'commander';
 import { type AdapterReport, type NodeDeviceOptions, requestNodeDevice } from '../engine/adapters.node.ts';
 import type { DescribedLimit } from '../engine/device.ts';
-import { print, printJson } from './session.node.ts';
+import { printable } from '../engine/text.ts';
+import { print, printJson } from './output.node.ts';
 
 /** One JSON document; byte and count limits as in `AdapterDescription`. */
 export interface InfoReport extends AdapterReport {
@@ -28,7 +29,7 @@ const BYTE_LIMITS: readonly DescribedLimit[] = [
 /** The report as lines of text for a terminal, without a final line break. */
 export function formatInfo(report: InfoReport): string {
   const { adapter, runtime } = report;
-  const facts: [string, string][] = [
+  const all: [string, string][] = [
     ['adapter', adapter.name],
     ['vendor', [adapter.vendor, adapter.architecture].filter(Boolean).join(', ') || 'unknown'],
     ['driver', adapter.driver || 'unknown'],
@@ -38,10 +39,14 @@ export function formatInfo(report: InfoReport): string {
     ['features', adapter.features.join(', ') || 'none'],
     ['runtime', `Node ${runtime.node}, ${runtime.platform} ${runtime.arch}`],
   ];
+  // What a driver says of itself may hold anything.
+  const facts = all.map(([key, value]): [string, string] => [key, printable(value)]);
   const limits = (Object.entries(adapter.limits) as [DescribedLimit, number][]).map(
     ([name, value]): [string, string] => [name, BYTE_LIMITS.includes(name) ? formatBytes(value) : String(value)],
   );
-  const candidates = report.candidates.map(({ name, outcome, reason }) => `  ${outcome.padEnd(9)}  ${name}: ${reason}`);
+  const candidates = report.candidates.map(
+    ({ name, outcome, reason }) => `  ${outcome.padEnd(9)}  ${printable(name)}: ${printable(reason)}`,
+  );
   return [
     ...columns(facts, ''),
     '',
@@ -65,10 +70,8 @@ function formatBytes(bytes: number): string {
     : `${Number((bytes / 2 ** 10).toFixed(2))} KiB`;
 }
 
-export function addInfo(program: Command): void {
-  program
-    .command('info')
-    .description('adapter, driver, limits and features, and why each candidate was taken or refused')
+export function addInfo(command: Command): void {
+  command
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document')
     .action(async (flags: { adapter?: string; json?: boolean }) => {

@@ -1,6 +1,7 @@
 /** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CheckpointError } from '../engine/errors.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
 import { type ModelSource, readParams } from '../model/weights/source.ts';
@@ -9,11 +10,19 @@ import { checkpointSteps } from '../training/checkpoint.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';
 
+const isUrl = (path: string): boolean => /^https?:\/\//i.test(path);
+
+const refuse = (path: string, problem: string, cause?: unknown): never => {
+  throw new CheckpointError(`${path} ${problem}`, { cause, hint: 'give a .safetensors file or a run folder' });
+};
+
 /**
  * Reads a model from a .safetensors file, a checkpoint folder (step-N) or a run folder (its newest checkpoint). Folders
  * hold two sets of weights: the moving average (`ema`) and the raw ones.
+ * @throws CheckpointError for what is no such thing, cannot be read or holds no model.
  */
 export async function readModel(path: string, which: WhichWeights = 'ema'): Promise<ModelFile & { path: string }> {
+  if (isUrl(path)) refuse(path, 'is a URL; a file is wanted');
   const found = await modelPath(path, which);
   const { config, metadata, source, close } = await openModelSource(found);
   try {
@@ -33,16 +42,32 @@ export async function openModel(
   which: WhichWeights = 'ema',
   signal?: AbortSignal,
 ): Promise<ModelSource & { path: string }> {
-  if (/^https?:\/\//i.test(path)) return { ...(await openModelUrl(path, { signal })), path };
+  if (isUrl(path)) return { ...(await openModelUrl(path, { signal })), path };
   const found = await modelPath(path, which);
   return { ...(await openModelSource(found)), path: found };
 }
 
+/** The file that holds the weights: `path` itself, or one in that folder. */
 async function modelPath(path: string, which: WhichWeights): Promise<string> {
-  const info = await stat(path).catch(() => null);
-  if (!info?.isDirectory()) return path;
+  const info = await whatIs(path);
+  if (info === null) return refuse(path, 'cannot be read: there is no such file, or it is a link to nothing');
+  if (info.isFile()) return path;
+  if (!info.isDirectory()) return refuse(path, 'is neither a file nor a folder');
   const name = which === 'ema' ? 'ema.safetensors' : 'model.safetensors';
-  const steps = await checkpointSteps(join(path, 'checkpoints'));
-  if (steps.length > 0) return join(path, 'checkpoints', `step-${steps.at(-1)}`, name);
-  return join(path, name);
+  const newest = (await checkpointSteps(join(path, 'checkpoints'))).at(-1);
+  const inRun = join('checkpoints', `step-${newest ?? 'N'}`, name);
+  const found = join(path, newest === undefined ? name : inRun);
+  if (await whatIs(found)) return found;
+  return refuse(path, `holds no model: there is no ${newest === undefined ? `${inRun} or ${name}` : inRun} in it`);
+}
+
+/** What is at a path, behind links; null for nothing. */
+async function whatIs(path: string) {
+  try {
+    return await stat(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    return refuse(path, `cannot be read${code === 'EACCES' ? ': no permission' : ''}`, cause);
+  }
 }

@@ -2,16 +2,16 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { writeAtomically } from '../formats/files.node.ts';
+import { printable } from '../engine/text.ts';
+import { checkOutput, writeText } from '../formats/files.node.ts';
 import { linePlot } from '../pictures/line-plot.ts';
 import { readMetrics } from '../training/metrics.node.ts';
 import { defaultMean, lossCurves } from '../training/metrics.ts';
-import { log, number } from './session.node.ts';
+import { log } from './output.node.ts';
+import { number } from './session.node.ts';
 
-export function addPlot(program: Command): void {
-  program
-    .command('plot')
-    .description("draw a run's losses over its updates")
+export function addPlot(command: Command): void {
+  command
     .argument('<run>', 'run folder')
     .option('--out <file>', 'SVG to write (default: loss.svg in the run folder)')
     .option(
@@ -26,14 +26,15 @@ async function plot(
   run: string,
   { out = join(run, 'loss.svg'), mean }: { out?: string; mean?: number },
 ): Promise<void> {
+  await checkOutput('--out', out);
   const path = join(run, 'metrics.jsonl');
   const refuse = (problem: string): never => {
     throw new ConfigError(`${path} ${problem}`, { hint: 'give the folder of a training run' });
   };
   const metrics = (await readMetrics(path)) ?? refuse('cannot be read: there is no such file');
   const { events, torn, foreign } = metrics;
-  if (torn) log(`${path} ends within a line, which is left out`);
-  if (foreign.length > 0) log(`${path}: left out lines that are no updates: ${foreign.join(', ')}`);
+  if (torn) log(`${printable(path)} ends within a line, which is left out`);
+  if (foreign.length > 0) log(`${printable(path)}: left out lines that are no updates: ${foreign.join(', ')}`);
   if (events.length === 0) refuse('has no updates');
   const series = lossCurves(events, mean ?? defaultMean(events.length));
   if (series.length === 0) refuse(`has ${events.length} updates without a loss`);
@@ -43,6 +44,6 @@ async function plot(
     y: { label: 'loss', log: true },
     series,
   });
-  await writeAtomically(out, [new TextEncoder().encode(svg)]);
-  log(`wrote ${out}`);
+  await writeText(out, svg);
+  log(`wrote ${printable(out)}`);
 }

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { printable } from '../engine/text.ts';
+import { checkOutput } from '../formats/files.node.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
@@ -10,13 +12,16 @@ import { classNamesOf } from '../model/weights/model-file.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
-import { fromUnit, grid } from '../pictures/picture.ts';
+import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
-import { chooseSettings, describeSettings, type Requested, type Settings, type Wanted } from '../sampling/budget.ts';
+import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
-import { checkSteps, Sampler } from '../sampling/sampler.ts';
+import { checkSteps, type Requested } from '../sampling/request.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import { interruptSignal } from './ends.node.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
-import { bytes, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
+import { bytes, log, ProgressLine, printJson } from './output.node.ts';
+import { number, openSession } from './session.node.ts';
 
 interface SampleFlags {
   model: string;
@@ -38,10 +43,8 @@ interface SampleFlags {
   json?: boolean;
 }
 
-export function addSample(program: Command): void {
-  program
-    .command('sample')
-    .description('draw pictures from a model (no flags: one row per class from the shipped model)')
+export function addSample(command: Command): void {
+  command
     .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
     .option(
@@ -98,11 +101,23 @@ function parseBytes(text: string): number {
   return Number(match[1]) * { b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }[(match[2] ?? 'B').toLowerCase() as 'b']!;
 }
 
-/** Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all classes, where nothing is asked. */
-function chooseLabels({ labels: text, count }: SampleFlags, classes: number, names?: readonly string[]) {
+/** Pictures in a row: as many as there are of a class. */
+const columnsFor = (count: number, labels: readonly (number | null)[]): number =>
+  Math.ceil(count / new Set(labels).size);
+
+/**
+ * Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all classes, where nothing is asked.
+ * @throws ConfigError; LimitError where they make too large a sheet.
+ */
+function chooseLabels({ labels: text, count, scale }: SampleFlags, config: ModelConfig, names?: readonly string[]) {
+  const { classes } = config;
   const asked: (number | null)[] =
     text === undefined ? Array.from({ length: classes }, (_, i) => i) : parseLabels(text, classes, names, '--labels');
   const total = count ?? 8 * asked.length;
+  const columns = columnsFor(total, asked.slice(0, total));
+  const side = { width: config.imageSize, height: config.imageSize };
+  const { width, height } = gridSize(total, side, { columns, scale });
+  checkPictureSize(`a sheet of ${total} pictures`, width, height);
   return Array.from({ length: total }, (_, i) => asked[Math.floor((i * asked.length) / total)]!);
 }
 
@@ -116,6 +131,7 @@ function labelsText(labels: readonly (number | null)[], names?: readonly string[
 async function sample(flags: SampleFlags): Promise<void> {
   if (flags.weights !== 'ema' && flags.weights !== 'raw')
     throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
+  await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping');
   const file = await openModel(flags.model, flags.weights, signal);
   try {
@@ -136,7 +152,7 @@ function asked(
   oneOf('--precision', precision, PRECISIONS);
   oneOf('--activations', activations, ACTIVATIONS);
   checkActivations(config, activations ?? 'f32');
-  const labels = chooseLabels(flags, config.classes, names);
+  const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
   return { request: { labels, steps, guidance }, wanted };
@@ -181,7 +197,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
+    `${printable(file.path)} on ${printable(adapter.adapter.name)}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
@@ -198,13 +214,13 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     .finally(() => line.end());
   const seconds = (performance.now() - started) / 1000;
   const pictures = fromUnit(values, config.imageSize, config.imageSize, config.channels);
-  const columns = Math.ceil(pictures.length / new Set(request.labels).size);
+  const columns = columnsFor(pictures.length, request.labels);
   await writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
   const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
   const { out, seed } = flags;
   if (flags.json) printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes });
-  else log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+  else log(`wrote ${printable(out)} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
 }
 
 /** The settings that fit the engine's memory limit, and a line that says why. */
@@ -220,11 +236,10 @@ async function chosen(
   const onTry = (tried: Settings) => {
     if (performance.now() - began > 2000) line.update(`trying ${describeSettings(tried)}`);
   };
-  const { settings, why } = await chooseSettings(engine, config, wanted, request, engine.memory.limit, {
-    signal,
-    onTry,
-  });
-  line.end();
+  const { limit } = engine.memory;
+  const { settings, why } = await chooseSettings(engine, config, wanted, request, limit, { signal, onTry }).finally(
+    () => line.end(),
+  );
   log(why);
   return settings;
 }

@@ -12,7 +12,9 @@ import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
-import { bytes, duration, interruptSignal, log, number, openSession, ProgressLine, printJson } from './session.node.ts';
+import { interruptSignal } from './ends.node.ts';
+import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
+import { number, openSession } from './session.node.ts';
 import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
 
 interface TrainFlags {
@@ -47,10 +49,8 @@ interface TrainFlags {
 
 const d = TRAIN_DEFAULTS;
 
-export function addTrain(program: Command): void {
-  program
-    .command('train')
-    .description('train a model (no flags: the tiny preset on the bundled 10,000 Fashion-MNIST pictures)')
+export function addTrain(command: Command): void {
+  command
     .option(
       '--data <path>',
       'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled); with --resume, where the same data are now',
@@ -144,8 +144,8 @@ async function train(flags: TrainFlags): Promise<void> {
   const signal = interruptSignal();
   const line = new ProgressLine();
   const reading = { signal, onProgress: readingProgress(line) };
-  const { config, data } = await (flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading));
-  line.end();
+  const opening = flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading);
+  const { config, data } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(printable(`skipped ${file}: ${reason}`));
   const session = await openSession(flags.adapter);
   const { model, train } = config;
@@ -154,7 +154,7 @@ async function train(flags: TrainFlags): Promise<void> {
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
-  log(`adapter: ${session.adapter.adapter.name}`);
+  log(`adapter: ${printable(session.adapter.adapter.name)}`);
   let first = 0;
   const started = performance.now();
   let sinceStart = started;
@@ -198,12 +198,12 @@ async function train(flags: TrainFlags): Promise<void> {
     },
     onSave(folder) {
       line.end();
-      log(`saved ${folder}`);
+      log(`saved ${printable(folder)}`);
     },
   }).finally(() => line.end());
   session.engine.dispose();
   if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
-  else log(`done: ${checkpoint}`);
+  else log(`done: ${printable(checkpoint)}`);
 }
 
 interface Run {

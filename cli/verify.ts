@@ -2,11 +2,15 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { OdeltError } from '../engine/errors.ts';
+import { printable } from '../engine/text.ts';
 import { shippedGolden } from '../formats/shipped.node.ts';
 import type { CaseResult, Kind } from '../verify/case.ts';
 import { openGolden } from '../verify/golden.node.ts';
 import { caseId, verify } from '../verify/replay.ts';
-import { duration, interruptSignal, log, openSession, ProgressLine, print, printJson } from './session.node.ts';
+import { interruptSignal } from './ends.node.ts';
+import { duration, log, ProgressLine, print, printJson } from './output.node.ts';
+import { FailedResult } from './report.node.ts';
+import { openSession } from './session.node.ts';
 
 interface VerifyFlags {
   large?: boolean;
@@ -15,10 +19,8 @@ interface VerifyFlags {
   json?: boolean;
 }
 
-export function addVerify(program: Command): void {
-  program
-    .command('verify')
-    .description('check this adapter against recorded results of the reference (no arguments: the bundled ones)')
+export function addVerify(command: Command): void {
+  command
     .argument('[dir]', 'golden data: folders with a config.json and .safetensors recordings (default: bundled)')
     .option('--large', 'also replay models of more than 20 million parameters')
     .option('--only <text>', 'only cases whose name contains this, e.g. a/forward')
@@ -56,7 +58,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
   const cases: CaseResult[] = [];
   const notReplayed: string[] = [];
   const notes: string[] = [];
-  if (!flags.json) log(`adapter: ${session.adapter.adapter.name}`);
+  if (!flags.json) log(`adapter: ${printable(session.adapter.adapter.name)}`);
   try {
     const results = verify(session.engine, await openGolden(directory), {
       large: flags.large,
@@ -72,12 +74,12 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
       const repeated = result.detail === cases.at(-1)?.detail;
       cases.push(result);
       if (flags.json) continue;
-      clearLine();
+      line.clear();
       print(formatCase(result));
       if (!result.ok && result.detail && !repeated) print(result.detail.replace(/^/gm, '     '));
     }
   } finally {
-    clearLine();
+    line.clear();
     session.engine.dispose();
   }
   const failed = cases.filter((c) => !c.ok);
@@ -91,10 +93,9 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
     notes,
     seconds: seconds(),
   };
-  if (flags.json) printJson(report);
-  else print(formatSummary(report));
+  if (!flags.json) print(formatSummary(report));
   if (failed.length > 0) {
-    throw new OdeltError(
+    const error = new OdeltError(
       'verify',
       `${failed.length} of ${cases.length} cases fail on ${session.adapter.adapter.name}`,
       {
@@ -103,12 +104,9 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
           : 'these cases gave nothing to compare; the reasons are above',
       },
     );
+    throw new FailedResult(report, error);
   }
-}
-
-/** Wipes the progress line, so that a result can take its place. */
-function clearLine(): void {
-  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+  if (flags.json) printJson(report);
 }
 
 const scientific = (x: number): string => (Number.isFinite(x) ? (x === 0 ? '0' : x.toExponential(1)) : 'none');
@@ -117,7 +115,7 @@ function formatCase(result: CaseResult): string {
   const { ok, error, tolerance } = result;
   const mark = ok ? pc.green('ok  ') : pc.red('FAIL');
   const numbers = `error ${scientific(error).padEnd(8)} tolerance ${scientific(tolerance)}`;
-  return `${mark} ${caseId(result).padEnd(52)} ${numbers}`;
+  return `${mark} ${printable(caseId(result)).padEnd(52)} ${numbers}`;
 }
 
 /** The largest error of each kind, by its share of the tolerance. */
@@ -152,14 +150,14 @@ function storage(cases: readonly CaseResult[]): string[] {
 function formatSummary({ cases, failed, worst, notReplayed, notes, seconds }: VerifyReport): string {
   const kinds = Object.entries(worst).map(([kind, { id, error, tolerance }]) => {
     const count = cases.filter((c) => c.kind === kind).length;
-    return `  ${kind.padEnd(11)} ${String(count).padStart(4)} cases, worst ${scientific(error)} of ${scientific(tolerance)} (${id})`;
+    return `  ${kind.padEnd(11)} ${String(count).padStart(4)} cases, worst ${scientific(error)} of ${scientific(tolerance)} (${printable(id)})`;
   });
   return [
     '',
     ...kinds,
     ...storage(cases),
-    ...notes.map((text) => `note: ${text}`),
-    ...(notReplayed.length > 0 ? ['not replayed:', ...notReplayed.map((what) => `  ${what}`)] : []),
+    ...notes.map((text) => `note: ${printable(text)}`),
+    ...(notReplayed.length > 0 ? ['not replayed:', ...notReplayed.map((what) => `  ${printable(what)}`)] : []),
     failed === 0
       ? pc.green(`all ${cases.length} cases pass (${duration(seconds)})`)
       : pc.red(`${failed} of ${cases.length} cases fail (${duration(seconds)})`),

@@ -153,7 +153,7 @@ export async function takeFirst<T>(
     }
   }
   const list = reports.map(({ name, reason }) => `  - ${name}: ${reason}`).join('\n');
-  throw new UnsupportedError(`no WebGPU adapter was found; tried:\n${list}`, { hint: WAYS_OUT });
+  throw new UnsupportedError('no WebGPU adapter was found; tried', { details: `\n${list}`, hint: WAYS_OUT });
 }
 
 const WAYS_OUT = `One of these three helps (the last two with ODELT_ADAPTER=auto):

@@ -159,7 +159,7 @@ export async function deviceFromAdapter(
     device = await adapter.requestDevice({ label, requiredFeatures, requiredLimits, defaultQueue: queue });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UnsupportedError(`${describeAdapter(adapter).name} gave no device: ${reason}`, { cause });
+    throw new UnsupportedError(`${describeAdapter(adapter).name} gave no device`, { details: reason, cause });
   }
   // Dawn's device runs its callbacks on the instance behind `gpu` without owning it: were `gpu` collected first, the
   // process would crash in freed memory. So whoever holds the device holds `gpu`.
@@ -199,7 +199,8 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
     lost =
       info.reason === 'destroyed'
         ? new DeviceLostError('the device was destroyed', { hint: 'Request a new device.' })
-        : new DeviceLostError(`the device was lost: ${why}`, {
+        : new DeviceLostError('the device was lost', {
+            details: why,
             hint: 'Request a new device and go on from the last checkpoint.',
           });
     if (info.reason !== 'destroyed') onError(lost);
@@ -229,15 +230,18 @@ function typedError(error: GPUError): OdeltError {
   // By name: under Node the GPU error classes are globals only where somebody installed them.
   switch (error.constructor.name) {
     case 'GPUOutOfMemoryError':
-      return new OutOfMemoryError(`the device is out of memory: ${error.message}`, {
+      return new OutOfMemoryError('the device is out of memory', {
+        details: error.message,
         hint: 'Use a smaller batch or model, or free other users of the GPU.',
       });
     case 'GPUValidationError':
-      return new OdeltError('validation', `WebGPU validation failed: ${error.message}`, {
+      return new OdeltError('validation', 'WebGPU validation failed', {
+        details: error.message,
         hint: 'This is a bug in the calling code; please report it.',
       });
     default:
-      return new OdeltError('gpu-internal', `the GPU driver failed: ${error.message}`, {
+      return new OdeltError('gpu-internal', 'the GPU driver failed', {
+        details: error.message,
         hint: 'Update the driver, or choose another adapter.',
       });
   }

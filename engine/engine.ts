@@ -8,6 +8,7 @@ import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
 import {
   byteSize,
+  checkTensor,
   type DType,
   isPacked,
   type Shape,
@@ -107,14 +108,19 @@ export class Engine {
     this.#watch.forgetValidation();
   }
 
-  /** A persistent tensor of its own buffer, zero-filled, or holding `data`. `allocated()` says whether there was memory for it. */
+  /**
+   * A persistent tensor of its own buffer, zero-filled, or beginning with `data`. `allocated()` says whether there was memory for it.
+   * @throws UsageError for a shape, type or data that make no tensor; LimitError above the device's largest buffer; OutOfMemoryError.
+   */
   tensor(label: string, shape: Shape, options: { kind?: MemoryKind; dtype?: DType; data?: TensorData } = {}): Tensor {
-    const { dtype = 'f32' } = options;
+    const { dtype = 'f32', data } = options ?? {};
+    checkTensor(label, shape, dtype);
+    if (data !== undefined) checkData(label, dtype, data);
     const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
     const t = tensor(label, shape, dtype, storage);
-    this.place(t, options.kind);
+    this.place(t, options?.kind);
     try {
-      if (options.data) this.write(t, options.data);
+      if (data) this.write(t, data);
     } catch (error) {
       this.release(t);
       throw error;
@@ -248,6 +254,16 @@ export class Engine {
     this.memory.destroyAll();
     if (this.#ownsDevice) this.device.destroy();
   }
+}
+
+/** Arrays of the 32-bit words that make up a tensor of each type. */
+const ARRAYS = { f32: 'Float32Array', i32: 'Int32Array', u32: 'Uint32Array', f16: 'Uint32Array', i8: 'Uint32Array' };
+
+/** By its name, as arrays may come from another realm. @throws UsageError for an array of another type, or none. */
+function checkData(label: string, dtype: DType, data: TensorData): void {
+  const found = ArrayBuffer.isView(data) ? data[Symbol.toStringTag] : data === null ? 'null' : typeof data;
+  if (found === ARRAYS[dtype]) return;
+  throw new UsageError(`tensor '${label}' of ${dtype} is given ${found} as data; it must be a ${ARRAYS[dtype]}`);
 }
 
 /** Where a tensor lies. @throws UsageError when it has no memory: planned but not compiled or never written, or evicted. */

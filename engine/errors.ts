@@ -1,21 +1,28 @@
 /** Every error odelt throws on purpose. Each names what was asked, what was found, and (in `hint`) the remedy. */
+import { printable } from './text.ts';
 
 /** What an error says besides its message. */
 export interface OdeltErrorOptions {
+  /** What a driver, a compiler or another program said, or a list: follows the message, with its lines. */
+  details?: string;
   /** What the user can do about it, as one sentence or a short list. */
   hint?: string;
   cause?: unknown;
 }
 
+/** Names and paths come from anywhere, so a message is one line, and neither it nor details and hint can steer a terminal. */
+const lines = (text: string): string => text.split('\n').map(printable).join('\n');
+
 /** What every error of odelt is: `code` for programs, the message for people, `hint` for the remedy. */
 export class OdeltError extends Error {
   readonly code: string;
   readonly hint: string | undefined;
-  constructor(code: string, message: string, options: OdeltErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(code: string, message: string, { details, hint, cause }: OdeltErrorOptions = {}) {
+    const more = details === undefined ? '' : `:${details.startsWith('\n') ? '' : ' '}${lines(details)}`;
+    super(`${printable(message)}${more}`, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
     this.code = code;
-    this.hint = options.hint;
+    this.hint = hint === undefined ? undefined : lines(hint);
   }
 }
 
@@ -98,4 +105,38 @@ export class UsageError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {
     super('usage', message, options);
   }
+}
+
+/** Causes that are told of one error: more than any has for a reason. */
+const MOST_CAUSES = 16;
+
+function causeText(cause: unknown): string {
+  if (!(cause instanceof Error)) return typeof cause === 'string' ? cause : Object.prototype.toString.call(cause);
+  const { code } = cause as { code?: unknown };
+  if (cause instanceof OdeltError || typeof code !== 'string' || cause.message.includes(code)) return cause.message;
+  return cause.message === '' ? code : `${cause.message} (${code})`;
+}
+
+/**
+ * Messages of what is behind an error, outermost first: its causes to the last, and the parts of an AggregateError. What has been
+ * said by then, or in the error's own message, is left out.
+ */
+export function causesOf(error: unknown): string[] {
+  const messages: string[] = [];
+  const own = error instanceof Error ? error.message : '';
+  const seen = new Set<unknown>();
+  const visit = (cause: unknown): void => {
+    if (cause === undefined || cause === null || seen.has(cause) || messages.length >= MOST_CAUSES) return;
+    seen.add(cause);
+    const text = lines(causeText(cause));
+    if (!own.includes(text) && !messages.some((message) => message.includes(text))) messages.push(text);
+    behind(cause);
+  };
+  const behind = (from: unknown): void => {
+    if (from instanceof AggregateError) from.errors.forEach(visit);
+    if (from instanceof Error) visit(from.cause);
+  };
+  seen.add(error);
+  behind(error);
+  return messages;
 }

@@ -88,13 +88,10 @@ export class PipelineCache {
       return { pipeline: await this.#device.createComputePipelineAsync(description), tensors };
     } catch (cause) {
       const info = await description.compute.module.getCompilationInfo();
-      throw new OdeltError(
-        'shader',
-        `kernel ${variant.kernel.name}/${variant.entry} does not compile\n${listing(linked, info)}`,
-        {
-          cause,
-        },
-      );
+      throw new OdeltError('shader', `kernel ${variant.kernel.name}/${variant.entry} does not compile`, {
+        details: `\n${listing(linked, info)}`,
+        cause,
+      });
     }
   }
 

@@ -7,11 +7,12 @@ import { UsageError } from './errors.ts';
 import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
 
 /**
- * Element types. 'f16' (weights, activations) and 'i8' (weights) are for inference and packed into words of 32 bits, low bits first:
+ * Types of elements. 'f16' (weights, activations) and 'i8' (weights) are for inference and packed into words of 32 bits, low bits first:
  * two IEEE halves, or four signed bytes; a matrix [K, N] of 'i8' ends with N scales (f32, from the next whole word): element
  * [k, n] is byte * scale[n].
  */
-export type DType = 'f32' | 'u32' | 'i32' | 'f16' | 'i8';
+export const DTYPES = ['f32', 'u32', 'i32', 'f16', 'i8'] as const;
+export type DType = (typeof DTYPES)[number];
 
 /** Memory behind tensors, wherever it lies. */
 export interface Storage {
@@ -67,11 +68,31 @@ export const lastDim = (t: Pick<Tensor, 'shape'>): number => {
   return last;
 };
 
-export function tensor(label: string, shape: Shape, dtype: DType, storage: Storage): Tensor {
-  for (const d of shape) {
-    const n = maxOf(d);
-    if (!(Number.isInteger(n) && n >= 0)) throw new UsageError(`tensor '${label}' has a dimension of ${n}`);
+/** Checks what a tensor is to be, as callers without types may ask for anything. @throws UsageError */
+export function checkTensor(label: string, shape: Shape, dtype: DType): void {
+  if (typeof label !== 'string') throw new UsageError(`a tensor's label is ${String(label)}, not a string`);
+  if (!Array.isArray(shape) || shape.length === 0) {
+    throw new UsageError(`tensor '${label}' has ${Array.isArray(shape) ? 'an empty shape' : 'no array as its shape'}`, {
+      hint: 'give at least one dimension; a single number is [1]',
+    });
   }
+  if (!DTYPES.includes(dtype)) {
+    throw new UsageError(`tensor '${label}' is to hold '${dtype}'; it must be one of ${DTYPES.join(', ')}`);
+  }
+  shape.forEach((d: unknown, i) => {
+    // Only rows may be symbolic.
+    const n = i === 0 && typeof d === 'object' && d !== null ? maxOf(d as Scalar) : d;
+    if (!(Number.isInteger(n) && (n as number) >= 0)) {
+      throw new UsageError(`tensor '${label}' has a dimension of ${String(n)}`);
+    }
+  });
+  const size = maxSize({ shape });
+  if (!Number.isSafeInteger(size))
+    throw new UsageError(`tensor '${label}' ${shapeText({ shape })} has ${size} elements`);
+}
+
+export function tensor(label: string, shape: Shape, dtype: DType, storage: Storage): Tensor {
+  checkTensor(label, shape, dtype);
   const t: Tensor = { label, shape, dtype, storage, view: null };
   if (byteSize(t) > storage.bytes) {
     throw new UsageError(`tensor '${label}' ${shapeText(t)} does not fit its ${storage.bytes} bytes of storage`);

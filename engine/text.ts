@@ -36,3 +36,13 @@ export function printableLines(text: string): string {
     .map((part, i) => (i % 2 === 1 ? part : printable(part)))
     .join('');
 }
+
+/** A value as JSON of several lines, in which every character that `printable` escapes is escaped as JSON has it. */
+export function printableJson(value: unknown): string {
+  const unicode = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  // Line breaks are all between values: those inside of strings are escaped already.
+  return JSON.stringify(value, null, 2)
+    .split('\n')
+    .map((line) => line.replace(UNPRINTABLE, unicode))
+    .join('\n');
+}

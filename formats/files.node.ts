@@ -2,8 +2,8 @@
  * Files on disk, whatever their format: read only where they are regular files, written whole or not at all, and looked at
  * before the work whose result they take.
  */
-import { access, constants, type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { access, constants, type FileHandle, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname, resolve, sep } from 'node:path';
 import { ConfigError, OdeltError, OutputError } from '../engine/errors.ts';
 
 /** Throws the caller's kind of error. `problem` follows the file's name: "is a folder". */
@@ -99,13 +99,15 @@ export async function syncFolder(path: string): Promise<void> {
   await handle?.close();
 }
 
+const temporaryOf = (path: string): string => `${path}.${process.pid}.tmp`;
+
 /**
  * Writes a file so that `path` holds either its old content or all of the new: into a temporary neighbour that is synced
  * and then renamed; missing folders are made. The temporary file is removed when something fails.
  * @throws OutputError
  */
 export async function writeAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
+  const temporary = temporaryOf(path);
   try {
     await mkdir(dirname(path), { recursive: true });
     await writeAll(temporary, chunks);
@@ -118,6 +120,10 @@ export async function writeAtomically(path: string, chunks: Iterable<Uint8Array>
   await syncFolder(dirname(path));
 }
 
+/** Writes a text file as `writeAtomically` does. @throws OutputError */
+export const writeText = (path: string, text: string): Promise<void> =>
+  writeAtomically(path, [new TextEncoder().encode(text)]);
+
 /**
  * Checks, before the work, that a file can be written at `path` (or, with `folder`, files below it): folders that are missing
  * will be made. `name` is what the user called it, such as --out.
@@ -129,7 +135,12 @@ export async function checkOutput(name: string, path: string, options: { folder?
   const refuse = (why: string, cause?: unknown): never => {
     throw new OutputError(`${name} '${path}' cannot be written: ${why}`, { cause, hint: 'give another path' });
   };
+  if (!options.folder && (path.endsWith('/') || path.endsWith(sep))) refuse('it names a folder');
   let at = resolve(path);
+  // Its temporary neighbour's name is the longer one.
+  await stat(temporaryOf(at)).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENAMETOOLONG') refuse('its name is too long', cause);
+  });
   for (let first = true; ; first = false) {
     const info = await stat(at).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === 'ENOENT') return null;
@@ -138,15 +149,17 @@ export async function checkOutput(name: string, path: string, options: { folder?
     if (info) {
       const isTarget = first && !options.folder;
       if (isTarget && info.isDirectory()) refuse('it is a folder');
+      // A rename would put a file in the place of a device.
+      if (isTarget && !info.isFile()) refuse('it is no regular file');
       if (!isTarget && !info.isDirectory()) refuse(`${at} is no folder`);
       // A file is replaced by a rename: its folder must be writable, and it must not be protected itself.
-      await access(at, constants.W_OK).catch((cause: unknown) => refuse(`no permission to write ${at}`, cause));
-      if (isTarget)
-        await access(dirname(at), constants.W_OK).catch((cause: unknown) =>
-          refuse(`no permission to write ${dirname(at)}`, cause),
-        );
+      for (const place of isTarget ? [at, dirname(at)] : [at]) {
+        await access(place, constants.W_OK).catch((cause: unknown) => refuse(`no permission to write ${place}`, cause));
+      }
       return;
     }
+    // A file takes the place of a link to nothing, a folder cannot.
+    if ((!first || options.folder) && (await lstat(at).catch(() => null))) refuse(`${at} is a link to nothing`);
     if (dirname(at) === at) return;
     at = dirname(at);
   }

@@ -1,5 +1,5 @@
 /** Composes pictures in memory: the model's numbers to pixels, enlarged, laid out in grids and labelled contact sheets. */
-import { UsageError } from '../engine/errors.ts';
+import { LimitError, UsageError } from '../engine/errors.ts';
 import { GLYPH_HEIGHT, GLYPH_WIDTH, glyph } from './font.ts';
 
 /** 8-bit RGB, rows from the top: pixels has height * width * 3 bytes. */
@@ -15,7 +15,23 @@ export type Colour = readonly [red: number, green: number, blue: number];
 const WHITE: Colour = [255, 255, 255];
 const INK: Colour = [24, 24, 27];
 
+/** Most bytes of one picture: its PNG takes several times as much memory while it is made. */
+const MOST_BYTES = 2 ** 29;
+
+/** Checks a picture's size before it is made. `what` begins the message. @throws LimitError above 512 MiB of pixels. */
+export function checkPictureSize(what: string, width: number, height: number): void {
+  const asked = width * height * 3;
+  if (asked <= MOST_BYTES) return;
+  throw new LimitError(
+    `${what} of ${width} x ${height} pixels takes ${asked} bytes; ${MOST_BYTES} are the most`,
+    { asked, available: MOST_BYTES },
+    { hint: 'draw fewer pictures at a time, or enlarge them less' },
+  );
+}
+
+/** @throws LimitError above 512 MiB of pixels. */
 export function blank(width: number, height: number, colour: Colour = WHITE): Picture {
+  checkPictureSize('a picture', width, height);
   const pixels = new Uint8Array(width * height * 3);
   for (let i = 0; i < pixels.length; i++) pixels[i] = colour[i % 3]!;
   return { width, height, pixels };
@@ -112,20 +128,34 @@ export interface GridOptions {
   background?: Colour;
 }
 
+/** Pixels across and down of `count` pictures of one size as `grid` lays them out. */
+export function gridSize(
+  count: number,
+  { width, height }: Pick<Picture, 'width' | 'height'>,
+  { columns = Math.ceil(Math.sqrt(count)), pad = 2, scale = 1 }: GridOptions = {},
+): { width: number; height: number } {
+  const across = Math.min(columns, count);
+  const down = Math.ceil(count / columns);
+  return { width: across * (width * scale + pad) - pad, height: down * (height * scale + pad) - pad };
+}
+
 /** Pictures row by row, each in a place as large as the largest; no pictures give a picture of 0 x 0. */
 export function grid(pictures: readonly Picture[], options: GridOptions = {}): Picture {
   const { columns = Math.ceil(Math.sqrt(pictures.length)), pad = 2, scale = 1, background } = options;
   if (pictures.length === 0) return blank(0, 0);
   if (!(Number.isInteger(columns) && columns >= 1))
     throw new UsageError(`a grid has 1, 2, ... columns, not ${columns}`);
-  const large = pictures.map((picture) => enlarge(picture, scale));
-  const width = Math.max(...large.map((picture) => picture.width));
-  const height = Math.max(...large.map((picture) => picture.height));
-  const across = Math.min(columns, large.length);
-  const down = Math.ceil(large.length / columns);
-  const out = blank(across * (width + pad) - pad, down * (height + pad) - pad, background);
-  large.forEach((picture, i) => {
-    paste(out, picture, (i % columns) * (width + pad), Math.floor(i / columns) * (height + pad));
+  // No spread: there may be more pictures than a call takes arguments.
+  const largest = (side: 'width' | 'height') => pictures.reduce((most, picture) => Math.max(most, picture[side]), 0);
+  const place = { width: largest('width'), height: largest('height') };
+  const size = gridSize(pictures.length, place, { columns, pad, scale });
+  const out = blank(size.width, size.height, background);
+  pictures.forEach((picture, i) => {
+    const [x, y] = [
+      (i % columns) * (place.width * scale + pad),
+      Math.floor(i / columns) * (place.height * scale + pad),
+    ];
+    paste(out, enlarge(picture, scale), x, y);
   });
   return out;
 }

@@ -4,11 +4,12 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { type Activations, unfitForHalves } from '../model/dit.ts';
+import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
 import { paramLayout } from '../model/params.ts';
-import type { Precision } from '../model/weights/quantize.ts';
+import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
-import { isGuided, type SampleRequest, Sampler } from './sampler.ts';
+import { checkObject, checkRequest, isGuided, type Requested } from './request.ts';
+import { Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */
 export interface Settings {
@@ -34,16 +35,34 @@ export interface Estimate {
   readonly lowerBound: number;
 }
 
-/** What of a request decides its memory. */
-export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
+const oneOf = (name: string, value: unknown, known: readonly string[]): void => {
+  if (value !== undefined && !known.includes(value as string))
+    throw new ConfigError(`${name} is '${value}'; it must be one of ${known.join(', ')}`);
+};
 
-/** Bytes that a fresh sampler will allocate for a request: found by running it on a device that only counts. */
+/** What settings and wishes share; numbers of blocks apart. */
+function checkCommon({ batch, precision, activations, residentBlocks }: Omit<Wanted, 'blocks'>): void {
+  for (const [name, n] of Object.entries({ batch, residentBlocks: residentBlocks ?? 1 })) {
+    if (!Number.isInteger(n) || n < 1) throw new ConfigError(`${name} is ${n}; it must be a positive integer`);
+  }
+  oneOf('precision', precision, PRECISIONS);
+  oneOf('activations', activations, ACTIVATIONS);
+}
+
+/**
+ * Bytes that a fresh sampler will allocate for a request: found by running it on a device that only counts.
+ * @throws UsageError, ConfigError and LimitError for a request or settings that a sampler would not take.
+ */
 export async function estimateSampling(
   engine: Engine,
   config: ModelConfig,
   settings: Settings,
   request: Requested,
 ): Promise<Estimate> {
+  checkObject('the settings', settings);
+  checkCommon(settings);
+  checkObject('the request', request);
+  checkRequest({ ...request, blocks: settings.blocks }, config);
   const dry = dryEngine(engine);
   const { batch, blocks, precision, activations, residentBlocks, ahead } = settings;
   const layout = paramLayout(config);
@@ -108,7 +127,7 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
  * The settings that keep a request within `limit` bytes and cost least: f32 before f16, all samples at once before fewer, all blocks resident
  * before streaming, and, only if `blocks` is 'auto', many blocks before few. Pictures change with the number of blocks, hardly
  * with f16, not with the others.
- * @throws LimitError naming the smallest limit that would do; InterruptedError.
+ * @throws LimitError naming the smallest limit that would do; UsageError and ConfigError for what makes no sense; InterruptedError.
  */
 export async function chooseSettings(
   engine: Engine,
@@ -119,6 +138,10 @@ export async function chooseSettings(
   { signal, onTry }: { signal?: AbortSignal; onTry?: (settings: Settings) => void } = {},
 ): Promise<Choice> {
   if (!(limit > 0)) throw new ConfigError(`the memory limit is ${limit} bytes; it must be positive`);
+  checkObject('what is wanted', wanted);
+  checkCommon(wanted);
+  checkObject('the request', request);
+  checkRequest(wanted.blocks === 'auto' ? request : { ...request, blocks: wanted.blocks }, config);
   const all = candidates(config, wanted);
   let smallest = Number.POSITIVE_INFINITY;
   for (const settings of all) {

@@ -4,7 +4,7 @@
  */
 
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError } from '../engine/errors.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import { Program, record } from '../engine/program.ts';
@@ -12,7 +12,7 @@ import { scalarInput } from '../engine/scalar.ts';
 import { maxSize } from '../engine/tensor.ts';
 import { euler } from '../kernels/flow.ts';
 import { randomNormal } from '../kernels/random/random.ts';
-import { allowedLengths, checkLength } from '../model/config.ts';
+import { allowedLengths } from '../model/config.ts';
 import { largestActivation, modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
@@ -26,38 +26,8 @@ import {
   stepModulations,
 } from './euler-step.ts';
 import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
+import { checkObject, checkRequest, isGuided, type SampleRequest } from './request.ts';
 import { StreamedStep } from './streamed.ts';
-
-/** What to sample, in how many steps and with how many blocks. */
-export interface SampleRequest {
-  /** Class of each sample; null is "no class". */
-  readonly labels: readonly (number | null)[];
-  /** Number of Euler steps T: a power of two up to 128 for shortcut models. */
-  readonly steps: number;
-  /** Number of blocks L, one of the model's allowed lengths. Default: the largest. */
-  readonly blocks?: number;
-  /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
-  readonly guidance?: number;
-  readonly seed?: number;
-  /** Number of the first sample: sample n of a seed is the same picture whatever batch it is drawn in. Default 0. */
-  readonly first?: number;
-  /** Start from this noise [samples, H, W, C] instead of the seed's. */
-  readonly noise?: Float32Array;
-  /** Step level fed to the network instead of log2(steps): for replaying recorded runs; allows any number of steps. */
-  readonly level?: number;
-  /** Keeps blocks and their tables on the GPU that this call does not need. */
-  readonly keepBlocks?: boolean;
-  readonly signal?: AbortSignal;
-  /** Told after each evaluation of the network. */
-  readonly onProgress?: (progress: SampleProgress) => void;
-}
-
-/** How far a request is. */
-export interface SampleProgress {
-  /** Network evaluations (time steps of batches) done, and in all. */
-  readonly done: number;
-  readonly total: number;
-}
 
 /** Sampled pictures or latents. */
 export interface Samples {
@@ -79,24 +49,6 @@ export interface SamplerOptions {
 }
 
 const NOISE_STREAM = 0x73616d70;
-const FINEST = 128;
-
-/** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes). */
-export function checkSteps(steps: number, ignoreDt: boolean): void {
-  if (!Number.isInteger(steps) || steps < 1)
-    throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
-  if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {
-    throw new ConfigError(
-      `this model was trained for step sizes 1, 1/2, ..., 1/${FINEST}; ${steps} steps are none of them`,
-      {
-        hint: `use 1, 2, 4, 8, 16, 32, 64 or ${FINEST} steps`,
-      },
-    );
-  }
-}
-
-/** Whether a guidance weight (default 1) needs the velocity both with and without the label. */
-export const isGuided = (guidance = 1): boolean => guidance !== 0 && guidance !== 1;
 
 interface Plan {
   readonly blocks: number;
@@ -135,12 +87,16 @@ export class Sampler {
     this.#engine = engine;
     this.model = model;
     this.#options = options;
-    this.batch = options.batch ?? 16;
+    checkObject('the options', options);
+    const { batch = 16, residentBlocks = 1 } = options;
     const positive = (name: string, n: number) => {
       if (!Number.isInteger(n) || n < 1) throw new ConfigError(`${name} is ${n}; it must be a positive integer`);
     };
-    positive('batch', this.batch);
-    positive('residentBlocks', options.residentBlocks ?? 1);
+    positive('batch', batch);
+    positive('residentBlocks', residentBlocks);
+    const { imageSize, channels } = model.config;
+    // More could not be bound, and inputs are made for all of them.
+    this.batch = Math.min(batch, Math.max(1, Math.floor(engine.largestBinding / (4 * imageSize ** 2 * channels))));
     this.#arena = new Arena(engine, 'sampling');
     this.#inputs = createInputs(engine, model, this.batch);
   }
@@ -165,14 +121,15 @@ export class Sampler {
 
   /**
    * Draws samples.
-   * @throws ConfigError for steps, blocks, labels or guidance that make no sense; NonFiniteError; InterruptedError.
+   * @throws ConfigError for steps, blocks, labels or guidance that make no sense, UsageError for other fields that are wrong or missing,
+   * LimitError for more samples or steps than fit: all before anything is computed; NonFiniteError; InterruptedError.
    */
   async sample(request: SampleRequest): Promise<Samples> {
     const { config } = this.model;
+    checkRequest(request, config);
     const { imageSize, channels } = config;
     const { labels, steps, guidance = 1, seed = 0, first = 0, signal } = request;
     const blocks = request.blocks ?? Math.max(...allowedLengths(config));
-    this.#check(request, blocks, guidance);
     const pixels = imageSize ** 2 * channels;
     const guided = isGuided(guidance);
     const level = config.ignoreDt ? 0 : (request.level ?? Math.log2(steps));
@@ -222,22 +179,6 @@ export class Sampler {
     this.#noise = null;
     this.#arena.dispose();
     for (const t of Object.values(this.#inputs)) this.#engine.release(t);
-  }
-
-  #check(request: SampleRequest, blocks: number, guidance: number): void {
-    const { config } = this.model;
-    if (request.level === undefined) checkSteps(request.steps, config.ignoreDt);
-    checkLength(config, blocks);
-    if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${guidance}; it must be a finite number`);
-    for (const label of request.labels) {
-      if (label !== null && !(Number.isInteger(label) && label >= 0 && label < config.classes)) {
-        throw new ConfigError(`there is no class ${label}`, { hint: `classes are 0 to ${config.classes - 1}` });
-      }
-    }
-    const size = request.labels.length * config.imageSize ** 2 * config.channels;
-    if (request.noise && request.noise.length !== size) {
-      throw new UsageError(`noise has ${request.noise.length} elements; ${request.labels.length} samples need ${size}`);
-    }
   }
 
   /** Makes resident what the request needs, fills the tables if it is to have some, and compiles its step. */

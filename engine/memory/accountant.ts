@@ -71,7 +71,8 @@ export class Memory {
   #make(descriptor: GPUBufferDescriptor & { label: string }): GPUBuffer {
     const asked = `buffer '${descriptor.label}' needs ${descriptor.size} bytes with ${this.#bytes} live`;
     const failure = (why: string, cause?: unknown) =>
-      new OutOfMemoryError(`${asked}; the device has no memory for it: ${why}`, {
+      new OutOfMemoryError(`${asked}; the device has no memory for it`, {
+        details: why,
         cause,
         hint: 'use a smaller batch or fewer blocks, or free other users of the GPU',
       });

@@ -26,7 +26,7 @@ afterAll(async () => {
 
 async function plot(...flags: string[]): Promise<string> {
   const program = new Command('odelt').exitOverride();
-  addPlot(program);
+  addPlot(program.command('plot'));
   await program.parseAsync(['node', 'odelt', 'plot', run, ...flags]);
   return readFile(join(run, 'loss.svg'), 'utf8');
 }

@@ -4,16 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { buildCommand, type Command } from '../support/command.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
 import { cifarFolder, pictureFolder } from '../support/pictures.ts';
 
 // CPU drivers take minutes to compile shaders that they have not seen before.
 vi.setConfig({ testTimeout: 900_000 });
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-train-'));
-let command: Command;
-beforeAll(() => {
-  command = buildCommand();
+let command: Cli;
+beforeAll(async () => {
+  command = await buildCli();
 });
 afterAll(() => {
   command.remove();
@@ -22,7 +22,7 @@ afterAll(() => {
 
 const small = ['--preset', 'tiny', '--width', '16', '--heads', '2', '--depth', '4', '--batch', '8'];
 async function run(args: readonly string[], cwd = scratch): Promise<string> {
-  const { code, stderr, stdout } = await command.run(args, { cwd });
+  const { code, stderr, stdout } = await command.watch(args, { cwd });
   expect(stderr).not.toMatch(/Error/);
   expect(code).toBe(0);
   return stderr + stdout;
@@ -52,7 +52,9 @@ describe('a folder of pictures', () => {
       const { channels, height } = await sharp(join(scratch, 'pets.png')).metadata();
       expect([channels, height! >= 28]).toEqual([3, true]);
     }
-    const { code, stderr } = await command.run(['sample', '--model', 'pets-run', '--labels', 'cow'], { cwd: scratch });
+    const { code, stderr } = await command.watch(['sample', '--model', 'pets-run', '--labels', 'cow'], {
+      cwd: scratch,
+    });
     expect(stderr).toContain("--labels has 'cow', which is no class of this model");
     expect(stderr).toContain('classes are 0 (Cat\\x1b[31m), 1 (dog); none is for no class');
     expect(code).toBe(2);
@@ -67,7 +69,7 @@ describe('a folder of pictures', () => {
     expect(config('pets-run').data).toBe(join(elsewhere, 'animals'));
     cifarFolder(join(scratch, 'other'), 5);
     const args = ['train', '--resume', '--steps', '5', '--out', 'pets-run', '--data', 'other'];
-    const { code, stderr } = await command.run(args, { cwd: scratch });
+    const { code, stderr } = await command.watch(args, { cwd: scratch });
     expect(stderr).toContain('ConfigError: the run was trained on other data (animals): pictures: 40, now 5; size: ');
     expect(code).toBe(2);
   });

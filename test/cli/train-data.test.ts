@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildCommand, type Command } from '../support/command.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
 import { cifarFolder, pictureFolder } from '../support/pictures.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-train-'));
-let command: Command;
+let command: Cli;
 beforeAll(async () => {
-  command = buildCommand();
+  command = await buildCli();
   await pictureFolder(join(scratch, 'pets'), ['cat', 'dog'], 2);
   cifarFolder(join(scratch, 'cifar'), 3);
 });
@@ -43,7 +43,7 @@ describe('flags that do not fit', () => {
     ['--data pets --channels 4', "--channels is '4'; it must be 1 (grey) or 3 (colour)", ''],
   ])('%s: in the words of the command line', async (flags, message, hint) => {
     const args = ['train', '--adapter', 'none', '--out', join(scratch, 'run'), ...flags.split(' ')];
-    const { code, stderr } = await command.run(args, { cwd: scratch });
+    const { code, stderr } = await command.watch(args, { cwd: scratch });
     expect(stderr).toContain(`ConfigError: ${message}`);
     expect(stderr).toContain(hint);
     expect(stderr).not.toMatch(/(model|training)\.\w/);
@@ -51,7 +51,7 @@ describe('flags that do not fit', () => {
   });
 
   it('every flag that training, its data and its messages name exists', async () => {
-    const { stdout } = await command.run(['train', '--help']);
+    const { stdout } = await command.run('train', '--help');
     const sources = [
       ...readdirSync('training', { recursive: true, encoding: 'utf8' }).map((file) => join('training', file)),
       ...['train.ts', 'train-flags.ts'].map((file) => join('cli', file)),
@@ -74,12 +74,12 @@ describe('reading that takes long', () => {
     mkdirSync(join(scratch, 'large', 'noise'), { recursive: true });
     for (let i = 0; i < 4000; i++) linkSync(first, join(scratch, 'large', 'noise', `${i}.png`));
     let pressed = false;
-    const { code, stderr } = await command.run(['train', '--data', 'large', '--out', 'run'], {
+    const { code, stderr } = await command.watch(['train', '--data', 'large', '--out', 'run'], {
       cwd: scratch,
-      onStderr(text, child) {
+      onStderr(text, kill) {
         if (pressed || !text.includes('reading pictures: ')) return;
         pressed = true;
-        child.kill('SIGINT');
+        kill('SIGINT');
       },
     });
     expect(stderr).toMatch(/reading pictures: \d+ of 4000/);

@@ -245,6 +245,36 @@ describe('a tensor', () => {
     nothingLeaked();
   });
 
+  it('of no label, shape, type or data that make one', async () => {
+    const refused = (...args: unknown[]) =>
+      misuse(() => (engine.tensor as (...args: unknown[]) => Tensor).apply(engine, args));
+    expect(await refused()).toBe("a tensor's label is undefined, not a string");
+    expect(await refused(7, [1])).toBe("a tensor's label is 7, not a string");
+    expect(await refused('t')).toContain("tensor 't' has no array as its shape");
+    expect(await refused('t', [])).toContain("tensor 't' has an empty shape");
+    expect(await refused('t', 4)).toContain("tensor 't' has no array as its shape");
+    expect(await refused('t', ['4'])).toBe("tensor 't' has a dimension of 4");
+    expect(await refused('t', [2, null])).toBe("tensor 't' has a dimension of null");
+    expect(await refused('t', [null])).toBe("tensor 't' has a dimension of null");
+    expect(await refused('t', [2, { max: 3 }])).toBe("tensor 't' has a dimension of [object Object]");
+    expect(await refused('t', [2 ** 30, 2 ** 30])).toContain("tensor 't' [1073741824, 1073741824] has 11529215046068");
+    expect(await refused('t', [2], { dtype: 'f8' })).toBe(
+      "tensor 't' is to hold 'f8'; it must be one of f32, u32, i32, f16, i8",
+    );
+    expect(await refused('t', [2], { data: [1, 2] })).toBe(
+      "tensor 't' of f32 is given object as data; it must be a Float32Array",
+    );
+    expect(await refused('t', [2], { data: new Float64Array(2) })).toBe(
+      "tensor 't' of f32 is given Float64Array as data; it must be a Float32Array",
+    );
+    expect(await refused('t', [2], { dtype: 'u32', data: new Float32Array(2) })).toBe(
+      "tensor 't' of u32 is given Float32Array as data; it must be a Uint32Array",
+    );
+    expect(await refused('t', [2], { data: null })).toContain('is given null as data');
+    engine.release(engine.tensor('rows', [0, 3], { data: new Float32Array(0) }));
+    nothingLeaked();
+  });
+
   it('given too much data', async () => {
     expect(await misuse(() => engine.tensor('t', [2], { data: new Float32Array(3) }))).toBe(
       "3 elements do not fit 't' [2]",

@@ -1,6 +1,7 @@
 /** Text from elsewhere cannot steer a terminal. */
 import { describe, expect, it } from 'vitest';
-import { printable, printableLines } from '../../engine/text.ts';
+import { ConfigError, OdeltError } from '../../engine/errors.ts';
+import { printable, printableJson, printableLines } from '../../engine/text.ts';
 
 describe('printable', () => {
   it('leaves ordinary text alone, whatever its script', () => {
@@ -43,5 +44,30 @@ describe('printableLines', () => {
 
   it('keeps no more of nested or broken codes than plain colours', () => {
     expect(printableLines('\x1b\x1b[31m\x1b[31;5m\x1b[')).toBe('\\x1b\x1b[31m\\x1b[31;5m\\x1b[');
+  });
+});
+
+describe('printableJson', () => {
+  it('is JSON of the same value without any raw control character or mark of direction', () => {
+    const value = { 'na\x1b[2Jme': ['\x7f\x9b', '\u202e', 'größe', '\ud800'], n: 1 };
+    const json = printableJson(value);
+    expect(JSON.parse(json)).toEqual(value);
+    expect(json.replaceAll('\n', '')).not.toMatch(/\p{Cc}|\p{Bidi_Control}|\p{Surrogate}/u);
+    expect(json).toContain('größe');
+  });
+});
+
+describe('errors', () => {
+  it('have messages of one line, whatever the names in them', () => {
+    const error = new ConfigError('a\nb: \x1b[31m\u202e', { hint: 'try\n\x1b[2J' });
+    expect(error.message).toBe('a\\nb: \\x1b[31m\\u202e');
+    expect(error.hint).toBe('try\n\\x1b[2J');
+  });
+
+  it('keep the lines of details, and nothing else', () => {
+    expect(new OdeltError('x', 'failed', { details: 'one\n\ttwo\x1b[31m' }).message).toBe(
+      'failed: one\n\\ttwo\\x1b[31m',
+    );
+    expect(new OdeltError('x', 'tried', { details: '\n  - a' }).message).toBe('tried:\n  - a');
   });
 });

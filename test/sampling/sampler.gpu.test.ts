@@ -1,7 +1,7 @@
 /** The sampler: batch independence, residency of blocks, guidance, and its refusals. Agreement with the reference is test/verify/verify.gpu.test.ts's. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, InterruptedError } from '../../engine/errors.ts';
+import { ConfigError, InterruptedError, UsageError } from '../../engine/errors.ts';
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { memorySource, ResidentModel } from '../../model/weights/residency.ts';
 import { Sampler } from '../../sampling/sampler.ts';
@@ -122,6 +122,26 @@ it('refuses what makes no sense, naming the remedy', async () => {
   expect(await refusal({ labels: [10] })).toMatch(/class 10.*0 to 9/s);
   expect(await refusal({ guidance: Number.NaN })).toMatch(/finite/);
   sampler.dispose();
+});
+
+it('takes no more samples at once than could be bound, and refuses numbers beyond 2^32 before it computes', async () => {
+  const most = Math.floor(engine.largestBinding / (4 * 64));
+  const sampler = new Sampler(engine, model, { batch: 1e15 });
+  expect(sampler.batch).toBe(most);
+  sampler.dispose();
+  const small = new Sampler(engine, model, { batch: 2 });
+  const request = { labels: [3], steps: 1, blocks: 2, seed: 5 };
+  const { values } = await small.sample(request);
+  const last = await small.sample({ ...request, first: 2 ** 32 - 1 });
+  expect(last.values).not.toEqual(values);
+  // On the GPU these would be the numbers of sample 0.
+  for (const first of [2 ** 32, Number.NaN]) {
+    await expect(small.sample({ ...request, first })).rejects.toThrow(`first is ${first}; it must be an integer`);
+  }
+  for (const nothing of [null, undefined, {}]) {
+    await expect(small.sample(nothing as never)).rejects.toThrow(UsageError);
+  }
+  small.dispose();
 });
 
 it('stops at an abort with InterruptedError, and samples again afterwards', async () => {

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { ProgressLine } from '../../cli/session.node.ts';
+import { ProgressLine } from '../../cli/output.node.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, NonFiniteError, OutOfMemoryError } from '../../engine/errors.ts';
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';

@@ -94,7 +94,7 @@ describe('model files are written with digests', () => {
     const out = join(folder, 'converted.safetensors');
     const errors = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
     const program = new Command();
-    addConvert(program);
+    addConvert(program.command('convert'));
     await program.parseAsync(['convert', run, '--out', out], { from: 'user' });
     errors.mockRestore();
     expectDigests(await readFile(out));

@@ -1,0 +1,146 @@
+/** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
+import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
+import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
+
+export interface SampleRequest {
+  /** Class of each sample; null is "no class". At least one. */
+  readonly labels: readonly (number | null)[];
+  /** Number of Euler steps T: a power of two up to 128 for shortcut models. */
+  readonly steps: number;
+  /** Number of blocks L, one of the model's allowed lengths. Default: the largest. */
+  readonly blocks?: number;
+  /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
+  readonly guidance?: number;
+  /** An integer in [0, 2^32). Default 0. */
+  readonly seed?: number;
+  /**
+   * Number of the first sample: sample n of a seed is the same picture whatever batch it is drawn in. An integer; the last sample's
+   * number is less than 2^32. Default 0.
+   */
+  readonly first?: number;
+  /** Start from this noise [samples, H, W, C] instead of the seed's; all of it finite. */
+  readonly noise?: Float32Array;
+  /** Step level fed to the network instead of log2(steps): for replaying recorded runs; allows any number of steps. */
+  readonly level?: number;
+  /** Keeps blocks and their tables on the GPU that this call does not need. */
+  readonly keepBlocks?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: SampleProgress) => void;
+}
+
+export interface SampleProgress {
+  /** Network evaluations (time steps of batches) done, and in all. */
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What of a request decides its memory. */
+export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
+
+const FINEST = 128;
+/** Steps of models that know no step sizes: beyond these, t moves by less than float32 tells apart near 1. */
+const MOST_STEPS = 2 ** 16;
+/** Numbers of samples and seeds are 32-bit words on the GPU. */
+const WORDS = 2 ** 32;
+/** Most bytes of one request's samples in the host's memory. */
+const MOST_BYTES = 2 ** 31;
+
+/** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes); LimitError beyond 65,536. */
+export function checkSteps(steps: number, ignoreDt: boolean): void {
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
+  if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {
+    throw new ConfigError(
+      `this model was trained for step sizes 1, 1/2, ..., 1/${FINEST}; ${steps} steps are none of them`,
+      {
+        hint: `use 1, 2, 4, 8, 16, 32, 64 or ${FINEST} steps`,
+      },
+    );
+  }
+  if (steps <= MOST_STEPS) return;
+  throw new LimitError(`${steps} steps are more than ${MOST_STEPS}`, { asked: steps, available: MOST_STEPS });
+}
+
+/** Whether a guidance weight (default 1) needs the velocity both with and without the label. */
+export const isGuided = (guidance = 1): boolean => guidance !== 0 && guidance !== 1;
+
+/** A value as a message shows it: short, and whatever it is. */
+function shown(value: unknown): string {
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  if (typeof value === 'string') return `'${value.slice(0, 40)}'`;
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
+}
+
+/** @throws UsageError unless `value` is an object, as `what` must be. */
+export function checkObject(what: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw new UsageError(`${what} is ${shown(value)}, not an object`);
+}
+
+function checkLabels(labels: readonly (number | null)[], config: ModelConfig): void {
+  if (!Array.isArray(labels)) {
+    throw new UsageError(`labels is ${shown(labels)}, not an array`, {
+      hint: 'give the class of each sample, or null for no class: { labels: [0, 1, null], steps: 16 }',
+    });
+  }
+  if (labels.length === 0) throw new UsageError('labels is empty: there is nothing to sample');
+  const asked = labels.length * config.imageSize ** 2 * config.channels * 4;
+  if (asked > MOST_BYTES) {
+    throw new LimitError(
+      `${labels.length} samples take ${asked} bytes; ${MOST_BYTES} are the most of one request`,
+      { asked, available: MOST_BYTES },
+      { hint: 'draw them in several requests, with `first`' },
+    );
+  }
+  for (let i = 0; i < labels.length; i++) {
+    const label: unknown = labels[i];
+    if (label === null || (Number.isInteger(label) && (label as number) >= 0 && (label as number) < config.classes))
+      continue;
+    throw new ConfigError(`there is no class ${shown(label)} (label ${i})`, {
+      hint: `classes are 0 to ${config.classes - 1}; null is no class`,
+    });
+  }
+}
+
+/** An integer in [0, 2^32), the last of `count` of them included. */
+function checkWord(name: string, value: number, count = 1): void {
+  if (!Number.isInteger(value) || value < 0 || value + count > WORDS) {
+    const most = count === 1 ? 'below 2^32' : `of which ${count} are below 2^32`;
+    throw new UsageError(`${name} is ${shown(value)}; it must be an integer from 0 on, ${most}`);
+  }
+}
+
+function checkNoise(noise: Float32Array, samples: number, { imageSize, channels }: ModelConfig): void {
+  // By its name, as it may come from another realm.
+  if (!ArrayBuffer.isView(noise) || noise[Symbol.toStringTag] !== 'Float32Array')
+    throw new UsageError(`noise is ${shown(noise)}, not a Float32Array`);
+  const size = samples * imageSize ** 2 * channels;
+  if (noise.length !== size) {
+    throw new UsageError(`noise has ${noise.length} elements; ${samples} samples need ${size}`);
+  }
+  const bad = noise.findIndex((v) => !Number.isFinite(v));
+  if (bad >= 0) throw new UsageError(`noise is not finite: element ${bad} is ${noise[bad]}`);
+}
+
+/**
+ * Checks every field of a request.
+ * @throws UsageError for what is missing or of the wrong type; ConfigError for steps, blocks, labels or guidance that make no sense
+ * for the model; LimitError for more than fits.
+ */
+export function checkRequest(request: SampleRequest, config: ModelConfig): void {
+  checkObject('the request', request);
+  const { labels, steps, blocks = Math.max(...allowedLengths(config)), guidance = 1, seed = 0, first = 0 } = request;
+  checkLabels(labels, config);
+  if (request.level === undefined) checkSteps(steps, config.ignoreDt);
+  else {
+    checkSteps(steps, true);
+    if (!Number.isFinite(request.level)) throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
+  }
+  checkLength(config, blocks);
+  if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${shown(guidance)}; it must be a finite number`);
+  checkWord('seed', seed);
+  checkWord('first', first, labels.length);
+  if (request.noise !== undefined) checkNoise(request.noise, labels.length, config);
+  if (request.onProgress !== undefined && typeof request.onProgress !== 'function') {
+    throw new UsageError(`onProgress is ${shown(request.onProgress)}, not a function`);
+  }
+}

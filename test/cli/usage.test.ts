@@ -1,0 +1,154 @@
+/** Wrong arguments, errors with --json, help without anything heavy, and text that could steer a terminal. */
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildCli, type Cli, ended, ROOT } from '../support/cli.ts';
+
+let cli: Cli;
+beforeAll(async () => {
+  cli = await buildCli();
+});
+afterAll(() => cli?.remove());
+
+/** All but line breaks that a terminal would obey. */
+const STEERING = /[^\P{Cc}\n]|\p{Bidi_Control}|\p{Zl}|\p{Zp}/u;
+
+describe('wrong arguments', () => {
+  it('exit with 2 and name what was meant', async () => {
+    const command = await cli.run('sampel');
+    expect(command.code).toBe(2);
+    expect(command.stderr).toContain("error: unknown command 'sampel'\n(Did you mean sample?)");
+    const option = await cli.run('sample', '--stps', '4');
+    expect(option.code).toBe(2);
+    expect(option.stderr).toContain("error: unknown option '--stps'\n(Did you mean --steps?)");
+    expect(option.stdout).toBe('');
+  });
+
+  it.each([
+    [['sample', '--stps', '4', '--json'], "unknown option '--stps'", '(Did you mean --steps?)'],
+    [['convert', 'x', '--json'], "required option '--out <file>' not specified", null],
+    [['convert', '--out', 'x', '--json'], "missing required argument 'model'", null],
+    [['sample', '--steps', 'many', '--json'], "--steps is 'many'; it must be an integer at least 1", null],
+    [['convert', 'x', '--out', 'y', '--dtype', 'f8', '--json'], "--dtype is 'f8'; it must be f16 or f32", null],
+    [['sample', '--out', '', '--json'], '--out is empty', 'give the path of a file'],
+  ])('of %j are one JSON document', async (args, message, hint) => {
+    const { code, stdout, stderr } = await cli.run(...args);
+    expect(code).toBe(2);
+    expect(JSON.parse(stdout)).toEqual({ error: { name: 'ConfigError', code: 'config', message, hint, causes: [] } });
+    expect(stderr).toContain(message);
+  });
+});
+
+describe('errors', () => {
+  it('are one JSON document with --json, with what is behind them', async () => {
+    const through = await cli.run('convert', 'cli.js/x', '--out', 'x.safetensors');
+    expect(through).toMatchObject({ code: 1, stdout: '' });
+    expect(through.stderr).toContain('CheckpointError: cli.js/x cannot be read\n  because: ENOTDIR: not a directory');
+    const known = await cli.run('convert', 'cli.js/x', '--out', 'x.safetensors', '--json');
+    expect(JSON.parse(known.stdout).error.causes).toEqual([expect.stringContaining('ENOTDIR: not a directory')]);
+    writeFileSync(join(cli.folder, 'empty.safetensors'), '');
+    const { code, stdout, stderr } = await cli.run('convert', 'empty.safetensors', '--out', 'x.safetensors', '--json');
+    expect(code).toBe(1);
+    const { error } = JSON.parse(stdout);
+    expect(error).toMatchObject({ name: 'CheckpointError', code: 'checkpoint', causes: [] });
+    expect(error.message).toContain('empty.safetensors: has 0 bytes');
+    expect(stderr).toContain(error.message);
+  });
+
+  it('say why a server cannot be reached', async () => {
+    // Nothing listens on a port that has just been closed.
+    const { createServer } = await import('node:net');
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    await new Promise((resolve) => server.close(resolve));
+    const { code, stdout, stderr } = await cli.run('sample', '--model', `http://localhost:${port}/m`, '--json');
+    expect(code).toBe(1);
+    const { message, causes } = JSON.parse(stdout).error;
+    // Said by whoever asks the server, or else as a cause.
+    for (const said of [stderr, [message, ...causes].join()]) expect(said).toContain('ECONNREFUSED 127.0.0.1');
+  });
+
+  it('and output longer than a pipe are whole behind a slow reader', async () => {
+    const { stdout } = await cli.bash(
+      'name=$(printf "x%.0s" {1..100000})\nodelt sample --$name --json | (sleep 1; cat)',
+    );
+    expect(JSON.parse(stdout).error.message).toHaveLength("unknown option '--'".length + 100_000);
+  });
+});
+
+describe('text from elsewhere', () => {
+  it('cannot steer the terminal: what a weight file holds', async () => {
+    const name = '\x1b]0;owned\x07\x1b[2J\u202eevil\x9b\n';
+    const entry = (type: string) => ({ [name]: { dtype: type, shape: [1], data_offsets: [0, 4] } });
+    const headers = {
+      name: JSON.stringify(entry('F8')),
+      type: JSON.stringify(entry(name)),
+      value: `{"a":${name}}`,
+      metadata: JSON.stringify({ __metadata__: { 'odelt.config': `{"${name}"` } }),
+      field: JSON.stringify({ __metadata__: { 'odelt.config': JSON.stringify({ [name]: name }) } }),
+    };
+    for (const [kind, header] of Object.entries(headers)) {
+      const file = `${kind}.safetensors`;
+      const json = Buffer.from(header);
+      const length = Buffer.alloc(8);
+      length.writeUInt32LE(json.length);
+      writeFileSync(join(cli.folder, file), Buffer.concat([length, json]));
+      for (const command of [
+        ['convert', file, '--out', 'x', '--json'],
+        ['sample', '--model', file],
+      ]) {
+        const { code, stdout, stderr } = await cli.run(...command);
+        expect(code).toBe(1);
+        expect(stderr).toContain(file);
+        expect(stdout + stderr).not.toMatch(STEERING);
+      }
+    }
+  });
+
+  it('cannot steer the terminal nor begin a line: paths and arguments', async () => {
+    const name = 'a\nok   all cases pass\x1b[2K\u2066';
+    const file = await cli.run('sample', '--model', name);
+    expect(file.stderr).toContain('CheckpointError: a\\nok   all cases pass\\x1b[2K\\u2066 cannot be read');
+    for (const args of [[name], ['sample', `--${name}`], ['sample', '--labels', name], ['sample', '--steps', name]]) {
+      const { code, stderr } = await cli.run(...args);
+      expect(code).toBe(2);
+      expect(stderr).not.toMatch(STEERING);
+    }
+  });
+});
+
+describe('help', () => {
+  it('states the exit codes and the version is the package’s', async () => {
+    const help = await cli.run('--help');
+    expect(help).toMatchObject({ code: 0, stderr: '' });
+    expect(help.stdout).toMatch(/Exit codes: 0 done; 1 failed; 2 wrong arguments; 130 after Ctrl-C/);
+    const { default: meta } = await import('../../package.json', { with: { type: 'json' } });
+    expect((await cli.run('--version')).stdout).toBe(`${meta.version}\n`);
+    expect((await cli.run('help', 'convert')).stdout).toContain('--dtype <type>');
+    expect((await cli.run('bench', 'memory', '--help')).stdout).toContain('--preset <name>');
+  });
+
+  it('and wrong arguments load neither the engine nor what it needs', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'odelt-cli-'));
+    try {
+      cpSync(cli.folder, join(folder, 'dist'), { recursive: true });
+      cpSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
+      mkdirSync(join(folder, 'node_modules'));
+      const provide = (name: string) =>
+        symlinkSync(join(ROOT, 'node_modules', name), join(folder, 'node_modules', name));
+      const odelt = (...args: string[]) => ended(process.execPath, [join(folder, 'dist', 'cli.js'), ...args]);
+      for (const name of ['commander', 'picocolors']) provide(name);
+      expect(await odelt('--help')).toMatchObject({ code: 0, stderr: '' });
+      expect(await odelt('--version')).toMatchObject({ code: 0, stderr: '' });
+      expect((await odelt('sampel')).stderr).toContain('Did you mean sample?');
+      // Help and wrong flags of one command load its code, but no driver and no decoder of pictures.
+      for (const name of ['valibot', 'fflate', 'wgsl_reflect']) provide(name);
+      expect(await odelt('sample', '--help')).toMatchObject({ code: 0, stderr: '' });
+      expect((await odelt('train', '--stps', '3')).stderr).toContain('Did you mean --steps?');
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});

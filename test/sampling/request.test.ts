@@ -1,0 +1,120 @@
+/** Every field of a request and of settings is checked, with an error that says what is wrong. */
+import { describe, expect, it } from 'vitest';
+import { ConfigError, LimitError, UsageError } from '../../engine/errors.ts';
+import { preset } from '../../model/config.ts';
+import { chooseSettings, estimateSampling } from '../../sampling/budget.ts';
+import { checkRequest, type SampleRequest } from '../../sampling/request.ts';
+
+const config = preset('tiny', { classes: 3 });
+const good: SampleRequest = { labels: [0, 2, null], steps: 4 };
+const pixels = config.imageSize ** 2 * config.channels;
+
+function refusal(request: unknown): Error {
+  try {
+    checkRequest(request as SampleRequest, config);
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('nothing was wrong');
+}
+
+describe('a request', () => {
+  it.each([
+    {},
+    { blocks: 4, guidance: 0, seed: 2 ** 32 - 1, first: 2 ** 32 - 3 },
+    { blocks: 12, guidance: -1.5, seed: 0, first: 0, level: 2.5, steps: 5 },
+    { noise: new Float32Array(3 * pixels), keepBlocks: true, onProgress: () => {} },
+    { steps: 128 },
+  ])('of allowed fields passes: %o', (fields) => {
+    expect(() => checkRequest({ ...good, ...fields }, config)).not.toThrow();
+  });
+
+  it.each([
+    [undefined, 'the request is undefined, not an object'],
+    [null, 'the request is null, not an object'],
+    [7, 'the request is 7, not an object'],
+    [{ steps: 4 }, 'labels is undefined, not an array'],
+    [{ ...good, labels: 3 }, 'labels is 3, not an array'],
+    [{ ...good, labels: '012' }, "labels is '012', not an array"],
+    [{ ...good, labels: [] }, 'labels is empty: there is nothing to sample'],
+    [{ ...good, seed: -1 }, 'seed is -1; it must be an integer from 0 on, below 2^32'],
+    [{ ...good, seed: 2 ** 32 }, 'seed is 4294967296; it must be'],
+    [{ ...good, seed: 1.5 }, 'seed is 1.5; it must be'],
+    [{ ...good, seed: '3' }, "seed is '3'; it must be"],
+    [{ ...good, first: 2 ** 32 }, 'first is 4294967296; it must be an integer from 0 on, of which 3 are below 2^32'],
+    [{ ...good, first: 2 ** 32 - 2 }, 'first is 4294967294; it must be'],
+    [{ ...good, first: Number.NaN }, 'first is NaN; it must be'],
+    [{ ...good, first: -1 }, 'first is -1; it must be'],
+    [{ ...good, noise: [1, 2] }, 'noise is an array, not a Float32Array'],
+    [{ ...good, noise: new Float64Array(3 * pixels) }, 'noise is an array, not a Float32Array'],
+    [{ ...good, noise: new Float32Array(5) }, `noise has 5 elements; 3 samples need ${3 * pixels}`],
+    [{ ...good, noise: new Float32Array(3 * pixels).fill(Number.NaN, 9) }, 'noise is not finite: element 9 is NaN'],
+    [{ ...good, level: Number.NaN }, 'level is NaN, not a finite number'],
+    [{ ...good, onProgress: true }, 'onProgress is true, not a function'],
+  ])('of the wrong form is a UsageError: %o', (request, message) => {
+    const error = refusal(request);
+    expect(error).toBeInstanceOf(UsageError);
+    expect(error.message).toContain(message);
+  });
+
+  it.each([
+    [{ labels: [3] }, 'there is no class 3 (label 0)'],
+    [{ labels: [0, -1] }, 'there is no class -1 (label 1)'],
+    [{ labels: [0.5] }, 'there is no class 0.5'],
+    [{ labels: ['1'] }, "there is no class '1'"],
+    [{ labels: new Array(2) }, 'there is no class undefined (label 0)'],
+    [{ steps: undefined }, 'the number of steps is undefined'],
+    [{ steps: 0 }, 'the number of steps is 0; it must be a positive integer'],
+    [{ steps: 3 }, '3 steps are none of them'],
+    [{ steps: Number.NaN, level: 1 }, 'the number of steps is NaN'],
+    [{ blocks: 5 }, 'this model cannot run 5 of its 12 blocks'],
+    [{ blocks: Number.NaN }, 'this model cannot run NaN'],
+    [{ guidance: Number.POSITIVE_INFINITY }, 'guidance is Infinity; it must be a finite number'],
+    [{ guidance: '2' }, "guidance is '2'; it must be a finite number"],
+  ])('that the model does not allow is a ConfigError: %o', (fields, message) => {
+    const error = refusal({ ...good, ...fields });
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error.message).toContain(message);
+  });
+
+  it('for more than fits is a LimitError with what was asked and what there is', () => {
+    expect(refusal({ ...good, labels: new Array(10 ** 6).fill(0) })).toMatchObject({
+      message: expect.stringContaining('1000000 samples take 3136000000 bytes; 2147483648 are the most of one request'),
+      asked: 3136000000,
+      available: 2 ** 31,
+    });
+    expect(refusal({ ...good, steps: 1e99, level: 0 })).toBeInstanceOf(LimitError);
+  });
+});
+
+describe('settings', () => {
+  // Refused before the engine is looked at.
+  const engine = null as never;
+  const settings = { blocks: 4, precision: 'f32', batch: 2 } as const;
+  const estimate = (given: unknown, request: unknown = good) =>
+    estimateSampling(engine, config, given as typeof settings, request as SampleRequest);
+  const choose = (wanted: unknown, limit = 1e9, request: unknown = good) =>
+    chooseSettings(engine, config, wanted as typeof settings, request as SampleRequest, limit);
+
+  it.each([
+    [null, UsageError, 'is null, not an object'],
+    [{ ...settings, batch: 0 }, ConfigError, 'batch is 0; it must be a positive integer'],
+    [{ ...settings, batch: undefined }, ConfigError, 'batch is undefined'],
+    [{ ...settings, residentBlocks: 1.5 }, ConfigError, 'residentBlocks is 1.5'],
+    [{ ...settings, precision: 'f8' }, ConfigError, "precision is 'f8'; it must be one of f32, f16, int8"],
+    [{ ...settings, activations: 'f8' }, ConfigError, "activations is 'f8'; it must be one of f32, f16"],
+    [{ ...settings, blocks: 5 }, ConfigError, 'this model cannot run 5 of its 12 blocks'],
+  ])('that make no sense are refused: %o', async (given, kind, message) => {
+    for (const refused of [estimate(given), choose(given)]) {
+      const error = await refused.catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(kind);
+      expect((error as Error).message).toContain(message);
+    }
+  });
+
+  it('for a request or a limit that makes no sense are refused', async () => {
+    await expect(estimate(settings, null)).rejects.toThrow('the request is null, not an object');
+    await expect(choose(settings, 1e9, { steps: 4 })).rejects.toThrow('labels is undefined, not an array');
+    await expect(choose({ ...settings, blocks: 'auto' }, Number.NaN)).rejects.toThrow('the memory limit is NaN bytes');
+  });
+});

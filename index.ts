@@ -36,6 +36,7 @@ export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, ti
 export { type AddGradients, checkpoint, Tape } from './engine/tape.ts';
 export {
   columns,
+  DTYPES,
   type DType,
   lastDim,
   maxSize,

@@ -4,7 +4,7 @@ import { isatty } from 'node:tty';
 /** Exit code after a signal, whichever of the three it was. */
 export const INTERRUPTED = 130;
 /** Exit code when the reader of standard output or standard error has gone, as a shell reports SIGPIPE. */
-export const READER_GONE = 141;
+const READER_GONE = 141;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 

@@ -12,6 +12,7 @@ import { maxOf, nameOf, type Scalar, times } from './scalar.ts';
  * [k, n] is byte * scale[n].
  */
 export const DTYPES = ['f32', 'u32', 'i32', 'f16', 'i8'] as const;
+/** One of `DTYPES`. */
 export type DType = (typeof DTYPES)[number];
 
 /** Memory behind tensors, wherever it lies. */

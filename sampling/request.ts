@@ -2,6 +2,7 @@
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
 
+/** What to sample, in how many steps and with how many blocks. */
 export interface SampleRequest {
   /** Class of each sample; null is "no class". At least one. */
   readonly labels: readonly (number | null)[];
@@ -25,9 +26,11 @@ export interface SampleRequest {
   /** Keeps blocks and their tables on the GPU that this call does not need. */
   readonly keepBlocks?: boolean;
   readonly signal?: AbortSignal;
+  /** Told after each evaluation of the network. */
   readonly onProgress?: (progress: SampleProgress) => void;
 }
 
+/** How far a request is. */
 export interface SampleProgress {
   /** Network evaluations (time steps of batches) done, and in all. */
   readonly done: number;

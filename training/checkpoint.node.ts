@@ -25,6 +25,7 @@ export interface SavedState {
   readonly classNames?: readonly string[];
 }
 
+/** What a checkpoint's folder held. */
 export interface Checkpoint {
   readonly state: SavedState;
   readonly sets: TrainSets;

@@ -69,7 +69,7 @@ describe('train', () => {
       terminal=$!
       until grep -aq '^step' <(tr '\\r' '\\n' <typescript); do sleep 0.2; done
       kill -9 $terminal
-      until ls closed/checkpoints | grep '^step'; do sleep 0.2; done`);
+      until ls closed/checkpoints | grep -x 'step-[0-9]*'; do sleep 0.2; done`);
     expect(stdout).toMatch(/^step-\d+\n$/);
     expectCheckpoint('closed');
   });

@@ -49,7 +49,7 @@ describe('a compilation that fails frees what it took', () => {
     };
     const { live, buffers } = engine.memory.report();
     expect((await rejection(compile(good, Number.NaN), UsageError)).message).toBe('good/main: parameter k is NaN');
-    expect((await rejection(compile(bad, 1), Error)).message).toMatch(/kernel bad\/main does not compile\n.*nowhere/s);
+    expect((await rejection(compile(bad, 1), Error)).message).toMatch(/kernel bad\/main does not compile:\n.*nowhere/s);
     await rejection(compile(good, 1, { signal: AbortSignal.abort() }), InterruptedError);
     const controller = new AbortController();
     const late = compile(kernel('late', 'y[0] = 2.0 * params.k;'), 1, { signal: controller.signal });

@@ -28,11 +28,11 @@ describe('the build', () => {
       if (modules.has(file)) return;
       modules.add(file);
       const code = readFileSync(file, 'utf8');
-      for (const [, specifier] of code.matchAll(/^(?:import|export)\b[^'"`;]*?["']([^"']+)["'];$/gm)) {
+      const imports = [/^(?:import|export)\b[^'"`;]*?["']([^"']+)["'];$/gm, /\bimport\(["']([^"']+)["']\)/g];
+      for (const [, specifier] of imports.flatMap((pattern) => [...code.matchAll(pattern)])) {
         if (specifier!.startsWith('.')) visit(join(dirname(file), specifier!));
         else bare.add(specifier!);
       }
-      for (const [, specifier] of code.matchAll(/\bimport\(["']([^"']+)["']\)/g)) bare.add(specifier!);
     };
     visit(join(dist, entry));
     return { modules: [...modules].map((file) => relative(dist, file)), bare: [...bare].sort() };

@@ -3,8 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 /**
- * Three projects, told apart by the names of their files: `NAME.test.ts` needs no GPU (nor a driver that plays one),
- * `NAME.gpu.test.ts` an adapter, `NAME.browser.test.ts` a Chromium.
+ * Four projects, told apart by the names of their files: `NAME.test.ts` needs no GPU (nor a driver that plays one),
+ * `NAME.process.test.ts` builds and starts the command again and again, `NAME.gpu.test.ts` wants an adapter,
+ * `NAME.browser.test.ts` a Chromium.
  */
 const project = (name: string, include: string, exclude: string[] = []) => ({
   extends: true as const,
@@ -36,7 +37,8 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 600_000,
     projects: [
-      project('unit', 'test/**/*.test.ts', ['test/**/*.{gpu,browser}.test.ts']),
+      project('unit', 'test/**/*.test.ts', ['test/**/*.{process,gpu,browser}.test.ts']),
+      project('process', 'test/**/*.process.test.ts'),
       project('gpu', 'test/**/*.gpu.test.ts'),
       project('browser', 'test/**/*.browser.test.ts'),
     ],

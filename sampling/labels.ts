@@ -39,7 +39,7 @@ export function parseLabels(
     const part = raw.trim();
     if (part === 'none') return null;
     const refuse = (problem: string): never => {
-      throw new ConfigError(`${option} has '${printable(part)}', ${problem}`, {
+      throw new ConfigError(`${option} has '${part}', ${problem}`, {
         hint: `classes are ${allowed(classes, names)}; none is for no class`,
       });
     };

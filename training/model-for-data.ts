@@ -1,6 +1,5 @@
 /** The model that a preset becomes for given pictures: their size, channels and classes, the preset's everything else. */
 import { ConfigError } from '../engine/errors.ts';
-import { printable } from '../engine/text.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import type { DataShape } from './data/dataset.ts';
 
@@ -12,7 +11,7 @@ import type { DataShape } from './data/dataset.ts';
  */
 export function modelForData(presetName: string, data: DataShape, overrides: Partial<ModelConfig> = {}): ModelConfig {
   const { height, width, channels } = data;
-  const name = `'${printable(data.name)}'`;
+  const name = `'${data.name}'`;
   if (height !== width) {
     throw new ConfigError(`the pictures of ${name} are ${height} x ${width}; models take square ones`, {
       hint: 'make them square, or put them as files into a folder per class: those are cropped',

@@ -1,7 +1,6 @@
 /** Reads CIFAR-10 in its official binary layout: data_batch_1..5.bin or test_batch.bin, and batches.meta.txt. */
 import { join } from 'node:path';
 import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import { openRegular, type RegularFile, readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { failData, MOST_BYTES, type ReadOptions } from './reading.ts';
@@ -24,21 +23,20 @@ async function classNames(folder: string, found: readonly string[]): Promise<str
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '');
-  if (names.length !== 10)
-    throw new DataError(`${printable(file)}: ${names.length} class names, where CIFAR-10 has 10`);
+  if (names.length !== 10) throw new DataError(`${file}: ${names.length} class names, where CIFAR-10 has 10`);
   return names;
 }
 
 /** A batch's file, open, with the number of its records. */
 interface Batch {
+  /** Its path. */
   readonly name: string;
   readonly file: RegularFile;
   readonly count: number;
 }
 
-async function openBatch(path: string): Promise<Batch> {
-  const name = printable(path);
-  const file = await openRegular(path, failData(path));
+async function openBatch(name: string): Promise<Batch> {
+  const file = await openRegular(name, failData(name));
   if (file.size === 0 || file.size % RECORD !== 0) {
     await file.close();
     throw new DataError(`${name}: ${file.size} bytes are not whole records of ${RECORD}`, {
@@ -61,7 +59,7 @@ export async function readCifar10(
   const { maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
   const wanted = split === 'test' ? ['test_batch.bin'] : [1, 2, 3, 4, 5].map((k) => `data_batch_${k}.bin`);
   const present = wanted.filter((file) => found.includes(file));
-  if (present.length === 0) throw new DataError(`${printable(folder)}: none of ${wanted.join(', ')}`);
+  if (present.length === 0) throw new DataError(`${folder}: none of ${wanted.join(', ')}`);
   const skipped: SkippedFile[] = wanted
     .filter((file) => !present.includes(file))
     .map((file) => ({ file: join(folder, file), reason: 'missing' }));
@@ -76,7 +74,7 @@ export async function readCifar10(
     const bytes = count * 3 * PIXELS;
     if (bytes > maxBytes) {
       throw new LimitError(
-        `${printable(folder)}: ${count} pictures of ${SIDE} x ${SIDE} x 3 need ${bytes} bytes`,
+        `${folder}: ${count} pictures of ${SIDE} x ${SIDE} x 3 need ${bytes} bytes`,
         { asked: bytes, available: maxBytes },
         { hint: 'Take fewer pictures, or, in a program, raise maxBytes.' },
       );

@@ -1,7 +1,6 @@
 /** What a run remembers of its data set, so that going on with another one is noticed. */
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import type { Dataset } from './dataset.ts';
 
 /** Plain data, for a run's config.json. */
@@ -49,7 +48,7 @@ export function parseFingerprint(json: unknown, path: string): Fingerprint {
   const named =
     names === undefined || (Array.isArray(names) && names.every((name: unknown) => typeof name === 'string'));
   if (!texts || !sizes || !named) {
-    throw new ConfigError(`${printable(path)}: its 'pictures' do not describe a data set`, {
+    throw new ConfigError(`${path}: its 'pictures' do not describe a data set`, {
       hint: 'restore the file, or remove that field: the data are then not compared',
     });
   }
@@ -59,7 +58,7 @@ export function parseFingerprint(json: unknown, path: string): Fingerprint {
 /** Throws ConfigError, naming all that differs, unless `found` is the data set that `recorded` was made of. Names do not count. */
 export function checkSameData(recorded: Fingerprint, found: Fingerprint): void {
   const list = (names: readonly string[] | undefined) =>
-    names ? names.slice(0, 10).map(printable).join(', ') + (names.length > 10 ? ', ...' : '') : 'none';
+    names ? names.slice(0, 10).join(', ') + (names.length > 10 ? ', ...' : '') : 'none';
   const size = (f: Fingerprint) => `${f.height} x ${f.width} x ${f.channels}`;
   const differs = (what: string, before: string | number, now: string | number) =>
     before === now ? [] : [`${what}: ${before}, now ${now}`];
@@ -77,7 +76,7 @@ export function checkSameData(recorded: Fingerprint, found: Fingerprint): void {
   if (contents && !same('pixels')) differences.push('contents of the pictures');
   if (recorded.count === found.count && !same('labels')) differences.push('labels of the pictures');
   if (differences.length === 0) return;
-  throw new ConfigError(`the run was trained on other data (${printable(recorded.name)}): ${differences.join('; ')}`, {
+  throw new ConfigError(`the run was trained on other data (${recorded.name}): ${differences.join('; ')}`, {
     hint: "give the data that the run began with, or start a new run; to go on with these, remove 'pictures' from its config.json",
   });
 }

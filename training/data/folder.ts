@@ -2,7 +2,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { ConfigError, DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
@@ -47,13 +46,12 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
   }
   if (channels !== 1 && channels !== 3) throw new ConfigError(`pictures have 1 or 3 channels, not ${channels}`);
   const { classNames, files } = await listFiles(folder);
-  if (classNames.length > 65535)
-    throw new DataError(`${printable(folder)}: ${classNames.length} classes are more than 65535`);
-  if (files.length === 0) throw new DataError(`${printable(folder)}: no files in its ${classNames.length} sub-folders`);
+  if (classNames.length > 65535) throw new DataError(`${folder}: ${classNames.length} classes are more than 65535`);
+  if (files.length === 0) throw new DataError(`${folder}: no files in its ${classNames.length} sub-folders`);
   const bytes = size * size * channels;
   if (files.length * bytes > maxBytes) {
     throw new LimitError(
-      `${printable(folder)}: ${files.length} pictures of ${size} x ${size} x ${channels} need ${files.length * bytes} bytes`,
+      `${folder}: ${files.length} pictures of ${size} x ${size} x ${channels} need ${files.length * bytes} bytes`,
       { asked: files.length * bytes, available: maxBytes },
       { hint: 'Take fewer or smaller pictures, or, in a program, raise maxBytes.' },
     );
@@ -82,7 +80,7 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
   // A few at a time keep sharp's threads busy; results are taken in order, so the data set is the same every time.
   const ahead = 8;
   for (let first = 0; first < files.length; first += ahead) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${printable(folder)} was interrupted`);
+    if (signal?.aborted) throw new InterruptedError(`reading ${folder} was interrupted`);
     const group = files.slice(first, first + ahead);
     const results = await Promise.allSettled(group.map(({ file }) => decode(file)));
     for (const [k, result] of results.entries()) {
@@ -97,10 +95,8 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
     }
   }
   if (good === 0) {
-    const why = skipped.slice(0, 3).map(({ file, reason }) => `${printable(`${basename(file)}: ${reason}`)}`);
-    throw new DataError(
-      `${printable(folder)}: none of ${files.length} files is a readable picture (${why.join('; ')})`,
-    );
+    const why = skipped.slice(0, 3).map(({ file, reason }) => `${basename(file)}: ${reason}`);
+    throw new DataError(`${folder}: none of ${files.length} files is a readable picture (${why.join('; ')})`);
   }
   const seen = pixels.subarray(0, good * bytes);
   const grey = wanted === undefined && isGrey(seen);

@@ -5,11 +5,9 @@
 import { Readable } from 'node:stream';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf } from './dataset.ts';
-import type { ReadOptions } from './reading.ts';
-import { failData, MOST_BYTES } from './reading.ts';
+import { failData, MOST_BYTES, type ReadOptions } from './reading.ts';
 
 /** Deflate cannot expand more than this: 258 bytes from two bits. */
 const MAX_EXPANSION = 1032;
@@ -19,6 +17,7 @@ const CHUNK = 1 << 20;
 
 /** An open IDX file whose header has been read and checked, and nothing else of it. */
 export interface IdxFile {
+  /** Its path. */
   readonly name: string;
   /** [count], or [count, rows, columns], ... */
   readonly dims: readonly number[];
@@ -34,9 +33,8 @@ export interface IdxFile {
  * Opens an IDX file of unsigned bytes with `rank` dimensions. Layout: bytes 0, 0, 8 (unsigned byte), rank; then rank sizes as
  * big-endian 32-bit integers; then the elements. @throws DataError if the file is anything else, or no regular file.
  */
-async function openIdx(path: string, rank: number): Promise<IdxFile> {
-  const name = printable(path);
-  const file = await openRegular(path, failData(path));
+async function openIdx(name: string, rank: number): Promise<IdxFile> {
+  const file = await openRegular(name, failData(name));
   try {
     const raw = await file.read(0, Math.min(START, file.size));
     const packed = raw[0] === 0x1f && raw[1] === 0x8b;

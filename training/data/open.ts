@@ -2,7 +2,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { DataError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import { readCifar10 } from './cifar.ts';
 import type { Dataset } from './dataset.ts';
 import { type FolderOptions, readImageFolder } from './folder.ts';
@@ -52,20 +51,19 @@ const isFolder = async (path: string): Promise<boolean> =>
  * Throws DataError (nothing recognised, split missing, damaged files) and what the readers throw.
  */
 export async function openDataset(path: string, options: OpenOptions = {}): Promise<Dataset> {
-  const where = printable(path);
   const info = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     const missing = cause.code === 'ENOENT' || cause.code === 'ENOTDIR';
-    const problem = missing ? 'no such folder' : `cannot be read: ${printable(cause.message)}`;
-    throw new DataError(`${where}: ${problem}`, { cause, hint: `Understood: ${UNDERSTOOD}.` });
+    const problem = missing ? 'no such folder' : `cannot be read: ${cause.message}`;
+    throw new DataError(`${path}: ${problem}`, { cause, hint: `Understood: ${UNDERSTOOD}.` });
   });
   if (!info.isDirectory()) {
-    throw new DataError(`${where}: is a file, not a folder`, {
+    throw new DataError(`${path}: is a file, not a folder`, {
       hint: `Name the folder it is in. Understood: ${UNDERSTOOD}.`,
     });
   }
   const names = (await listFolder(path)).filter((name) => !name.startsWith('.'));
   const missing = (kind: string) =>
-    new DataError(`${where}: ${kind} without its ${options.split} part (found ${found(names)})`);
+    new DataError(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
 
   const idxName = (split: Split, what: 'images-idx3' | 'labels-idx1') => {
     const plain = `${split === 'train' ? 'train' : 't10k'}-${what}-ubyte`;
@@ -76,7 +74,7 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
     if (!split) throw missing('IDX files');
     const images = idxName(split, 'images-idx3')!;
     const labels = idxName(split, 'labels-idx1');
-    if (!labels) throw new DataError(`${where}: ${images} without its labels (found ${found(names)})`);
+    if (!labels) throw new DataError(`${path}: ${images} without its labels (found ${found(names)})`);
     const folder = basename(resolve(path));
     const fashion = /fashion/i.test(folder);
     const name = `${fashion ? 'Fashion-MNIST' : folder} ${split}`;
@@ -97,7 +95,7 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
   const areFolders = await Promise.all(names.map((name) => isFolder(join(path, name))));
   const folders = names.filter((_, k) => areFolders[k]);
   if (folders.length === 0) {
-    throw new DataError(`${where}: no data set recognised (found ${found(names)})`, {
+    throw new DataError(`${path}: no data set recognised (found ${found(names)})`, {
       hint: `Understood: ${UNDERSTOOD}.`,
     });
   }
@@ -112,5 +110,5 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
 
 function found(names: readonly string[]): string {
   if (names.length === 0) return 'nothing';
-  return names.slice(0, 6).map(printable).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
+  return names.slice(0, 6).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
 }

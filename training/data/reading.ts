@@ -1,7 +1,6 @@
 /** What all readers of data sets take, and how they refuse files and folders. */
 import { readdir } from 'node:fs/promises';
 import { DataError } from '../../engine/errors.ts';
-import { printable } from '../../engine/text.ts';
 import type { FailFile } from '../../formats/files.node.ts';
 import type { DataShape } from './dataset.ts';
 
@@ -22,12 +21,12 @@ export const MOST_BYTES = 4 * 2 ** 30;
 export const failData =
   (path: string): FailFile =>
   (problem, cause) => {
-    throw new DataError(`${printable(path)} ${problem}`, { cause });
+    throw new DataError(`${path} ${problem}`, { cause });
   };
 
 /** Names in a folder, in no order. @throws DataError when it cannot be read. */
 export const listFolder = (path: string): Promise<string[]> =>
   readdir(path).catch((cause: NodeJS.ErrnoException) => {
     const why = cause.code === 'EACCES' || cause.code === 'EPERM' ? 'no permission' : cause.message;
-    throw new DataError(`${printable(path)} cannot be read: ${printable(why)}`, { cause });
+    throw new DataError(`${path} cannot be read: ${why}`, { cause });
   });

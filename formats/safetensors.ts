@@ -1,5 +1,6 @@
 /** Weight files in the safetensors format: tensors read from bytes in memory, and tensors turned into a file's bytes. */
 import { CheckpointError, LimitError, OutOfMemoryError } from '../engine/errors.ts';
+import { concatenated } from './bytes.ts';
 import { fromBfloat16, fromHalf, toBfloat16, toHalf } from './half.ts';
 import {
   headerBytes,
@@ -185,12 +186,5 @@ export function serializeSafetensors(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const chunks = [...safetensorsChunks(tensors, metadata)];
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
+  return concatenated([...safetensorsChunks(tensors, metadata)]);
 }

@@ -1,5 +1,6 @@
 /** Encodes pictures as PNG, in browsers and Node alike: own chunks around fflate's zlib stream. */
 import { zlibSync } from 'fflate';
+import { concatenated } from '../formats/bytes.ts';
 import type { Picture } from './picture.ts';
 
 /** CRC-32 of PNG and gzip: reflected polynomial 0xedb88320 (PNG specification, annex D). */
@@ -60,17 +61,10 @@ export function encodePng(picture: Picture): Uint8Array {
   view.setUint32(0, picture.width);
   view.setUint32(4, picture.height);
   header.set([8, 2, 0, 0, 0], 8); // 8 bits, RGB, deflate, adaptive filters, not interlaced
-  const parts = [
+  return concatenated([
     Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
     chunk('IHDR', header),
     chunk('IDAT', zlibSync(filterRows(picture), { level: 9 })),
     chunk('IEND', new Uint8Array(0)),
-  ];
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
+  ]);
 }

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { DataError } from '../engine/errors.ts';
+import { hasSha256, sha256 } from '../formats/bytes.ts';
 import type { Case, Measured } from './case.ts';
 import { type GoldenDir, isAbout } from './golden.ts';
 
@@ -36,7 +37,7 @@ export async function recordingCases(golden: GoldenDir): Promise<Recordings> {
     return { cases: [], notes: [note] };
   }
   const notes: string[] = [];
-  if (!globalThis.crypto?.subtle) {
+  if (!hasSha256()) {
     notes.push('files are compared by size only: SHA-256 needs a secure context (https or localhost)');
   }
   const cases: { model: string; found: Case }[] = [];
@@ -82,13 +83,12 @@ async function readManifest(golden: GoldenDir, path: string): Promise<Record<str
   throw new DataError(`${path}: ${keys}: ${issue.message}`);
 }
 
-async function compare(golden: GoldenDir, path: string, { bytes, sha256 }: Entry): Promise<Measured> {
+async function compare(golden: GoldenDir, path: string, { bytes, sha256: stated }: Entry): Promise<Measured> {
   const differs = (detail: string): Measured => ({ error: Number.NaN, detail: `${path} ${detail}` });
   const size = golden.files.get(path);
   if (size === undefined) return differs(`is missing; ${MANIFEST} lists it`);
   if (size !== bytes) return differs(`has ${size} bytes; ${MANIFEST} says ${bytes}`);
-  if (!globalThis.crypto?.subtle) return { error: 0 };
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await golden.bytes(path)));
-  const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return found === sha256 ? { error: 0 } : differs(`has the SHA-256 ${found}; ${MANIFEST} says ${sha256}`);
+  if (!hasSha256()) return { error: 0 };
+  const found = await sha256(await golden.bytes(path));
+  return found === stated ? { error: 0 } : differs(`has the SHA-256 ${found}; ${MANIFEST} says ${stated}`);
 }

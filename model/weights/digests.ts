@@ -3,6 +3,7 @@
  * or of another version of the file, which the file's header, read before, cannot.
  */
 import { CheckpointError, UnsupportedError } from '../../engine/errors.ts';
+import { concatenated, hasSha256, sha256 } from '../../formats/bytes.ts';
 import type { ParamLayout } from '../params.ts';
 
 /** Key of the digests in a file's metadata: a JSON object from the group's name to its SHA-256 in hexadecimal. */
@@ -10,7 +11,6 @@ export const DIGESTS_KEY = 'odelt.sha256';
 
 /** Neighbours in one buffer as one array, others copied together. */
 function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
   const [first] = parts;
   let end = first?.byteOffset ?? 0;
   const oneRange = parts.every((part) => {
@@ -19,15 +19,9 @@ function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
     return follows;
   });
   if (first && oneRange && first.buffer instanceof ArrayBuffer) {
-    return new Uint8Array(first.buffer, first.byteOffset, length);
+    return new Uint8Array(first.buffer, first.byteOffset, end - first.byteOffset);
   }
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return concatenated(parts);
 }
 
 /**
@@ -35,14 +29,12 @@ function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
  * computes it, off the main thread. @throws UnsupportedError where there is none.
  */
 export async function groupDigest(tensors: readonly Uint8Array[]): Promise<string> {
-  const subtle = globalThis.crypto?.subtle as SubtleCrypto | undefined;
-  if (subtle === undefined) {
+  if (!hasSha256()) {
     throw new UnsupportedError('weights cannot be checked: this page has no crypto.subtle', {
       hint: 'serve it over https, or open it from localhost; WebGPU needs that, too',
     });
   }
-  const digest = new Uint8Array(await subtle.digest('SHA-256', joined(tensors)));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return sha256(joined(tensors));
 }
 
 /**

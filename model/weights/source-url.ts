@@ -1,5 +1,6 @@
 /** A model's weights at a URL, read by HTTP range requests (RFC 9110, section 14): the header first, then groups. */
 import { CheckpointError, InterruptedError, OdeltError, UnsupportedError } from '../../engine/errors.ts';
+import { concatenated } from '../../formats/bytes.ts';
 import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from '../../formats/safetensors-header.ts';
 import type { ModelConfig } from '../config.ts';
 import { describedModel } from './model-file.ts';
@@ -301,11 +302,5 @@ async function readWhole({ url }: Link, response: Response, watch: Watch): Promi
   if (stated !== null && !headers.has('content-encoding') && length < Number(stated)) {
     throw new Error(`the answer ended ${Number(stated) - length} bytes early`);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
+  return concatenated(parts);
 }

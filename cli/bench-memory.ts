@@ -17,7 +17,7 @@ import {
 } from '../bench/memory.bench.ts';
 import { ConfigError, OdeltError } from '../engine/errors.ts';
 import { printable } from '../engine/text.ts';
-import { checkOutput, type FailFile, readRegular, writeText } from '../formats/files.node.ts';
+import { checkOutput, type FailFile, failAs, readRegular, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { plotMemory } from '../pictures/memory-plot.ts';
 import { interruptSignal } from './ends.node.ts';
@@ -103,10 +103,7 @@ async function describedModel({ preset: name, model }: MemoryFlags): Promise<{ n
     await close();
     return { name: file, config };
   }
-  const hint = 'give a JSON file of the fields of a model';
-  const fail: FailFile = (problem, cause) => {
-    throw new ConfigError(`${model} ${problem}`, { cause, hint });
-  };
+  const fail: FailFile = failAs(ConfigError, model, 'give a JSON file of the fields of a model');
   const text = new TextDecoder().decode(await readRegular(model, { fail }));
   let fields: unknown;
   try {

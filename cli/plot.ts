@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { printable } from '../engine/text.ts';
-import { checkOutput, writeText } from '../formats/files.node.ts';
+import { checkOutput, type FailFile, failAs, writeText } from '../formats/files.node.ts';
 import { linePlot } from '../pictures/line-plot.ts';
 import { readMetrics } from '../training/metrics.node.ts';
 import { defaultMean, lossCurves } from '../training/metrics.ts';
@@ -28,9 +28,7 @@ async function plot(
 ): Promise<void> {
   await checkOutput('--out', out);
   const path = join(run, 'metrics.jsonl');
-  const refuse = (problem: string): never => {
-    throw new ConfigError(`${path} ${problem}`, { hint: 'give the folder of a training run' });
-  };
+  const refuse: FailFile = failAs(ConfigError, path, 'give the folder of a training run');
   const metrics = (await readMetrics(path)) ?? refuse('cannot be read: there is no such file');
   const { events, torn, foreign } = metrics;
   if (torn) log(`${printable(path)} ends within a line, which is left out`);

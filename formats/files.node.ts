@@ -4,10 +4,17 @@
  */
 import { access, constants, type FileHandle, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve, sep } from 'node:path';
-import { ConfigError, OdeltError, OutputError } from '../engine/errors.ts';
+import { ConfigError, OdeltError, type OdeltErrorOptions, OutputError } from '../engine/errors.ts';
 
 /** Throws the caller's kind of error. `problem` follows the file's name: "is a folder". */
 export type FailFile = (problem: string, cause?: unknown) => never;
+
+/** Problems with the file at `path` as errors of this class that name it. */
+export const failAs =
+  (Refusal: new (message: string, options: OdeltErrorOptions) => OdeltError, path: string, hint?: string): FailFile =>
+  (problem, cause) => {
+    throw new Refusal(`${path} ${problem}`, { cause, hint });
+  };
 
 /** A regular file that is open for reading. */
 export interface RegularFile {

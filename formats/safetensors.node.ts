@@ -1,6 +1,6 @@
 /** Weight files on disk: tensors read one by one by their place in the file, and files that appear whole or not at all. */
 import { CheckpointError } from '../engine/errors.ts';
-import { openRegular, writeAtomically } from './files.node.ts';
+import { failAs, openRegular, writeAtomically } from './files.node.ts';
 import {
   checkReadable,
   decoded,
@@ -38,10 +38,8 @@ export interface SafetensorsFile {
  * LimitError for a tensor larger than one read can be, and OutOfMemoryError.
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await openRegular(path, (problem, cause) => {
-    const hint = 'give a .safetensors file that you may read and that stays as it is meanwhile';
-    throw new CheckpointError(`${path} ${problem}`, { cause, hint });
-  });
+  const hint = 'give a .safetensors file that you may read and that stays as it is meanwhile';
+  const file = await openRegular(path, failAs(CheckpointError, path, hint));
   let header: SafetensorsHeader;
   try {
     const length = headerLength(await file.read(0, Math.min(LENGTH_BYTES, file.size)), file.size, path);

@@ -6,7 +6,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { readRegular, syncFolder } from '../formats/files.node.ts';
+import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
 import { openSafetensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
@@ -167,12 +167,7 @@ async function readStep(at: string, step: number) {
 }
 
 async function readState(path: string, step: number): Promise<SavedState> {
-  const bytes = await readRegular(path, {
-    most: 1 << 20,
-    fail: (problem, cause) => {
-      throw new CheckpointError(`${path} ${problem}`, { cause });
-    },
-  });
+  const bytes = await readRegular(path, { most: 1 << 20, fail: failAs(CheckpointError, path) });
   let state: SavedState | null;
   try {
     state = JSON.parse(new TextDecoder().decode(bytes)) as SavedState | null;

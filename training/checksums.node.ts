@@ -6,7 +6,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { type FailFile, openRegular, readRegular, writeAtomically } from '../formats/files.node.ts';
+import { failAs, openRegular, readRegular, writeAtomically, writeText } from '../formats/files.node.ts';
 
 export const SUMS_FILE = 'SHA256SUMS';
 
@@ -34,16 +34,10 @@ export function summedFolder(folder: string) {
     },
     async finish(): Promise<void> {
       const text = Array.from(sums, ([name, sum]) => `${sum}  ${name}\n`).join('');
-      await writeAtomically(join(folder, SUMS_FILE), [new TextEncoder().encode(text)]);
+      await writeText(join(folder, SUMS_FILE), text);
     },
   };
 }
-
-const failing =
-  (path: string): FailFile =>
-  (problem, cause) => {
-    throw new CheckpointError(`${path} ${problem}`, { cause });
-  };
 
 /** A folder's sums; null where it has none, as folders of earlier versions. @throws CheckpointError for lines that are no sums. */
 export async function readSums(folder: string): Promise<Sums | null> {
@@ -53,7 +47,9 @@ export async function readSums(folder: string): Promise<Sums | null> {
     (cause: NodeJS.ErrnoException) => cause.code === 'ENOENT' || cause.code === 'ENOTDIR',
   );
   if (missing) return null;
-  const text = new TextDecoder().decode(await readRegular(path, { most: 1 << 16, fail: failing(path) }));
+  const text = new TextDecoder().decode(
+    await readRegular(path, { most: 1 << 16, fail: failAs(CheckpointError, path) }),
+  );
   const sums = new Map<string, string>();
   for (const line of text.split('\n').slice(0, -1)) {
     const [, sum, name] = /^([0-9a-f]{64}) {2}(\S+)$/.exec(line) ?? [];
@@ -66,7 +62,7 @@ export async function readSums(folder: string): Promise<Sums | null> {
 }
 
 async function sumOf(path: string): Promise<string> {
-  const file = await openRegular(path, failing(path));
+  const file = await openRegular(path, failAs(CheckpointError, path));
   try {
     const hash = createHash('sha256');
     for (let at = 0; at < file.size; at += PIECE) hash.update(await file.read(at, Math.min(file.size, at + PIECE)));

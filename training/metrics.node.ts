@@ -1,7 +1,7 @@
 /** metrics.jsonl on disk: cut back to the update that a run goes on from, and made to survive a power cut at every checkpoint. */
 import { appendFile, lstat, open, truncate } from 'node:fs/promises';
 import { CheckpointError } from '../engine/errors.ts';
-import { readRegular } from '../formats/files.node.ts';
+import { failAs, readRegular } from '../formats/files.node.ts';
 import { type Metrics, parseMetrics } from './metrics.ts';
 import type { TrainEvent } from './trainer.ts';
 
@@ -9,11 +9,7 @@ import type { TrainEvent } from './trainer.ts';
 export async function readMetrics(path: string): Promise<(Metrics & { readonly size: number }) | null> {
   const info = await lstat(path).catch(() => null);
   if (!info) return null;
-  const bytes = await readRegular(path, {
-    fail: (problem, cause) => {
-      throw new CheckpointError(`${path} ${problem}`, { cause });
-    },
-  });
+  const bytes = await readRegular(path, { fail: failAs(CheckpointError, path) });
   return { ...parseMetrics(bytes), size: bytes.length };
 }
 

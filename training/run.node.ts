@@ -6,7 +6,7 @@ import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
-import { readRegular, syncFolder, writeAtomically } from '../formats/files.node.ts';
+import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
 import { abandonAfter, checkpointSteps, loadCheckpoint, type OnNotice, saveCheckpoint } from './checkpoint.node.ts';
@@ -56,14 +56,12 @@ export interface RunOptions {
   readonly onNotice?: OnNotice;
 }
 
-const encode = (value: unknown) => [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
+const writeJson = (path: string, value: unknown) => writeText(path, `${JSON.stringify(value, null, 2)}\n`);
 
 /** Reads a run's configuration. @throws ConfigError when the folder holds none. */
 export async function readRunConfig(folder: string): Promise<RunConfig> {
   const path = join(folder, 'config.json');
-  const refuse = (problem: string, cause?: unknown): never => {
-    throw new ConfigError(`${path} ${problem}`, { cause, hint: 'give --out the folder of an earlier run' });
-  };
+  const refuse: FailFile = failAs(ConfigError, path, 'give --out the folder of an earlier run');
   const bytes = await readRegular(path, { most: 16 << 20, fail: refuse });
   let raw: { model: unknown; train: Partial<TrainConfig>; data: string; pictures?: unknown; history?: ConfigChange[] };
   try {
@@ -137,8 +135,8 @@ async function openRun({ folder, config, resume, environment, onNotice = () => {
   }
   if (resume === false) {
     await writing(folder, async () => {
-      await writeAtomically(join(folder, 'config.json'), encode(config));
-      await writeAtomically(join(folder, 'env.json'), encode(environment));
+      await writeJson(join(folder, 'config.json'), config);
+      await writeJson(join(folder, 'env.json'), environment);
       await dropLinesAfter(metrics, 0);
     });
     return undefined;
@@ -160,8 +158,8 @@ async function openRun({ folder, config, resume, environment, onNotice = () => {
     const lines = await dropLinesAfter(metrics, state.step);
     if (lines.torn) onNotice(`${metrics} ended within a line, which was dropped`);
     if (lines.kept < state.step) onNotice(`${metrics} has lines of ${lines.kept} of the ${state.step} updates`);
-    await writeAtomically(join(folder, 'config.json'), encode(history.length > 0 ? { ...config, history } : config));
-    await writeAtomically(join(folder, 'env.json'), encode(environment));
+    await writeJson(join(folder, 'config.json'), history.length > 0 ? { ...config, history } : config);
+    await writeJson(join(folder, 'env.json'), environment);
   });
   return { sets, step: state.step };
 }

@@ -1,9 +1,9 @@
 /** Reads CIFAR-10 in its official binary layout: data_batch_1..5.bin or test_batch.bin, and batches.meta.txt. */
 import { join } from 'node:path';
-import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile, readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
-import { failData, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, failData, MOST_BYTES, type ReadOptions } from './reading.ts';
 
 const SIDE = 32;
 const PIXELS = SIDE * SIDE;
@@ -72,13 +72,7 @@ export async function readCifar10(
     for (const name of present) batches.push(await openBatch(join(folder, name)));
     const count = batches.reduce((sum, batch) => sum + batch.count, 0);
     const bytes = count * 3 * PIXELS;
-    if (bytes > maxBytes) {
-      throw new LimitError(
-        `${folder}: ${count} pictures of ${SIDE} x ${SIDE} x 3 need ${bytes} bytes`,
-        { asked: bytes, available: maxBytes },
-        { hint: 'Take fewer pictures, or, in a program, raise maxBytes.' },
-      );
-    }
+    checkBytes(`${folder}: ${count} pictures of ${SIDE} x ${SIDE} x 3`, bytes, maxBytes);
     onShape?.(fields);
     const pixels = new Uint8Array(bytes);
     const labels = new Uint8Array(count);

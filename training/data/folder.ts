@@ -1,10 +1,10 @@
 /** Reads a folder of pictures with one sub-folder per class; a picture that cannot be decoded is skipped and named. */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ConfigError, DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { ConfigError, DataError, InterruptedError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
-import { listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
 
 /** How a folder of pictures is read. */
 export interface FolderOptions extends ReadOptions {
@@ -49,13 +49,8 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
   if (classNames.length > 65535) throw new DataError(`${folder}: ${classNames.length} classes are more than 65535`);
   if (files.length === 0) throw new DataError(`${folder}: no files in its ${classNames.length} sub-folders`);
   const bytes = size * size * channels;
-  if (files.length * bytes > maxBytes) {
-    throw new LimitError(
-      `${folder}: ${files.length} pictures of ${size} x ${size} x ${channels} need ${files.length * bytes} bytes`,
-      { asked: files.length * bytes, available: maxBytes },
-      { hint: 'Take fewer or smaller pictures, or, in a program, raise maxBytes.' },
-    );
-  }
+  const what = `${folder}: ${files.length} pictures of ${size} x ${size} x ${channels}`;
+  checkBytes(what, files.length * bytes, maxBytes, 'fewer or smaller');
 
   const name = basename(resolve(folder));
   onShape?.({ name, height: size, width: size, channels, classes: classNames.length });

@@ -4,10 +4,10 @@
  */
 import { Readable } from 'node:stream';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
-import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf } from './dataset.ts';
-import { failData, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, failData, MOST_BYTES, type ReadOptions } from './reading.ts';
 
 /** Deflate cannot expand more than this: 258 bytes from two bits. */
 const MAX_EXPANSION = 1032;
@@ -156,13 +156,7 @@ export async function readIdxDataset(
         throw new DataError(`${images.name} has ${count} pictures, ${labels.name} has ${labels.dims[0]} labels`);
       }
       const bytes = count * height * width;
-      if (bytes > maxBytes) {
-        throw new LimitError(
-          `${images.name}: ${count} pictures of ${height} x ${width} need ${bytes} bytes`,
-          { asked: bytes, available: maxBytes },
-          { hint: 'Take fewer pictures, or, in a program, raise maxBytes.' },
-        );
-      }
+      checkBytes(`${images.name}: ${count} pictures of ${height} x ${width}`, bytes, maxBytes);
       const values = await labels.elements(signal);
       const seen = values.reduce((most, label) => Math.max(most, label), 0) + 1;
       const named = classNames !== undefined && seen <= classNames.length;

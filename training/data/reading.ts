@@ -1,7 +1,7 @@
 /** What all readers of data sets take, and how they refuse files and folders. */
 import { readdir } from 'node:fs/promises';
-import { DataError } from '../../engine/errors.ts';
-import type { FailFile } from '../../formats/files.node.ts';
+import { DataError, LimitError } from '../../engine/errors.ts';
+import { type FailFile, failAs } from '../../formats/files.node.ts';
 import type { DataShape } from './dataset.ts';
 
 export interface ReadOptions {
@@ -18,11 +18,15 @@ export interface ReadOptions {
 export const MOST_BYTES = 4 * 2 ** 30;
 
 /** For `openRegular` and `readRegular`: problems with a file as DataErrors that name it. */
-export const failData =
-  (path: string): FailFile =>
-  (problem, cause) => {
-    throw new DataError(`${path} ${problem}`, { cause });
-  };
+export const failData = (path: string): FailFile => failAs(DataError, path);
+
+/** Throws LimitError where pictures, which `what` says, take more bytes than are allowed. */
+export function checkBytes(what: string, bytes: number, maxBytes: number, fewer = 'fewer'): void {
+  if (bytes <= maxBytes) return;
+  const amounts = { asked: bytes, available: maxBytes };
+  const hint = `Take ${fewer} pictures, or, in a program, raise maxBytes.`;
+  throw new LimitError(`${what} need ${bytes} bytes`, amounts, { hint });
+}
 
 /** Names in a folder, in no order. @throws DataError when it cannot be read. */
 export const listFolder = (path: string): Promise<string[]> =>

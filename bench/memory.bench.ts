@@ -6,6 +6,7 @@ import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
+import type { MemoryBar } from '../pictures/memory-plot.ts';
 import { estimateSampling, type Settings } from '../sampling/budget.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { formulaFill } from '../verify/formula-params.ts';
@@ -53,16 +54,7 @@ export interface Measured {
 }
 
 /** All sizes in bytes. */
-export interface MemoryRow {
-  readonly blocks: number;
-  readonly option: string;
-  /** Live after the request: weights; activations, tables of modulations included; inputs, parameters of programs, read-back. */
-  readonly weights: number;
-  readonly activations: number;
-  readonly other: number;
-  readonly total: number;
-  /** Most alive at once; more than `total` where something passed through. */
-  readonly peak: number;
+export interface MemoryRow extends MemoryBar {
   /** Activations of one time step as planned, and the most of them alive at any one dispatch. */
   readonly planned: number;
   readonly lowerBound: number;

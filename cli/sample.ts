@@ -16,7 +16,7 @@ import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.
 import { writePng } from '../pictures/png.node.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
-import { checkSteps, type Requested } from '../sampling/request.ts';
+import { checkOneOf, checkSteps, type Requested } from '../sampling/request.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { interruptSignal } from './ends.node.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
@@ -149,8 +149,8 @@ function asked(
 ): { request: Requested; wanted: Wanted } {
   const { precision, activations, residentBlocks, steps, guidance } = flags;
   checkSteps(steps, config.ignoreDt);
-  oneOf('--precision', precision, PRECISIONS);
-  oneOf('--activations', activations, ACTIVATIONS);
+  checkOneOf('--precision', precision, PRECISIONS);
+  checkOneOf('--activations', activations, ACTIVATIONS);
   checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
@@ -167,12 +167,6 @@ function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): 
   const length = number('--blocks', { integer: true })(blocks);
   checkLength(config, length);
   return length;
-}
-
-function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
-  if (value !== undefined && !known.includes(value)) {
-    throw new ConfigError(`${name} is '${value}'; it must be one of ${known.join(', ')}`);
-  }
 }
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {

@@ -1,14 +1,16 @@
 /** Draws the memory table as SVG: a stacked bar per option, grouped by the number of blocks. */
 import { escapeXml, linearTicks } from './line-plot.ts';
 
-/** Bytes of one setting; `peak` over `total` is what only passes through. */
+/** Bytes of one setting. */
 export interface MemoryBar {
   readonly blocks: number;
   readonly option: string;
+  /** Live after the request: weights; activations, tables of modulations included; inputs, parameters of programs, read-back. */
   readonly weights: number;
   readonly activations: number;
   readonly other: number;
   readonly total: number;
+  /** Most alive at once; more than `total` where something passed through. */
   readonly peak: number;
 }
 

@@ -8,7 +8,7 @@ import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
 import { paramLayout } from '../model/params.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
-import { checkObject, checkRequest, isGuided, type Requested } from './request.ts';
+import { checkObject, checkOneOf, checkRequest, isGuided, type Requested } from './request.ts';
 import { Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */
@@ -35,18 +35,13 @@ export interface Estimate {
   readonly lowerBound: number;
 }
 
-const oneOf = (name: string, value: unknown, known: readonly string[]): void => {
-  if (value !== undefined && !known.includes(value as string))
-    throw new ConfigError(`${name} is '${value}'; it must be one of ${known.join(', ')}`);
-};
-
 /** What settings and wishes share; numbers of blocks apart. */
 function checkCommon({ batch, precision, activations, residentBlocks }: Omit<Wanted, 'blocks'>): void {
   for (const [name, n] of Object.entries({ batch, residentBlocks: residentBlocks ?? 1 })) {
     if (!Number.isInteger(n) || n < 1) throw new ConfigError(`${name} is ${n}; it must be a positive integer`);
   }
-  oneOf('precision', precision, PRECISIONS);
-  oneOf('activations', activations, ACTIVATIONS);
+  checkOneOf('precision', precision, PRECISIONS);
+  checkOneOf('activations', activations, ACTIVATIONS);
 }
 
 /**

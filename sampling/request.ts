@@ -79,6 +79,13 @@ export function checkObject(what: string, value: unknown): void {
   if (typeof value !== 'object' || value === null) throw new UsageError(`${what} is ${shown(value)}, not an object`);
 }
 
+/** @throws ConfigError unless `value`, if there is one, is among the known ones. `name` is what the caller calls it. */
+export function checkOneOf(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value !== undefined && !known.includes(value)) {
+    throw new ConfigError(`${name} is '${value}'; it must be one of ${known.join(', ')}`);
+  }
+}
+
 function checkLabels(labels: readonly (number | null)[], config: ModelConfig): void {
   if (!Array.isArray(labels)) {
     throw new UsageError(`labels is ${shown(labels)}, not an array`, {

@@ -16,7 +16,6 @@ import {
   settingName,
 } from '../bench/memory.bench.ts';
 import { ConfigError, OdeltError } from '../engine/errors.ts';
-import { printable } from '../engine/text.ts';
 import { checkOutput, type FailFile, failAs, readRegular, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { plotMemory } from '../pictures/memory-plot.ts';
@@ -177,5 +176,5 @@ async function save(folder: string, report: MemoryBench): Promise<void> {
   await writeText(`${name}.svg`, plotMemory(report));
   await writeText(`${name}.json`, `${JSON.stringify(report, null, 1)}\n`);
   await writeText(`${name}.md`, memoryDocument(report));
-  log(`wrote ${printable(name)}.svg, .json and .md`);
+  log(`wrote ${name}.svg, .json and .md`);
 }

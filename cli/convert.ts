@@ -1,7 +1,6 @@
 /** `odelt convert`: writes a checkpoint's weights as one model file, to be sampled from or served. */
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { printable } from '../engine/text.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { writeSafetensors } from '../formats/safetensors.node.ts';
 import { classNamesOf, modelContents } from '../model/weights/model-file.ts';
@@ -40,8 +39,5 @@ async function convert(path: string, flags: ConvertFlags): Promise<void> {
   const contents = await modelContents(config, params, options);
   await writeSafetensors(out, contents.tensors, contents.metadata);
   if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
-  else
-    log(
-      `${printable(from)} -> ${printable(out)}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`,
-    );
+  else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
 }

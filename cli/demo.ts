@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { printable } from '../engine/text.ts';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
@@ -85,7 +84,7 @@ async function demoOf(
   source.prefetch(groups, { signal });
   const reference = prepareReference(await openDataset(flags.data, { split: 'test' }));
   const { engine, adapter } = await openSession(flags.adapter);
-  log(`${printable(flags.model)} on ${printable(adapter.adapter.name)}`);
+  log(`${flags.model} on ${adapter.adapter.name}`);
   const labels = Array.from({ length: count }, (_, i) => i % config.classes);
   const line = new ProgressLine();
   const shown = reporting(source, groups, (progress) => line.reading(progress));
@@ -149,5 +148,5 @@ async function demoOf(
       `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`,
     );
   }
-  log(`wrote ${printable(flags.out)} in ${seconds.toFixed(0)} s`);
+  log(`wrote ${flags.out} in ${seconds.toFixed(0)} s`);
 }

@@ -2,7 +2,11 @@
 import { printable, printableJson, printableLines } from '../engine/text.ts';
 import type { GroupProgress } from '../model/weights/source.ts';
 
-export const log = (text: string): void => void process.stderr.write(`${printableLines(text)}\n`);
+/** One line; names in it may be foreign. */
+export const log = (line: string): void => void process.stderr.write(`${printable(line)}\n`);
+/** Text of our own making, with lines and colours: foreign names in it are escaped by who puts them there. */
+export const logLines = (text: string): void => void process.stderr.write(`${printableLines(text)}\n`);
+/** The same for results. */
 export const print = (text: string): void => void process.stdout.write(`${printableLines(text)}\n`);
 export const printJson = (value: unknown): void => void process.stdout.write(`${printableJson(value)}\n`);
 

@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { printable } from '../engine/text.ts';
 import { checkOutput, type FailFile, failAs, writeText } from '../formats/files.node.ts';
 import { linePlot } from '../pictures/line-plot.ts';
 import { readMetrics } from '../training/metrics.node.ts';
@@ -31,8 +30,8 @@ async function plot(
   const refuse: FailFile = failAs(ConfigError, path, 'give the folder of a training run');
   const metrics = (await readMetrics(path)) ?? refuse('cannot be read: there is no such file');
   const { events, torn, foreign } = metrics;
-  if (torn) log(`${printable(path)} ends within a line, which is left out`);
-  if (foreign.length > 0) log(`${printable(path)}: left out lines that are no updates: ${foreign.join(', ')}`);
+  if (torn) log(`${path} ends within a line, which is left out`);
+  if (foreign.length > 0) log(`${path}: left out lines that are no updates: ${foreign.join(', ')}`);
   if (events.length === 0) refuse('has no updates');
   const series = lossCurves(events, mean ?? defaultMean(events.length));
   if (series.length === 0) refuse(`has ${events.length} updates without a loss`);
@@ -43,5 +42,5 @@ async function plot(
     series,
   });
   await writeText(out, svg);
-  log(`wrote ${printable(out)}`);
+  log(`wrote ${out}`);
 }

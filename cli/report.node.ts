@@ -3,7 +3,7 @@ import { CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ConfigError, causesOf, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { INTERRUPTED } from './ends.node.ts';
-import { log, printJson } from './output.node.ts';
+import { logLines, printJson } from './output.node.ts';
 
 /** Work that came to its end and has a result to print, and failed all the same: with --json both are one document. */
 export class FailedResult extends Error {
@@ -58,7 +58,7 @@ export function report(thrown: unknown, json: boolean): number {
   const error = said ? usageError(thrown) : thrown instanceof FailedResult ? thrown.error : thrown;
   // Whoever stopped reading wants no message: see cli/ends.node.ts.
   if (process.exitCode && error instanceof InterruptedError) return INTERRUPTED;
-  if (!said) log(errorText(error));
+  if (!said) logLines(errorText(error));
   if (json) printJson({ ...result, error: errorDocument(error) });
   return error instanceof ConfigError ? 2 : error instanceof InterruptedError ? INTERRUPTED : 1;
 }

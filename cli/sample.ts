@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { printable } from '../engine/text.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
@@ -191,7 +190,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${printable(file.path)} on ${printable(adapter.adapter.name)}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
+    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
@@ -214,7 +213,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   engine.dispose();
   const { out, seed } = flags;
   if (flags.json) printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes });
-  else log(`wrote ${printable(out)} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+  else log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
 }
 
 /** The settings that fit the engine's memory limit, and a line that says why. */

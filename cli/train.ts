@@ -2,7 +2,6 @@
 import { type Command, Option } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
-import { printable } from '../engine/text.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
@@ -146,15 +145,15 @@ async function train(flags: TrainFlags): Promise<void> {
   const reading = { signal, onProgress: readingProgress(line) };
   const opening = flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading);
   const { config, data } = await opening.finally(() => line.end());
-  for (const { file, reason } of data.skipped) log(printable(`skipped ${file}: ${reason}`));
+  for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
   const { model, train } = config;
   const size = `${data.height}x${data.width}x${data.channels}`;
-  log(`${printable(data.name)}: ${data.count} pictures of ${size}, ${data.classes} classes`);
+  log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes`);
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
-  log(`adapter: ${printable(session.adapter.adapter.name)}`);
+  log(`adapter: ${session.adapter.adapter.name}`);
   let first = 0;
   const started = performance.now();
   let sinceStart = started;
@@ -194,16 +193,16 @@ async function train(flags: TrainFlags): Promise<void> {
     },
     onNotice(text) {
       line.end();
-      log(printable(text));
+      log(text);
     },
     onSave(folder) {
       line.end();
-      log(`saved ${printable(folder)}`);
+      log(`saved ${folder}`);
     },
   }).finally(() => line.end());
   session.engine.dispose();
   if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
-  else log(`done: ${printable(checkpoint)}`);
+  else log(`done: ${checkpoint}`);
 }
 
 interface Run {

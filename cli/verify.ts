@@ -58,7 +58,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
   const cases: CaseResult[] = [];
   const notReplayed: string[] = [];
   const notes: string[] = [];
-  if (!flags.json) log(`adapter: ${printable(session.adapter.adapter.name)}`);
+  if (!flags.json) log(`adapter: ${session.adapter.adapter.name}`);
   try {
     const results = verify(session.engine, await openGolden(directory), {
       large: flags.large,

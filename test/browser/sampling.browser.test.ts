@@ -2,8 +2,6 @@
  * The browser build in a real browser, where one is installed (CHROME may name it): the example page and the README's code sample with
  * Chromium's own WebGPU on SwiftShader what Node samples, and the page reads only the blocks that it runs.
  */
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,8 +12,8 @@ import { browser, visit } from '../support/browser.ts';
 import { testEngine } from '../support/engine.ts';
 import { fencedBlocks } from '../support/fenced.ts';
 import { relativeError } from '../support/golden.ts';
+import { buildInto, ROOT, textOf } from '../support/repository.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 const MODEL = join(ROOT, 'models/fashion-mnist.safetensors');
 
 interface Sampled {
@@ -36,7 +34,7 @@ function visitExample(built: string, actions: readonly string[]): Promise<Sample
     });
   </script>`;
   // In front, so that it listens before the page samples.
-  const html = readFileSync(join(ROOT, 'examples/browser.html'), 'utf8').replace('<style>', `${report}<style>`);
+  const html = textOf('examples/browser.html').replace('<style>', `${report}<style>`);
   return visit({ built, path: '/examples/browser.html', html, reports: 1 + actions.length });
 }
 
@@ -46,7 +44,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   }, async () => {
     const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
     onTestFinished(() => rm(built, { recursive: true }));
-    execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs'), join(built, 'dist')], { cwd: ROOT });
+    await buildInto(join(built, 'dist'));
     // With digests, which the page then has to check.
     const shipped = await openModelSource(MODEL);
     const { tensors, metadata } = await modelContents(shipped.config, await readParams(shipped.source), {
@@ -74,9 +72,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   it('the code of the README samples what Node samples', { timeout: 300_000 }, async () => {
     const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
     onTestFinished(() => rm(built, { recursive: true }));
-    execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs'), join(built, 'dist')], { cwd: ROOT });
+    await buildInto(join(built, 'dist'));
     await cp(join(ROOT, 'models'), join(built, 'models'), { recursive: true });
-    const page = readFileSync(join(ROOT, 'README.md'), 'utf8');
+    const page = textOf('README.md');
     const [block] = fencedBlocks(page).filter(
       ({ language, heading }) => language === 'js' && heading === 'In browsers',
     );

@@ -2,7 +2,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildCli, type Cli, type Ended, ended, ROOT } from '../support/cli.ts';
+import { buildCli, type Cli, type Ended, ended } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
 
 let cli: Cli;
 beforeAll(async () => {

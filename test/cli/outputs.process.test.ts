@@ -8,7 +8,8 @@ import { writeSafetensors } from '../../formats/safetensors.node.ts';
 import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
-import { buildCli, type Cli, ROOT } from '../support/cli.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
 
 let cli: Cli;
 beforeAll(async () => {

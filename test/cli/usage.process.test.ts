@@ -3,7 +3,8 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildCli, type Cli, ended, ROOT } from '../support/cli.ts';
+import { buildCli, type Cli, ended } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
 
 let cli: Cli;
 beforeAll(async () => {

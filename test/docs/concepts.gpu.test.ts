@@ -2,10 +2,13 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { runModule, scratch, textOf } from '../support/examples.ts';
+import { runModule } from '../support/examples.ts';
+import { fencedBlocks } from '../support/fenced.ts';
+import { scratch, textOf } from '../support/repository.ts';
 
 it('docs/concepts.md: the pieces of JavaScript are one program, which prints what they say', async () => {
-  const pieces = Array.from(textOf('docs/concepts.md').matchAll(/```js\n(.*?)```/gs), ([, code]) => code!);
+  const blocks = fencedBlocks(textOf('docs/concepts.md')).filter(({ language }) => language === 'js');
+  const pieces = blocks.map(({ code }) => code);
   const said = pieces.flatMap((code) =>
     Array.from(code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm), ([, text]) => text),
   );

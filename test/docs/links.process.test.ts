@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ROOT, run, scratch, textOf } from '../support/examples.ts';
+import { fencedBlocks } from '../support/fenced.ts';
+import { buildInto, ROOT, run, scratch, textOf } from '../support/repository.ts';
 
 const pages = ['.', 'docs', 'models', 'bench/results'].flatMap((folder) =>
   readdirSync(join(ROOT, folder))
@@ -62,15 +63,18 @@ describe('commands', () => {
   beforeAll(async () => {
     folder = scratch();
     cli = join(folder, 'cli.js');
-    await run(process.execPath, [join(ROOT, 'scripts/build.mjs'), folder], { cwd: ROOT });
+    await buildInto(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   /** Every `odelt ...` of a page's shell blocks and code spans, as its words up to a comment. */
   const commands = pages.flatMap((page) => {
     const text = textOf(page);
-    const blocks = Array.from(text.matchAll(/^```sh\n(.*?)^```/gms), ([, code]) => code!).join('');
-    const found = [...blocks.matchAll(/^(?:\w+=\S+ )*odelt ([^\n#]*)/gm), ...text.matchAll(/`odelt ([^`\n]*)`/g)];
+    const blocks = fencedBlocks(text).flatMap(({ language, code }) => (language === 'sh' ? code : []));
+    const found = [
+      ...blocks.join('').matchAll(/^(?:\w+=\S+ )*odelt ([^\n#]*)/gm),
+      ...text.matchAll(/`odelt ([^`\n]*)`/g),
+    ];
     return found.map(([, words]) => ({ page, words: words!.trim().split(/\s+/) }));
   });
 

@@ -2,25 +2,16 @@
  * README.md as a stranger follows it: every command and every block of code, taken from the page and run exactly as written, in an
  * empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commandsOf, fencedBlocks } from '../support/fenced.ts';
+import { buildInto, ROOT, textOf } from '../support/repository.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
-const blocks = fencedBlocks(readFileSync(join(ROOT, 'README.md'), 'utf8'));
+const blocks = fencedBlocks(textOf('README.md'));
 const shell = blocks.filter(({ language }) => language === 'sh').flatMap(commandsOf);
 const setUp = shell.filter((command) => command.startsWith('npm ci'));
 const commands = shell.filter((command) => command.startsWith('odelt '));
@@ -28,7 +19,7 @@ const commands = shell.filter((command) => command.startsWith('odelt '));
 let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'odelt-readme-'));
-  execFileSync(process.execPath, [join(ROOT, 'scripts/build.mjs')], { cwd: ROOT });
+  await buildInto(join(ROOT, 'dist'));
   mkdirSync(join(folder, 'node_modules/.bin'), { recursive: true });
   symlinkSync(ROOT, join(folder, 'node_modules/odelt'));
   symlinkSync(join(ROOT, 'dist/cli.js'), join(folder, 'node_modules/.bin/odelt'));
@@ -104,7 +95,7 @@ describe('the commands', () => {
 
   it('that set up a clone are those that .ci/run takes from the page', () => {
     expect(setUp).toEqual(['npm ci && npm run demo', 'npm ci && npm test']);
-    expect(readFileSync(join(ROOT, '.ci/run'), 'utf8')).toContain('readme_command');
+    expect(textOf('.ci/run')).toContain('readme_command');
   });
 });
 

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ROOT, textOf } from '../support/examples.ts';
+import { ROOT, textOf } from '../support/repository.ts';
 
 const FOLDERS = [
   'engine',

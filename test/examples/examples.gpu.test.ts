@@ -11,7 +11,9 @@ import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
 import { testEngine } from '../support/engine.ts';
-import { ROOT, runModule, scratch, textOf } from '../support/examples.ts';
+import { runModule } from '../support/examples.ts';
+import { fencedBlocks } from '../support/fenced.ts';
+import { ROOT, scratch, textOf } from '../support/repository.ts';
 
 describe('examples/rmsnorm', () => {
   let engine: Engine;
@@ -30,12 +32,10 @@ describe('examples/rmsnorm', () => {
 
 describe('docs/write-a-kernel.md', () => {
   it('shows pieces of the examples as they are', () => {
-    const page = textOf('docs/write-a-kernel.md');
     const shown = { ts: 'rmsnorm.ts', wgsl: 'rmsnorm.wgsl', js: 'own-kernel.mjs' };
-    const blocks = Array.from(page.matchAll(/```(ts|wgsl|js)\n(.*?)```/gs), ([, language, code]) => ({
-      file: shown[language as keyof typeof shown],
-      code: code!,
-    }));
+    const blocks = fencedBlocks(textOf('docs/write-a-kernel.md')).flatMap(({ language, code }) =>
+      language in shown ? [{ file: shown[language as keyof typeof shown], code }] : [],
+    );
     for (const name of Object.values(shown))
       expect(blocks.filter(({ file }) => file === name).length).toBeGreaterThan(1);
     for (const { file, code } of blocks) expect(textOf(`examples/${file}`)).toContain(code);

@@ -10,7 +10,7 @@ import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, OutputError } from '../../engine/errors.ts';
 import { checkOutput, writeText } from '../../formats/files.node.ts';
-import { ROOT } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
 
 let folder: string;
 beforeAll(() => {

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { borrow, manifestIn, ROOT, run } from '../support/package.ts';
+import { borrow, manifestIn } from '../support/package.ts';
+import { buildInto, ROOT, run } from '../support/repository.ts';
 
 const { bin, exports, version, dependencies, files } = manifestIn(ROOT);
 
@@ -16,7 +17,7 @@ describe('the build', () => {
     dist = join(folder, 'dist');
     mkdirSync(join(folder, 'node_modules'));
     borrow(folder, Object.keys(dependencies!));
-    await run(process.execPath, [join(ROOT, 'scripts/build.mjs'), dist], { cwd: ROOT });
+    await buildInto(dist);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

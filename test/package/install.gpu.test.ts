@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { borrow, install, manifestIn, pack, ROOT, run } from '../support/package.ts';
+import { borrow, install, manifestIn, pack } from '../support/package.ts';
+import { ROOT, run } from '../support/repository.ts';
 
 const text = (file: string) => readFileSync(join(ROOT, file), 'utf8');
 

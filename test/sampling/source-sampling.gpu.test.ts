@@ -1,9 +1,7 @@
 /** Loading onto the GPU: halves as they are, sampling while later blocks arrive, nothing half-made; `odelt sample` from a URL. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ProgressLine } from '../../cli/output.node.ts';
 import type { Engine } from '../../engine/engine.ts';
@@ -15,6 +13,7 @@ import { groupsFor, memorySource, ResidentModel } from '../../model/weights/resi
 import { type GroupSource, prefetching, rangeSource } from '../../model/weights/source.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
 import { testEngine } from '../support/engine.ts';
 import {
   asRange,
@@ -251,19 +250,11 @@ describe('what cannot be placed leaves nothing half-made', () => {
 });
 
 describe('odelt sample from a URL', () => {
-  const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-  let folder: string;
-  let cli: string;
+  let cli: Cli;
   beforeAll(async () => {
-    mkdirSync(join(root, 'out'), { recursive: true });
-    folder = mkdtempSync(join(root, 'out', 'test-'));
-    cli = join(folder, 'cli.mjs');
-    await build({
-      ...{ entryPoints: [join(root, 'cli', 'main.ts')], outfile: cli, bundle: true, platform: 'node', format: 'esm' },
-      ...{ target: 'es2022', packages: 'external', loader: { '.wgsl': 'text' } },
-    });
+    cli = await buildCli();
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => cli.remove());
 
   interface Ended {
     readonly code: number | null;
@@ -271,7 +262,10 @@ describe('odelt sample from a URL', () => {
   }
   function start(...parameters: string[]): { child: ChildProcess; ended: Promise<Ended> } {
     const env = { ...process.env, NO_COLOR: '1' }; // CI services ask for colours
-    const child = spawn(process.execPath, [cli, 'sample', ...parameters], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [cli.path, 'sample', ...parameters], {
+      env,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     let stderr = '';
     child.stderr!.on('data', (chunk) => {
       stderr += chunk;
@@ -291,7 +285,7 @@ describe('odelt sample from a URL', () => {
   for (const flags of [[], ['--resident-blocks', '1'], ['--max-memory', '100MB']]) {
     it(`L=4 asks for four blocks and nothing else of a slow server (${flags.join(' ')})`, async () => {
       const served = await serve(whole, { trick: slow });
-      const out = join(folder, 'slow.png');
+      const out = join(cli.folder, 'slow.png');
       const { code, stderr } = await start('--model', served.url, ...common, ...flags, '--out', out).ended;
       expect(stderr).toContain(`wrote ${out}`);
       expect(code).toBe(0);
@@ -319,7 +313,7 @@ describe('odelt sample from a URL', () => {
           return index >= hangs;
         },
       });
-      const { child, ended } = start('--model', served.url, ...common, '--out', join(folder, 'never.png'));
+      const { child, ended } = start('--model', served.url, ...common, '--out', join(cli.folder, 'never.png'));
       let interrupted = Number.POSITIVE_INFINITY;
       interrupt = () => {
         interrupted = performance.now();

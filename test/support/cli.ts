@@ -1,11 +1,8 @@
 /** The command as users start it: a build of its own per test file, run in processes of their own. */
-import { execFile, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-
-export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
+import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildInto, scratch } from './repository.ts';
 
 export interface Ended {
   readonly code: number | null;
@@ -53,9 +50,8 @@ export function ended(program: string, args: readonly string[], options: Watchin
 }
 
 export async function buildCli(): Promise<Cli> {
-  mkdirSync(join(ROOT, 'out'), { recursive: true });
-  const folder = mkdtempSync(join(ROOT, 'out', 'test-cli-'));
-  await promisify(execFile)(process.execPath, [join(ROOT, 'scripts', 'build.mjs'), folder], { cwd: ROOT });
+  const folder = scratch();
+  await buildInto(folder);
   const path = join(folder, 'cli.js');
   return {
     folder,

@@ -1,23 +1,7 @@
 /** Runs what documents and examples show, as a user's program would: under Node, with the package's sources in the place of the built package. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { join } from 'node:path';
 import { build } from 'esbuild';
-
-export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
-
-export const run = promisify(execFile);
-
-/** Text of a file of the repository. */
-export const textOf = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
-
-/** A folder inside the repository, where the package's dependencies are found. */
-export function scratch(): string {
-  mkdirSync(join(ROOT, 'out'), { recursive: true });
-  return mkdtempSync(join(ROOT, 'out', 'test-'));
-}
+import { ROOT, run, textOf } from './repository.ts';
 
 /** Bundles a module that imports 'odelt' into `outfile`, runs it in the repository's root, and returns what it prints. */
 export async function runModule(file: string, outfile: string, ...parameters: string[]): Promise<string> {

@@ -1,5 +1,4 @@
 /** The package as a stranger gets it: packed, and installed into an empty folder with what its dependencies pull in and nothing else. */
-import { execFile } from 'node:child_process';
 import {
   copyFileSync,
   cpSync,
@@ -10,12 +9,8 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-
-export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
-export const run = promisify(execFile);
+import { join } from 'node:path';
+import { buildInto, ROOT, run } from './repository.ts';
 
 export interface Manifest {
   readonly name: string;
@@ -38,7 +33,7 @@ export async function pack(scratch: string): Promise<string> {
     if (name !== 'dist' && existsSync(join(ROOT, name)))
       cpSync(join(ROOT, name), join(stage, name), { recursive: true });
   }
-  await run(process.execPath, [join(ROOT, 'scripts/build.mjs'), join(stage, 'dist'), '--types'], { cwd: ROOT });
+  await buildInto(join(stage, 'dist'), '--types');
   const packing = ['pack', '--ignore-scripts', '--json', '--offline', '--pack-destination', scratch];
   await run('npm', packing, { cwd: stage, maxBuffer: 2 ** 26 });
   return join(scratch, readdirSync(scratch).find((name) => name.endsWith('.tgz'))!);

@@ -4,17 +4,16 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError } from '../../engine/errors.ts';
 import { initParams, paramLayout } from '../../model/params.ts';
 import { abandonAfter, checkpointSteps, loadCheckpoint, saveCheckpoint } from '../../training/checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from '../../training/checkpoint-folders.node.ts';
+import { bundle } from '../support/child.ts';
+import { ROOT } from '../support/repository.ts';
 import { setBits, tinyModel } from '../support/tiny.ts';
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const layout = paramLayout(tinyModel);
 const FILES = ['model.safetensors', 'ema.safetensors', 'optim.safetensors', 'state.json'];
 
@@ -251,9 +250,8 @@ const traces = () => existsSync('/proc') && spawnSync('strace', ['-f', '-e', 'tr
 describe('a power cut', () => {
   it.skipIf(!traces())('(skipped without strace) finds every step on the disk before the next begins', async () => {
     const script = join(folder, 'save.mjs');
-    await build({
-      stdin: {
-        contents: `
+    await bundle(
+      `
           import { saveCheckpoint } from './training/checkpoint.node.ts';
           import { initParams } from './model/params.ts';
           import { preset } from './model/config.ts';
@@ -262,18 +260,8 @@ describe('a power cut', () => {
           const sets = { params: set, ema: set, m: set, v: set };
           for (const step of [1, 2, 3]) await saveCheckpoint(process.argv[2], { step, model }, sets);
         `,
-        resolveDir: ROOT,
-        loader: 'ts',
-      },
-      bundle: true,
-      format: 'esm',
-      target: 'es2022',
-      platform: 'node',
-      packages: 'external',
-      loader: { '.wgsl': 'text' },
-      outfile: script,
-      logLevel: 'error',
-    });
+      script,
+    );
     await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
     const at = join(folder, 'checkpoints');
     await mkdir(at);

@@ -1,39 +1,27 @@
-/** `odelt train` in processes that are killed, started twice, and traced: what a run folder holds whatever happens to its process. */
+/** `odelt train` in processes that are interrupted, killed, started twice, and traced: what a run folder holds whatever happens to its process. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { checkpointSteps } from '../../training/checkpoint.node.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
 
 // CPU drivers take minutes to compile shaders that they have not seen before.
 vi.setConfig({ testTimeout: 900_000 });
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const cli = join(root, 'node_modules', '.cache', 'odelt-test', `kills-${process.pid}.js`);
+let cli: Cli;
 let folder: string;
 let data: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'odelt-kills-'));
-  await build({
-    bundle: true,
-    format: 'esm',
-    target: 'es2022',
-    loader: { '.wgsl': 'text' },
-    platform: 'node',
-    packages: 'external',
-    entryPoints: [join(root, 'cli', 'main.ts')],
-    outfile: cli,
-    logLevel: 'error',
-  });
+  cli = await buildCli();
   data = join(folder, 'pictures');
   await pictures(data);
 });
 afterAll(async () => {
-  await rm(cli, { force: true });
+  cli.remove();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -50,7 +38,7 @@ async function pictures(at: string): Promise<void> {
 
 const SIZE = ['--patch', '7', '--width', '16', '--heads', '2', '--depth', '4', '--batch', '8'];
 
-function start(args: string[], program = [process.execPath, cli]) {
+function start(args: string[], program = [process.execPath, cli.path]) {
   const [command, ...before] = program as [string, ...string[]];
   const child = spawn(command, [...before, 'train', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
@@ -74,6 +62,29 @@ async function result(out: string, step: number) {
     .map((line) => ({ ...JSON.parse(line), seconds: 0 }) as unknown);
   return { sums: await readFile(join(out, 'checkpoints', `step-${step}`, 'SHA256SUMS'), 'utf8'), events };
 }
+
+it('interrupted exits with 130 after saving; resumed goes on from there', async () => {
+  const out = join(folder, 'interrupted');
+  const { child, done } = start(['--data', data, '--out', out, ...SIZE, '--steps', '100000']);
+  await reached(out, 2, child);
+  child.kill('SIGINT');
+  const stopped = await done;
+  expect(stopped.output).toMatch(/stopping after this step/);
+  expect(stopped.output).toMatch(/training was interrupted after \d+ steps/);
+  expect(stopped.code).toBe(130);
+  const at = await lines(out);
+  expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at]);
+  const resumed = await start(['--out', out, '--resume', '--steps', String(at + 2), '--json']).done;
+  expect(resumed.code, resumed.output).toBe(0);
+  expect(await lines(out)).toBe(at + 2);
+  expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at, at + 2]);
+}, 600_000);
+
+it('a wrong flag exits with 2, a missing run with 2, missing data with 1', async () => {
+  expect((await start(['--batch', 'many']).done).code).toBe(2);
+  expect((await start(['--resume', '--out', join(folder, 'nothing')]).done).code).toBe(2);
+  expect((await start(['--data', join(folder, 'nothing'), '--out', join(folder, 'interrupted')]).done).code).toBe(1);
+});
 
 it('killed again and again, each time resumed, ends with the bits of a run that was left alone', async () => {
   const steps = 40;
@@ -152,7 +163,7 @@ it.skipIf(!traces())('(skipped without strace) the log is on the disk before a c
   const log = join(folder, 'calls.txt');
   const strace = ['strace', '-f', '-y', '--seccomp-bpf', '-s', '4096', '-e', 'trace=fsync,rename', '-o', log];
   const args = ['--data', data, ...SIZE, '--steps', '4', '--save-every', '2', '--out', out];
-  const ended = await start(args, [...strace, process.execPath, cli]).done;
+  const ended = await start(args, [...strace, process.execPath, cli.path]).done;
   expect(ended.code, ended.output).toBe(0);
   const calls = (await readFile(log, 'utf8')).split('\n').flatMap((line) => {
     if (/fsync\(\d+<[^>]*\/traced\/metrics\.jsonl>/.test(line)) return ['log'];

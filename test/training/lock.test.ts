@@ -3,14 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { lockFolder } from '../../training/lock.node.ts';
+import { bundle } from '../support/child.ts';
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 let base: string;
 let script: string;
 let folder: string;
@@ -21,9 +19,8 @@ beforeAll(async () => {
   base = await mkdtemp(join(tmpdir(), 'odelt-lock-'));
   script = join(base, 'lock.mjs');
   // Waits for a line, so that several start at the same moment; says what came of it; holds the lock until it is ended.
-  await build({
-    stdin: {
-      contents: `
+  await bundle(
+    `
         import { lockFolder } from './training/lock.node.ts';
         process.stdin.once('data', async () => {
           const said = await lockFolder(process.argv[2]).then(() => 'locked', (e) => e.name + ': ' + e.message);
@@ -31,15 +28,8 @@ beforeAll(async () => {
         });
         process.stdout.write('ready\\n');
       `,
-      resolveDir: ROOT,
-      loader: 'ts',
-    },
-    bundle: true,
-    format: 'esm',
-    platform: 'node',
-    outfile: script,
-    logLevel: 'error',
-  });
+    script,
+  );
 });
 beforeEach(async () => {
   folder = join(base, String(n++));

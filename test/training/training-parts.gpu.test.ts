@@ -1,13 +1,6 @@
-/** Training but for its files: the work that lengths spare, the learning rate, and `odelt train` as a process. */
-import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+/** Training but for its files: the work that lengths spare, and the learning rate. */
+import { describe, expect, it, vi } from 'vitest';
 import { assembleBatch, drawStep, skippedShare } from '../../training/batch.ts';
-import { checkpointSteps } from '../../training/checkpoint.node.ts';
 import { parseTrainConfig } from '../../training/config.ts';
 import { learningRate } from '../../training/schedule.ts';
 import { testEngine } from '../support/engine.ts';
@@ -88,80 +81,5 @@ describe('the learning rate', () => {
     expect(learningRate(99, { lr: 2, warmup: 0, steps: 100 })).toBeGreaterThan(0);
     expect(learningRate(100, { lr: 2, warmup: 0, steps: 100 })).toBeCloseTo(0, 12);
     expect(learningRate(0, { lr: 2, warmup: 3, steps: 1 })).toBe(2);
-  });
-});
-
-describe('the command', () => {
-  const root = fileURLToPath(new URL('../..', import.meta.url));
-  const cli = join(root, 'node_modules', '.cache', 'odelt-test', `cli-${process.pid}.js`);
-  let folder: string;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'odelt-command-'));
-    await build({
-      bundle: true,
-      format: 'esm',
-      target: 'es2022',
-      loader: { '.wgsl': 'text' },
-      platform: 'node',
-      packages: 'external',
-      entryPoints: [join(root, 'cli', 'main.ts')],
-      outfile: cli,
-      logLevel: 'error',
-    });
-  });
-  afterAll(async () => {
-    await rm(cli, { force: true });
-    await rm(folder, { recursive: true, force: true });
-  });
-
-  /** Sixteen noisy pictures of 28 x 28 in MNIST's format. */
-  async function pictures(at: string): Promise<void> {
-    const header = (...words: number[]) =>
-      Buffer.from(Uint8Array.from(words.flatMap((w) => [w >>> 24, w >>> 16, w >>> 8, w])));
-    const pixels = Uint8Array.from({ length: 16 * 784 }, (_, i) => (i * 89 + (i >> 5) * 31) % 256);
-    await mkdir(at, { recursive: true });
-    await writeFile(join(at, 'train-images-idx3-ubyte'), Buffer.concat([header(0x803, 16, 28, 28), pixels]));
-    await writeFile(
-      join(at, 'train-labels-idx1-ubyte'),
-      Buffer.concat([header(0x801, 16), Uint8Array.from({ length: 16 }, (_, i) => i % 10)]),
-    );
-  }
-
-  function start(args: string[]) {
-    const child = spawn(process.execPath, [cli, 'train', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (text: Buffer) => (output += text.toString()));
-    const done = new Promise<{ code: number | null; output: string }>((resolve) =>
-      child.on('close', (code) => resolve({ code, output })),
-    );
-    return { child, done };
-  }
-
-  it('interrupted exits with 130 after saving; resumed goes on from there', async () => {
-    const data = join(folder, 'pictures');
-    const out = join(folder, 'run');
-    await pictures(data);
-    const size = ['--patch', '7', '--width', '16', '--heads', '2', '--depth', '4', '--batch', '8'];
-    const { child, done } = start(['--data', data, '--out', out, ...size, '--steps', '100000']);
-    const log = join(out, 'metrics.jsonl');
-    const lines = async () => (await readFile(log, 'utf8').catch(() => '')).split('\n').length - 1;
-    while ((await lines()) < 2 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 100));
-    child.kill('SIGINT');
-    const stopped = await done;
-    expect(stopped.output).toMatch(/stopping after this step/);
-    expect(stopped.output).toMatch(/training was interrupted after \d+ steps/);
-    expect(stopped.code).toBe(130);
-    const at = await lines();
-    expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at]);
-    const resumed = await start(['--out', out, '--resume', '--steps', String(at + 2), '--json']).done;
-    expect(resumed.code, resumed.output).toBe(0);
-    expect(await lines()).toBe(at + 2);
-    expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at, at + 2]);
-  }, 600_000);
-
-  it('a wrong flag exits with 2, a missing run with 2, missing data with 1', async () => {
-    expect((await start(['--batch', 'many']).done).code).toBe(2);
-    expect((await start(['--resume', '--out', join(folder, 'nothing')]).done).code).toBe(2);
-    expect((await start(['--data', join(folder, 'nothing'), '--out', join(folder, 'run')]).done).code).toBe(1);
   });
 });

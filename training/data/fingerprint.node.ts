@@ -1,16 +1,11 @@
 /** What a run remembers of its data set, so that going on with another one is noticed. */
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../../engine/errors.ts';
-import type { Dataset } from './dataset.ts';
+import type { DataShape, Dataset } from './dataset.ts';
 
 /** Plain data, for a run's config.json. */
-export interface Fingerprint {
-  readonly name: string;
+export interface Fingerprint extends DataShape {
   readonly count: number;
-  readonly height: number;
-  readonly width: number;
-  readonly channels: number;
-  readonly classes: number;
   readonly classNames?: readonly string[];
   /** SHA-256 over all pixels in order, then over all labels as 32-bit little-endian numbers; hexadecimal. */
   readonly pixels: string;

@@ -2,7 +2,8 @@
 import type { Engine } from '../engine/engine.ts';
 import { DataError } from '../engine/errors.ts';
 import type { Tensors } from '../formats/safetensors.ts';
-import { memorySource, ResidentModel } from '../model/weights/residency.ts';
+import { ResidentModel } from '../model/weights/residency.ts';
+import { memorySource } from '../model/weights/source.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { type Case, type CaseGroup, casesOf, TOLERANCES, worstSample } from './case.ts';
 import { formulaParams } from './formula-params.ts';

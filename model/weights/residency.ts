@@ -8,8 +8,6 @@ import type { GroupValues, Precision } from './quantize.ts';
 import type { GroupSource } from './source.ts';
 import { Weights } from './weights.ts';
 
-export { type GroupSource, memorySource } from './source.ts';
-
 /** How numbers are stored on the GPU. Anything but f32 is for inference. Default f32. */
 export interface Storing {
   readonly precision?: Precision;
@@ -20,17 +18,12 @@ export interface Storing {
  * Uploads all `params`; the model's buffers live until they are released.
  * @throws ConfigError as checkActivations, and as Weights; nothing is allocated then.
  */
-export function uploadModel(
-  engine: Engine,
-  config: ModelConfig,
-  params: ParamSet,
-  options: { label?: string } & Storing = {},
-): Model {
-  const { label = 'weights', precision, activations = 'f32' } = options;
+export function uploadModel(engine: Engine, config: ModelConfig, params: ParamSet, options: Storing = {}): Model {
+  const { precision, activations = 'f32' } = options;
   checkActivations(config, activations);
   return engine.memory.allOrNothing(() => ({
     config,
-    weights: new Weights(engine, params.layout, label, { values: params, precision }),
+    weights: new Weights(engine, params.layout, 'weights', { values: params, precision }),
     positions: uploadPositions(engine, config),
     activations,
   }));
@@ -96,18 +89,13 @@ export class ResidentModel implements Model {
    * done stay resident.
    * @throws OutOfMemoryError, NonFiniteError (see Weights.place), and whatever the source throws.
    */
-  async require(
-    groups: readonly number[],
-    options: { keep?: boolean; signal?: AbortSignal; onGroup?: (name: string) => void } = {},
-  ): Promise<void> {
+  async require(groups: readonly number[], options: { keep?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     const wanted = new Set(groups);
     if (!options.keep) {
       for (let g = 0; g < this.weights.layout.groups.length; g++) if (!wanted.has(g)) this.weights.evict(g);
     }
     for (const g of wanted) {
-      if (this.weights.isResident(g)) continue;
-      await this.#place(g, options.signal);
-      options.onGroup?.(this.weights.layout.groups[g]!.name);
+      if (!this.weights.isResident(g)) await this.#place(g, options.signal);
     }
   }
 

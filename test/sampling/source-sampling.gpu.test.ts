@@ -9,8 +9,8 @@ import { CheckpointError, NonFiniteError, OutOfMemoryError } from '../../engine/
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { parseModelFile } from '../../model/weights/model-file.ts';
 import { PRECISIONS } from '../../model/weights/quantize.ts';
-import { groupsFor, memorySource, ResidentModel } from '../../model/weights/residency.ts';
-import { type GroupSource, prefetching, rangeSource } from '../../model/weights/source.ts';
+import { groupsFor, ResidentModel } from '../../model/weights/residency.ts';
+import { type GroupSource, memorySource, prefetching, rangeSource } from '../../model/weights/source.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { buildCli, type Cli } from '../support/cli.ts';

@@ -8,8 +8,9 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip, gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
-import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { DataError, InterruptedError, LimitError, UnsupportedError } from '../../engine/errors.ts';
 import { printable } from '../../engine/text.ts';
+import { loadSharp } from '../../training/data/folder.ts';
 import { openDataset } from '../../training/data/open.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-files-'));
@@ -186,5 +187,24 @@ describe.skipIf(process.platform === 'win32')('names from the disk', () => {
     const error = (await openDataset(bad).catch((e: unknown) => e)) as Error;
     expect(error.message).toContain('(\\x1b[31mbad.png: ');
     expect(printable(error.message)).toBe(error.message);
+  });
+});
+
+describe('sharp', () => {
+  it('that cannot be loaded is an UnsupportedError that says what to do', async () => {
+    const failing = async (error: Error) => {
+      const thrown = await loadSharp(() => Promise.reject(error)).catch((e: unknown) => e);
+      expect(thrown).toBeInstanceOf(UnsupportedError);
+      expect(thrown).toMatchObject({
+        cause: error,
+        hint: expect.stringMatching(/^npm install --include=optional; or/),
+      });
+      return (thrown as Error).message;
+    };
+    const absent = Object.assign(new Error("Cannot find package 'sharp'"), { code: 'ERR_MODULE_NOT_FOUND' });
+    expect(await failing(absent)).toMatch(/ the package sharp, which is not installed$/);
+    // What sharp throws after `npm install --omit=optional`.
+    const bare = new Error('Could not load the "sharp" module using the linux-x64 runtime');
+    expect(await failing(bare)).toMatch(/ the package sharp, which has no library for this platform$/);
   });
 });

@@ -1,7 +1,8 @@
 /** Reads a folder of pictures with one sub-folder per class; a picture that cannot be decoded is skipped and named. */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ConfigError, DataError, InterruptedError } from '../../engine/errors.ts';
+import type Sharp from 'sharp';
+import { ConfigError, DataError, InterruptedError, UnsupportedError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { checkBytes, listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
@@ -36,7 +37,8 @@ async function listFiles(folder: string): Promise<{ classNames: string[]; files:
 
 /**
  * Decodes every picture below folder/CLASS/ with sharp into memory. Bad files are listed in `skipped`. Throws
- * ConfigError (size, channels), DataError (no good picture), LimitError (more than maxBytes), InterruptedError.
+ * ConfigError (size, channels), DataError (no good picture), LimitError (more than maxBytes), UnsupportedError (no sharp),
+ * InterruptedError.
  */
 export async function readImageFolder(folder: string, options: FolderOptions = {}): Promise<Dataset> {
   const { size = 64, channels: wanted, maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
@@ -54,7 +56,7 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
 
   const name = basename(resolve(folder));
   onShape?.({ name, height: size, width: size, channels, classes: classNames.length });
-  const { default: sharp } = await import('sharp');
+  const sharp = await loadSharp();
   const decode = async (file: string) => {
     // Not by name: sharp would wait for a pipe, and print warnings of its own.
     const packed = await readRegular(file, { most: MOST_PICTURE, fail: failReason });
@@ -106,6 +108,20 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
     pixels: grey ? everyThird(seen) : seen,
     labels: labels.subarray(0, good),
   });
+}
+
+/** Imports sharp, whose libraries for each platform are optional packages, which npm may leave out. @throws UnsupportedError */
+export async function loadSharp(load: () => Promise<{ default: typeof Sharp }> = () => import('sharp')) {
+  try {
+    return (await load()).default;
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
+    const reason = missing ? 'is not installed' : 'has no library for this platform';
+    throw new UnsupportedError(`pictures in folders are decoded by the package sharp, which ${reason}`, {
+      hint: 'npm install --include=optional; or use IDX or CIFAR-10 files, or in a program decode them yourself, for datasetOf',
+      cause,
+    });
+  }
 }
 
 const failReason = (problem: string, cause?: unknown): never => {

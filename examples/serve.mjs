@@ -1,6 +1,7 @@
 /**
  * A static server for the browser example, on this machine only, with the byte ranges that reading weights block by block needs.
  *   npm run build && node examples/serve.mjs [PORT]      then open http://127.0.0.1:8000/examples/browser.html
+ * In the package: npm install send@1.2.1 && node node_modules/odelt/examples/serve.mjs
  */
 import { existsSync, realpathSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';

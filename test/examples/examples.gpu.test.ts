@@ -1,5 +1,5 @@
 /** The examples run, the kernel of docs/write-a-kernel.md is right, and the page shows the code as it is. */
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -89,5 +89,28 @@ describe('the examples for Node', () => {
     expect(info.height).toBeGreaterThan(2 * 28 * 2);
     // An untrained network has velocity zero, so both rows show the same noise.
     expect(new Set(data).size).toBeGreaterThan(100);
+  });
+
+  it('train-node trains on a folder of pictures, draws what was learnt, and goes on', async () => {
+    const pictures = join(folder, 'pictures');
+    for (const [label, background] of ['red', 'blue'].entries()) {
+      mkdirSync(join(pictures, background), { recursive: true });
+      for (let n = 0; n < 4; n++) {
+        const file = join(pictures, background, `${n}.png`);
+        await sharp({ create: { width: 40 + label, height: 30 + n, channels: 3, background } })
+          .png()
+          .toFile(file);
+      }
+    }
+    const run = join(folder, 'run');
+    const updates = async (count: number) =>
+      (await runExample('train-node.mjs', pictures, String(count), run)).replace(/loss \d+\.\d{3}$/gm, 'loss');
+    const out = join(run, 'samples.png');
+    expect(await updates(1)).toBe(`update 1: loss\nwrote ${out}\n`);
+    const { width, height, channels } = await sharp(out).metadata();
+    expect(channels).toBe(3);
+    expect(width).toBeGreaterThanOrEqual(2 * 28 * 3);
+    expect(height).toBeGreaterThanOrEqual(28 * 3);
+    expect(await updates(2)).toBe(`update 2: loss\nwrote ${out}\n`);
   });
 });

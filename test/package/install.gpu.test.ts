@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { borrow, install, manifestIn, pack } from '../support/package.ts';
@@ -98,7 +99,8 @@ describe('the installed package', () => {
     const missing = links.filter((path) => !statSync(join(installed, path), { throwIfNoEntry: false }));
     expect(missing).toEqual([]);
     expect(statSync(join(installed, 'index.ts'), { throwIfNoEntry: false })).toBeUndefined();
-    expect(statSync(tarball).size).toBeLessThan(20e6);
+    const said = Number(/package takes (\d+) MB/.exec(readme)![1]);
+    expect(Math.abs(statSync(tarball).size / 1e6 - said)).toBeLessThan(1);
   });
 
   for (const [resolution, resolving] of Object.entries(RESOLUTIONS)) {
@@ -146,7 +148,7 @@ describe('the installed package', () => {
     });
   });
 
-  it('gives a bundler for browsers only what is imported', async () => {
+  it('gives a bundler for browsers only what is imported, as much as the README says', async () => {
     mkdirSync(join(project, 'page'));
     const bundle = async (contents: string) => {
       const result = await build({
@@ -157,12 +159,13 @@ describe('the installed package', () => {
         platform: 'browser',
         write: false,
       });
-      return result.outputFiles[0]!.contents.length;
+      return result.outputFiles[0]!.contents;
     };
     const one = await bundle("import { ceilDiv } from 'odelt'; console.log(ceilDiv(7, 2));");
-    expect(one).toBeLessThan(2000);
-    const sampling =
-      "import { createEngine, Sampler, ResidentModel } from 'odelt'; console.log(createEngine, Sampler, ResidentModel);";
-    expect(await bundle(sampling)).toBeLessThan(await bundle("export * from 'odelt';"));
+    expect(one.length).toBeLessThan(2000);
+    const sampling = await bundle(readmeProgram('In browsers'));
+    expect(sampling.length).toBeLessThan((await bundle("export * from 'odelt';")).length);
+    const said = Number(/sampling: (\d+) kB gzipped/.exec(text('README.md'))![1]);
+    expect(Math.abs(gzipSync(sampling).length / 1e3 - said)).toBeLessThan(3);
   });
 });

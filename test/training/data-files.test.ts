@@ -10,8 +10,8 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { DataError, InterruptedError, LimitError, UnsupportedError } from '../../engine/errors.ts';
 import { printable } from '../../engine/text.ts';
-import { loadSharp } from '../../training/data/folder.ts';
 import { openDataset } from '../../training/data/open.ts';
+import { loadSharp } from '../../training/data/sharp.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-files-'));
 afterAll(() => rmSync(scratch, { recursive: true }));

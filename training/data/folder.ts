@@ -1,11 +1,11 @@
 /** Reads a folder of pictures with one sub-folder per class; a picture that cannot be decoded is skipped and named. */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import type Sharp from 'sharp';
-import { ConfigError, DataError, InterruptedError, UnsupportedError } from '../../engine/errors.ts';
+import { ConfigError, DataError, InterruptedError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { checkBytes, listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { loadSharp } from './sharp.ts';
 
 /** How a folder of pictures is read. */
 export interface FolderOptions extends ReadOptions {
@@ -108,20 +108,6 @@ export async function readImageFolder(folder: string, options: FolderOptions = {
     pixels: grey ? everyThird(seen) : seen,
     labels: labels.subarray(0, good),
   });
-}
-
-/** Imports sharp, whose libraries for each platform are optional packages, which npm may leave out. @throws UnsupportedError */
-export async function loadSharp(load: () => Promise<{ default: typeof Sharp }> = () => import('sharp')) {
-  try {
-    return (await load()).default;
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
-    const reason = missing ? 'is not installed' : 'has no library for this platform';
-    throw new UnsupportedError(`pictures in folders are decoded by the package sharp, which ${reason}`, {
-      hint: 'npm install --include=optional; or use IDX or CIFAR-10 files, or in a program decode them yourself, for datasetOf',
-      cause,
-    });
-  }
 }
 
 const failReason = (problem: string, cause?: unknown): never => {

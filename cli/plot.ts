@@ -6,7 +6,7 @@ import { checkOutput, type FailFile, failAs, writeText } from '../formats/files.
 import { linePlot } from '../pictures/line-plot.ts';
 import { readMetrics } from '../training/metrics.node.ts';
 import { defaultMean, lossCurves } from '../training/metrics.ts';
-import { log } from './output.node.ts';
+import { log, printJson } from './output.node.ts';
 import { number } from './session.node.ts';
 
 export function addPlot(command: Command): void {
@@ -18,13 +18,17 @@ export function addPlot(command: Command): void {
       'updates that are averaged into one point (default 25, fewer for a run of fewer than 500)',
       number('--mean', { integer: true, min: 1 }),
     )
-    .action((run: string, flags: { out?: string; mean?: number }) => plot(run, flags));
+    .option('--json', 'print one JSON document')
+    .action(plot);
 }
 
-async function plot(
-  run: string,
-  { out = join(run, 'loss.svg'), mean }: { out?: string; mean?: number },
-): Promise<void> {
+interface PlotFlags {
+  readonly out?: string;
+  readonly mean?: number;
+  readonly json?: boolean;
+}
+
+async function plot(run: string, { out = join(run, 'loss.svg'), mean, json }: PlotFlags): Promise<void> {
   await checkOutput('--out', out);
   const path = join(run, 'metrics.jsonl');
   const refuse: FailFile = failAs(ConfigError, path, 'give the folder of a training run');
@@ -33,7 +37,8 @@ async function plot(
   if (torn) log(`${path} ends within a line, which is left out`);
   if (foreign.length > 0) log(`${path}: left out lines that are no updates: ${foreign.join(', ')}`);
   if (events.length === 0) refuse('has no updates');
-  const series = lossCurves(events, mean ?? defaultMean(events.length));
+  const averaged = mean ?? defaultMean(events.length);
+  const series = lossCurves(events, averaged);
   if (series.length === 0) refuse(`has ${events.length} updates without a loss`);
   const svg = linePlot({
     title: 'Mean squared velocity error by what a sample learns',
@@ -42,5 +47,6 @@ async function plot(
     series,
   });
   await writeText(out, svg);
-  log(`wrote ${out}`);
+  if (json) printJson({ out, updates: events.length, mean: averaged, series });
+  else log(`wrote ${out}`);
 }

@@ -54,6 +54,29 @@ it('--mean is kept to, and refused where it is more than the run', async () => {
   expect(error.message).toBe('a mean over 7 updates was asked for; there are 6');
 });
 
+it('--json prints where the picture is and what it shows', async () => {
+  await metrics(updates(6));
+  let printed = '';
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    printed += text;
+    return true;
+  });
+  await plot('--json', '--mean', '3');
+  const x = [3, 6];
+  const y = [(1 + 1 / 2 + 1 / 3) / 3, (1 / 4 + 1 / 5 + 1 / 6) / 3];
+  const close = (values: number[]) => values.map((value) => expect.closeTo(value, 12));
+  expect(JSON.parse(printed)).toEqual({
+    out: join(run, 'loss.svg'),
+    updates: 6,
+    mean: 3,
+    series: [
+      { name: 'flow', x, y: close(y) },
+      { name: 'time', x, y: close(y.map((value) => 2 * value)) },
+    ],
+  });
+  expect(said).toBe('');
+});
+
 it('a torn last line is left out, and so are lines that are no updates', async () => {
   await metrics(`${line(1)}# note\n${line(2)}{"step":3,"los`);
   expect((await plot()).match(/<circle/g)).toHaveLength(4);

@@ -34,7 +34,7 @@ export async function runBench(subjects: readonly Subject[], options: BenchOptio
   const benched = contracts.filter((c) => c.bench);
   const chosen = benched.filter((c) => c.name.includes(filter));
   if (chosen.length === 0) {
-    throw new ConfigError(`no kernel matches '${filter}'`, {
+    throw new ConfigError(`no kernel that is timed matches '${filter}'`, {
       hint: `there are ${benched.map((c) => c.name).join(', ')}`,
     });
   }

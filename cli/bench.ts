@@ -29,7 +29,7 @@ export function addBench(command: Command): void {
   addBenchMemory(command);
   command
     .command('kernels')
-    .description('check every kernel against float64, then time it')
+    .description('check the kernels that take time against float64, then time them')
     .option('--filter <text>', 'only kernels whose name contains this')
     .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
     .option('--against <name>', 'a second adapter, measured in turn with the first')

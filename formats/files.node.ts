@@ -99,6 +99,25 @@ async function writeAll(path: string, chunks: Iterable<Uint8Array>): Promise<voi
   }
 }
 
+/**
+ * Makes a folder, and those above it that are missing. Not by Node's own `recursive`, which never returns where the system says
+ * that a folder cannot be found whose parent is there, as Linux does in /proc. @throws what the system refuses.
+ */
+export async function makeFolder(path: string): Promise<void> {
+  const make = async () => {
+    await mkdir(path).catch(async (cause: NodeJS.ErrnoException) => {
+      // Of a folder that is there, not every system says EEXIST.
+      const isThere = cause.code !== 'ENOENT' && (await stat(path).catch(() => null))?.isDirectory();
+      if (!isThere) throw cause;
+    });
+  };
+  await make().catch(async (cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'ENOENT' || dirname(path) === path) throw cause;
+    await makeFolder(dirname(path));
+    await make();
+  });
+}
+
 /** Makes a rename in this folder survive a power cut, on systems whose folders can be opened. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r').catch(() => undefined);
@@ -116,7 +135,7 @@ const temporaryOf = (path: string): string => `${path}.${process.pid}.tmp`;
 export async function writeAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const temporary = temporaryOf(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await writeAll(temporary, chunks);
     await rename(temporary, path);
   } catch (cause) {

@@ -3,10 +3,10 @@
  * and renamed, and renamed again before they are removed, so that a folder called step-N is always whole. Everything random
  * is a function of seed and step, so nothing else is needed to go on bit for bit.
  */
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
+import { failAs, makeFolder, readRegular, syncFolder } from '../formats/files.node.ts';
 import { openSafetensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
@@ -53,7 +53,7 @@ export async function saveCheckpoint(
   const temporary = `${final}.${process.pid}.tmp`;
   let replaced: string | null = null;
   try {
-    await mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     const files = summedFolder(temporary);
     const { classNames } = state;
     const extra = { 'odelt.step': String(state.step) };

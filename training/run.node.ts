@@ -2,11 +2,11 @@
  * A training run as a folder: `config.json`, `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`, and `lock`
  * while a process trains. Interrupts and failures leave it whole: the checkpoint is written first, then the error goes on.
  */
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
-import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
+import { type FailFile, failAs, makeFolder, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
 import { abandonAfter, checkpointSteps, loadCheckpoint, type OnNotice, saveCheckpoint } from './checkpoint.node.ts';
@@ -104,7 +104,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
     throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model has ${model.classes}`);
   }
   await writing(folder, async () => {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await syncFolder(dirname(folder));
   });
   const unlock = await lockFolder(folder);
@@ -124,7 +124,7 @@ async function openRun({ folder, config, resume, environment, onNotice = () => {
   const metrics = join(folder, 'metrics.jsonl');
   if (resume === false) await refuseEarlierRun(folder);
   await writing(folder, async () => {
-    if (resume === false) await mkdir(checkpoints, { recursive: true });
+    if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
       if (/^(config|env)\.json\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });

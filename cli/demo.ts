@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { ConfigError } from '../engine/errors.ts';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
@@ -14,6 +15,7 @@ import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from
 import { writePng } from '../pictures/png.node.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
+import { checkFits } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
 import { bytes, log, ProgressLine, print, printJson } from './output.node.ts';
@@ -82,7 +84,15 @@ async function demoOf(
   const groups = lengths.flatMap((blocks) => groupsFor(config, blocks));
   const source = prefetching(file, { keep: true });
   source.prefetch(groups, { signal });
-  const reference = prepareReference(await openDataset(flags.data, { split: 'test' }));
+  const { imageSize: size, channels } = config;
+  const data = await openDataset(flags.data, { split: 'test', size, channels: channels as 1 | 3, signal });
+  checkFits(config, { ...data, classes: config.classes });
+  if (data.classes < config.classes) {
+    throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model draws ${config.classes}`, {
+      hint: 'give --data the pictures that the model was trained on',
+    });
+  }
+  const reference = prepareReference(data);
   const { engine, adapter } = await openSession(flags.adapter);
   log(`${flags.model} on ${adapter.adapter.name}`);
   const labels = Array.from({ length: count }, (_, i) => i % config.classes);

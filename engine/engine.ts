@@ -149,6 +149,7 @@ export class Engine {
   /** Writes all of `data` to the start of the tensor. */
   write(t: Tensor, data: TensorData): void {
     const place = this.#madePlace(t);
+    checkData(t.label, t.dtype, data);
     whole(t, 'written');
     if (data.byteLength > t.storage.bytes) {
       throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
@@ -176,6 +177,7 @@ export class Engine {
 
   /** Reads several tensors with one wait. @throws UsageError for packed ones. */
   async readAll(ts: readonly Tensor[]): Promise<Float32Array[]> {
+    ts.forEach(placeOf);
     const packed = ts.find(isPacked);
     if (packed) {
       throw new UsageError(`'${packed.label}' is stored as ${packed.dtype} and cannot be read as floats`, {
@@ -268,6 +270,7 @@ function checkData(label: string, dtype: DType, data: TensorData): void {
 
 /** Where a tensor lies. @throws UsageError when it has no memory: planned but not compiled or never written, or evicted. */
 export function placeOf(t: Tensor): { buffer: GPUBuffer; offset: number } {
+  if (!t?.storage) throw new UsageError(`a tensor is wanted, not ${t === null ? 'null' : typeof t}`);
   if (!t.storage.place) {
     throw new UsageError(`'${t.label}' has no memory`, {
       hint: 'a recorded tensor gets it when its program is compiled and something writes it; evicted weights must be placed again',

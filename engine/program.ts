@@ -142,21 +142,20 @@ export class Program {
       await engine.allocated();
       const wanted = program.#steps.map((step) => program.#variant(step));
       let compiled = 0;
-      const distinct = new Map<Promise<Pipeline>, null>();
+      // By pipeline: when its end has been told.
+      const distinct = new Map<Promise<Pipeline>, Promise<void>>();
       const pending = wanted.map((variant) => {
         const p = engine.pipelines.compile(variant);
         if (!distinct.has(p)) {
-          distinct.set(p, null);
-          void p.then(
-            () => options.onProgress?.({ compiled: ++compiled, pipelines: distinct.size }),
-            () => {},
-          );
+          const told = p.then(() => options.onProgress?.({ compiled: ++compiled, pipelines: distinct.size }));
+          distinct.set(p, told);
         }
         return p;
       });
       // All of them settle before an error goes on: a process that ended while drivers compile would crash.
-      await Promise.allSettled(pending);
+      await Promise.allSettled(distinct.values());
       const pipelines = await Promise.all(pending);
+      await Promise.all(distinct.values());
       if (options.signal?.aborted) throw new InterruptedError();
       program.#steps.forEach((step, i) => {
         step.pipeline = pipelines[i]!;

@@ -16,6 +16,9 @@ export const failAs =
     throw new Refusal(`${path} ${problem}`, { cause, hint });
   };
 
+/** Most bytes of one read: Node 20 ends the process at more than 2^31 - 1. */
+const MOST_READ = 2 ** 30;
+
 /** A regular file that is open for reading. */
 export interface RegularFile {
   /** In bytes, when it was opened. */
@@ -61,7 +64,7 @@ export async function openRegular(path: string, fail: FailFile): Promise<Regular
       const bytes = new Uint8Array(end - begin);
       for (let at = 0; at < bytes.length; ) {
         const { bytesRead } = await handle
-          .read(bytes, at, bytes.length - at, begin + at)
+          .read(bytes, at, Math.min(bytes.length - at, MOST_READ), begin + at)
           .catch((cause: NodeJS.ErrnoException) => fail(whyNotOpened(cause), cause));
         if (bytesRead === 0) fail(`ends at byte ${begin + at}, expected more until ${end}`);
         at += bytesRead;

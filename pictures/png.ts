@@ -1,5 +1,6 @@
 /** Encodes pictures as PNG, in browsers and Node alike: own chunks around fflate's zlib stream. */
 import { zlibSync } from 'fflate';
+import { UsageError } from '../engine/errors.ts';
 import { concatenated } from '../formats/bytes.ts';
 import type { Picture } from './picture.ts';
 
@@ -54,8 +55,16 @@ function filterRows({ width, height, pixels }: Picture): Uint8Array {
   return out;
 }
 
-/** The bytes of an 8-bit RGB PNG file. */
+/** The bytes of an 8-bit RGB PNG file. @throws UsageError for sides that are no sizes, or other pixels than 3 bytes each. */
 export function encodePng(picture: Picture): Uint8Array {
+  const { width, height, pixels } = picture ?? {};
+  const isSide = (n: number) => Number.isInteger(n) && n >= 1 && n < 2 ** 31;
+  if (!(isSide(width) && isSide(height) && pixels instanceof Uint8Array && pixels.length === 3 * width * height)) {
+    const found = pixels instanceof Uint8Array ? `${pixels.length} bytes` : typeof pixels;
+    throw new UsageError(`a picture of ${width} x ${height} with ${found} of pixels cannot be written`, {
+      hint: 'width and height are whole numbers, pixels a Uint8Array of width * height * 3 bytes',
+    });
+  }
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, picture.width);

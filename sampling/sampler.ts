@@ -4,7 +4,7 @@
  */
 
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import { Program, record } from '../engine/program.ts';
@@ -82,6 +82,7 @@ export class Sampler {
   readonly #options: SamplerOptions;
   #tables: ModulationTables | null = null;
   #noise: Program | null = null;
+  #state: 'idle' | 'sampling' | 'disposed' = 'idle';
 
   constructor(engine: Engine, model: ResidentModel, options: SamplerOptions = {}) {
     this.#engine = engine;
@@ -121,12 +122,28 @@ export class Sampler {
 
   /**
    * Draws samples.
-   * @throws ConfigError for steps, blocks, labels or guidance that make no sense, UsageError for other fields that are wrong or missing,
+   * @throws ConfigError for steps, blocks, labels or guidance that make no sense, UsageError for other fields that are wrong or missing, and
+   * while an earlier call is under way, whose inputs it would write over;
    * LimitError for more samples or steps than fit: all before anything is computed; NonFiniteError; InterruptedError.
    */
   async sample(request: SampleRequest): Promise<Samples> {
+    checkRequest(request, this.model.config);
+    if (this.#state === 'disposed') throw new UsageError('this sampler has been disposed');
+    if (this.#state === 'sampling') {
+      throw new UsageError('this sampler is drawing samples already', {
+        hint: 'await the call before, or ask for more samples in one call',
+      });
+    }
+    this.#state = 'sampling';
+    try {
+      return await this.#sample(request);
+    } finally {
+      if (this.#state === 'sampling') this.#state = 'idle';
+    }
+  }
+
+  async #sample(request: SampleRequest): Promise<Samples> {
     const { config } = this.model;
-    checkRequest(request, config);
     const { imageSize, channels } = config;
     const { labels, steps, guidance = 1, seed = 0, first = 0, signal } = request;
     const blocks = request.blocks ?? Math.max(...allowedLengths(config));
@@ -174,6 +191,7 @@ export class Sampler {
 
   /** Frees programs, activations and inputs; the model stays. */
   dispose(): void {
+    this.#state = 'disposed';
     this.#forgetTables();
     this.#noise?.dispose();
     this.#noise = null;

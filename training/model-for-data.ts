@@ -3,6 +3,20 @@ import { ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import type { DataShape } from './data/dataset.ts';
 
+/** @throws ConfigError for data that a model cannot be trained on: pictures of another size, or more classes. */
+export function checkFits(model: ModelConfig, data: DataShape): void {
+  const name = `'${data.name}'`;
+  if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
+    throw new ConfigError(
+      `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; ${name} has ${data.height}x${data.width}x${data.channels}`,
+      { hint: 'give the data that the model was made for, or make the model with modelForData' },
+    );
+  }
+  if (data.classes > model.classes) {
+    throw new ConfigError(`${name} has ${data.classes} classes; the model has ${model.classes}`);
+  }
+}
+
 /**
  * The preset with imageSize, channels and classes of the data, and the overrides. An override of those three says what is
  * expected, and must agree with the data (classes may be more, to keep labels for later).

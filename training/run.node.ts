@@ -16,6 +16,7 @@ import type { Dataset } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
+import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
@@ -93,16 +94,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
   const config = { ...options.config, pictures };
-  const { model } = config;
-  if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
-    throw new ConfigError(
-      `the model takes ${model.imageSize}x${model.imageSize}x${model.channels} pictures; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
-      { hint: 'give the data that the model was made for, or make the model with modelForData' },
-    );
-  }
-  if (data.classes > model.classes) {
-    throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model has ${model.classes}`);
-  }
+  checkFits(config.model, data);
   await writing(folder, async () => {
     await makeFolder(folder);
     await syncFolder(dirname(folder));

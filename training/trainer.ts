@@ -1,12 +1,13 @@
 /** The training loop. Knows nothing of files: checkpoints and logs are the caller's, through the events it yields. */
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError, NonFiniteError } from '../engine/errors.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
+import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { initParams } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
-import { batchShares, type TrainConfig } from './config.ts';
+import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset } from './data/dataset.ts';
 import { dataOrder, fillBatch } from './data/order.ts';
+import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { createState, type StepResult, type TrainSets, TrainStep } from './step.ts';
 
@@ -59,10 +60,21 @@ export interface Trainer {
 
 /**
  * A trainer of a new model, or of the state to go on from; compiles its step.
- * @throws OutOfMemoryError, LimitError, InterruptedError, UsageError.
+ * @throws ConfigError for a configuration that makes no sense or data that do not fit the model, before anything is allocated;
+ * OutOfMemoryError, LimitError, InterruptedError, UsageError.
  */
 export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
-  const { model, train, data, signal } = options;
+  const { data, signal } = options;
+  const model = parseModelConfig(options.model);
+  const train = parseTrainConfig(options.train);
+  if (typeof data?.image !== 'function')
+    throw new ConfigError('data is no data set', { hint: 'make one with datasetOf' });
+  checkFits(model, data);
+  const done = options.from?.step ?? 0;
+  if (!(Number.isInteger(done) && done >= 0 && done <= train.steps)) {
+    throw new ConfigError(`${train.steps} steps were asked for; ${done} are done`);
+  }
+  const order = dataOrder({ count: data.count, seed: train.seed, flip: train.flip });
   const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
@@ -72,12 +84,11 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     release();
     throw error;
   });
-  const order = dataOrder({ count: data.count, seed: train.seed, flip: train.flip });
   const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
   const labels = new Uint32Array(train.batch);
 
   async function* run(): AsyncGenerator<TrainEvent> {
-    for (let index = options.from?.step ?? 0; index < train.steps; index++) {
+    for (let index = done; index < train.steps; index++) {
       if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} steps`);
       const started = performance.now();
       const lr = learningRate(index, train);

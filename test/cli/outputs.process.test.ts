@@ -8,6 +8,7 @@ import { writeSafetensors } from '../../formats/safetensors.node.ts';
 import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
+import { encodePng } from '../../pictures/png.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 import { ROOT } from '../support/repository.ts';
 
@@ -160,5 +161,32 @@ describe('models', () => {
         expect(stderr).toMatch(/no permission|EACCES/);
       }
     }
+  });
+});
+
+describe('demo --data', () => {
+  const idx = (type: number, ...dims: number[]) => {
+    const header = Buffer.alloc(4 + 4 * dims.length);
+    for (const [i, n] of [0x800 + type, ...dims].entries()) header.writeUInt32BE(n, 4 * i);
+    return Buffer.concat([header, Buffer.alloc(dims.reduce((a, b) => a * b, 1))]);
+  };
+  const demo = (data: string) => cli.run('demo', '--data', data, '--adapter', 'none');
+
+  it('takes folders at the size of the model, and refuses what is not of its size or lacks classes', async () => {
+    const png = encodePng({ width: 3, height: 4, pixels: new Uint8Array(36) });
+    for (const name of ['two/test/0', 'two/test/1', ...Array.from({ length: 10 }, (_, k) => `ten/test/${k}`)]) {
+      mkdirSync(join(cli.folder, name), { recursive: true });
+      writeFileSync(join(cli.folder, name, 'a.png'), png);
+    }
+    mkdirSync(join(cli.folder, 'small'));
+    writeFileSync(join(cli.folder, 'small/t10k-images-idx3-ubyte'), idx(3, 10, 8, 8));
+    writeFileSync(join(cli.folder, 'small/t10k-labels-idx1-ubyte'), idx(1, 10));
+    expect((await demo('ten')).stderr).toMatch(/^ConfigError: adapter 'none'/);
+    const two = await demo('two');
+    expect(two.stderr).toContain("ConfigError: 'test' has 2 classes; the model draws 10\n");
+    expect(two.code).toBe(2);
+    const small = await demo('small');
+    expect(small.stderr).toContain("ConfigError: the model takes 28x28x1 pictures; 'small test' has 8x8x1\n");
+    expect(small.code).toBe(2);
   });
 });

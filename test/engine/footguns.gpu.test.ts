@@ -317,3 +317,14 @@ describe('a tensor', () => {
     expect(await misuse(() => own.check())).toBe('this engine has been disposed');
   });
 });
+
+it('writing and reading what is no tensor, or other data than its own', async () => {
+  for (const wrong of [undefined, null, {}, 'x'] as unknown as Tensor[]) {
+    expect(() => engine.write(wrong, new Float32Array(4))).toThrow(UsageError);
+    await expect(engine.read(wrong)).rejects.toBeInstanceOf(UsageError);
+  }
+  for (const wrong of [[1, 2, 3, 4], undefined, new Float64Array(2), new Uint8Array(4)] as unknown as Float32Array[]) {
+    expect(() => engine.write(x, wrong)).toThrow(/^tensor 'x' of f32 is given .* as data; it must be a Float32Array$/);
+  }
+  expect([...(await engine.read(x))]).toEqual([1, 2, 3, 4]);
+});

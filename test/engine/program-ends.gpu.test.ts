@@ -128,3 +128,19 @@ describe('ends', () => {
     expect((await device.lost).reason).toBe('destroyed');
   });
 });
+
+it('fails with what a callback of its progress throws, once, and frees all', async () => {
+  const x = engine.tensor('x', [100]);
+  const before = engine.memory.report();
+  let told = 0;
+  const compiling = siluProgram(engine, x, 3, {
+    onProgress: () => {
+      told++;
+      throw new RangeError('of the callback');
+    },
+  });
+  await expect(compiling).rejects.toThrow(new RangeError('of the callback'));
+  expect(told).toBeGreaterThan(0);
+  expect(engine.memory.report()).toMatchObject({ live: before.live, buffers: before.buffers });
+  engine.release(x);
+});

@@ -100,3 +100,11 @@ describe('makeFolder', () => {
     });
   });
 });
+
+it('reads more at once than one call of the system may', async () => {
+  writeFileSync(at('long'), 'ab');
+  truncateSync(at('long'), 2 ** 31 + 1);
+  const bytes = await readRegular(at('long'), { fail });
+  expect(bytes.length).toBe(2 ** 31 + 1);
+  expect([...bytes.subarray(0, 3), bytes.at(-1)]).toEqual([97, 98, 0, 0]);
+});

@@ -252,3 +252,20 @@ describe('plots', () => {
     expect(() => linePlot({ ...axes, series: [{ name: 'a', x: [1], y: [] }] })).toThrow(UsageError);
   });
 });
+
+it('refuses to encode what is no picture', () => {
+  const picture = { width: 2, height: 1, pixels: new Uint8Array(6) };
+  expect(encodePng(picture).length).toBeGreaterThan(60);
+  for (const change of [
+    { width: 0 },
+    { width: 3 },
+    { height: 1.5 },
+    { height: Number.NaN },
+    { pixels: new Uint8Array(5) },
+  ]) {
+    expect(() => encodePng({ ...picture, ...change })).toThrow(/^a picture of .* cannot be written$/);
+  }
+  expect(() => encodePng(undefined as never)).toThrow(
+    new UsageError('a picture of undefined x undefined with undefined of pixels cannot be written').message,
+  );
+});

@@ -243,3 +243,19 @@ describe('modulations computed ahead and streamed blocks', () => {
     });
   }
 });
+
+it('draws for one caller at a time, and for none once it is disposed', async () => {
+  const sampler = new Sampler(engine, model, { batch: 1 });
+  const request = { labels: [3], steps: 2, blocks: 4 };
+  const alone = await sampler.sample({ ...request, seed: 1 });
+  const both = [sampler.sample({ ...request, seed: 1 }), sampler.sample({ ...request, seed: 2 })] as const;
+  await expect(both[1]).rejects.toThrow('this sampler is drawing samples already');
+  await expect(both[1]).rejects.toBeInstanceOf(UsageError);
+  expect((await both[0]).values).toEqual(alone.values);
+  await expect(sampler.sample({ ...request, signal: AbortSignal.abort() })).rejects.toBeInstanceOf(InterruptedError);
+  expect((await sampler.sample({ ...request, seed: 1 })).values).toEqual(alone.values);
+  sampler.dispose();
+  const { live } = engine.memory.report();
+  await expect(sampler.sample(request)).rejects.toThrow('this sampler has been disposed');
+  expect(engine.memory.report().live).toBe(live);
+});

@@ -1,6 +1,15 @@
 /** Data sets from files that are not what they seem: pipes, links, protected folders, gzip bombs, names that move cursors. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, createWriteStream, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  createWriteStream,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -188,6 +197,19 @@ describe.skipIf(process.platform === 'win32')('names from the disk', () => {
     expect(error.message).toContain('(\\x1b[31mbad.png: ');
     expect(printable(error.message)).toBe(error.message);
   });
+});
+
+it('refuses pictures that fill more than one array, whatever maxBytes allows', async () => {
+  const path = folder({
+    [IMAGES]: header(65536, 256, 256),
+    [LABELS]: Buffer.concat([header(65536), Buffer.alloc(65536)]),
+  });
+  truncateSync(join(path, IMAGES), 16 + 2 ** 32);
+  for (const maxBytes of [undefined, 2 ** 34]) {
+    const error = await openDataset(path, { maxBytes }).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(LimitError);
+    expect(error).toMatchObject({ asked: 2 ** 32, available: 2 ** 32 - 4096 });
+  }
 });
 
 describe('sharp', () => {

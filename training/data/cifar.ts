@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile, readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
-import { checkBytes, failData, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, failData, mostBytes, type ReadOptions } from './reading.ts';
 
 const SIDE = 32;
 const PIXELS = SIDE * SIDE;
@@ -56,7 +56,8 @@ export async function readCifar10(
   found: readonly string[],
   options: ReadOptions = {},
 ): Promise<Dataset> {
-  const { maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
+  const { onShape, onProgress, signal } = options;
+  const maxBytes = mostBytes(options);
   const wanted = split === 'test' ? ['test_batch.bin'] : [1, 2, 3, 4, 5].map((k) => `data_batch_${k}.bin`);
   const present = wanted.filter((file) => found.includes(file));
   if (present.length === 0) throw new DataError(`${folder}: none of ${wanted.join(', ')}`);

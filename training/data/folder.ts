@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { ConfigError, DataError, InterruptedError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
-import { checkBytes, listFolder, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, listFolder, mostBytes, type ReadOptions } from './reading.ts';
 import { loadSharp } from './sharp.ts';
 
 /** How a folder of pictures is read. */
@@ -41,7 +41,8 @@ async function listFiles(folder: string): Promise<{ classNames: string[]; files:
  * InterruptedError.
  */
 export async function readImageFolder(folder: string, options: FolderOptions = {}): Promise<Dataset> {
-  const { size = 64, channels: wanted, maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
+  const { size = 64, channels: wanted, onShape, onProgress, signal } = options;
+  const maxBytes = mostBytes(options);
   const channels = wanted ?? 3;
   if (!(Number.isInteger(size) && size > 0 && size <= 4096)) {
     throw new ConfigError(`picture size must be an integer from 1 to 4096, not ${size}`);

@@ -7,7 +7,7 @@ import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf } from './dataset.ts';
-import { checkBytes, failData, MOST_BYTES, type ReadOptions } from './reading.ts';
+import { checkBytes, failData, mostBytes, type ReadOptions } from './reading.ts';
 
 /** Deflate cannot expand more than this: 258 bytes from two bits. */
 const MAX_EXPANSION = 1032;
@@ -146,7 +146,8 @@ export async function readIdxDataset(
   labelsPath: string,
   options: ReadOptions & { classNames?: readonly string[] } = {},
 ): Promise<Dataset> {
-  const { classNames, maxBytes = MOST_BYTES, onShape, onProgress, signal } = options;
+  const { classNames, onShape, onProgress, signal } = options;
+  const maxBytes = mostBytes(options);
   const images = await openIdx(imagesPath, 3);
   try {
     const labels = await openIdx(labelsPath, 1);

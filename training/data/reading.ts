@@ -5,7 +5,7 @@ import { type FailFile, failAs } from '../../formats/files.node.ts';
 import type { DataShape } from './dataset.ts';
 
 export interface ReadOptions {
-  /** Most bytes of pictures to hold in memory. Default 4 GiB. */
+  /** Most bytes of pictures to hold in memory. Default 4 GiB; never more than 2^32 - 4096, as they lie in one array. */
   maxBytes?: number;
   /** Called once it is known, before pictures are read (channels: 3 where only the pictures tell). What it throws ends the reading. */
   onShape?: (shape: DataShape) => void;
@@ -15,7 +15,12 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
-export const MOST_BYTES = 4 * 2 ** 30;
+const MOST_BYTES = 4 * 2 ** 30;
+/** What one array can hold in Node 20, less room for a header. */
+const MOST_IN_ARRAY = 2 ** 32 - 4096;
+
+/** Most bytes of pictures that a reader may take: what was asked for, and no more than fit into one array. */
+export const mostBytes = ({ maxBytes = MOST_BYTES }: ReadOptions): number => Math.min(maxBytes, MOST_IN_ARRAY);
 
 /** For `openRegular` and `readRegular`: problems with a file as DataErrors that name it. */
 export const failData = (path: string): FailFile => failAs(DataError, path);

@@ -1,7 +1,7 @@
 /** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
 import { type ModelSource, readParams } from '../model/weights/source.ts';
@@ -49,6 +49,8 @@ export async function openModel(
 
 /** The file that holds the weights: `path` itself, or one in that folder. */
 async function modelPath(path: string, which: WhichWeights): Promise<string> {
+  if (path === '')
+    throw new ConfigError("the model's path is empty", { hint: 'give a .safetensors file or a run folder' });
   const info = await whatIs(path);
   if (info === null) return refuse(path, 'cannot be read: there is no such file, or it is a link to nothing');
   if (info.isFile()) return path;

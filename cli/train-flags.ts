@@ -8,9 +8,12 @@ import { type OpenOptions, openDataset } from '../training/data/open.ts';
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
 const BUNDLED = 'bundled';
 
-/** What is kept of --data: a path that holds from any folder, or 'bundled' (also for no --data). */
-export const dataPlace = (flag: string | undefined): string =>
-  flag === undefined || flag === BUNDLED ? BUNDLED : resolve(flag);
+/** What is kept of --data: a path that holds from any folder, or 'bundled' (also for no --data). @throws ConfigError for ''. */
+export function dataPlace(flag: string | undefined): string {
+  // An unset variable of a script must not mean the current folder.
+  if (flag === '') throw new ConfigError('--data is empty', { hint: `give the path of a folder, or '${BUNDLED}'` });
+  return flag === undefined || flag === BUNDLED ? BUNDLED : resolve(flag);
+}
 
 /** Opens the data set that a run's configuration names. @throws what openDataset throws. */
 export const openPlace = (place: string, options: OpenOptions): Promise<Dataset> =>

@@ -164,6 +164,16 @@ describe('models', () => {
   });
 });
 
+it('takes no empty path for the current folder, nor for a model', async () => {
+  const empty = async (...args: string[]) => {
+    const { code, stderr } = await cli.run(...args);
+    return [code, stderr.split('\n')[0]];
+  };
+  expect(await empty('train', '--data', '', '--adapter', 'none')).toEqual([2, 'ConfigError: --data is empty']);
+  expect(await empty('sample', '--model', '')).toEqual([2, "ConfigError: the model's path is empty"]);
+  expect(await empty('convert', '', '--out', 'x.safetensors')).toEqual([2, "ConfigError: the model's path is empty"]);
+});
+
 describe('demo --data', () => {
   const idx = (type: number, ...dims: number[]) => {
     const header = Buffer.alloc(4 + 4 * dims.length);

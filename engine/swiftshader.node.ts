@@ -9,6 +9,7 @@ import { basename, isAbsolute, join } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliDecompress } from 'node:zlib';
 import { DataError, UnsupportedError } from './errors.ts';
+import { makeFolder } from './folders.node.ts';
 
 /** Where browsers' packages put SwiftShader beside their own binary. */
 export const SWIFTSHADER_DIRECTORIES = [
@@ -68,7 +69,7 @@ export async function unpackSwiftshader(archive: string, cache: string = driverC
   const packed = await readFile(archive);
   const directory = join(cache, `swiftshader-${sha256(packed).slice(0, 16)}`);
   try {
-    await mkdir(cache, { recursive: true, mode: 0o700 });
+    await makeFolder(cache, 0o700);
     await refuseForeign(cache);
     if (await isComplete(directory)) return directory;
     const fresh = `${directory}.${process.pid}.${randomUUID()}`;

@@ -2,9 +2,10 @@
  * Files on disk, whatever their format: read only where they are regular files, written whole or not at all, and looked at
  * before the work whose result they take.
  */
-import { access, constants, type FileHandle, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve, sep } from 'node:path';
 import { ConfigError, OdeltError, type OdeltErrorOptions, OutputError } from '../engine/errors.ts';
+import { makeFolder } from '../engine/folders.node.ts';
 
 /** Throws the caller's kind of error. `problem` follows the file's name: "is a folder". */
 export type FailFile = (problem: string, cause?: unknown) => never;
@@ -100,25 +101,6 @@ async function writeAll(path: string, chunks: Iterable<Uint8Array>): Promise<voi
   } finally {
     await handle.close();
   }
-}
-
-/**
- * Makes a folder, and those above it that are missing. Not by Node's own `recursive`, which never returns where the system says
- * that a folder cannot be found whose parent is there, as Linux does in /proc. @throws what the system refuses.
- */
-export async function makeFolder(path: string): Promise<void> {
-  const make = async () => {
-    await mkdir(path).catch(async (cause: NodeJS.ErrnoException) => {
-      // Of a folder that is there, not every system says EEXIST.
-      const isThere = cause.code !== 'ENOENT' && (await stat(path).catch(() => null))?.isDirectory();
-      if (!isThere) throw cause;
-    });
-  };
-  await make().catch(async (cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'ENOENT' || dirname(path) === path) throw cause;
-    await makeFolder(dirname(path));
-    await make();
-  });
 }
 
 /** Makes a rename in this folder survive a power cut, on systems whose folders can be opened. */

@@ -6,7 +6,8 @@
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { failAs, makeFolder, readRegular, syncFolder } from '../formats/files.node.ts';
+import { makeFolder } from '../engine/folders.node.ts';
+import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
 import { openSafetensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';

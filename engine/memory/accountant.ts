@@ -2,7 +2,7 @@
  * The accountant: every GPU buffer odelt creates is created here, so live and peak bytes are facts, not estimates.
  * Knows nothing of tensors.
  */
-import { LimitError, OutOfMemoryError } from '../errors.ts';
+import { LimitError, OutOfMemoryError, UsageError } from '../errors.ts';
 
 /** What a buffer is for; the memory reports are broken down by it. */
 export type MemoryKind = 'weights' | 'gradients' | 'optimizer' | 'activations' | 'data' | 'uniforms' | 'staging';
@@ -32,11 +32,20 @@ export class Memory {
   readonly #failures = new WeakMap<GPUBuffer, OutOfMemoryError>();
   /** The first failure that nobody has been told of. */
   #failure: OutOfMemoryError | null = null;
-  /** Bytes that may be live at once; creating more throws OutOfMemoryError. */
-  limit = Number.POSITIVE_INFINITY;
+  #limit = Number.POSITIVE_INFINITY;
 
   constructor(device: GPUDevice) {
     this.#device = device;
+  }
+
+  /** Bytes that may be live at once; creating more throws OutOfMemoryError. Default: no limit. @throws UsageError for what is no size. */
+  get limit(): number {
+    return this.#limit;
+  }
+  set limit(bytes: number) {
+    if (typeof bytes !== 'number' || !(bytes >= 0))
+      throw new UsageError(`the memory limit is to be ${bytes}; it must be a number of bytes`);
+    this.#limit = bytes;
   }
 
   /**

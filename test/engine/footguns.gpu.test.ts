@@ -328,3 +328,12 @@ it('writing and reading what is no tensor, or other data than its own', async ()
   }
   expect([...(await engine.read(x))]).toEqual([1, 2, 3, 4]);
 });
+
+it('a memory limit that is no size', () => {
+  for (const nothing of [Number.NaN, -1, '1e9' as never]) {
+    expect(() => {
+      engine.memory.limit = nothing;
+    }).toThrow(/^the memory limit is to be /);
+  }
+  expect(engine.memory.limit).toBe(Number.POSITIVE_INFINITY);
+});

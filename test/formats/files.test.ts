@@ -1,21 +1,12 @@
 /** Reading files that may be anything: only regular ones are read, and nothing else is waited for. */
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { DataError } from '../../engine/errors.ts';
-import { makeFolder, openRegular, readRegular, writeText } from '../../formats/files.node.ts';
+import { openRegular, readRegular } from '../../formats/files.node.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-files-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
@@ -79,26 +70,6 @@ describe('readRegular', () => {
       }
     },
   );
-});
-
-describe('makeFolder', () => {
-  it('makes what is missing above it, and takes what is there', async () => {
-    await Promise.all([makeFolder(at('new/one/a')), makeFolder(at('new/one/b'))]);
-    await makeFolder(at('new/one/a'));
-    await makeFolder('/');
-    expect(readdirSync(at('new/one')).sort()).toEqual(['a', 'b']);
-    writeFileSync(at('in-the-way'), 'x');
-    await expect(makeFolder(at('in-the-way'))).rejects.toMatchObject({ code: 'EEXIST' });
-    await expect(makeFolder(at('in-the-way/x'))).rejects.toMatchObject({ code: 'ENOTDIR' });
-  });
-
-  it.runIf(process.platform === 'linux')('ends where the system never makes one', async () => {
-    await expect(makeFolder('/proc/nothing/x')).rejects.toMatchObject({ code: 'ENOENT', path: '/proc/nothing' });
-    await expect(writeText('/proc/nothing/x/file', '')).rejects.toMatchObject({
-      code: 'output',
-      message: '/proc/nothing/x/file cannot be written',
-    });
-  });
 });
 
 it('reads more at once than one call of the system may', async () => {

@@ -283,6 +283,7 @@ describe('datasetOf', () => {
     [{ labels: [0, 1] as never }, 'x: labels must be a Uint8Array or a Uint16Array'],
     [{ pixels: range(0), labels: range(0) }, 'x: there are no labels, so no pictures'],
     [{ classNames: ['a', 'b', 'c'] }, 'x: 3 class names are given for 2 classes'],
+    [{ classNames: ['a', 1] as never }, 'x: classNames must be an array of strings'],
   ])('refuses %j', (change, message) => {
     expect(() => datasetOf({ ...fields, ...change })).toThrow(new UsageError(message));
     expect(datasetOf(fields).count).toBe(2);

@@ -65,9 +65,11 @@ function checkFields({ name, classes, classNames, pixels, labels, ...sizes }: Da
   if (stranger >= 0) {
     refuse(`picture ${stranger} has label ${labels[stranger]}; with ${classes} classes labels are 0 to ${classes - 1}`);
   }
-  if (classNames !== undefined && classNames.length !== classes) {
-    refuse(`${classNames.length} class names are given for ${classes} classes`);
+  if (classNames === undefined) return;
+  if (!Array.isArray(classNames) || !classNames.every((each) => typeof each === 'string')) {
+    refuse('classNames must be an array of strings');
   }
+  if (classNames.length !== classes) refuse(`${classNames.length} class names are given for ${classes} classes`);
 }
 
 /**

@@ -41,14 +41,22 @@ export function endEarly(): void {
   });
 }
 
+/** Signals that follow each other faster, in milliseconds, are one wish: npm and timeout pass on what the terminal sends as well. */
+const ONE_WISH = 500;
+
 /**
  * Aborts on the first Ctrl-C, SIGTERM or hang-up, saying `what` happens now, and when standard output or standard error can no
  * longer be written. A second Ctrl-C or SIGTERM ends the process at once; a second hang-up does not, as a closing terminal sends two.
  */
 export function interruptSignal(what = 'stopping after this step'): AbortSignal {
   const controller = new AbortController();
+  let first = 0;
   const stop = (name: NodeJS.Signals): void => {
-    if (controller.signal.aborted && name !== 'SIGHUP') endAtOnce();
+    if (first > 0 && name !== 'SIGHUP') {
+      if (performance.now() - first > ONE_WISH) endAtOnce();
+      return;
+    }
+    first ||= performance.now();
     // After a hang-up nobody reads.
     if (name !== 'SIGHUP') process.stderr.write(`\n${what} (press Ctrl-C again to stop at once)\n`);
     controller.abort();

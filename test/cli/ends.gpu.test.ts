@@ -52,6 +52,16 @@ describe('train', () => {
     expectCheckpoint(signal);
   });
 
+  it('takes signals that arrive together for one: npm and timeout send what the terminal has sent already', async () => {
+    const { code, stderr } = await train('together', (kill) => {
+      kill('SIGINT');
+      setTimeout(() => kill('SIGINT'), 5);
+    });
+    expect(code).toBe(130);
+    expect(stderr.match(/stopping after this step/g)).toHaveLength(1);
+    expectCheckpoint('together');
+  });
+
   it('is not ended at once by the second hang-up of a closing terminal', async () => {
     const { code } = await train('twice', (kill) => {
       kill('SIGHUP');

@@ -1,17 +1,22 @@
 // Attention as in attention.wgsl, for drivers where a load costs as much as a hundred multiplications (llvmpipe): a subgroup
 // of eight lanes works on 8 * EACH queries (keys in `backward_kv`) of one (sample, head). Lane j loads the j-th of eight
-// keys once and the others get it by broadcast. Everything lives in named variables, hence the unrolled blocks. Needs
-// `subgroups` of at least eight lanes and HEAD4 whole vectors per head. Grid: (ceil(tokens / (8 EACH)), heads, batch).
+// keys once and the others get it by shuffling. Needs `subgroups` of at least eight lanes and HEAD4 whole vectors per head.
+// Grid: (ceil(tokens / (8 EACH)), heads, batch).
+//
+// Vectors are private arrays with a constant index wherever it matters, which is a plain load there. They are filled through a
+// computed index first, and `head4` repeats HEAD4 as a run-time value for it: that keeps them in memory. As variables they would all
+// stay live across the loads, each of which is forty basic blocks, and compile ten times as long. The loop over eight keys stays a
+// loop, too: unrolled it ran no faster.
 
 enable subgroups;
 
 override HEAD4: u32 = 6;
 /// Queries per lane.
-override EACH: u32 = 2;
+override EACH: u32 = 4;
 /// `forward`: tensors are f16, two to a word.
 override F16: u32 = 0;
 
-struct Params { tokens: u32, heads: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, head4: u32, scale: f32 }
 @group(1) @binding(0) var<uniform> params: Params;
 
 const LOWEST = -3.0e38;
@@ -21,6 +26,7 @@ alias Element = vec2u;
 //#else
 alias Element = vec4f;
 //#endif
+alias Vector = array<vec4f, HEAD4>;
 
 @group(0) @binding(0) var<storage, read> q: array<Element>;  // [batch, tokens, heads, HEAD4]
 @group(0) @binding(1) var<storage, read> k: array<Element>;
@@ -69,66 +75,61 @@ fn total(x: vec4f) -> f32 {
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var key: Vector;
+  var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
   let at_a = vector_at(wid.z, token_a, wid.y);
   var highest_a = LOWEST;
   var weight_a = 0.0;
-//#unroll e HEAD4
-  let query_a_e = unpacked(q[at_a + e]) * params.scale;
-  var sum_a_e = vec4f();
+  var query_a: Vector;
+  var sum_a: Vector;
 //#end
+  for (var i = 0u; i < params.head4; i++) {
+    key[i] = vec4f();
+    value[i] = vec4f();
+//#unroll a EACH
+    query_a[i] = unpacked(q[at_a + i]) * params.scale;
+    sum_a[i] = vec4f();
 //#end
+  }
   for (var first = 0u; first < params.tokens; first += 8u) {
     let mine = vector_at(wid.z, first + lane, wid.y);
 //#unroll e HEAD4
-    let key_e = unpacked(k[mine + e]);
-    let value_e = unpacked(v[mine + e]);
-//#end
-//#unroll j 8
-//#unroll a EACH
-    var dot_j_a = vec4f();
+    key[e] = unpacked(k[mine + e]);
 //#end
 //#unroll e HEAD4
-    let key_j_e = subgroupBroadcast(key_e, j);
+    value[e] = unpacked(v[mine + e]);
+//#end
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
-    dot_j_a += query_a_e * key_j_e;
-//#end
-//#end
-//#unroll a EACH
-    let score_j_a = select(LOWEST, total(dot_j_a), first + j < params.tokens);
-//#end
-//#end
-//#unroll a EACH
-    var higher_a = highest_a;
-//#unroll j 8
-    higher_a = max(higher_a, score_j_a);
-//#end
-    let rescale_a = exp(highest_a - higher_a);
-    highest_a = higher_a;
-    weight_a *= rescale_a;
-//#unroll j 8
-    let p_j_a = exp(score_j_a - higher_a);
-    weight_a += p_j_a;
+      var dot_a = vec4f();
 //#end
 //#unroll e HEAD4
-    sum_a_e *= rescale_a;
-//#end
-//#end
-//#unroll j 8
-//#unroll e HEAD4
-    let value_j_e = subgroupBroadcast(value_e, j);
+      let key_e = subgroupShuffle(key[e], j);
 //#unroll a EACH
-    sum_a_e += p_j_a * value_j_e;
+      dot_a += query_a[e] * key_e;
 //#end
 //#end
+//#unroll a EACH
+      let score_a = total(dot_a);
+      let higher_a = max(highest_a, score_a);
+      let rescale_a = exp(highest_a - higher_a);
+      let p_a = exp(score_a - higher_a);
+      highest_a = higher_a;
+      weight_a = weight_a * rescale_a + p_a;
 //#end
+//#unroll e HEAD4
+      let value_e = subgroupShuffle(value[e], j);
+//#unroll a EACH
+      sum_a[e] = sum_a[e] * rescale_a + p_a * value_e;
+//#end
+//#end
+    }
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
-//#unroll e HEAD4
-    out[at_a + e] = packed(sum_a_e / weight_a);
-//#end
+    for (var i = 0u; i < params.head4; i++) { out[at_a + i] = packed(sum_a[i] / weight_a); }
     lse_out[row_at(wid.z, token_a, wid.y)] = highest_a + log(weight_a);
   }
 //#end
@@ -137,53 +138,65 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#if F16 == 0
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var key: Vector;
+  var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
   let at_a = vector_at(wid.z, token_a, wid.y);
   let lse_a = lse[row_at(wid.z, token_a, wid.y)];
   var delta4_a = vec4f();
-//#unroll e HEAD4
-  let query_a_e = q[at_a + e] * params.scale;
-  let grad_a_e = dout[at_a + e];
-  delta4_a += grad_a_e * o[at_a + e];
-  var sum_a_e = vec4f();
+  var query_a: Vector;
+  var grad_a: Vector;
+  var sum_a: Vector;
 //#end
+  for (var i = 0u; i < params.head4; i++) {
+    key[i] = vec4f();
+    value[i] = vec4f();
+//#unroll a EACH
+    query_a[i] = q[at_a + i] * params.scale;
+    let grad_here_a = dout[at_a + i];
+    grad_a[i] = grad_here_a;
+    delta4_a += grad_here_a * o[at_a + i];
+    sum_a[i] = vec4f();
+//#end
+  }
+//#unroll a EACH
   let delta_a = total(delta4_a);
 //#end
   for (var first = 0u; first < params.tokens; first += 8u) {
     let mine = vector_at(wid.z, first + lane, wid.y);
 //#unroll e HEAD4
-    let key_e = k[mine + e];
-    let value_e = v[mine + e];
-//#end
-//#unroll j 8
-//#unroll a EACH
-    var score4_j_a = vec4f();
-    var dp4_j_a = vec4f();
+    key[e] = k[mine + e];
 //#end
 //#unroll e HEAD4
-    let key_j_e = subgroupBroadcast(key_e, j);
-    let value_j_e = subgroupBroadcast(value_e, j);
+    value[e] = v[mine + e];
+//#end
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
-    score4_j_a += query_a_e * key_j_e;
-    dp4_j_a += grad_a_e * value_j_e;
+      var score4_a = vec4f();
+      var dp4_a = vec4f();
+//#end
+//#unroll e HEAD4
+      let key_e = subgroupShuffle(key[e], j);
+      let value_e = subgroupShuffle(value[e], j);
+//#unroll a EACH
+      score4_a += query_a[e] * key_e;
+      dp4_a += grad_a[e] * value_e;
 //#end
 //#end
 //#unroll a EACH
-    let ds_j_a = select(0.0, exp(total(score4_j_a) - lse_a) * (total(dp4_j_a) - delta_a) * params.scale, first + j < params.tokens);
+      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * params.scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
-    sum_a_e += ds_j_a * key_j_e;
+      sum_a[e] += ds_a * key_e;
 //#end
 //#end
-//#end
+    }
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
-//#unroll e HEAD4
-    dq[at_a + e] = sum_a_e;
-//#end
+    for (var i = 0u; i < params.head4; i++) { dq[at_a + i] = sum_a[i]; }
     delta_out[row_at(wid.z, token_a, wid.y)] = delta_a;
   }
 //#end
@@ -191,58 +204,70 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 
 @compute @workgroup_size(8)
 fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var query: Vector;
+  var grad: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
   let at_a = vector_at(wid.z, token_a, wid.y);
-//#unroll e HEAD4
-  let key_a_e = k[at_a + e] * params.scale;
-  let value_a_e = v[at_a + e];
-  var dkey_a_e = vec4f();
-  var dvalue_a_e = vec4f();
+  var key_a: Vector;
+  var value_a: Vector;
+  var dkey_a: Vector;
+  var dvalue_a: Vector;
 //#end
+  for (var i = 0u; i < params.head4; i++) {
+    query[i] = vec4f();
+    grad[i] = vec4f();
+//#unroll a EACH
+    key_a[i] = k[at_a + i] * params.scale;
+    value_a[i] = v[at_a + i];
+    dkey_a[i] = vec4f();
+    dvalue_a[i] = vec4f();
 //#end
+  }
   for (var first = 0u; first < params.tokens; first += 8u) {
     let mine = vector_at(wid.z, first + lane, wid.y);
     let row = row_at(wid.z, first + lane, wid.y);
     let lse_mine = lse[row];
     let delta_mine = delta[row];
 //#unroll e HEAD4
-    let query_e = q[mine + e];
-    let grad_e = dout[mine + e];
-//#end
-//#unroll j 8
-//#unroll a EACH
-    var score4_j_a = vec4f();
-    var dp4_j_a = vec4f();
+    query[e] = q[mine + e];
 //#end
 //#unroll e HEAD4
-    let query_j_e = subgroupBroadcast(query_e, j);
-    let grad_j_e = subgroupBroadcast(grad_e, j);
+    grad[e] = dout[mine + e];
+//#end
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
-    score4_j_a += key_a_e * query_j_e;
-    dp4_j_a += value_a_e * grad_j_e;
+      var score4_a = vec4f();
+      var dp4_a = vec4f();
+//#end
+//#unroll e HEAD4
+      let query_e = subgroupShuffle(query[e], j);
+      let grad_e = subgroupShuffle(grad[e], j);
+//#unroll a EACH
+      score4_a += key_a[e] * query_e;
+      dp4_a += value_a[e] * grad_e;
 //#end
 //#end
-    let lse_j = subgroupBroadcast(lse_mine, j);
-    let delta_j = subgroupBroadcast(delta_mine, j);
+      let lse_j = subgroupShuffle(lse_mine, j);
+      let delta_j = subgroupShuffle(delta_mine, j);
 //#unroll a EACH
-    let p_j_a = select(0.0, exp(total(score4_j_a) - lse_j), first + j < params.tokens);
-    let ds_j_a = p_j_a * (total(dp4_j_a) - delta_j) * params.scale;
+      let p_a = exp(total(score4_a) - lse_j);
+      let ds_a = p_a * (total(dp4_a) - delta_j) * params.scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
-    dvalue_a_e += p_j_a * grad_j_e;
-    dkey_a_e += ds_j_a * query_j_e;
+      dvalue_a[e] += p_a * grad_e;
+      dkey_a[e] += ds_a * query_e;
 //#end
 //#end
-//#end
+    }
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
-//#unroll e HEAD4
-    dk[at_a + e] = dkey_a_e;
-    dv[at_a + e] = dvalue_a_e;
-//#end
+    for (var i = 0u; i < params.head4; i++) {
+      dk[at_a + i] = dkey_a[i];
+      dv[at_a + i] = dvalue_a[i];
+    }
   }
 //#end
 }

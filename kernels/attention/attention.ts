@@ -88,8 +88,15 @@ function variant(
   scale: number,
 ): { kernel: Kernel; constants: Constants; params: Record<string, Scalar>; tile: number } {
   const head4 = Math.ceil(head / 4);
-  if (prefersSubgroups(engine) && head % 4 === 0 && head <= 32) {
-    return { kernel: subgroup, constants: { HEAD4: head4, EACH: 1 }, params: { tokens, heads, scale }, tile: 8 };
+  if (prefersSubgroups(engine) && head % 4 === 0) {
+    // Larger heads would fill the cache with four queries' vectors.
+    const each = head <= 64 ? 4 : 2;
+    return {
+      kernel: subgroup,
+      constants: { HEAD4: head4, EACH: each },
+      params: { tokens, heads, head4, scale },
+      tile: 8 * each,
+    };
   }
   const tile = tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
   const constants = { WG: tile, HEAD: head, HEAD4: head4, TAIL: head % 4 !== 0 };

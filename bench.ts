@@ -17,4 +17,6 @@ export {
   worstElement,
 } from './kernels/check.ts';
 export { type Contract, contract, type InputSpec } from './kernels/contract.ts';
+export { families, type Trial, type TunedFamily } from './kernels/families.ts';
+export type { Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';

@@ -48,6 +48,7 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
+export type { ShapeClass, Tuning } from './engine/tuning.ts';
 export {
   type Agreement,
   type ClassAgreement,

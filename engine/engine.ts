@@ -18,6 +18,7 @@ import {
   type Tensor,
   tensor,
 } from './tensor.ts';
+import type { Tuning } from './tuning.ts';
 
 /** Values to upload, of the type that the tensor holds. */
 export type TensorData = Float32Array | Uint32Array | Int32Array;
@@ -31,6 +32,8 @@ export interface EngineOptions {
   readonly ownsDevice?: boolean;
   /** Most bytes that one binding may have, where that is to be less than the device allows: to test what large models need. */
   readonly largestBinding?: number;
+  /** Which variants of kernels to take, where that has been measured. Default: what is known of the adapter's kind. */
+  readonly tuning?: Tuning;
   /** How to await the GPU; some runtimes poll and want help (engine/engine.node.ts). Default: just await. */
   readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
 }
@@ -50,6 +53,8 @@ export class Engine {
   readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
+  /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
+  tuning: Tuning | undefined;
   readonly #watch: DeviceWatch;
   /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights/weights.ts). */
   placements = 0;
@@ -69,6 +74,7 @@ export class Engine {
     const { largestBinding = Number.POSITIVE_INFINITY } = options;
     this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
     this.pipelines = new PipelineCache(device);
+    this.tuning = options.tuning;
     this.#ownsDevice = options.ownsDevice ?? true;
     this.#wait = options.wait ?? ((pending) => pending);
     // Errors are thrown by the next check(), so nobody needs to print them.

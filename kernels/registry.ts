@@ -11,6 +11,7 @@ import { halfContracts } from './half-activations.contracts.ts';
 import { layernormContract } from './layernorm.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
 import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
+import { productContract } from './matmul/product.contract.ts';
 import { mseContract } from './mse.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
 import { dropoutContract } from './random/dropout.ts';
@@ -20,6 +21,7 @@ import { sinusoidContract } from './sinusoid.ts';
 
 /** The contracts of all kernels that come with odelt. */
 export const contracts: readonly Contract[] = [
+  productContract,
   linearContract,
   linearHalfContract,
   linearInt8Contract,

@@ -1,17 +1,17 @@
 /**
- * Matrix products C = op(A) op(B): picks the variant of matmul.wgsl for the adapter and the shape. The choice never
- * depends on the number of rows of the result, so that a sample's numbers do not depend on the batch it is in.
+ * Matrix products C = op(A) op(B): dispatches the variant of matmul.wgsl that variants.ts chooses.
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
+import { choose } from '../family.ts';
 import half from '../half.wgsl';
 import { columnSum } from '../reduce.ts';
-import { matmulTiles } from '../tuning.ts';
 import packed from './matmul.packed.wgsl';
 import source from './matmul.wgsl';
+import { products } from './variants.ts';
 
 const kernel = defineKernel('matmul', source, packed, half);
 
@@ -68,7 +68,15 @@ export function matmul(ctx: Context, p: Product): void {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
   }
-  const { constants, tileM, tileN, splitK } = matmulTiles(ctx.engine, vec);
+  const { constants, tileM, tileN, splitK } = choose(ctx.engine, products, {
+    layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
+    vec,
+    weights: p.b.dtype as 'f32',
+    activations: isHalf(p.a) || isHalf(p.c) ? 'f16' : 'f32',
+    rows: p.transposeA || p.a.shape.length > 2 ? 'many' : 'one',
+    n: p.N,
+    k: maxOf(p.transposeA ? p.M : p.K),
+  });
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const slice = p.transposeA && maxOf(p.K) > splitK ? splitK : null;
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);

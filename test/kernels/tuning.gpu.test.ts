@@ -14,9 +14,10 @@ import { maxSize, type Shape, type Tensor } from '../../engine/tensor.ts';
 import { addGradients } from '../../kernels/add.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
+import { choose } from '../../kernels/family.ts';
 import { layernorm } from '../../kernels/layernorm.ts';
 import { gatedLinear, linear, linearContract } from '../../kernels/matmul/linear.ts';
-import { matmulTiles } from '../../kernels/tuning.ts';
+import { type ProductShape, products } from '../../kernels/matmul/variants.ts';
 import { velocity } from '../../model/dit.ts';
 import { uploadModel } from '../../model/weights/residency.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
@@ -55,15 +56,38 @@ function close(name: string, got: ArrayLike<number>, want: ArrayLike<number>, to
   }
 }
 
+const shape: ProductShape = {
+  ...{ layout: 'NN', vec: true, weights: 'f32', activations: 'f32', rows: 'many', n: 64, k: 64 },
+};
+
 it('the GPU class takes staged tiles and splits long sums; the CPU classes do neither', () => {
-  expect(matmulTiles(as('gpu')!, true)).toMatchObject({ constants: { STRATEGY: 1 }, splitK: 1024 });
-  expect(matmulTiles(as('gpu')!, false)).toMatchObject({ constants: { STRATEGY: 1 }, splitK: 1024 });
-  for (const kind of ['swiftshader', 'software'] as const) {
-    expect(matmulTiles(as(kind)!, true)).toMatchObject({
-      constants: { STRATEGY: 0 },
-      splitK: Number.POSITIVE_INFINITY,
-    });
+  for (const vec of [true, false]) {
+    const chosen = choose(as('gpu')!, products, { ...shape, vec });
+    expect(chosen).toMatchObject({ constants: { STRATEGY: 1 }, splitK: 1024 });
   }
+  for (const kind of ['swiftshader', 'software'] as const) {
+    const chosen = choose(as(kind)!, products, shape);
+    expect(chosen).toMatchObject({ constants: { STRATEGY: 0 }, splitK: Number.POSITIVE_INFINITY });
+  }
+});
+
+it('an engine takes the variant that its tuning names, and refuses one that is none', () => {
+  const engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
+  const asked: unknown[] = [];
+  const naming = (id: string | undefined) => ({
+    choice: (...of: unknown[]) => {
+      asked.push(of);
+      return id;
+    },
+  });
+  engine.tuning = naming('staged-64x64');
+  expect(choose(engine, products, shape).id).toBe('staged-64x64');
+  expect(asked).toEqual([['product', shape]]);
+  engine.tuning = naming(undefined);
+  expect(choose(engine, products, shape)).toBe(products.reviewed(engine, shape));
+  engine.tuning = naming('warp-8x8');
+  expect(() => choose(engine, products, shape)).toThrow(/asks for 'warp-8x8' for product .*none of its variants/);
+  engine.dispose();
 });
 
 interface Sizes {

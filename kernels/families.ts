@@ -1,0 +1,34 @@
+/** Every family of kernels with variants, and what its variants are checked and timed with: what tuning iterates over. */
+import type { ShapeClass } from '../engine/tuning.ts';
+import type { Contract } from './contract.ts';
+import type { Family, Variant } from './family.ts';
+import { productContract } from './matmul/product.contract.ts';
+import { type ProductShape, products } from './matmul/variants.ts';
+
+/** A case of a contract. */
+export interface Trial {
+  readonly contract: Contract;
+  readonly case: object;
+}
+
+/** A family, and cases that exercise its shape classes. */
+export interface TunedFamily<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
+  readonly family: Family<S, V>;
+  /** What exercises the shape, for so many samples of so many tokens: every kernel that the choice is about, and little else. */
+  trial(shape: S, size: { readonly samples: number; readonly tokens: number }): Trial;
+}
+
+/** Keeps each family's own types while the list holds them all. */
+const tuned = <S extends ShapeClass, V extends Variant>(f: TunedFamily<S, V>): TunedFamily =>
+  f as unknown as TunedFamily;
+
+export const families: readonly TunedFamily[] = [
+  tuned<ProductShape, Variant>({
+    family: products,
+    trial({ layout, rows, n, k }, { samples, tokens }) {
+      const all = rows === 'one' ? samples : samples * tokens;
+      const size = layout === 'TN' ? { m: k, k: all } : { m: all, k };
+      return { contract: productContract, case: { layout, samples, n, ...size } };
+    },
+  }),
+];

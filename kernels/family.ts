@@ -1,0 +1,43 @@
+/**
+ * Families: operations that can be computed in several ways. The way is chosen here, once: by the tuning that the engine carries,
+ * measured on its adapter, else by what is known of adapters of its kind. A shape class never holds the number of samples, so
+ * that a sample's numbers do not depend on the batch it is in.
+ */
+import type { Engine } from '../engine/engine.ts';
+import { UsageError } from '../engine/errors.ts';
+import type { ShapeClass } from '../engine/tuning.ts';
+
+/** One way to compute an operation; a family adds what its kernels need to know. */
+export interface Variant {
+  /** Its name in tuning tables: unique in the family, and kept from version to version while it means the same. */
+  readonly id: string;
+}
+
+/** An operation that several kernels compute. `S` is what its choice may depend on. */
+export interface Family<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
+  /** Its name in tuning tables. */
+  readonly name: string;
+  /** All variants that this engine's device can run for the shape, a few dozen at most. */
+  candidates(engine: Engine, shape: S): readonly V[];
+  /** The candidate that is taken without tuning: known to be good on adapters of this kind, or portable. */
+  reviewed(engine: Engine, shape: S): V;
+}
+
+/** The variant to use. @throws UsageError where the engine's tuning names one that there is not, or not on this device. */
+export function choose<S extends ShapeClass, V extends Variant>(engine: Engine, f: Family<S, V>, shape: S): V {
+  const id = engine.tuning?.choice(f.name, shape);
+  if (id === undefined) return f.reviewed(engine, shape);
+  const candidates = f.candidates(engine, shape);
+  const found = candidates.find((v) => v.id === id);
+  if (found) return found;
+  throw new UsageError(
+    `tuning asks for '${id}' for ${f.name} ${JSON.stringify(shape)}, which is none of its variants`,
+    {
+      hint: `on this device there are ${candidates.map((v) => v.id).join(', ')}; tune again`,
+    },
+  );
+}
+
+/** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
+export const prefersSubgroups = (engine: Engine): boolean =>
+  engine.adapterClass === 'lavapipe' && engine.device.features.has('subgroups');

@@ -1,0 +1,52 @@
+/** The contract of bare matrix products, in every layout: what their variants are checked and timed with. */
+import { maxOf } from '../../engine/scalar.ts';
+import { contract } from '../contract.ts';
+import { matmul } from './matmul.ts';
+
+/** C [m, n] = op(A) op(B) with sums of k terms; `samples` is how many the m rows belong to (rows of one sample: m / samples). */
+export interface ProductCase {
+  layout: 'NN' | 'NT' | 'TN';
+  samples: number;
+  m: number;
+  n: number;
+  k: number;
+}
+
+const shapeA = ({ layout, samples, m, k }: ProductCase): [number, ...number[]] =>
+  layout === 'TN' ? [k, m] : samples === m ? [m, k] : [samples, m / samples, k];
+
+export const productContract = contract<ProductCase>({
+  name: 'product',
+  cases: [
+    { layout: 'NN', samples: 1, m: 1, n: 1, k: 1 },
+    { layout: 'NN', samples: 3, m: 3, n: 68, k: 36 },
+    { layout: 'NT', samples: 2, m: 66, n: 12, k: 20 },
+    { layout: 'TN', samples: 1, m: 36, n: 68, k: 130 },
+    { layout: 'TN', samples: 1, m: 5, n: 7, k: 33 },
+  ],
+  inputs: (c) => ({
+    a: { shape: shapeA(c) },
+    b: { shape: c.layout === 'NT' ? [c.n, c.k] : [c.k, c.n] },
+  }),
+  run(ctx, { a, b }, { layout, m, n, k }) {
+    const y = ctx.empty('product', [m, n]);
+    const transposed = { transposeA: layout === 'TN', transposeB: layout === 'NT' };
+    matmul(ctx, { M: m, N: n, K: k, a: a!, b: b!, c: y, ...transposed });
+    return { y };
+  },
+  reference({ a, b }, { layout, m, n, k }) {
+    const y = new Float64Array(m * n);
+    for (let r = 0; r < m; r++) {
+      for (let c = 0; c < n; c++) {
+        let sum = 0;
+        for (let i = 0; i < k; i++) {
+          sum += a![layout === 'TN' ? i * m + r : r * k + i]! * b![layout === 'NT' ? c * k + i : i * n + c]!;
+        }
+        y[r * n + c] = sum;
+      }
+    }
+    return { y };
+  },
+  differentiable: [],
+  reduction: ({ k }) => maxOf(k),
+});

@@ -22,6 +22,7 @@ export interface TunedFamily<S extends ShapeClass = ShapeClass, V extends Varian
 const tuned = <S extends ShapeClass, V extends Variant>(f: TunedFamily<S, V>): TunedFamily =>
   f as unknown as TunedFamily;
 
+/** All families of kernels that have variants. */
 export const families: readonly TunedFamily[] = [
   tuned<ProductShape, Variant>({
     family: products,

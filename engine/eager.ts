@@ -1,11 +1,11 @@
 /** Eager execution: every dispatch is encoded as it is called. For tests and debugging; programs replay much faster. */
 import { Context } from './context.ts';
-import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
+import { type Engine, STORAGE_USAGE } from './engine.ts';
 import { UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
-import { PARAMS_BYTES } from './pipeline.ts';
+import { bindGroup, PARAMS_BYTES } from './pipeline.ts';
 import { isSym } from './scalar.ts';
-import { storageBytes, tensor } from './tensor.ts';
+import { placeOf, storageBytes, tensor } from './tensor.ts';
 import { packParams } from './uniforms.ts';
 
 const UNIFORM_COPY_DST = 0x40 | 0x8;
@@ -48,33 +48,15 @@ function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
   const written = new Set(places.filter((p) => p.writable).map((p) => p.place.buffer));
   const promoted = places.filter((p) => !p.writable && written.has(p.place.buffer)).map((p) => p.name);
   const { kernel, entry, constants = {} } = d.dispatch;
-  const { pipeline, tensors } = engine.pipelines.compileNow({ kernel, entry, constants, promoted });
+  const pipeline = engine.pipelines.compileNow({ kernel, entry, constants, promoted });
   const block = new DataView(new ArrayBuffer(PARAMS_BYTES));
-  packParams(d, {}, block, 0);
+  packParams(d, block, 0);
   const uniforms = engine.memory.create('uniforms', d.label, PARAMS_BYTES, UNIFORM_COPY_DST);
   device.queue.writeBuffer(uniforms, 0, block.buffer);
   const encoder = device.createCommandEncoder({ label: d.label });
   const pass = encoder.beginComputePass({ label: d.label });
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(
-    0,
-    device.createBindGroup({
-      label: d.label,
-      layout: tensors,
-      entries: places.map((p, i) => ({
-        binding: d.entry.bindings[i]!.binding,
-        resource: { buffer: p.place.buffer, offset: p.place.offset, size: p.tensor.storage.bytes },
-      })),
-    }),
-  );
-  pass.setBindGroup(
-    1,
-    device.createBindGroup({
-      layout: engine.pipelines.params,
-      entries: [{ binding: 0, resource: { buffer: uniforms, size: PARAMS_BYTES } }],
-    }),
-    [0],
-  );
+  pass.setPipeline(pipeline.pipeline);
+  pass.setBindGroup(0, bindGroup(device, pipeline, d, { buffer: uniforms }));
   if (counts.every((c) => c > 0)) pass.dispatchWorkgroups(...counts);
   pass.end();
   device.queue.submit([encoder.finish()]);

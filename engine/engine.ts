@@ -11,6 +11,7 @@ import {
   checkTensor,
   type DType,
   isPacked,
+  placeOf,
   type Shape,
   type Storage,
   shapeText,
@@ -272,17 +273,6 @@ function checkData(label: string, dtype: DType, data: TensorData): void {
   const found = ArrayBuffer.isView(data) ? data[Symbol.toStringTag] : data === null ? 'null' : typeof data;
   if (found === ARRAYS[dtype]) return;
   throw new UsageError(`tensor '${label}' of ${dtype} is given ${found} as data; it must be a ${ARRAYS[dtype]}`);
-}
-
-/** Where a tensor lies. @throws UsageError when it has no memory: planned but not compiled or never written, or evicted. */
-export function placeOf(t: Tensor): { buffer: GPUBuffer; offset: number } {
-  if (!t?.storage) throw new UsageError(`a tensor is wanted, not ${t === null ? 'null' : typeof t}`);
-  if (!t.storage.place) {
-    throw new UsageError(`'${t.label}' has no memory`, {
-      hint: 'a recorded tensor gets it when its program is compiled and something writes it; evicted weights must be placed again',
-    });
-  }
-  return t.storage.place;
 }
 
 /** Refuses views of some columns: their elements do not lie together. */

@@ -1,12 +1,14 @@
 /** Compiled pipelines, one per kernel specialisation, shared by every program of an engine. */
 import { OdeltError } from './errors.ts';
-import { type Kernel, linkedKernel, variantKey } from './kernel.ts';
-import type { Constants, LinkedWgsl } from './wgsl.ts';
+import { type CheckedDispatch, type Kernel, linkedKernel, variantKey } from './kernel.ts';
+import { placeOf } from './tensor.ts';
+import { type Constants, type LinkedWgsl, PARAMS_BINDING } from './wgsl.ts';
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
-  /** Layout of group 0: the tensors, in binding order. */
-  readonly tensors: GPUBindGroupLayout;
+  /** Layout of its bind group: the tensors in binding order and, where it has parameters, their block. */
+  readonly layout: GPUBindGroupLayout;
+  readonly hasParams: boolean;
 }
 
 export interface Variant {
@@ -17,8 +19,23 @@ export interface Variant {
   readonly promoted: readonly string[];
 }
 
-/** Bytes of one dispatch's uniform block: the smallest dynamic-offset alignment WebGPU guarantees. */
+/** Bytes of one dispatch's uniform block: the smallest offset alignment WebGPU guarantees. */
 export const PARAMS_BYTES = 256;
+
+/** The bind group of a dispatch: where its tensors lie, in the order of its bindings, and its parameters' block. */
+export function bindGroup(
+  device: GPUDevice,
+  { layout, hasParams }: Pipeline,
+  { label, entry, bindings }: CheckedDispatch,
+  params: GPUBufferBinding,
+): GPUBindGroup {
+  const tensors = bindings.map(({ tensor: t }, i) => ({
+    binding: entry.bindings[i]!.binding,
+    resource: { ...placeOf(t), size: t.storage.bytes },
+  }));
+  const block = { binding: PARAMS_BINDING, resource: { ...params, size: PARAMS_BYTES } };
+  return device.createBindGroup({ label, layout, entries: hasParams ? [...tensors, block] : tensors });
+}
 
 export class PipelineCache {
   readonly #device: GPUDevice;
@@ -26,15 +43,9 @@ export class PipelineCache {
   readonly #pending = new Map<string, Promise<Pipeline>>();
   /** A number for each kernel, so that two of the same name do not mix. */
   readonly #kernels = new Map<Kernel, number>();
-  /** Layout of group 1: one uniform block chosen by dynamic offset, the same for every kernel. */
-  readonly params: GPUBindGroupLayout;
 
   constructor(device: GPUDevice) {
     this.#device = device;
-    this.params = device.createBindGroupLayout({
-      label: 'params',
-      entries: [{ binding: 0, visibility: GPU_COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
-    });
   }
 
   get size(): number {
@@ -66,10 +77,10 @@ export class PipelineCache {
   compileNow(variant: Variant): Pipeline {
     const known = this.get(variant);
     if (known) return known;
-    const { linked, descriptor, tensors } = this.#describe(variant);
-    const made = { pipeline: this.#device.createComputePipeline(descriptor(linked.code)), tensors };
-    this.#ready.set(this.#key(variant), made);
-    return made;
+    const { linked, descriptor, ...made } = this.#describe(variant);
+    const pipeline = { pipeline: this.#device.createComputePipeline(descriptor(linked.code)), ...made };
+    this.#ready.set(this.#key(variant), pipeline);
+    return pipeline;
   }
 
   #key({ kernel, entry, constants, promoted }: Variant): string {
@@ -79,13 +90,13 @@ export class PipelineCache {
   }
 
   async #compile(variant: Variant): Promise<Pipeline> {
-    const { linked, descriptor, tensors } = this.#describe(variant);
+    const { linked, descriptor, ...made } = this.#describe(variant);
     // What is wrong with the source is thrown below with its lines; left uncaptured it would also fail a later check().
     this.#device.pushErrorScope('validation');
     const description = descriptor(linked.code);
     this.#device.popErrorScope().catch(() => null);
     try {
-      return { pipeline: await this.#device.createComputePipelineAsync(description), tensors };
+      return { pipeline: await this.#device.createComputePipelineAsync(description), ...made };
     } catch (cause) {
       const info = await description.compute.module.getCompilationInfo();
       throw new OdeltError('shader', `kernel ${variant.kernel.name}/${variant.entry} does not compile`, {
@@ -99,21 +110,26 @@ export class PipelineCache {
     const { kernel, entry, constants, promoted } = variant;
     const linked = linkedKernel(kernel, constants, promoted);
     const label = `${kernel.name}/${entry}`;
-    const tensors = this.#device.createBindGroupLayout({
-      label,
-      entries: linked.entries.get(entry)!.bindings.map((b) => ({
-        binding: b.binding,
-        visibility: GPU_COMPUTE,
-        buffer: { type: b.writable ? ('storage' as const) : ('read-only-storage' as const) },
-      })),
+    const { bindings, params } = linked.entries.get(entry)!;
+    const bound = (binding: number, type: GPUBufferBindingType) => ({
+      ...{ binding, visibility: GPU_COMPUTE },
+      buffer: { type },
     });
-    const layout = this.#device.createPipelineLayout({ label, bindGroupLayouts: [tensors, this.params] });
+    const hasParams = params.length > 0;
+    const layout = this.#device.createBindGroupLayout({
+      label,
+      entries: [
+        ...bindings.map((b) => bound(b.binding, b.writable ? 'storage' : 'read-only-storage')),
+        ...(hasParams ? [bound(PARAMS_BINDING, 'uniform')] : []),
+      ],
+    });
+    const pipelineLayout = this.#device.createPipelineLayout({ label, bindGroupLayouts: [layout] });
     const descriptor = (code: string) => ({
       label,
-      layout,
+      layout: pipelineLayout,
       compute: { module: this.#device.createShaderModule({ label, code }), entryPoint: entry },
     });
-    return { linked, descriptor, tensors };
+    return { linked, descriptor, layout, hasParams };
   }
 }
 

@@ -7,16 +7,16 @@
  * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
  */
 
-import { type Engine, placeOf, STORAGE_USAGE } from './engine.ts';
+import { type Engine, STORAGE_USAGE } from './engine.ts';
 import { InterruptedError, LimitError, UsageError } from './errors.ts';
-import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
+import type { CheckedDispatch } from './kernel.ts';
 import { Arena } from './memory/arena.ts';
 import type { Plan } from './memory/planner.ts';
-import { PARAMS_BYTES, type Pipeline } from './pipeline.ts';
+import { bindGroup, type Pipeline } from './pipeline.ts';
 import { planRecording, type Recording } from './recording.ts';
-import { evaluate, isSym, type Scalar, type ScalarValues } from './scalar.ts';
-import type { Storage, Tensor } from './tensor.ts';
-import { hasSymbolicParams, packParams } from './uniforms.ts';
+import { ReplayState } from './replay.ts';
+import type { ScalarValues } from './scalar.ts';
+import { placeOf, type Storage, type Tensor } from './tensor.ts';
 
 export { planRecording, type Recording, record } from './recording.ts';
 
@@ -33,9 +33,6 @@ export interface CompileOptions {
 
 interface Step {
   readonly node: CheckedDispatch;
-  readonly uniformOffset: number;
-  readonly grid: readonly Scalar[];
-  readonly counts: readonly [number, number, number] | null;
   pipeline: Pipeline | null;
   group: GPUBindGroup | null;
 }
@@ -57,8 +54,7 @@ export class Program {
   /** The planned storages, and whether each lasts until the end of a run. */
   readonly #kept: ReadonlyMap<Storage, boolean>;
   readonly #uniforms: GPUBuffer;
-  readonly #paramsGroup: GPUBindGroup;
-  readonly #dynamic: DataView<ArrayBuffer>;
+  readonly #state: ReplayState;
   readonly #ownsArena: boolean;
   /** Buffers outside the arena: the uniforms, and with `separate` one per planned tensor. */
   readonly #buffers: GPUBuffer[] = [];
@@ -85,27 +81,8 @@ export class Program {
       });
     };
 
-    // Blocks that change with every run come first, so that one write refreshes them; equal constant blocks are shared.
-    const dynamic = recording.nodes.filter(hasSymbolicParams);
-    const dynamicOffset = new Map(dynamic.map((node, i) => [node, i * PARAMS_BYTES]));
-    this.#dynamic = new DataView(new ArrayBuffer(dynamic.length * PARAMS_BYTES));
-    const shared = new Map<string, number>();
-    const constant: ArrayBuffer[] = [];
-    this.#steps = recording.nodes.map((node) => {
-      let uniformOffset = dynamicOffset.get(node);
-      if (uniformOffset === undefined) {
-        const block = new ArrayBuffer(PARAMS_BYTES);
-        packParams(node, {}, new DataView(block), 0);
-        const text = new Uint32Array(block).join();
-        uniformOffset = shared.get(text) ?? (dynamic.length + constant.length) * PARAMS_BYTES;
-        if (!shared.has(text)) constant.push(block);
-        shared.set(text, uniformOffset);
-      }
-      const grid = gridOf(node.dispatch.grid);
-      const counts = grid.some(isSym) ? null : this.#workgroups(node, grid as number[]);
-      return { node, uniformOffset, grid, counts, pipeline: null, group: null };
-    });
-    const size = Math.max(PARAMS_BYTES, (dynamic.length + constant.length) * PARAMS_BYTES);
+    this.#state = new ReplayState(recording.nodes, engine.device.limits.maxComputeWorkgroupsPerDimension);
+    this.#steps = recording.nodes.map((node) => ({ node, pipeline: null, group: null }));
     try {
       for (const s of options.separate ? used : []) {
         const buffer = engine.memory.create('activations', s.label, s.bytes, STORAGE_USAGE);
@@ -113,20 +90,14 @@ export class Program {
         s.place = { buffer, offset: 0 };
       }
       this.#bind();
-      this.#uniforms = engine.memory.create('uniforms', `${recording.name}/params`, size, UNIFORM_COPY_DST);
+      const { byteLength } = this.#state.blocks;
+      this.#uniforms = engine.memory.create('uniforms', `${recording.name}/params`, byteLength, UNIFORM_COPY_DST);
       this.#buffers.push(this.#uniforms);
     } catch (error) {
       this.#free();
       throw error;
     }
-    constant.forEach((block, i) => {
-      engine.device.queue.writeBuffer(this.#uniforms, (dynamic.length + i) * PARAMS_BYTES, block);
-    });
-    this.#paramsGroup = engine.device.createBindGroup({
-      label: `${recording.name}/params`,
-      layout: engine.pipelines.params,
-      entries: [{ binding: 0, resource: { buffer: this.#uniforms, size: PARAMS_BYTES } }],
-    });
+    engine.device.queue.writeBuffer(this.#uniforms, 0, this.#state.blocks);
   }
 
   /**
@@ -178,19 +149,20 @@ export class Program {
   run(values: ScalarValues = {}): void {
     const { device, counters } = this.#engine;
     this.#prepare(values);
+    const { counts } = this.#state;
     const encoder = device.createCommandEncoder({ label: this.name });
     const pass = encoder.beginComputePass({ label: this.name });
     let current: GPUComputePipeline | null = null;
-    for (const step of this.#steps) {
-      const counts = this.#countsOf(step, values);
-      if (counts[0] * counts[1] * counts[2] === 0) continue;
-      if (step.pipeline!.pipeline !== current) {
-        current = step.pipeline!.pipeline;
+    for (let i = 0; i < this.#steps.length; i++) {
+      const [x, y, z] = [counts[3 * i]!, counts[3 * i + 1]!, counts[3 * i + 2]!];
+      if (x === 0 || y === 0 || z === 0) continue;
+      const { pipeline, group } = this.#steps[i]!;
+      if (pipeline!.pipeline !== current) {
+        current = pipeline!.pipeline;
         pass.setPipeline(current);
       }
-      pass.setBindGroup(0, step.group!);
-      pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
-      pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
+      pass.setBindGroup(0, group!);
+      pass.dispatchWorkgroups(x, y, z);
       counters.dispatches++;
     }
     pass.end();
@@ -220,7 +192,7 @@ export class Program {
         const steps = this.#steps.slice(start, start + chunk);
         const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
         steps.forEach((step, i) => {
-          const counts = this.#countsOf(step, values);
+          const counts = this.#state.counts.subarray(3 * (start + i), 3 * (start + i) + 3);
           const timestampWrites = {
             querySet: queries,
             beginningOfPassWriteIndex: 2 * i,
@@ -229,8 +201,7 @@ export class Program {
           const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
           pass.setPipeline(step.pipeline!.pipeline);
           pass.setBindGroup(0, step.group!);
-          pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
-          if (counts[0] * counts[1] * counts[2] > 0) pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
+          if (!counts.includes(0)) pass.dispatchWorkgroups(counts[0]!, counts[1], counts[2]);
           pass.end();
         });
         encoder.resolveQuerySet(queries, 0, steps.length * 2, resolved, 0);
@@ -311,26 +282,7 @@ export class Program {
     if (this.#disposed) throw new UsageError(`program '${this.name}' has been disposed`);
     const moved = this.#generation !== this.#arena.generation || this.#placements !== this.#engine.placements;
     if (moved || !this.#arena.intact) this.#rebind();
-    if (this.#dynamic.byteLength > 0) {
-      // Blocks that change lie before the constant ones.
-      for (const step of this.#steps) {
-        if (step.uniformOffset < this.#dynamic.byteLength)
-          packParams(step.node, values, this.#dynamic, step.uniformOffset);
-      }
-      device.queue.writeBuffer(this.#uniforms, 0, this.#dynamic.buffer);
-    }
-  }
-
-  #countsOf(step: Step, values: ScalarValues): readonly [number, number, number] {
-    if (step.counts) return step.counts;
-    return this.#workgroups(
-      step.node,
-      step.grid.map((g) => evaluate(g, values)),
-    );
-  }
-
-  #workgroups(node: CheckedDispatch, counts: readonly number[]): [number, number, number] {
-    return workgroups(counts, this.#engine.device.limits.maxComputeWorkgroupsPerDimension, node.label);
+    if (this.#state.update(values)) device.queue.writeBuffer(this.#uniforms, 0, this.#state.changing);
   }
 
   #variant({ node }: Step) {
@@ -364,21 +316,12 @@ export class Program {
   #makeGroups(): void {
     const { device, counters, memory } = this.#engine;
     memory.check(this.#uniforms);
-    for (const step of this.#steps) {
-      step.group = device.createBindGroup({
-        label: step.node.label,
-        layout: step.pipeline!.tensors,
-        entries: step.node.bindings.map((b, i) => {
-          const { buffer, offset } = placeOf(b.tensor);
-          memory.check(buffer);
-          return {
-            binding: step.node.entry.bindings[i]!.binding,
-            resource: { buffer, offset, size: b.tensor.storage.bytes },
-          };
-        }),
-      });
+    this.#steps.forEach((step, i) => {
+      for (const { tensor: t } of step.node.bindings) memory.check(placeOf(t).buffer);
+      const params = { buffer: this.#uniforms, offset: this.#state.offsets[i]! };
+      step.group = bindGroup(device, step.pipeline!, step.node, params);
       counters.bindGroups++;
-    }
+    });
     this.#generation = this.#arena.generation;
     this.#placements = this.#engine.placements;
   }

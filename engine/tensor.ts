@@ -121,3 +121,14 @@ export function columns(t: Tensor, offset: number, width: number): Tensor {
 
 /** Where the rows of a matrix start and how far apart they are, in elements. */
 export const rowLayout = (t: Tensor): { offset: number; stride: number } => t.view ?? { offset: 0, stride: lastDim(t) };
+
+/** Where a tensor lies. @throws UsageError when it has no memory: planned but not compiled or never written, or evicted. */
+export function placeOf(t: Tensor): { buffer: GPUBuffer; offset: number } {
+  if (!t?.storage) throw new UsageError(`a tensor is wanted, not ${t === null ? 'null' : typeof t}`);
+  if (!t.storage.place) {
+    throw new UsageError(`'${t.label}' has no memory`, {
+      hint: 'a recorded tensor gets it when its program is compiled and something writes it; evicted weights must be placed again',
+    });
+  }
+  return t.storage.place;
+}

@@ -61,6 +61,8 @@ interface Plan {
 interface Step {
   readonly key: string;
   run(scalars: StepScalars, signal?: AbortSignal): Promise<void>;
+  /** Steps that may be submitted before the one before them is done: one keeps the GPU busy while the host encodes. */
+  readonly ahead: number;
   dispose(): void;
   readonly program?: Program;
   /** Of its programs, in the order that they run in. */
@@ -164,18 +166,31 @@ export class Sampler {
       await this.#start(rows, seed, first + from, request.noise?.subarray(from * pixels, (from + rows) * pixels));
       const asked = guided ? [...part.map(() => config.classes), ...part] : part;
       this.#condition(asked, rows, blocks, level);
+      const under: Promise<void>[] = [];
+      const finished = () => request.onProgress?.({ done: ++done, total });
+      const unlessAborted = async () => {
+        if (!signal?.aborted) return;
+        await Promise.all(under);
+        throw new InterruptedError(`sampling was interrupted after ${done + under.length} of ${total} steps`);
+      };
       for (let i = 0; i < steps; i++) {
-        if (signal?.aborted) throw new InterruptedError(`sampling was interrupted after ${done} of ${total} steps`);
+        await unlessAborted();
         this.#engine.write(this.#inputs.t, new Float32Array(2 * this.batch).fill(i / steps));
         this.#engine.write(
           this.#inputs.indices,
           Uint32Array.from(asked, (label) => i * distinct.length + distinct.indexOf(label)),
         );
         await step.run({ rows, h: 1 / steps, guidance }, signal);
-        if (i < steps - 1) await this.#engine.idle();
-        request.onProgress?.({ done: ++done, total });
+        under.push(this.#engine.done());
+        while (under.length > step.ahead) {
+          await under.shift();
+          this.#engine.check();
+          finished();
+        }
       }
+      await unlessAborted();
       values.set((await this.#engine.read(this.#inputs.x)).subarray(0, rows * pixels), from * pixels);
+      for (const _ of under) finished();
     }
     const bad = values.findIndex((v) => !Number.isFinite(v));
     if (bad >= 0) {
@@ -288,6 +303,7 @@ export class Sampler {
       program,
       plans: [program.plan],
       run: async (scalars) => program.run({ ...scalars }),
+      ahead: 1,
       dispose: () => program.dispose(),
     };
   }
@@ -295,7 +311,14 @@ export class Sampler {
   async #streamedStep(key: string, { blocks, guided, tables, signal }: Plan, resident: number): Promise<Step> {
     const options = { length: blocks, resident, batch: this.batchFor(guided), guided, signal };
     const step = await StreamedStep.create(this.#engine, this.model, this.#inputs, tables!, this.#arena, options);
-    return { key, plans: step.plans, run: (scalars, s) => step.run(scalars, s), dispose: () => step.dispose() };
+    // Its weights pass through memory that the step before still reads: it waits for itself.
+    return {
+      key,
+      plans: step.plans,
+      run: (scalars, s) => step.run(scalars, s),
+      ahead: 0,
+      dispose: () => step.dispose(),
+    };
   }
 
   #step(blocks: number, guided: boolean): Step | undefined {

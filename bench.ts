@@ -2,21 +2,63 @@
  * Contracts of kernels, and what holds a kernel to its own: the check against float64 and central differences, and timing.
  * @module odelt/bench
  */
-export { interleave, runSeconds, type Timed, type Timing } from './bench/harness.ts';
-export { benchKernels, type KernelBenchOptions, type KernelResult, type Subject } from './bench/kernels.bench.ts';
-export { type BenchOptions, type BenchReport, formatBench, runBench } from './bench/main.ts';
+export { type CaseChoice, SHAPES, type ShapeName } from './bench/cases.ts';
+export { type ClockChoice, chooseClock } from './bench/clock.ts';
+export { compareRuns, compareSubjects, pairedRatio, type Run, runsRatio, verdictOf } from './bench/compare.ts';
+export {
+  type Clock,
+  compileRepeated,
+  interleave,
+  type Repeated,
+  runSeconds,
+  type Timed,
+  type Timing,
+} from './bench/harness.ts';
+export { formatBenchHtml } from './bench/html.ts';
+export {
+  benchKernels,
+  type KernelBenchOptions,
+  type KernelResult,
+  type Measurable,
+  type Subject,
+} from './bench/kernels.bench.ts';
+export { type BenchOptions, runBench } from './bench/main.ts';
+export { formatBench } from './bench/markdown.ts';
+export { contractsOf } from './bench/own-contracts.ts';
+export { type Comparison64, type Prepared, prepareCase } from './bench/prepare.ts';
 export { benchReplay, type ReplayResult } from './bench/replay.bench.ts';
 export {
-  type Arrays,
+  type BenchReport,
+  type Comparison,
+  type Comparisons,
+  parseReport,
+  type Ratio,
+  type SubjectReport,
+  type Verdict,
+} from './bench/report.ts';
+export { type Ceiling, type Ceilings, measureCeilings, type Roof, roofOf } from './bench/roofline.ts';
+export {
   type Checked,
   caseInputs,
   checkCase,
   checkForward,
+  checkPart,
+  type PartChecked,
   tolerance,
   uploadCase,
   worstElement,
 } from './kernels/check.ts';
-export { type Contract, contract, type InputSpec } from './kernels/contract.ts';
+export {
+  type Arrays,
+  type BlockShape,
+  type Contract,
+  type Cost,
+  contract,
+  type InputSpec,
+  type Part,
+  type Pick,
+  type Work,
+} from './kernels/contract.ts';
 export { families, type Trial, type TunedFamily } from './kernels/families.ts';
 export type { Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';

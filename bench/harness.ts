@@ -1,12 +1,18 @@
-/** How programs are timed: submissions of at least 10 ms, variants interleaved, with median and quartiles. Checks nothing. */
+/** How programs are timed: submissions of at least 10 ms, variants interleaved, every sample kept. Checks nothing. */
+import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { Program } from '../engine/program.ts';
+import { Program, record } from '../engine/program.ts';
+
+/** Who tells the time: the adapter's timestamps around the whole program, or the host from submission to end. */
+export type Clock = 'timestamp' | 'wall';
 
 /** Something to time: a compiled program that does the same work `repeats` times in one submission. */
 export interface Timed {
   readonly engine: Engine;
   readonly program: Program;
   readonly repeats: number;
+  /** Default 'wall'; bench/clock.ts says which to trust. */
+  readonly clock?: Clock;
 }
 
 /** Seconds of one repeat. */
@@ -15,24 +21,18 @@ export interface Timing {
   readonly q1: number;
   readonly q3: number;
   readonly samples: number;
+  /** The samples in the order of their rounds: those of programs that were timed together can be paired. */
+  readonly seconds: readonly number[];
 }
 
-/** Seconds from submitting the program to its end. Sleeps through most of `expected`, for Dawn under Node polls on a whole core. */
-export async function runSeconds(
-  { engine, program }: Timed,
-  expected = 0,
-): Promise<{ seconds: number; late: boolean }> {
-  const nap = engine.adapterClass === 'gpu' ? 0 : Math.max(0, 0.7 * expected - 0.002);
+/** Seconds of one submission by the program's clock. */
+export async function runSeconds({ engine, program, clock = 'wall' }: Timed): Promise<number> {
+  if (clock === 'timestamp') return program.timed();
   const started = performance.now();
   program.run();
-  const done = engine.device.queue.onSubmittedWorkDone();
-  if (nap > 0) await new Promise((resolve) => setTimeout(resolve, nap * 1000));
-  const rested = performance.now();
-  await done;
-  const now = performance.now();
-  engine.check();
-  // Over before the nap was: the time is an upper bound only.
-  return { seconds: (now - started) / 1000, late: nap > 0 && now - rested < 0.5 };
+  // Not the bare promise: while one is pending, Dawn under Node polls on a whole core, which kernels on a CPU adapter need.
+  await engine.idle();
+  return (performance.now() - started) / 1000;
 }
 
 /** Quantile of sorted values, interpolated. */
@@ -42,25 +42,88 @@ export function quantile(sorted: readonly number[], q: number): number {
   return low + (high - low) * (at - Math.floor(at));
 }
 
-/** Times several programs in turn (A, B, A, B, ...), so that a change of the machine's load meets all of them. */
+/** Median and quartiles of samples that are in the order of their rounds. */
+export function timingOf(seconds: readonly number[]): Timing {
+  const sorted = [...seconds].sort((a, b) => a - b);
+  return {
+    median: quantile(sorted, 0.5),
+    q1: quantile(sorted, 0.25),
+    q3: quantile(sorted, 0.75),
+    samples: seconds.length,
+    seconds,
+  };
+}
+
+/**
+ * Times several programs in turn (A, B, B, A, A, B, ...), so that a change of the machine's load meets all of them and none is
+ * always the first. One round before the others is not counted.
+ */
 export async function interleave(timed: readonly Timed[], rounds: number): Promise<Timing[]> {
   const seconds = timed.map((): number[] => []);
-  const fastest = timed.map(() => 0);
+  const order = [...timed.entries()];
   for (let round = -1; round < rounds; round++) {
-    for (const [i, t] of timed.entries()) {
-      const run = await runSeconds(t, fastest[i]);
-      if (run.late) fastest[i]! *= 0.7;
-      else fastest[i] = fastest[i] === 0 ? run.seconds : Math.min(fastest[i]!, run.seconds);
-      if (round >= 0) seconds[i]!.push(run.seconds / t.repeats);
+    for (const [i, t] of order) {
+      const taken = await runSeconds(t);
+      if (round >= 0) seconds[i]!.push(taken / t.repeats);
     }
+    order.reverse();
   }
-  return seconds.map((all) => {
-    const sorted = all.sort((a, b) => a - b);
-    return {
-      median: quantile(sorted, 0.5),
-      q1: quantile(sorted, 0.25),
-      q3: quantile(sorted, 0.75),
-      samples: all.length,
-    };
+  return seconds.map(timingOf);
+}
+
+/** Shortest submission. By the host's clock under Node, a CPU adapter is waited for in steps of up to 2 ms. */
+const shortest = (engine: Engine, clock: Clock): number =>
+  clock === 'wall' && engine.adapterClass !== 'gpu' ? 0.03 : 0.012;
+const MOST_REPEATS = 400;
+
+/** A program that repeats some work, and what compiling and running it for the first time was like. */
+export interface Repeated extends Timed {
+  readonly clock: Clock;
+  /** Of one repeat. */
+  readonly dispatches: number;
+  /** Pipelines that were compiled, and the seconds from recording to the end of the first run, less those of a later run. */
+  readonly pipelines: number;
+  readonly coldSeconds: number;
+  /** Of one submission, about. */
+  readonly roundSeconds: number;
+}
+
+/** Compiles `use`, as often in one submission as it takes to fill 10 ms. The caller disposes the program. */
+export async function compileRepeated(
+  engine: Engine,
+  name: string,
+  clock: Clock,
+  use: (ctx: Context) => void,
+): Promise<Repeated> {
+  const before = engine.pipelines.size;
+  const started = performance.now();
+  const once = await Program.compile(engine, record(engine, `${name} once`, use).recording);
+  once.run();
+  await engine.idle(); // some drivers finish compiling only at the first run
+  const firstSeconds = (performance.now() - started) / 1000;
+  const pipelines = engine.pipelines.size - before;
+  let seconds = Number.POSITIVE_INFINITY;
+  for (let run = 0, total = 0; run < 3 && total < 0.3; run++) {
+    const taken = await runSeconds({ engine, program: once, repeats: 1, clock });
+    total += taken;
+    seconds = Math.min(seconds, taken);
+  }
+  const { dispatches } = once;
+  const wanted = Math.ceil(shortest(engine, clock) / Math.max(seconds, 1e-9));
+  const repeats = Math.max(1, Math.min(MOST_REPEATS, wanted));
+  const rest = {
+    engine,
+    clock,
+    repeats,
+    dispatches,
+    pipelines,
+    coldSeconds: Math.max(0, firstSeconds - seconds),
+    roundSeconds: repeats * seconds,
+  };
+  if (repeats === 1) return { ...rest, program: once };
+  once.dispose();
+  const { recording } = record(engine, `${name} x ${repeats}`, (ctx) => {
+    for (let i = 0; i < repeats; i++) use(ctx);
   });
+  return { ...rest, program: await Program.compile(engine, recording) };
 }

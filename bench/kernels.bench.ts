@@ -1,45 +1,70 @@
-/** Times every kernel contract that names bench cases, forward and with its backward, on one adapter or on two side by side. */
-import type { Context } from '../engine/context.ts';
+/** Times kernels' contracts, forward and backward, on one engine or several side by side, and holds their rates against the ceilings. */
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError } from '../engine/errors.ts';
-import { Program, record } from '../engine/program.ts';
-import { Tape } from '../engine/tape.ts';
-import type { Tensor } from '../engine/tensor.ts';
-import { addGradients } from '../kernels/add.ts';
-import { caseInputs, checkForward, uploadCase } from '../kernels/check.ts';
-import type { Contract } from '../kernels/contract.ts';
-import { interleave, runSeconds, type Timed, type Timing } from './harness.ts';
+import { checkCase } from '../kernels/check.ts';
+import type { Contract, Work } from '../kernels/contract.ts';
+import { type CaseChoice, casesOf } from './cases.ts';
+import { type Clock, interleave, type Repeated, type Timing, timingOf } from './harness.ts';
+import { type Comparison64, type Prepared, prepareCase } from './prepare.ts';
+import { type Ceilings, roofOf } from './roofline.ts';
 
 /** An engine to measure, and what to call it. */
 export interface Subject {
   readonly name: string;
   readonly engine: Engine;
+  /** Another build's kernels on its own engine, by the function of this name that its `odelt/bench` has. Default: this build's. */
+  readonly prepareCase?: typeof prepareCase;
+  /** Another build's contracts, looked up by name. A case that one of the subjects does not know is left out. */
+  readonly contracts?: readonly Contract[];
 }
 
-/** One case of one kernel on one subject. */
+/** A subject whose ceilings and clock are known. */
+export interface Measurable extends Subject {
+  readonly clock: Clock;
+  readonly ceilings: Ceilings;
+}
+
+/** One pass of one case of one kernel on one subject. */
 export interface KernelResult {
   readonly kernel: string;
   readonly case: object;
   readonly subject: string;
-  readonly pass: 'forward' | 'forward and backward';
-  /** Seconds of one use of the kernel, all its dispatches. */
+  readonly pass: 'forward' | 'backward';
+  /**
+   * Seconds of one use of the kernel, all its dispatches. Of a backward: the differences between forward and backward together and
+   * forward alone, round by round, so that a sample may be negative where noise is larger than the backward.
+   */
   readonly timing: Timing;
+  /** Forward and backward together, as measured; of a forward: null. */
+  readonly both: Timing | null;
+  readonly clock: Clock;
   readonly repeats: number;
   readonly dispatches: number;
-  /** Of the forward pass, from the contract's cost; null for a backward, whose cost contracts do not state. */
+  /** The work that the contract states (kernels/contract.ts); null where it states none for a backward. */
+  readonly flops: number | null;
+  readonly bytes: number | null;
+  /** 10^9 operations, and bytes, per second. Null without work of that kind, or without a time above zero. */
   readonly gflops: number | null;
   readonly gbytes: number | null;
-  /** Largest relative error of the forward pass against float64. */
+  /** The nearer ceiling, and the share of it that was reached: 0 to 1, above 1 where caches serve what the ceiling fetches from memory. */
+  readonly bound: 'compute' | 'memory' | null;
+  readonly roofline: number | null;
+  /** Of the forward pass against float64: largest relative error, and how many of the outputs were compared. */
   readonly error: number;
+  readonly checked: number;
+  readonly outputs: number;
   /** Pipelines that this case compiled, and the seconds from recording to the end of the first run, less those of a later run. */
   readonly pipelines: number;
   readonly coldSeconds: number;
 }
 
 /** What is timed, how often, and who is told. */
-export interface KernelBenchOptions {
+export interface KernelBenchOptions extends CaseChoice {
   readonly contracts: readonly Contract[];
-  readonly rounds: number;
+  /** Timed submissions of each program. Default: 9, fewer (at least 3) for cases that take long. */
+  readonly rounds?: number;
+  /** Holds each contract to all its `cases` first: forward, gradients, replay. Default false. */
+  readonly check?: boolean;
   readonly signal?: AbortSignal;
   /** Told before each case. */
   readonly onCase?: (text: string) => void;
@@ -47,17 +72,31 @@ export interface KernelBenchOptions {
   readonly onResult?: (result: KernelResult) => void;
 }
 
-const AT_LEAST_SECONDS = 0.012;
-const MOST_REPEATS = 400;
+/** Rounds of a case may take so many seconds, where their number is not given. */
+const CASE_SECONDS = 3;
+const [MOST_ROUNDS, LEAST_ROUNDS] = [9, 3];
 
-/** Measures all bench cases of `contracts`. @throws OdeltError for a kernel that computes wrong; InterruptedError. */
-export async function benchKernels(subjects: readonly Subject[], options: KernelBenchOptions): Promise<KernelResult[]> {
+/** Measures the cases of `contracts`. @throws OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError. */
+export async function benchKernels(
+  subjects: readonly Measurable[],
+  options: KernelBenchOptions,
+): Promise<KernelResult[]> {
   const results: KernelResult[] = [];
+  const next = (text: string) => {
+    if (options.signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
+    options.onCase?.(text);
+  };
   for (const c of options.contracts) {
-    for (const k of c.bench?.cases ?? []) {
-      if (options.signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
-      options.onCase?.(`${c.name} ${JSON.stringify(k)}`);
-      for (const result of await benchCase(subjects, c, k, options.rounds)) {
+    const known = subjects.map(({ contracts }) => (contracts ? contracts.find(({ name }) => name === c.name) : c));
+    const all = known.filter((own) => own !== undefined);
+    if (all.length < subjects.length) continue;
+    for (const k of options.check ? c.cases : []) {
+      next(`${c.name} ${JSON.stringify(k)}: check`);
+      for (const [i, { engine, contracts }] of subjects.entries()) if (!contracts) await checkCase(engine, all[i]!, k);
+    }
+    for (const k of casesOf(c, options)) {
+      next(`${c.name} ${JSON.stringify(k)}`);
+      for (const result of await benchCase(subjects, all, k, options.rounds)) {
         results.push(result);
         options.onResult?.(result);
       }
@@ -66,96 +105,74 @@ export async function benchKernels(subjects: readonly Subject[], options: Kernel
   return results;
 }
 
+/** `known`: the contract as each subject's build has it. */
 async function benchCase(
-  subjects: readonly Subject[],
-  c: Contract,
+  subjects: readonly Measurable[],
+  known: readonly Contract[],
   k: object,
-  rounds: number,
+  rounds?: number,
 ): Promise<KernelResult[]> {
-  const arrays = caseInputs(c, k);
-  const want = c.reference(arrays, k);
-  const parts: { subject: Subject; backward: boolean; timed: Timed; dispatches: number; cold: Cold }[] = [];
-  const owned: { engine: Engine; tensors: Tensor[] }[] = [];
-  const errors = new Map<Subject, number>();
+  const prepared: Prepared[] = [];
   try {
-    for (const subject of subjects) {
-      const { engine } = subject;
-      const inputs = uploadCase(engine, c, k, arrays);
-      const outputs = Object.entries(want).map(([name, v]) => [name, onesLike(engine, name, v.length)] as const);
-      const gradients = c.differentiable.map(
-        (name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)] as const,
-      );
-      owned.push({ engine, tensors: [inputs, Object.fromEntries([...outputs, ...gradients])].flatMap(Object.values) });
-      for (const backward of c.differentiable.length > 0 ? [false, true] : [false]) {
-        const use = (ctx: Context) => {
-          const tape = backward ? new Tape(addGradients) : null;
-          ctx.tape = tape;
-          for (const [name, gradient] of gradients) tape?.watch(inputs[name]!, gradient);
-          const made = c.run(ctx, inputs, k);
-          const seeds = Object.fromEntries(outputs);
-          const pairs = Object.entries(made).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const);
-          tape?.backward(ctx, pairs);
-        };
-        const { once, pipelines, firstSeconds } = await compileCold(engine, `${c.name} once`, use);
-        const seconds = await fastestOf(3, { engine, program: once, repeats: 1 });
-        const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.ceil(AT_LEAST_SECONDS / seconds)));
-        const cold = { pipelines, coldSeconds: Math.max(0, firstSeconds - seconds) };
-        const { dispatches } = once;
-        once.dispose();
-        const { recording } = record(engine, `${c.name} x ${repeats}`, (ctx) => {
-          for (let i = 0; i < repeats; i++) use(ctx);
-        });
-        const program = await Program.compile(engine, recording);
-        parts.push({ subject, backward, timed: { engine, program, repeats }, dispatches, cold });
-      }
-      // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
-      errors.set(subject, await checkForward(engine, c, k, inputs, want));
+    for (const [i, { engine, clock, prepareCase: prepare = prepareCase }] of subjects.entries()) {
+      prepared.push(await prepare(engine, known[i]!, k, clock));
     }
-    const timings = await interleave(
-      parts.map((part) => part.timed),
-      rounds,
-    );
-    const { flops, bytes } = c.bench!.cost(k);
-    return parts.map(({ subject, backward, timed, dispatches, cold }, i) => ({
-      kernel: c.name,
-      case: k,
-      subject: subject.name,
-      pass: backward ? 'forward and backward' : 'forward',
-      timing: timings[i]!,
-      repeats: timed.repeats,
-      dispatches,
-      gflops: backward || flops === 0 ? null : flops / timings[i]!.median / 1e9,
-      gbytes: backward ? null : bytes / timings[i]!.median / 1e9,
-      error: errors.get(subject)!,
-      ...cold,
-    }));
+    const programs = prepared.flatMap(({ forward, both }) => (both ? [forward, both] : [forward]));
+    const roundSeconds = programs.reduce((sum, program) => sum + program.roundSeconds, 0);
+    const fitting = Math.floor(CASE_SECONDS / roundSeconds);
+    const timings = await interleave(programs, rounds ?? Math.max(LEAST_ROUNDS, Math.min(MOST_ROUNDS, fitting)));
+    const timingFor = new Map(programs.map((program, i) => [program, timings[i]!]));
+    return prepared.flatMap(({ forward, both, accuracy }, i) => {
+      // The work is the first build's: the rates of two builds are of the same work.
+      const cost = known[0]!.bench!.cost(k);
+      const about = { kernel: known[0]!.name, case: k, subject: subjects[i]!.name, ...accuracy };
+      const once = timingFor.get(forward)!;
+      const results = [resultOf(subjects[i]!, about, 'forward', cost, forward, once, null)];
+      if (both) {
+        const together = timingFor.get(both)!;
+        const difference = timingOf(together.seconds.map((seconds, round) => seconds - once.seconds[round]!));
+        const rest = { ...both, dispatches: both.dispatches - forward.dispatches };
+        results.push(resultOf(subjects[i]!, about, 'backward', cost.backward ?? null, rest, difference, together));
+      }
+      return results;
+    });
   } finally {
-    for (const { timed } of parts) timed.program.dispose();
-    for (const { engine, tensors } of owned) for (const t of tensors) engine.release(t);
+    for (const p of prepared) p.dispose();
   }
 }
 
-interface Cold {
-  readonly pipelines: number;
-  readonly coldSeconds: number;
+function resultOf(
+  { clock, ceilings }: Measurable,
+  about: Pick<KernelResult, 'kernel' | 'case' | 'subject'> & Comparison64,
+  pass: KernelResult['pass'],
+  work: Work | null,
+  { repeats, dispatches, pipelines, coldSeconds }: Repeated,
+  timing: Timing,
+  both: Timing | null,
+): KernelResult {
+  const { median } = timing;
+  const rate = (amount: number | undefined) => (amount && median > 0 ? amount / median / 1e9 : null);
+  const roof = work && work.flops + work.bytes > 0 ? roofOf(work, ceilings) : null;
+  return {
+    kernel: about.kernel,
+    case: about.case,
+    subject: about.subject,
+    pass,
+    timing,
+    both,
+    clock,
+    repeats,
+    dispatches,
+    flops: work?.flops ?? null,
+    bytes: work?.bytes ?? null,
+    gflops: rate(work?.flops),
+    gbytes: rate(work?.bytes),
+    bound: roof?.bound ?? null,
+    roofline: roof && median > 0 ? roof.seconds / median : null,
+    error: about.error,
+    checked: about.checked,
+    outputs: about.outputs,
+    pipelines,
+    coldSeconds,
+  };
 }
-
-/** Compiles one use and runs it, timing both: some drivers finish compiling only at the first run. */
-async function compileCold(engine: Engine, name: string, use: (ctx: Context) => void) {
-  const before = engine.pipelines.size;
-  const started = performance.now();
-  const once = await Program.compile(engine, record(engine, name, use).recording);
-  once.run();
-  await engine.device.queue.onSubmittedWorkDone();
-  const firstSeconds = (performance.now() - started) / 1000;
-  return { once, pipelines: engine.pipelines.size - before, firstSeconds };
-}
-
-async function fastestOf(runs: number, timed: Timed): Promise<number> {
-  let seconds = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < runs; i++) seconds = Math.min(seconds, (await runSeconds(timed)).seconds);
-  return seconds;
-}
-
-const onesLike = (engine: Engine, name: string, size: number): Tensor =>
-  engine.tensor(`seed(${name})`, [size], { data: new Float32Array(size).fill(1) });

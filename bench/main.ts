@@ -1,112 +1,83 @@
-/** A benchmark run as a whole: subjects, kernels, replay, and the report as data and as Markdown. Runs in browsers as in Node. */
-import { type AdapterDescription, describeAdapter } from '../engine/device.ts';
+/** A benchmark run as a whole: clock and ceilings of every subject, kernels, comparison, replay. Runs in browsers as in Node. */
+import { describeAdapter } from '../engine/device.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { contracts } from '../kernels/registry.ts';
-import { benchKernels, type KernelBenchOptions, type KernelResult, type Subject } from './kernels.bench.ts';
+import type { Contract } from '../kernels/contract.ts';
+import { contracts as registered } from '../kernels/registry.ts';
+import { casesOf } from './cases.ts';
+import { chooseClock } from './clock.ts';
+import { compareRuns, compareSubjects } from './compare.ts';
+import { benchKernels, type KernelBenchOptions, type Measurable, type Subject } from './kernels.bench.ts';
 import { benchReplay, type ReplayResult } from './replay.bench.ts';
-
-/** A benchmark as data, for JSON. */
-export interface BenchReport {
-  readonly date: string;
-  /** The runtime and machine, in words. */
-  readonly machine: string;
-  /** Whatever else the reader must know, such as that the machine was shared. */
-  readonly note: string;
-  readonly subjects: readonly { readonly name: string; readonly adapter: AdapterDescription }[];
-  readonly kernels: readonly KernelResult[];
-  readonly replay: readonly ({ readonly subject: string } & ReplayResult)[];
-}
+import { type BenchReport, FORMAT, type SubjectReport } from './report.ts';
+import { measureCeilings } from './roofline.ts';
 
 /** Which kernels a benchmark takes, and what its report is to say of the machine. */
 export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
+  /** Contracts of your own; default: the registered ones. Replay is measured with those only. */
+  readonly contracts?: readonly Contract[];
   /** Only kernels whose name contains this. */
   readonly filter?: string;
+  /** A saved report that the first subject is compared with, and its name. Two subjects are compared with each other. */
+  readonly saved?: { readonly name: string; readonly report: BenchReport };
+  readonly command?: string;
   readonly machine?: string;
+  readonly load?: number;
+  readonly versions?: Readonly<Record<string, string>>;
   readonly note?: string;
 }
 
+const CEILING_ROUNDS = 7;
+
 /**
- * Checks and times the registered kernels, and replay, on every subject.
- * @throws ConfigError when no kernel with bench cases matches the filter; OdeltError for a kernel that computes wrong.
+ * Checks and times kernels, and replay, on every subject.
+ * @throws ConfigError when no kernel with cases to time matches; OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError.
  */
 export async function runBench(subjects: readonly Subject[], options: BenchOptions): Promise<BenchReport> {
-  const { filter = '', machine = 'unknown', note = '' } = options;
+  const { filter = '', contracts = registered, saved, onCase } = options;
+  const date = new Date().toISOString();
+  const chosen = chosenContracts(contracts, filter, options);
+  const measured: Measurable[] = [];
+  const described: SubjectReport[] = [];
+  for (const subject of subjects) {
+    const { name, engine } = subject;
+    onCase?.(`clock and ceilings of ${name}`);
+    const clock = await chooseClock(engine);
+    const ceilings = await measureCeilings(engine, clock.clock, CEILING_ROUNDS);
+    measured.push({ ...subject, clock: clock.clock, ceilings });
+    described.push({ name, adapter: describeAdapter(engine.device), clock, ceilings });
+  }
+  const kernels = await benchKernels(measured, { ...options, contracts: chosen });
+  const replay: ({ subject: string } & ReplayResult)[] = [];
+  for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {
+    if (filter !== '' || contracts !== registered || ofOtherBuild) continue;
+    onCase?.(`replay on ${name}`);
+    replay.push({ subject: name, ...(await benchReplay(engine)) });
+  }
+  const { command = '', machine = 'unknown', load = null, versions = {}, note = '' } = options;
+  const about = { format: FORMAT, date, command, machine, load, versions, note } as const;
+  const run = { ...about, subjects: described, kernels, replay };
+  const [first, second] = subjects;
+  const against = saved
+    ? compareRuns(run, saved.report, saved.name)
+    : second
+      ? compareSubjects(kernels, first!.name, second.name)
+      : null;
+  return { ...run, against };
+}
+
+function chosenContracts(contracts: readonly Contract[], filter: string, options: BenchOptions): Contract[] {
   const benched = contracts.filter((c) => c.bench);
-  const chosen = benched.filter((c) => c.name.includes(filter));
-  if (chosen.length === 0) {
+  const named = benched.filter((c) => c.name.includes(filter));
+  if (named.length === 0) {
     throw new ConfigError(`no kernel that is timed matches '${filter}'`, {
-      hint: `there are ${benched.map((c) => c.name).join(', ')}`,
+      hint: `there are ${benched.map((c) => c.name).join(', ') || 'none: give contracts with bench'}`,
     });
   }
-  const kernels = await benchKernels(subjects, { ...options, contracts: chosen });
-  const replay: ({ subject: string } & ReplayResult)[] = [];
-  if (filter === '') {
-    for (const { name, engine } of subjects) {
-      options.onCase?.(`replay on ${name}`);
-      replay.push({ subject: name, ...(await benchReplay(engine)) });
-    }
+  const chosen = named.filter((c) => casesOf(c, options).length > 0);
+  if (chosen.length === 0) {
+    throw new ConfigError(`none of ${named.map((c) => c.name).join(', ')} has cases of the shapes chosen`, {
+      hint: `their own cases are the shapes 'small'`,
+    });
   }
-  const described = subjects.map(({ name, engine }) => ({ name, adapter: describeAdapter(engine.device) }));
-  return { date: new Date().toISOString().slice(0, 10), machine, note, subjects: described, kernels, replay };
-}
-
-const milliseconds = (seconds: number): string => {
-  const ms = seconds * 1000;
-  return ms >= 100 ? ms.toFixed(0) : ms >= 1 ? ms.toFixed(2) : ms.toFixed(4);
-};
-const rate = (value: number | null): string => (value === null ? '' : value.toPrecision(3));
-const sizes = (k: object): string =>
-  Object.entries(k)
-    .map(([name, value]) => `${name} ${Array.isArray(value) ? value.join('+') : value}`)
-    .join(', ');
-
-/** The report as Markdown that is readable in a terminal, too. */
-export function formatBench(report: BenchReport): string {
-  const several = report.subjects.length > 1;
-  const lines = report.subjects.map(
-    ({ name, adapter }) =>
-      `${several ? `${name}: ` : ''}${adapter.name}, ${adapter.driver || 'driver unknown'} (${adapter.kind})`,
-  );
-  lines.push(`${report.machine}, ${report.date}`, ...(report.note ? [report.note] : []), '');
-  const head = [
-    'kernel',
-    'case',
-    ...(several ? ['on'] : []),
-    'pass',
-    'ms (quartiles)',
-    'GFLOP/s',
-    'GB/s',
-    'dispatches',
-    'cold ms / pipelines',
-    'error',
-  ];
-  const rows = report.kernels.map((r) => [
-    r.kernel,
-    sizes(r.case),
-    ...(several ? [r.subject] : []),
-    r.pass === 'forward' ? 'fwd' : 'fwd + bwd',
-    `${milliseconds(r.timing.median)} (${milliseconds(r.timing.q1)} to ${milliseconds(r.timing.q3)})`,
-    rate(r.gflops),
-    rate(r.gbytes),
-    String(r.dispatches),
-    r.pipelines === 0 ? '' : `${(r.coldSeconds * 1000).toFixed(0)} / ${r.pipelines}`,
-    r.error.toExponential(1),
-  ]);
-  lines.push(...table([head, ...rows]));
-  for (const r of report.replay) {
-    const { median, q1, q3 } = r.microseconds;
-    lines.push(
-      '',
-      `Replay${several ? ` on ${r.subject}` : ''}: ${r.model} preset, L=${r.blocks}, batch ${r.batch}: ${r.dispatches} dispatches per evaluation, ` +
-        `${median.toFixed(1)} host microseconds each (${q1.toFixed(1)} to ${q3.toFixed(1)}); ${r.bindGroupsPerReplay} bind groups and ` +
-        `${r.buffersPerReplay} buffers made per replay; activations ${r.plannedBytes} bytes planned, ${r.lowerBound} the lower bound.`,
-    );
-  }
-  return lines.join('\n');
-}
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, c) => Math.max(...rows.map((row) => row[c]!.length)));
-  const line = (row: readonly string[]) => `| ${row.map((text, c) => text.padEnd(widths[c]!)).join(' | ')} |`;
-  return [line(rows[0]!), `|${widths.map((w) => '-'.repeat(w + 2)).join('|')}|`, ...rows.slice(1).map(line)];
+  return chosen;
 }

@@ -1,13 +1,19 @@
-/** `odelt bench`: `kernels` checks and times the kernels on an adapter, or on two in turn; `memory` is in cli/bench-memory.ts. */
-import { cpus, loadavg } from 'node:os';
+/** `odelt bench`: `kernels` checks and times kernels, and says whether they became faster; `memory` is in cli/bench-memory.ts. */
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { formatBench, runBench } from '../bench/main.ts';
-import { adapterChoice } from '../engine/adapters.node.ts';
+import { parseShapes, SHAPES } from '../bench/cases.ts';
+import { formatBenchHtml } from '../bench/html.ts';
+import type { Subject } from '../bench/kernels.bench.ts';
+import { describeMachine } from '../bench/machine.node.ts';
+import { type BenchOptions, runBench } from '../bench/main.ts';
+import { formatBench } from '../bench/markdown.ts';
+import { loadContracts, openBuild } from '../bench/modules.node.ts';
+import { type BenchReport, parseReport } from '../bench/report.ts';
+import { ADAPTER_CHOICES, adapterChoice } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
-import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { checkOutput, writeText } from '../formats/files.node.ts';
+import { checkOutput, failAs, readRegular, writeText } from '../formats/files.node.ts';
 import { addBenchMemory } from './bench-memory.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
@@ -15,11 +21,15 @@ import { number } from './session.node.ts';
 
 interface BenchFlags {
   filter?: string;
+  shapes: string;
+  batches: string;
+  contracts?: string;
   adapter?: string;
   against?: string;
-  rounds: number;
+  rounds?: number;
   note?: string;
   save?: string;
+  html?: string;
   json?: boolean;
 }
 
@@ -29,53 +39,81 @@ export function addBench(command: Command): void {
   addBenchMemory(command);
   command
     .command('kernels')
-    .description('check the kernels that take time against float64, then time them')
+    .description('check the kernels that take time against float64, time them, and hold them against the ceilings')
     .option('--filter <text>', 'only kernels whose name contains this')
+    .option(
+      '--shapes <names>',
+      `sizes to time: ${SHAPES.join(', ')} (the last four: blocks of DiT-S/2 to XL/2)`,
+      'small,b',
+    )
+    .option('--batches <ns>', 'samples at once, for all shapes but small', '1')
+    .option('--contracts <module>', 'time the contracts that this module exports, after checking all their cases')
     .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
-    .option('--against <name>', 'a second adapter, measured in turn with the first')
-    .option('--rounds <n>', 'timed submissions of each kernel', number('--rounds', { integer: true, min: 3 }), 9)
+    .option(
+      '--against <what>',
+      'what to compare with: a second adapter or another build (a folder such as dist/), measured in turn, or a file of --save',
+    )
+    .option(
+      '--rounds <n>',
+      'timed submissions of each kernel (default: 9, fewer where they take long)',
+      number('--rounds', { integer: true, min: 3 }),
+    )
     .option('--note <text>', 'a remark to put into the report')
     .option('--save <folder>', 'also write ADAPTER.json and ADAPTER.md there')
+    .option('--html <file>', 'also write the report with roofline plots as one HTML document')
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
       'after',
       `
-Times are the median and quartiles of submissions of at least 10 ms. "cold" is what the first run took
-longer than later ones, compiling included, with Mesa's shader cache off.
+Times are the median and quartiles of submissions of at least 10 ms, by the adapter's timestamps where they can
+be trusted. "of the ceiling" is the share of what this adapter was measured to copy or to multiply and add, the
+nearer of the two. "cold" is what the first run took longer than later ones, compiling included, with Mesa's
+shader cache off.
 
 Examples:
-  odelt bench kernels --filter linear
+  odelt bench kernels --filter linear --html report.html
+  odelt bench kernels --shapes xl --batches 1,4 --filter attention
+  odelt bench kernels --save before; odelt bench kernels --against before/lavapipe.json
   odelt bench kernels --adapter swiftshader --against swiftshader/${PLAIN}`,
     )
     .action((flags: BenchFlags) => bench(flags));
 }
 
+/** A comma-separated list of counts. */
+const batchesOf = (text: string): number[] =>
+  text.split(',').map(number('--batches', { integer: true, min: 1, max: 4096 }));
+
 async function bench(flags: BenchFlags): Promise<void> {
   const signal = interruptSignal();
   if (flags.save !== undefined) await checkOutput('--save', flags.save, { folder: true });
+  if (flags.html !== undefined) await checkOutput('--html', flags.html);
+  const shapes = parseShapes(flags.shapes.split(','));
+  const batches = batchesOf(flags.batches);
+  const against = flags.against === undefined ? null : await openBase(flags.against);
+  const contracts = flags.contracts === undefined ? undefined : await loadContracts(flags.contracts);
   // Before the driver loads: else "cold" would measure its cache on disk.
   process.env.MESA_SHADER_CACHE_DISABLE ??= 'true';
-  const specs = [flags.adapter ?? adapterChoice(undefined), ...(flags.against === undefined ? [] : [flags.against])];
-  const subjects: { name: string; engine: Engine }[] = [];
+  const adapter = flags.adapter ?? adapterChoice(undefined);
+  const subjects: Subject[] = [];
   const line = new ProgressLine();
   try {
-    for (const spec of specs) subjects.push({ name: spec, engine: await openSubject(spec) });
-    const report = await runBench(subjects, {
-      filter: flags.filter,
-      rounds: flags.rounds,
-      note: flags.note,
-      // On a CPU adapter whatever else runs takes its cores: the load belongs to the figures.
-      machine: `${cpus().length} x ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, load ${loadavg()[0]?.toFixed(1)} before, Node ${process.version}`,
-      signal,
+    subjects.push(await openSubject(adapter));
+    if (against?.kind === 'adapter') subjects.push(await openSubject(flags.against!));
+    if (against?.kind === 'build') subjects.push(await openOther(flags.against!, adapter));
+    const options: BenchOptions = {
+      ...describeMachine(),
+      ...{ filter: flags.filter, shapes, batches, contracts, rounds: flags.rounds, note: flags.note, signal },
+      check: contracts !== undefined,
+      saved: against?.kind === 'file' ? { name: flags.against!, report: against.report } : undefined,
+      command: commandLine(process.argv.slice(2)),
       onCase: (text) => line.update(text, true),
-    });
+    };
+    const report = await runBench(subjects, options);
     line.end();
-    if (flags.save !== undefined) {
-      const name = report.subjects.map(({ adapter }) => adapter.kind).join('-');
-      const title = `# Kernels on ${report.subjects.map(({ adapter }) => adapter.kind).join(' and ')}\n\n`;
-      await writeText(join(flags.save, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`);
-      await writeText(join(flags.save, `${name}.md`), `${title}${formatBench(report)}\n`);
-      log(`wrote ${join(flags.save, name)}.json and .md`);
+    if (flags.save !== undefined) await save(flags.save, report);
+    if (flags.html !== undefined) {
+      await writeText(flags.html, formatBenchHtml(report));
+      log(`wrote ${flags.html}`);
     }
     if (flags.json) printJson(report);
     else print(formatBench(report));
@@ -85,15 +123,51 @@ async function bench(flags: BenchFlags): Promise<void> {
   }
 }
 
-async function openSubject(spec: string): Promise<Engine> {
+async function save(folder: string, report: BenchReport): Promise<void> {
+  const kinds = report.subjects.map(({ adapter }) => adapter.kind);
+  const name = kinds.join('-');
+  await writeText(join(folder, `${name}.json`), `${JSON.stringify(report, null, 1)}\n`);
+  await writeText(join(folder, `${name}.md`), `# Kernels on ${kinds.join(' and ')}\n\n${formatBench(report)}\n`);
+  log(`wrote ${join(folder, name)}.json and .md`);
+}
+
+/** The command as it can be typed again. */
+const commandLine = (args: readonly string[]): string =>
+  ['odelt', ...args]
+    .map((word) => (/^[\w./,:=+@-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+    .join(' ');
+
+type Base = { readonly kind: 'adapter' | 'build' } | { readonly kind: 'file'; readonly report: BenchReport };
+
+/** What --against names: an adapter by its name, else a build's folder or a saved file by its path. */
+async function openBase(what: string): Promise<Base> {
+  const [name] = what.split('/');
+  if (ADAPTER_CHOICES.some((known) => known === name) && !what.endsWith('.json')) return { kind: 'adapter' };
+  const info = statSync(what, { throwIfNoEntry: false });
+  if (!info) {
+    throw new ConfigError(`--against '${what}' is no adapter, and there is no such file or folder`, {
+      hint: `give ${ADAPTER_CHOICES.join(', ')}, the folder of another build, or a file that --save wrote`,
+    });
+  }
+  if (info.isDirectory()) return { kind: 'build' };
+  const bytes = await readRegular(what, { most: 2 ** 28, fail: failAs(ConfigError, what) });
+  return { kind: 'file', report: parseReport(new TextDecoder().decode(bytes), `'${what}'`) };
+}
+
+function adapterOptions(spec: string) {
   const [name, option, ...more] = spec.split('/');
   if (more.length > 0 || (option !== undefined && option !== PLAIN)) {
     throw new ConfigError(`adapter '${spec}' is not understood`, { hint: `write a name, or a name and /${PLAIN}` });
   }
-  const { engine } = await createNodeEngine({
-    adapter: adapterChoice(name),
-    disableRobustness: option === PLAIN,
-    onError: () => {},
-  });
-  return engine;
+  return { adapter: adapterChoice(name), disableRobustness: option === PLAIN, onError: () => {} };
+}
+
+async function openSubject(spec: string): Promise<Subject> {
+  return { name: spec, engine: (await createNodeEngine(adapterOptions(spec))).engine };
+}
+
+/** Another build on the same adapter. */
+async function openOther(folder: string, adapter: string): Promise<Subject> {
+  const { createEngine, prepareCase, contracts } = await openBuild(folder);
+  return { name: folder, engine: await createEngine(adapterOptions(adapter)), prepareCase, contracts };
 }

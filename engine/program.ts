@@ -222,6 +222,51 @@ export class Program {
   }
 
   /**
+   * Runs once, all dispatches in one pass between two timestamps, and waits for the end. Needs 'timestamp-query'.
+   * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without the feature.
+   */
+  async timed(values: ScalarValues = {}): Promise<number> {
+    const { device, memory } = this.#engine;
+    if (!device.features.has('timestamp-query'))
+      throw new UsageError(`this device has no 'timestamp-query' to time '${this.name}' with`);
+    this.#prepare(values);
+    const queries = device.createQuerySet({ type: 'timestamp', count: 2 });
+    const buffers: GPUBuffer[] = [];
+    try {
+      const resolved = memory.create('staging', 'timestamps', 256, 0x200 | 0x4);
+      buffers.push(resolved);
+      const staging = memory.create('staging', 'timestamps/read', 16, 0x1 | 0x8);
+      buffers.push(staging);
+      await this.#engine.allocated();
+      const encoder = device.createCommandEncoder({ label: `${this.name}/timed` });
+      const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
+      const pass = encoder.beginComputePass({ label: this.name, timestampWrites });
+      for (const step of this.#steps) {
+        const counts = this.#countsOf(step, values);
+        if (counts[0] * counts[1] * counts[2] === 0) continue;
+        pass.setPipeline(step.pipeline!.pipeline);
+        pass.setBindGroup(0, step.group!);
+        pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
+        pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
+      }
+      pass.end();
+      encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
+      encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
+      this.#arena.owner = this;
+      device.queue.submit([encoder.finish()]);
+      // Before the mapping: the engine knows how to wait without taking the cores that compute.
+      await this.#engine.idle();
+      await staging.mapAsync(1);
+      const [begin, end] = new BigUint64Array(staging.getMappedRange().slice(0, 16));
+      staging.unmap();
+      return Number(end! - begin!) / 1e9;
+    } finally {
+      queries.destroy();
+      for (const buffer of buffers) memory.destroy(buffer);
+    }
+  }
+
+  /**
    * Reads planned tensors that were kept.
    * @throws UsageError before the first run, for a tensor that was not kept, or when the same memory has since been used otherwise.
    */

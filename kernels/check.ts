@@ -5,21 +5,19 @@
 import type { Context } from '../engine/context.ts';
 import { eager } from '../engine/eager.ts';
 import type { Engine } from '../engine/engine.ts';
-import { OdeltError } from '../engine/errors.ts';
-import { normals } from '../engine/philox.ts';
+import { OdeltError, UsageError } from '../engine/errors.ts';
+import { normals, permutation } from '../engine/philox.ts';
 import { Program, record } from '../engine/program.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
 import { addGradients } from './add.ts';
-import type { Contract } from './contract.ts';
-
-/** Values of tensors, by name. */
-export type Arrays = Readonly<Record<string, Float64Array>>;
+import type { Arrays, Contract, Pick } from './contract.ts';
 
 const EPS = 2 ** -23;
 /** Random streams of inputs and of cotangents. */
 const INPUTS = 17;
 const COTANGENTS = 23;
+const PARTS = 29;
 /** Elements of a gradient that are compared with central differences, each of which costs four references. */
 const PICKS = 48;
 
@@ -109,6 +107,47 @@ export async function checkForward(
   );
   return Math.max(...errors);
 }
+
+/** How many of a case's outputs were compared, and the largest relative error among them. */
+export interface PartChecked {
+  readonly error: number;
+  readonly checked: number;
+  readonly outputs: number;
+}
+
+/**
+ * As `checkForward`, for a case that is too large for its whole reference: compares the outputs that the contract's `bench.part` picks at
+ * random (always the same), of those that the whole run on the adapter gives.
+ * @throws OdeltError ('wrong-result'); UsageError for a contract without `part`.
+ */
+export async function checkPart(
+  engine: Engine,
+  c: Contract,
+  k: object,
+  inputs: Record<string, Tensor>,
+  arrays: Arrays,
+): Promise<PartChecked> {
+  const part = c.bench?.part?.(k, arrays, pick);
+  if (!part) throw new UsageError(`the contract '${c.name}' has no bench.part`);
+  const want = c.reference(part.inputs, part.case);
+  const got = await eager(engine, (ctx) => readOutputs(engine, c.run(ctx, inputs, k)));
+  let [error, checked] = [0, 0];
+  for (const [name, values] of Object.entries(want)) {
+    const place = part.places[name]!;
+    const picked = Float64Array.from(values, (_, i) => got[name]?.[place(i)] ?? Number.NaN);
+    error = Math.max(error, compare(`${nameOf(c, k)}, part of ${name}`, picked, values, tolerance(c, k)));
+    checked += values.length;
+  }
+  const outputs = Object.values(got).reduce((sum, values) => sum + values.length, 0);
+  return { error, checked, outputs };
+}
+
+const pick: Pick = (count, of) => {
+  if (of <= count) return Array.from({ length: of }, (_, i) => i);
+  const order = permutation({ seed: PARTS, stream: 0, step: 0 }, of);
+  const between = [...order].filter((i) => i > 0 && i < of - 1).slice(0, Math.max(0, count - 2));
+  return [0, ...between, of - 1].sort((a, b) => a - b);
+};
 
 async function readOutputs(
   engine: Engine,

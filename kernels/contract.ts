@@ -13,6 +13,51 @@ export interface InputSpec {
   readonly fill?: (i: number, normal: () => number) => number;
 }
 
+/** Values of tensors, by name. */
+export type Arrays = Readonly<Record<string, Float64Array>>;
+
+/** The least that the operations of a case's `run` must do, each by itself and however implemented: not what the kernels at hand do. */
+export interface Work {
+  /**
+   * Floating-point operations; a multiply-add is two. Counted to the leading term: of products only their multiply-adds, not bias and
+   * activation; of exp, sqrt and the like one each.
+   */
+  readonly flops: number;
+  /** Bytes of inputs and results, each read or written once as it is stored; nothing that stays inside. */
+  readonly bytes: number;
+}
+
+/** The work of one case, forward and, where it is differentiable, backward. */
+export interface Cost extends Work {
+  /**
+   * From the gradients of the outputs to those of all `differentiable` inputs. Reads whatever the forward read and what it kept, with
+   * nothing computed twice, unless keeping it would take more memory than inputs and outputs (attention's scores).
+   */
+  readonly backward?: Work;
+}
+
+/** Sizes of a transformer block, for cases as they occur in networks. */
+export interface BlockShape {
+  readonly batch: number;
+  readonly tokens: number;
+  readonly width: number;
+  readonly heads: number;
+  /** Features inside the MLP. */
+  readonly hidden: number;
+}
+
+/** Some outputs of a large case, as a small case of their own. */
+export interface Part<C> {
+  readonly case: C;
+  /** Its inputs, taken from the large case's. */
+  readonly inputs: Arrays;
+  /** By output: where element i of the small case lies in the large one's. */
+  readonly places: Readonly<Record<string, (i: number) => number>>;
+}
+
+/** Draws `count` different numbers below `of`, ascending, the first and the last among them; all of them where there are no more. */
+export type Pick = (count: number, of: number) => number[];
+
 /** What a kernel must compute: cases, inputs, a reference in float64, and which inputs have gradients. */
 export interface Contract<C extends object = object> {
   readonly name: string;
@@ -33,8 +78,12 @@ export interface Contract<C extends object = object> {
   /** Cases to time, and the work in one. */
   readonly bench?: {
     readonly cases: readonly C[];
-    /** Floating-point operations of a case, and bytes read and written at least. */
-    readonly cost: (c: C) => { readonly flops: number; readonly bytes: number };
+    /** Cases that occur in a transformer block of these sizes. */
+    readonly block?: (shape: BlockShape) => readonly C[];
+    /** Derived by hand; with `backward` wherever something is differentiable. */
+    readonly cost: (c: C) => Cost;
+    /** For cases whose whole reference takes too long: some outputs that can be checked by themselves. */
+    readonly part?: (c: C, inputs: Arrays, pick: Pick) => Part<C>;
   };
 }
 

@@ -83,9 +83,10 @@ const cases = (...ks: number[]): FlowCase[] =>
     { batch: 3, row: 67, k },
   ]);
 
-const bench = (bytes: number) => ({
+/** Work per element: operations, and values read and written. */
+const bench = (flops: number, values: number) => ({
   cases: [{ batch: 64, row: 4096, k: 0.5 }],
-  cost: ({ batch, row }: FlowCase) => ({ flops: 3 * batch * row, bytes: bytes * batch * row }),
+  cost: ({ batch, row }: FlowCase) => ({ flops: flops * batch * row, bytes: 4 * values * batch * row }),
 });
 
 export const flowInterpolateContract = contract<FlowCase>({
@@ -103,7 +104,7 @@ export const flowInterpolateContract = contract<FlowCase>({
   }),
   differentiable: [],
   reduction: () => 2,
-  bench: bench(16),
+  bench: bench(5, 4),
 });
 
 export const eulerContract = contract<FlowCase>({
@@ -118,7 +119,7 @@ export const eulerContract = contract<FlowCase>({
   reference: ({ x, v }, { k }) => ({ x: x!.map((value, i) => value + k * v![i]!) }),
   differentiable: [],
   reduction: () => 2,
-  bench: bench(12),
+  bench: bench(5, 6), // guide as a copy, then the step: three values each
 });
 
 export const guideContract = contract<FlowCase>({
@@ -132,5 +133,5 @@ export const guideContract = contract<FlowCase>({
   }),
   differentiable: [],
   reduction: () => 2,
-  bench: bench(12),
+  bench: bench(5, 6), // guide and mean2: three values each
 });

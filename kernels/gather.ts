@@ -116,6 +116,11 @@ export const gatherContract = contract<{ rows: number; count: number; width: num
   reduction: ({ count }) => count,
   bench: {
     cases: [{ rows: 1001, count: 256, width: 768 }],
-    cost: ({ count, width }) => ({ flops: 0, bytes: 8 * count * width }),
+    // Backward: every row of the table gets the sum of the rows taken from it, most of them zero.
+    cost: ({ rows, count, width }) => ({
+      flops: 0,
+      bytes: 4 * (count + 2 * count * width),
+      backward: { flops: count * width, bytes: 4 * (count + count * width + rows * width) },
+    }),
   },
 });

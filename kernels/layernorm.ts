@@ -109,6 +109,16 @@ export const layernormContract = contract<{ batch: number; tokens: number; width
   reduction: ({ tokens, width }) => Math.max(tokens, width),
   bench: {
     cases: [{ batch: 64, tokens: 49, width: 96 }],
-    cost: ({ batch, tokens, width }) => ({ flops: 8 * batch * tokens * width, bytes: 8 * batch * tokens * width }),
+    block: ({ batch, tokens, width }) => [{ batch, tokens, width }],
+    // Per element, forward: the sum; difference, its square, their sum; the product with 1 / deviation; scale and shift. Backward: with
+    // xhat (2), dshift (1) and dscale (2); g = dy (1 + scale) (1), the means of g and g xhat (3), and (g - mean - xhat mean) / deviation (4).
+    cost({ batch, tokens, width }) {
+      const [values, modulation] = [batch * tokens * width, 2 * batch * width];
+      return {
+        flops: 7 * values,
+        bytes: 4 * (2 * values + modulation),
+        backward: { flops: 13 * values, bytes: 4 * (3 * values + 1.5 * modulation) },
+      };
+    },
   },
 });

@@ -104,6 +104,11 @@ export const mseContract = contract<{ batch: number; width: number }>({
   reduction: ({ batch, width }) => batch * width,
   bench: {
     cases: [{ batch: 64, width: 4096 }],
-    cost: ({ batch, width }) => ({ flops: 3 * batch * width, bytes: 8 * batch * width }),
+    // Backward: the difference times a number.
+    cost: ({ batch, width }) => ({
+      flops: 3 * batch * width,
+      bytes: 4 * (2 * batch * width + 1),
+      backward: { flops: 2 * batch * width, bytes: 4 * (3 * batch * width + 1) },
+    }),
   },
 });

@@ -103,7 +103,10 @@ function pairs({ batch, height, width, channels, patch }: PatchCase, visit: (ima
 
 const bench = {
   cases: [{ batch: 64, height: 32, width: 32, channels: 4, patch: 2 }],
-  cost: (c: PatchCase) => ({ flops: 0, bytes: 8 * c.batch * c.height * c.width * c.channels }),
+  cost(c: PatchCase) {
+    const work = { flops: 0, bytes: 8 * c.batch * c.height * c.width * c.channels };
+    return { ...work, backward: work };
+  },
 };
 
 export const patchifyContract = contract<PatchCase>({

@@ -108,7 +108,7 @@ export const columnSumContract = contract<{ rows: number; width: number }>({
   reduction: ({ rows }) => rows,
   bench: {
     cases: [{ rows: 64 * 49, width: 384 }],
-    cost: ({ rows, width }) => ({ flops: rows * width, bytes: 4 * rows * width }),
+    cost: ({ rows, width }) => ({ flops: rows * width, bytes: 4 * (rows * width + width) }),
   },
 });
 
@@ -127,7 +127,8 @@ export const globalNormContract = contract<{ sizes: [number, number] }>({
   reduction: ({ sizes: [a, b] }) => a + b,
   bench: {
     cases: [{ sizes: [1, 4_000_000] }],
-    cost: ({ sizes: [a, b] }) => ({ flops: 2 * (a + b), bytes: 4 * (a + b) }),
+    // The norm of both, then the squares of b.
+    cost: ({ sizes: [a, b] }) => ({ flops: 2 * (a + 2 * b), bytes: 4 * (a + 2 * b + 2) }),
   },
 });
 

@@ -159,9 +159,30 @@ export const attentionContract = contract<Case>({
       { batch: 64, tokens: 49, heads: 4, head: 24, scale: 'd' },
       { batch: 1, tokens: 256, heads: 12, head: 64, scale: 'd' },
     ],
-    cost: ({ batch, tokens, heads, head }) => ({
-      flops: 4 * batch * heads * tokens * tokens * head,
-      bytes: 16 * batch * tokens * heads * head,
-    }),
+    block: ({ batch, tokens, width, heads }) => [{ batch, tokens, heads, head: width / heads, scale: 'd' }],
+    // Forward: q k^T and the weights times v, 2 T^2 D each. Backward: the scores again (kept, they would be T^2 values), dv, the
+    // weights' gradients, dq and dk. Reads q, k, v, the result and its gradient; writes dq, dk and dv.
+    cost({ batch, tokens, heads, head }) {
+      const [product, values] = [2 * batch * heads * tokens ** 2 * head, batch * tokens * heads * head];
+      return { flops: 2 * product, bytes: 4 * 4 * values, backward: { flops: 5 * product, bytes: 4 * 8 * values } };
+    },
+    // Whole heads: (sample, head) pairs do not mix.
+    part(c, inputs, pick) {
+      const { tokens, heads, head } = c;
+      const pairs = pick(4, c.batch * heads);
+      const place = (i: number) => {
+        const pair = pairs[Math.floor(i / (tokens * head))]!;
+        const [sample, h, token] = [Math.floor(pair / heads), pair % heads, Math.floor(i / head) % tokens];
+        return ((sample * tokens + token) * heads + h) * head + (i % head);
+      };
+      const picked = (x: Float64Array) =>
+        Float64Array.from({ length: pairs.length * tokens * head }, (_, i) => x[place(i)]!);
+      const parts = Object.entries(inputs).map(([name, x]) => [name, picked(x)]);
+      return {
+        case: { ...c, batch: pairs.length, heads: 1 },
+        inputs: Object.fromEntries(parts),
+        places: { y: place },
+      };
+    },
   },
 });

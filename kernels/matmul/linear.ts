@@ -5,7 +5,7 @@ import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv, type Scalar, times } from '../../engine/scalar.ts';
 import { type DType, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { chunk } from '../chunk.ts';
-import { contract } from '../contract.ts';
+import { type Arrays, type BlockShape, type Cost, contract, type Part, type Pick } from '../contract.ts';
 import { geluBackward, siluBackward } from '../elementwise.ts';
 import lib from '../lib.wgsl';
 import { columnSum } from '../reduce.ts';
@@ -214,6 +214,49 @@ export const activations = {
   silu: (x: number) => x / (1 + Math.exp(-x)),
 };
 
+/** The dense layers of a transformer block: q, k, v and out; into and out of the MLP; the modulation, whose rows are samples. */
+const denseCases = ({ batch, tokens, width, hidden }: BlockShape): DenseCase[] => [
+  { rows: batch, tokens, input: width, output: width },
+  { rows: batch, tokens, input: width, output: hidden, activation: 'gelu' },
+  { rows: batch, tokens, input: hidden, output: width },
+  { rows: batch, tokens: 1, input: width, output: 6 * width },
+];
+
+/**
+ * y = f(x W + b): 2 M N K. Backward: dx = dz W^T and dW = x^T dz, 2 M N K each. It reads dy, x and W (and z, where an activation
+ * follows), and writes dx, dW and db.
+ */
+const denseCost = ({ rows, tokens, input: K, output: N, activation }: DenseCase): Cost => {
+  const M = rows * tokens;
+  return {
+    flops: 2 * M * N * K,
+    bytes: 4 * (M * K + K * N + N + M * N),
+    backward: { flops: 4 * M * N * K, bytes: 4 * (2 * M * K + 2 * K * N + N + (activation ? 2 : 1) * M * N) },
+  };
+};
+
+/** Rows of a matrix of `width` columns, one after another. */
+function rowsOf(matrix: Float64Array, width: number, rows: readonly number[]): Float64Array {
+  const out = new Float64Array(rows.length * width);
+  rows.forEach((row, i) => {
+    out.set(matrix.subarray(row * width, (row + 1) * width), i * width);
+  });
+  return out;
+}
+
+/** Rows that are compared of a case that is too large to compare all. */
+const PICKED_ROWS = 16;
+
+/** Whole rows: a row's outputs depend on its own inputs and the weights. */
+export function densePart(c: DenseCase, inputs: Arrays, pick: Pick): Part<DenseCase> {
+  const rows = pick(PICKED_ROWS, c.rows * c.tokens);
+  return {
+    case: { ...c, rows: rows.length, tokens: 1 },
+    inputs: { ...inputs, x: rowsOf(inputs.x!, c.input, rows) },
+    places: { y: (i) => rows[Math.floor(i / c.output)]! * c.output + (i % c.output) },
+  };
+}
+
 export const linearContract = contract<DenseCase>({
   name: 'linear',
   cases: [
@@ -236,10 +279,9 @@ export const linearContract = contract<DenseCase>({
       { rows: 64, tokens: 49, input: 96, output: 384, activation: 'gelu' },
       { rows: 1, tokens: 256, input: 768, output: 3072, activation: 'gelu' },
     ],
-    cost: ({ rows, tokens, input, output }) => ({
-      flops: 2 * rows * tokens * input * output,
-      bytes: 4 * (rows * tokens * (input + output) + input * output),
-    }),
+    block: denseCases,
+    cost: denseCost,
+    part: densePart,
   },
 });
 
@@ -286,4 +328,32 @@ export const gatedLinearContract = contract<DenseCase>({
   },
   differentiable: ['x', 'kernel', 'bias', 'residual', 'modulation'],
   reduction: ({ rows, tokens, input, output }) => Math.max(input, output, rows * tokens),
+  bench: {
+    cases: [],
+    block: ({ batch, tokens, width, hidden }) => [
+      { rows: batch, tokens, input: width, output: width },
+      { rows: batch, tokens, input: hidden, output: width },
+    ],
+    // Twice, one after the other: x, W, b, gate and residual in, y out. Backward: dy, x, W, gate and the branch (for the gate's
+    // gradient) in; dx, dW, db and the gate's gradient out. The residual's gradient is dy itself.
+    cost({ rows, tokens, input: K, output: N }) {
+      const M = rows * tokens;
+      return {
+        flops: 2 * (2 * M * N * K),
+        bytes: 2 * 4 * (M * K + K * N + N + rows * N + 2 * M * N),
+        backward: {
+          flops: 2 * (4 * M * N * K),
+          bytes: 2 * 4 * (2 * M * K + 2 * K * N + N + 2 * rows * N + 2 * M * N),
+        },
+      };
+    },
+    part(c, inputs, pick) {
+      const { case: small, inputs: dense, places } = densePart(c, inputs, pick);
+      const rows = Array.from({ length: small.rows }, (_, i) => places.y!(i * c.output) / c.output);
+      const samples = rows.map((row) => Math.floor(row / c.tokens));
+      const residual = rowsOf(inputs.residual!, c.output, rows);
+      const modulation = rowsOf(inputs.modulation!, 2 * c.output, samples);
+      return { case: small, inputs: { ...dense, residual, modulation }, places };
+    },
+  },
 });

@@ -1,7 +1,7 @@
 /** Contracts of dense layers whose matrix is stored packed (f16, i8; engine/tensor.ts), over words made by a formula. */
 import { byteSize } from '../../engine/tensor.ts';
 import { type Contract, contract } from '../contract.ts';
-import { activations, type DenseCase, linear, product } from './linear.ts';
+import { activations, type DenseCase, densePart, linear, product } from './linear.ts';
 
 /** `word(i, size)`: word i of a packed matrix; `values`: what it holds, in float64. */
 interface Format {
@@ -78,10 +78,15 @@ const packedContract = (name: string, { dtype, word, values }: Format): Contract
     reduction: ({ input }) => input,
     bench: {
       cases: [{ rows: 1, tokens: 256, input: 768, output: 3072, activation: 'gelu' }],
+      block: ({ batch, tokens, width, hidden }) => [
+        { rows: batch, tokens, input: width, output: hidden, activation: 'gelu' },
+        { rows: batch, tokens, input: hidden, output: width },
+      ],
       cost: ({ rows, tokens, input, output }) => ({
         flops: 2 * rows * tokens * input * output,
-        bytes: 4 * rows * tokens * (input + output) + byteSize({ shape: [input, output], dtype }),
+        bytes: 4 * (rows * tokens * (input + output) + output) + byteSize({ shape: [input, output], dtype }),
       }),
+      part: densePart,
     },
   });
 

@@ -60,6 +60,6 @@ export const dropoutContract = contract<{ size: number; rate: number }>({
   reduction: () => 1,
   bench: {
     cases: [{ size: 64 * 256 * 384, rate: 0.1 }],
-    cost: ({ size }) => ({ flops: 0, bytes: 8 * size }),
+    cost: ({ size }) => ({ flops: size, bytes: 8 * size, backward: { flops: size, bytes: 8 * size } }),
   },
 });

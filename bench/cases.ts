@@ -1,0 +1,50 @@
+/** Which cases of a contract are timed: its own small ones, and those of diffusion transformers of the usual sizes. */
+import { ConfigError } from '../engine/errors.ts';
+import type { BlockShape, Contract } from '../kernels/contract.ts';
+import { type PresetName, preset, tokenCount } from '../model/config.ts';
+
+/** Networks whose blocks give cases, by the names that commands use. */
+const NETWORKS = { s: 'dit-s/2', b: 'dit-b/2', l: 'dit-l/2', xl: 'dit-xl/2' } as const satisfies Record<
+  string,
+  PresetName
+>;
+
+/** `small`: the contract's own cases. The others are blocks of DiT-S/2 to XL/2. */
+export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[])] as const;
+export type ShapeName = (typeof SHAPES)[number];
+
+/** Cases to choose from. */
+export interface CaseChoice {
+  /** Default: small and b. */
+  readonly shapes?: readonly ShapeName[];
+  /** Samples at once, for every shape but `small`. Default: 1. */
+  readonly batches?: readonly number[];
+}
+
+/** @throws ConfigError for an unknown name. */
+export function parseShapes(names: readonly string[]): ShapeName[] {
+  return names.map((name) => {
+    const shape = SHAPES.find((known) => known === name);
+    if (shape === undefined) {
+      throw new ConfigError(`there are no shapes '${name}'`, { hint: `shapes: ${SHAPES.join(', ')}` });
+    }
+    return shape;
+  });
+}
+
+/** The sizes of a block of the network. */
+export function blockShape(shape: Exclude<ShapeName, 'small'>, batch: number): BlockShape {
+  const config = preset(NETWORKS[shape]);
+  const { width, heads, mlpRatio } = config;
+  return { batch, tokens: tokenCount(config), width, heads, hidden: mlpRatio * width };
+}
+
+/** The cases to time, each once. Empty for a contract without `bench`, or without cases of these shapes. */
+export function casesOf(c: Contract, { shapes = ['small', 'b'], batches = [1] }: CaseChoice = {}): object[] {
+  const { bench } = c;
+  if (!bench) return [];
+  const cases = shapes.flatMap((shape) =>
+    shape === 'small' ? bench.cases : batches.flatMap((batch) => bench.block?.(blockShape(shape, batch)) ?? []),
+  );
+  return [...new Map(cases.map((k) => [JSON.stringify(k), k])).values()];
+}

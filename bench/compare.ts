@@ -1,0 +1,146 @@
+/** Whether something became faster: ratios of times with bootstrap intervals, within a run and between two. */
+import { integers } from '../engine/philox.ts';
+import { quantile } from './harness.ts';
+import type { KernelResult } from './kernels.bench.ts';
+import type { BenchReport, Comparison, Comparisons, Ratio, SubjectReport, Verdict } from './report.ts';
+
+/** Resamplings, and the share of them outside the interval. */
+const RESAMPLINGS = 2000;
+const OUTSIDE = 0.01;
+
+/** How far from 1 an interval must lie: between runs, times differ by more than the samples of either run show. */
+export const MARGINS = { paired: 0.01, runs: 0.05 } as const;
+
+const median = (values: readonly number[]): number =>
+  quantile(
+    values.toSorted((a, b) => a - b),
+    0.5,
+  );
+
+/** Interval of a statistic of samples drawn again with replacement (Efron 1979), always the same for the same samples. */
+function bootstrap(
+  sets: readonly (readonly number[])[],
+  statistic: (sets: readonly (readonly number[])[]) => number,
+): Ratio {
+  const draws = sets.map(({ length }, stream) => integers({ seed: 1, stream, step: 0 }, length, length * RESAMPLINGS));
+  const found = Array.from({ length: RESAMPLINGS }, (_, round) =>
+    statistic(sets.map((set, s) => set.map((_, i) => set[draws[s]![round * set.length + i]!]!))),
+  ).sort((a, b) => a - b);
+  return { ratio: statistic(sets), low: quantile(found, OUTSIDE / 2), high: quantile(found, 1 - OUTSIDE / 2) };
+}
+
+/** Median of the ratios round by round. Both were timed in turn: round i of one beside round i of the other. */
+export function pairedRatio(seconds: readonly number[], base: readonly number[]): Ratio {
+  return bootstrap([seconds.map((s, i) => s / base[i]!)], ([ratios]) => median(ratios!));
+}
+
+/** Samples of a run, and those of the ceiling that they are measured by. */
+export interface Run {
+  readonly seconds: readonly number[];
+  /** Seconds of the ceiling's `work`; none: seconds are compared as they are. */
+  readonly ceiling?: { readonly seconds: readonly number[]; readonly work: number };
+}
+
+/** Ratio of the medians of two runs, each in units of its ceiling where it has one; all samples are drawn again. */
+export function runsRatio(now: Run, base: Run): Ratio {
+  const inUnits = (seconds: readonly number[], ceiling: readonly number[] | undefined, work: number) =>
+    ceiling ? median(seconds) * (work / median(ceiling)) : median(seconds);
+  const ceilings = [now, base].flatMap(({ ceiling }) => (ceiling ? [ceiling.seconds] : []));
+  return bootstrap([now.seconds, base.seconds, ...ceilings], ([a, b, first, second]) => {
+    const [ofNow, ofBase] = now.ceiling ? [first, second] : [undefined, first];
+    return inUnits(a!, ofNow, now.ceiling?.work ?? 1) / inUnits(b!, ofBase, base.ceiling?.work ?? 1);
+  });
+}
+
+/** `margin`: how far the whole interval must lie from 1. */
+export function verdictOf({ low, high }: Ratio, margin: number): Verdict {
+  if (high < 1 - margin) return 'faster';
+  return low > 1 + margin ? 'slower' : 'no difference';
+}
+
+/** One text for equal cases, whatever the order of their fields. */
+const keyOf = ({ kernel, case: k, pass }: Pick<KernelResult, 'kernel' | 'case' | 'pass'>): string =>
+  `${kernel} ${JSON.stringify(Object.fromEntries(Object.entries(k).sort(([a], [b]) => (a < b ? -1 : 1))))} ${pass}`;
+
+interface Both {
+  readonly matched: readonly (readonly [KernelResult, KernelResult])[];
+  readonly leftOut: readonly string[];
+}
+
+function match(now: readonly KernelResult[], base: readonly KernelResult[]): Both {
+  const [mine, theirs] = [now, base].map((all) => new Map(all.map((r) => [keyOf(r), r]))) as [
+    Map<string, KernelResult>,
+    Map<string, KernelResult>,
+  ];
+  const matched: (readonly [KernelResult, KernelResult])[] = [];
+  const leftOut = [...theirs.keys()].filter((key) => !mine.has(key)).map((key) => `${key}: only in the base`);
+  for (const [key, r] of mine) {
+    const other = theirs.get(key);
+    if (!other) leftOut.push(`${key}: not in the base`);
+    // Differences of rounds may be noise around zero: no ratio.
+    else if (![r, other].every(({ timing }) => Math.min(...timing.seconds) > 0)) {
+      leftOut.push(`${key}: no time above the noise`);
+    } else matched.push([r, other]);
+  }
+  return { matched, leftOut };
+}
+
+const comparison = (r: KernelResult, base: KernelResult): Omit<Comparison, 'raw' | 'normalised' | 'verdict'> => ({
+  kernel: r.kernel,
+  case: r.case,
+  pass: r.pass,
+  seconds: r.timing.median,
+  baseSeconds: base.timing.median,
+});
+
+/** Two subjects of one run, whose rounds are pairs. */
+export function compareSubjects(kernels: readonly KernelResult[], subject: string, base: string): Comparisons {
+  const of = (name: string) => kernels.filter((r) => r.subject === name);
+  const { matched, leftOut } = match(of(subject), of(base));
+  const margin = MARGINS.paired;
+  const comparisons = matched.map(([r, other]): Comparison => {
+    const raw = pairedRatio(r.timing.seconds, other.timing.seconds);
+    return { ...comparison(r, other), raw, normalised: null, verdict: verdictOf(raw, margin) };
+  });
+  return { subject, base, paired: true, margin, comparisons, leftOut, warnings: [] };
+}
+
+type Comparable = Pick<BenchReport, 'machine' | 'versions' | 'subjects' | 'kernels'>;
+
+/** The first subject of a run and the same, or else the first, of a saved one. `name` is what to call that. */
+export function compareRuns(now: Comparable, saved: Comparable, name: string): Comparisons {
+  const mine = now.subjects[0]!;
+  const theirs = saved.subjects.find((s) => s.name === mine.name) ?? saved.subjects[0]!;
+  const of = ({ kernels }: Comparable, subject: SubjectReport) => kernels.filter((r) => r.subject === subject.name);
+  const { matched, leftOut } = match(of(now, mine), of(saved, theirs));
+  const margin = MARGINS.runs;
+  const comparisons = matched.map(([r, other]): Comparison => {
+    const run = (result: KernelResult, { ceilings }: SubjectReport): Run => {
+      // One ceiling for both: which is nearer may differ between machines.
+      if (r.bound === null) return { seconds: result.timing.seconds };
+      const { timing, work } = r.bound === 'compute' ? ceilings.multiplyAdd : ceilings.copy;
+      return { seconds: result.timing.seconds, ceiling: { seconds: timing.seconds, work } };
+    };
+    const raw = runsRatio({ seconds: r.timing.seconds }, { seconds: other.timing.seconds });
+    const normalised = runsRatio(run(r, mine), run(other, theirs));
+    return { ...comparison(r, other), raw, normalised, verdict: verdictOf(normalised, margin) };
+  });
+  const warnings = differences(
+    { ...now.versions, machine: now.machine, ...aboutAdapter(mine) },
+    { ...saved.versions, machine: saved.machine, ...aboutAdapter(theirs) },
+  );
+  return { subject: mine.name, base: name, paired: false, margin, comparisons, leftOut, warnings };
+}
+
+const aboutAdapter = ({ adapter, clock }: SubjectReport) => ({
+  adapter: adapter.name,
+  driver: adapter.driver,
+  clock: clock.clock,
+});
+
+function differences(now: Readonly<Record<string, string>>, base: Readonly<Record<string, string>>): string[] {
+  const names = [...new Set([...Object.keys(now), ...Object.keys(base)])];
+  return names
+    .filter((name) => now[name] !== base[name])
+    .map((name) => `another ${name}: ${now[name] ?? 'unknown'}, was ${base[name] ?? 'unknown'}`);
+}

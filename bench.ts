@@ -4,7 +4,7 @@
  */
 export { type CaseChoice, SHAPES, type ShapeName } from './bench/cases.ts';
 export { type ClockChoice, chooseClock } from './bench/clock.ts';
-export { compareRuns, compareSubjects, pairedRatio, type Run, runsRatio, verdictOf } from './bench/compare.ts';
+export { compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from './bench/compare.ts';
 export {
   type Clock,
   compileRepeated,
@@ -36,7 +36,15 @@ export {
   type SubjectReport,
   type Verdict,
 } from './bench/report.ts';
-export { type Ceiling, type Ceilings, measureCeilings, type Roof, roofOf } from './bench/roofline.ts';
+export {
+  type Ceiling,
+  type Ceilings,
+  measureCeilings,
+  type OpenCeilings,
+  openCeilings,
+  type Roof,
+  roofOf,
+} from './bench/roofline.ts';
 export {
   type Checked,
   caseInputs,

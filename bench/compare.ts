@@ -34,22 +34,9 @@ export function pairedRatio(seconds: readonly number[], base: readonly number[])
   return bootstrap([seconds.map((s, i) => s / base[i]!)], ([ratios]) => median(ratios!));
 }
 
-/** Samples of a run, and those of the ceiling that they are measured by. */
-export interface Run {
-  readonly seconds: readonly number[];
-  /** Seconds of the ceiling's `work`; none: seconds are compared as they are. */
-  readonly ceiling?: { readonly seconds: readonly number[]; readonly work: number };
-}
-
-/** Ratio of the medians of two runs, each in units of its ceiling where it has one; all samples are drawn again. */
-export function runsRatio(now: Run, base: Run): Ratio {
-  const inUnits = (seconds: readonly number[], ceiling: readonly number[] | undefined, work: number) =>
-    ceiling ? median(seconds) * (work / median(ceiling)) : median(seconds);
-  const ceilings = [now, base].flatMap(({ ceiling }) => (ceiling ? [ceiling.seconds] : []));
-  return bootstrap([now.seconds, base.seconds, ...ceilings], ([a, b, first, second]) => {
-    const [ofNow, ofBase] = now.ceiling ? [first, second] : [undefined, first];
-    return inUnits(a!, ofNow, now.ceiling?.work ?? 1) / inUnits(b!, ofBase, base.ceiling?.work ?? 1);
-  });
+/** Ratio of the medians of two runs; the samples of each are drawn again. */
+export function runsRatio(now: readonly number[], base: readonly number[]): Ratio {
+  return bootstrap([now, base], ([a, b]) => median(a!) / median(b!));
 }
 
 /** `margin`: how far the whole interval must lie from 1. */
@@ -115,15 +102,11 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
   const { matched, leftOut } = match(of(now, mine), of(saved, theirs));
   const margin = MARGINS.runs;
   const comparisons = matched.map(([r, other]): Comparison => {
-    const run = (result: KernelResult, { ceilings }: SubjectReport): Run => {
-      // One ceiling for both: which is nearer may differ between machines.
-      if (r.bound === null) return { seconds: result.timing.seconds };
-      const { timing, work } = r.bound === 'compute' ? ceilings.multiplyAdd : ceilings.copy;
-      return { seconds: result.timing.seconds, ceiling: { seconds: timing.seconds, work } };
-    };
-    const raw = runsRatio({ seconds: r.timing.seconds }, { seconds: other.timing.seconds });
-    const normalised = runsRatio(run(r, mine), run(other, theirs));
-    return { ...comparison(r, other), raw, normalised, verdict: verdictOf(normalised, margin) };
+    const raw = runsRatio(r.timing.seconds, other.timing.seconds);
+    // Where different ceilings are the nearer ones, no unit is common.
+    const common = r.bound !== null && r.bound === other.bound;
+    const normalised = common ? runsRatio(inCeilings(r), inCeilings(other)) : null;
+    return { ...comparison(r, other), raw, normalised, verdict: verdictOf(normalised ?? raw, margin) };
   });
   const warnings = differences(
     { ...now.versions, machine: now.machine, ...aboutAdapter(mine) },
@@ -131,6 +114,10 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
   );
   return { subject: mine.name, base: name, paired: false, margin, comparisons, leftOut, warnings };
 }
+
+/** Seconds times what the ceiling did in a second of the same round: the machine's speed at the time cancels. */
+const inCeilings = ({ timing, ceilingRates }: KernelResult): number[] =>
+  timing.seconds.map((seconds, round) => seconds * ceilingRates[round]!);
 
 const aboutAdapter = ({ adapter, clock }: SubjectReport) => ({
   adapter: adapter.name,

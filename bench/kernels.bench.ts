@@ -5,8 +5,8 @@ import { checkCase } from '../kernels/check.ts';
 import type { Contract, Work } from '../kernels/contract.ts';
 import { type CaseChoice, casesOf } from './cases.ts';
 import { type Clock, interleave, type Repeated, type Timing, timingOf } from './harness.ts';
-import { type Comparison64, type Prepared, prepareCase } from './prepare.ts';
-import { type Ceilings, roofOf } from './roofline.ts';
+import { type Prepared, prepareCase } from './prepare.ts';
+import { type OpenCeilings, type Roof, roofOf } from './roofline.ts';
 
 /** An engine to measure, and what to call it. */
 export interface Subject {
@@ -18,10 +18,10 @@ export interface Subject {
   readonly contracts?: readonly Contract[];
 }
 
-/** A subject whose ceilings and clock are known. */
+/** A subject whose ceilings and clock are known; the programs of its ceilings are timed beside its kernels. */
 export interface Measurable extends Subject {
   readonly clock: Clock;
-  readonly ceilings: Ceilings;
+  readonly ceilings: OpenCeilings;
 }
 
 /** One pass of one case of one kernel on one subject. */
@@ -46,8 +46,13 @@ export interface KernelResult {
   /** 10^9 operations, and bytes, per second. Null without work of that kind, or without a time above zero. */
   readonly gflops: number | null;
   readonly gbytes: number | null;
-  /** The nearer ceiling, and the share of it that was reached: 0 to 1, above 1 where caches serve what the ceiling fetches from memory. */
-  readonly bound: 'compute' | 'memory' | null;
+  /** The nearer ceiling, and what was reached of it in the rounds of this case: 10^9 operations or bytes per second, round by round. */
+  readonly bound: Roof['bound'] | null;
+  readonly ceilingRates: readonly number[];
+  /**
+   * The share of that ceiling that the pass reached, median over rounds: 0 to 1, above 1 where caches serve what the ceiling fetches from
+   * memory. Null without work, or without a time above zero.
+   */
   readonly roofline: number | null;
   /** Of the forward pass against float64: largest relative error, and how many of the outputs were compared. */
   readonly error: number;
@@ -117,22 +122,43 @@ async function benchCase(
     for (const [i, { engine, clock, prepareCase: prepare = prepareCase }] of subjects.entries()) {
       prepared.push(await prepare(engine, known[i]!, k, clock));
     }
-    const programs = prepared.flatMap(({ forward, both }) => (both ? [forward, both] : [forward]));
-    const roundSeconds = programs.reduce((sum, program) => sum + program.roundSeconds, 0);
+    // The work is the first build's: the rates of two builds are of the same work.
+    const cost = known[0]!.bench!.cost(k);
+    const works = { forward: cost, backward: cost.backward ?? null };
+    const programs = new Set(prepared.flatMap(({ forward, both }) => (both ? [forward, both] : [forward])));
+    const roundSeconds = [...programs].reduce((sum, program) => sum + program.roundSeconds, 0);
+    for (const { ceilings } of subjects) {
+      for (const work of Object.values(works)) {
+        const bound = work && boundOf(work, ceilings);
+        if (bound) programs.add(ceilingProgram(ceilings, bound));
+      }
+    }
     const fitting = Math.floor(CASE_SECONDS / roundSeconds);
-    const timings = await interleave(programs, rounds ?? Math.max(LEAST_ROUNDS, Math.min(MOST_ROUNDS, fitting)));
-    const timingFor = new Map(programs.map((program, i) => [program, timings[i]!]));
+    const timings = await interleave([...programs], rounds ?? Math.max(LEAST_ROUNDS, Math.min(MOST_ROUNDS, fitting)));
+    const timingFor = new Map([...programs].map((program, i) => [program, timings[i]!]));
     return prepared.flatMap(({ forward, both, accuracy }, i) => {
-      // The work is the first build's: the rates of two builds are of the same work.
-      const cost = known[0]!.bench!.cost(k);
-      const about = { kernel: known[0]!.name, case: k, subject: subjects[i]!.name, ...accuracy };
+      const subject = subjects[i]!;
+      const about = { kernel: known[0]!.name, case: k, subject: subject.name, clock: subject.clock, ...accuracy };
       const once = timingFor.get(forward)!;
-      const results = [resultOf(subjects[i]!, about, 'forward', cost, forward, once, null)];
+      const result = (
+        pass: KernelResult['pass'],
+        program: Repeated,
+        timing: Timing,
+        together: Timing | null,
+      ): KernelResult => {
+        const work = works[pass];
+        const { repeats, dispatches, pipelines, coldSeconds } = program;
+        return {
+          ...{ ...about, pass, timing, both: together, repeats, dispatches, pipelines, coldSeconds },
+          ...ratesOf(work, timing, subject.ceilings, timingFor),
+        };
+      };
+      const results = [result('forward', forward, once, null)];
       if (both) {
         const together = timingFor.get(both)!;
         const difference = timingOf(together.seconds.map((seconds, round) => seconds - once.seconds[round]!));
-        const rest = { ...both, dispatches: both.dispatches - forward.dispatches };
-        results.push(resultOf(subjects[i]!, about, 'backward', cost.backward ?? null, rest, difference, together));
+        const own = { ...both, dispatches: both.dispatches - forward.dispatches };
+        results.push(result('backward', own, difference, together));
       }
       return results;
     });
@@ -141,38 +167,37 @@ async function benchCase(
   }
 }
 
-function resultOf(
-  { clock, ceilings }: Measurable,
-  about: Pick<KernelResult, 'kernel' | 'case' | 'subject'> & Comparison64,
-  pass: KernelResult['pass'],
+const boundOf = (work: Work, { ceilings }: OpenCeilings): Roof['bound'] | null =>
+  work.flops + work.bytes > 0 ? roofOf(work, ceilings).bound : null;
+
+const ceilingProgram = (ceilings: OpenCeilings, bound: Roof['bound']): Repeated =>
+  bound === 'compute' ? ceilings.multiplyAdd : ceilings.copy;
+
+type Rates = Pick<KernelResult, 'flops' | 'bytes' | 'gflops' | 'gbytes' | 'bound' | 'ceilingRates' | 'roofline'>;
+
+function ratesOf(
   work: Work | null,
-  { repeats, dispatches, pipelines, coldSeconds }: Repeated,
-  timing: Timing,
-  both: Timing | null,
-): KernelResult {
-  const { median } = timing;
+  { median, seconds }: Timing,
+  open: OpenCeilings,
+  timingFor: ReadonlyMap<Repeated, Timing>,
+): Rates {
   const rate = (amount: number | undefined) => (amount && median > 0 ? amount / median / 1e9 : null);
-  const roof = work && work.flops + work.bytes > 0 ? roofOf(work, ceilings) : null;
-  return {
-    kernel: about.kernel,
-    case: about.case,
-    subject: about.subject,
-    pass,
-    timing,
-    both,
-    clock,
-    repeats,
-    dispatches,
+  const bound = work && boundOf(work, open);
+  const rates: Rates = {
     flops: work?.flops ?? null,
     bytes: work?.bytes ?? null,
     gflops: rate(work?.flops),
     gbytes: rate(work?.bytes),
-    bound: roof?.bound ?? null,
-    roofline: roof && median > 0 ? roof.seconds / median : null,
-    error: about.error,
-    checked: about.checked,
-    outputs: about.outputs,
-    pipelines,
-    coldSeconds,
+    bound,
+    ceilingRates: [],
+    roofline: null,
   };
+  if (!work || !bound) return rates;
+  const [ceiling, amount] =
+    bound === 'compute' ? [open.ceilings.multiplyAdd, work.flops] : [open.ceilings.copy, work.bytes];
+  const reached = timingFor.get(ceilingProgram(open, bound))!;
+  const ceilingRates = reached.seconds.map((s) => ceiling.work / s / 1e9);
+  // By the seconds at the ceiling over those taken: a single sample of these may be zero, a median hardly is.
+  const taken = timingOf(seconds.map((s, round) => s * ceilingRates[round]!)).median;
+  return { ...rates, ceilingRates, roofline: taken > 0 ? amount / 1e9 / taken : null };
 }

@@ -9,7 +9,7 @@ import { compareRuns, compareSubjects } from './compare.ts';
 import { benchKernels, type KernelBenchOptions, type Measurable, type Subject } from './kernels.bench.ts';
 import { benchReplay, type ReplayResult } from './replay.bench.ts';
 import { type BenchReport, FORMAT, type SubjectReport } from './report.ts';
-import { measureCeilings } from './roofline.ts';
+import { openCeilings } from './roofline.ts';
 
 /** Which kernels a benchmark takes, and what its report is to say of the machine. */
 export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
@@ -33,20 +33,42 @@ const CEILING_ROUNDS = 7;
  * @throws ConfigError when no kernel with cases to time matches; OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError.
  */
 export async function runBench(subjects: readonly Subject[], options: BenchOptions): Promise<BenchReport> {
-  const { filter = '', contracts = registered, saved, onCase } = options;
+  const { filter = '', contracts = registered, onCase } = options;
   const date = new Date().toISOString();
   const chosen = chosenContracts(contracts, filter, options);
   const measured: Measurable[] = [];
   const described: SubjectReport[] = [];
-  for (const subject of subjects) {
-    const { name, engine } = subject;
-    onCase?.(`clock and ceilings of ${name}`);
-    const clock = await chooseClock(engine);
-    const ceilings = await measureCeilings(engine, clock.clock, CEILING_ROUNDS);
-    measured.push({ ...subject, clock: clock.clock, ceilings });
-    described.push({ name, adapter: describeAdapter(engine.device), clock, ceilings });
+  try {
+    for (const subject of subjects) {
+      const { name, engine, prepareCase: ofOtherBuild } = subject;
+      const adapter = describeAdapter(engine.device);
+      const [first] = measured;
+      if (ofOtherBuild && first) {
+        // This build's programs do not run on another build's engine; the adapter is the same.
+        measured.push({ ...subject, clock: first.clock, ceilings: first.ceilings });
+        described.push({ ...described[0]!, name, adapter });
+        continue;
+      }
+      onCase?.(`clock and ceilings of ${name}`);
+      const clock = await chooseClock(engine);
+      const open = await openCeilings(engine, clock.clock, CEILING_ROUNDS);
+      measured.push({ ...subject, clock: clock.clock, ceilings: open });
+      described.push({ name, adapter, clock, ceilings: open.ceilings });
+    }
+    return await measure(measured, described, chosen, { ...options, date });
+  } finally {
+    for (const { ceilings } of measured) ceilings.dispose();
   }
-  const kernels = await benchKernels(measured, { ...options, contracts: chosen });
+}
+
+async function measure(
+  subjects: readonly Measurable[],
+  described: readonly SubjectReport[],
+  chosen: readonly Contract[],
+  options: BenchOptions & { readonly date: string },
+): Promise<BenchReport> {
+  const { filter = '', contracts = registered, saved, onCase, date } = options;
+  const kernels = await benchKernels(subjects, { ...options, contracts: chosen });
   const replay: ({ subject: string } & ReplayResult)[] = [];
   for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {
     if (filter !== '' || contracts !== registered || ofOtherBuild) continue;

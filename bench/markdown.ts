@@ -109,7 +109,7 @@ export function formatBench(report: BenchReport): string {
 export function describeComparison({ subject, base, paired, margin }: Comparisons): string {
   const how = paired
     ? 'rounds in turn, ratios of pairs'
-    : "ratios of two runs' medians, each in units of the ceiling measured in the same run";
+    : "ratios of two runs' medians, each in units of the nearer ceiling as reached in the same rounds";
   const much = (100 * margin).toFixed(0);
   return (
     `${subject} against ${base}: time over time, below 1 is faster; ${how}. With bootstrap intervals of 99 %; ` +

@@ -37,7 +37,10 @@ export interface Comparison {
   readonly baseSeconds: number;
   /** Seconds over seconds of the base: below 1 is faster. */
   readonly raw: Ratio;
-  /** The same in units of each run's own ceiling, so that a machine that is slower today counts for nothing; null for pairs of one run. */
+  /**
+   * The same in units of the nearer ceiling, as reached in the same rounds of each run, so that a machine that is slower today counts for
+   * nothing; null for pairs of one run, and where the nearer ceiling is another one.
+   */
   readonly normalised: Ratio | null;
   /** Of `normalised`, else of `raw`. */
   readonly verdict: Verdict;
@@ -107,6 +110,7 @@ const schema = v.looseObject({
       pass: v.picklist(['forward', 'backward']),
       timing,
       bound: v.nullable(v.picklist(['compute', 'memory'])),
+      ceilingRates: v.array(v.number()),
     }),
   ),
 });

@@ -57,26 +57,70 @@ interface Candidate {
 /** Rounds in which variants meet each other; the winner gets the rounds that were asked for. */
 const HEATS = 3;
 
+/** Ceilings, and the programs that reach them: to be timed again beside kernels, as a machine's speed changes within a run. */
+export interface OpenCeilings {
+  readonly ceilings: Ceilings;
+  readonly copy: Repeated;
+  readonly multiplyAdd: Repeated;
+  dispose(): void;
+}
+
 /** @throws OdeltError ('wrong-result') where an adapter computes wrong; OutOfMemoryError. */
 export async function measureCeilings(engine: Engine, clock: Clock, rounds: number): Promise<Ceilings> {
-  const best = async (candidates: readonly Candidate[]): Promise<Ceiling> => {
-    const programs: Repeated[] = [];
-    try {
-      for (const { variant, use } of candidates) programs.push(await compileRepeated(engine, variant, clock, use));
-      const heats = await interleave(programs, HEATS);
-      const rates = heats.map(({ median }, i) => candidates[i]!.work / median / 1e9);
-      const winner = rates.indexOf(Math.max(...rates));
-      const [timing] = await interleave([programs[winner]!], rounds);
-      const { variant, work } = candidates[winner]!;
-      return { rate: work / timing!.median / 1e9, variant, work, timing: timing! };
-    } finally {
-      for (const { program } of programs) program.dispose();
-    }
+  const { ceilings, dispose } = await openCeilings(engine, clock, rounds);
+  dispose();
+  return ceilings;
+}
+
+/** As `measureCeilings`; the caller disposes the programs. */
+export async function openCeilings(engine: Engine, clock: Clock, rounds: number): Promise<OpenCeilings> {
+  const owned: (() => void)[] = [];
+  const dispose = () => {
+    for (const free of owned.splice(0)) free();
   };
-  const copy = await withCopies(engine, best);
-  const multiplyAdd = await best(await multiplyAdds(engine, false));
-  const halves = engine.device.features.has('shader-f16');
-  return { copy, multiplyAdd, multiplyAddF16: halves ? await best(await multiplyAdds(engine, true)) : null };
+  const best = async (candidates: readonly Candidate[]) => {
+    const found = await bestOf(engine, clock, rounds, candidates);
+    owned.push(() => found.program.program.dispose());
+    return found;
+  };
+  try {
+    const copy = await best(await copies(engine, (t) => owned.push(() => engine.release(t))));
+    const multiplyAdd = await best(await multiplyAdds(engine, false));
+    const halves = engine.device.features.has('shader-f16') ? await best(await multiplyAdds(engine, true)) : null;
+    const ceilings = {
+      copy: copy.ceiling,
+      multiplyAdd: multiplyAdd.ceiling,
+      multiplyAddF16: halves?.ceiling ?? null,
+    };
+    return { ceilings, copy: copy.program, multiplyAdd: multiplyAdd.program, dispose };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+/** The fastest candidate and its program; the others' are disposed. */
+async function bestOf(
+  engine: Engine,
+  clock: Clock,
+  rounds: number,
+  candidates: readonly Candidate[],
+): Promise<{ ceiling: Ceiling; program: Repeated }> {
+  const programs: Repeated[] = [];
+  let kept: Repeated | undefined;
+  try {
+    for (const { variant, use } of candidates) programs.push(await compileRepeated(engine, variant, clock, use));
+    const heats = await interleave(programs, HEATS);
+    const rates = heats.map(({ median }, i) => candidates[i]!.work / median);
+    const winner = rates.indexOf(Math.max(...rates));
+    const program = programs[winner]!;
+    const [timing] = await interleave([program], rounds);
+    const { variant, work } = candidates[winner]!;
+    kept = program;
+    return { ceiling: { rate: work / timing!.median / 1e9, variant, work, timing: timing! }, program };
+  } finally {
+    for (const p of programs) if (p !== kept) p.program.dispose();
+  }
 }
 
 /** Floats to copy: more than caches hold (72 MB on the largest consumer GPUs), in one binding that every device has. */
@@ -89,47 +133,43 @@ const wrong = (what: string, got: number | undefined, want: number): never => {
   });
 };
 
-/** Tries ways to copy, each checked, on buffers that are gone afterwards. */
-async function withCopies(
-  engine: Engine,
-  best: (candidates: readonly Candidate[]) => Promise<Ceiling>,
-): Promise<Ceiling> {
+/** Ways to copy, each checked. `own` is told the buffers, to be released when no candidate is used any more. */
+async function copies(engine: Engine, own: (t: Tensor) => void): Promise<Candidate[]> {
   const floats = copiedFloats(engine);
-  const tensors: Tensor[] = [];
-  try {
-    for (const name of ['origin', 'copied']) tensors.push(engine.tensor(name, [floats]));
-    await engine.allocated();
-    const [origin, copied] = tensors as [Tensor, Tensor];
-    const ways = [true, false].flatMap((vector) => [1, 4, 16, 64].map((each) => ({ vector, each })));
-    const candidates = ways.map(({ vector, each }): Candidate => {
-      const size = floats / (vector ? 4 : 1);
-      const constants = { WG: WG_COPY, EACH: each, VECTOR: vector };
-      return {
-        variant: `copy of ${vector ? 'vec4' : 'f32'}, ${each} per invocation`,
-        work: 8 * floats,
-        use: (ctx) =>
-          ctx.dispatch({
-            ...{ kernel, entry: 'copy', constants, tensors: { origin, copied } },
-            ...{ params: { ...NO_PARAMS, size }, grid: ceilDiv(size, WG_COPY * each) },
-          }),
-      };
+  const buffer = (name: string) => {
+    const t = engine.tensor(name, [floats]);
+    own(t);
+    return t;
+  };
+  const [origin, copied] = [buffer('origin'), buffer('copied')];
+  await engine.allocated();
+  const ways = [true, false].flatMap((vector) => [1, 4, 16, 64].map((each) => ({ vector, each })));
+  const candidates = ways.map(({ vector, each }): Candidate => {
+    const size = floats / (vector ? 4 : 1);
+    const constants = { WG: WG_COPY, EACH: each, VECTOR: vector };
+    return {
+      variant: `copy of ${vector ? 'vec4' : 'f32'}, ${each} per invocation`,
+      work: 8 * floats,
+      use: (ctx) =>
+        ctx.dispatch({
+          ...{ kernel, entry: 'copy', constants, tensors: { origin, copied } },
+          ...{ params: { ...NO_PARAMS, size }, grid: ceilDiv(size, WG_COPY * each) },
+        }),
+    };
+  });
+  for (const [shift, { variant, use }] of candidates.entries()) {
+    await eager(engine, async (ctx) => {
+      fill(ctx, origin, floats, shift);
+      use(ctx);
     });
-    for (const [shift, { variant, use }] of candidates.entries()) {
-      await eager(engine, async (ctx) => {
-        fill(ctx, origin, floats, shift);
-        use(ctx);
-      });
-      for (const at of [0, Math.floor(floats / 128) * 64, floats - 64]) {
-        const values = await engine.read(engine.slice(copied, at, 'part', [64]));
-        const want = (i: number) => ((at + i + shift) % 8191) + 1;
-        const off = values.findIndex((v, i) => v !== want(i));
-        if (off >= 0) wrong(`element ${at + off} of a ${variant}`, values[off], want(off));
-      }
+    for (const at of [0, Math.floor(floats / 128) * 64, floats - 64]) {
+      const values = await engine.read(engine.slice(copied, at, 'part', [64]));
+      const want = (i: number) => ((at + i + shift) % 8191) + 1;
+      const off = values.findIndex((v, i) => v !== want(i));
+      if (off >= 0) wrong(`element ${at + off} of a ${variant}`, values[off], want(off));
     }
-    return await best(candidates);
-  } finally {
-    for (const t of tensors) engine.release(t);
   }
+  return candidates;
 }
 
 const WG_COPY = 64;

@@ -1,7 +1,7 @@
 /** Whether something became faster: ratios of times with bootstrap intervals, within a run and between two. */
 import { integers } from '../engine/philox.ts';
 import { quantile } from './harness.ts';
-import type { KernelResult } from './kernels.bench.ts';
+import type { CeilingRates, KernelResult } from './kernels.bench.ts';
 import type { BenchReport, Comparison, Comparisons, Ratio, SubjectReport, Verdict } from './report.ts';
 
 /** Resamplings, and the share of them outside the interval. */
@@ -39,10 +39,13 @@ export function runsRatio(now: readonly number[], base: readonly number[]): Rati
   return bootstrap([now, base], ([a, b]) => median(a!) / median(b!));
 }
 
-/** `margin`: how far the whole interval must lie from 1. */
-export function verdictOf({ low, high }: Ratio, margin: number): Verdict {
-  if (high < 1 - margin) return 'faster';
-  return low > 1 + margin ? 'slower' : 'no difference';
+/**
+ * A difference only where all `ratios` show it. A machine may have become slower at some work and not at other: a kernel's seconds then
+ * differ, but not in units of that work. `margin`: how far each whole interval must lie from 1.
+ */
+export function verdictOf(ratios: readonly Ratio[], margin: number): Verdict {
+  if (ratios.every(({ high }) => high < 1 - margin)) return 'faster';
+  return ratios.every(({ low }) => low > 1 + margin) ? 'slower' : 'no difference';
 }
 
 /** One text for equal cases, whatever the order of their fields. */
@@ -72,7 +75,10 @@ function match(now: readonly KernelResult[], base: readonly KernelResult[]): Bot
   return { matched, leftOut };
 }
 
-const comparison = (r: KernelResult, base: KernelResult): Omit<Comparison, 'raw' | 'normalised' | 'verdict'> => ({
+const comparison = (
+  r: KernelResult,
+  base: KernelResult,
+): Omit<Comparison, 'raw' | 'inCopies' | 'inMultiplyAdds' | 'verdict'> => ({
   kernel: r.kernel,
   case: r.case,
   pass: r.pass,
@@ -87,7 +93,7 @@ export function compareSubjects(kernels: readonly KernelResult[], subject: strin
   const margin = MARGINS.paired;
   const comparisons = matched.map(([r, other]): Comparison => {
     const raw = pairedRatio(r.timing.seconds, other.timing.seconds);
-    return { ...comparison(r, other), raw, normalised: null, verdict: verdictOf(raw, margin) };
+    return { ...comparison(r, other), raw, inCopies: null, inMultiplyAdds: null, verdict: verdictOf([raw], margin) };
   });
   return { subject, base, paired: true, margin, comparisons, leftOut, warnings: [] };
 }
@@ -103,10 +109,11 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
   const margin = MARGINS.runs;
   const comparisons = matched.map(([r, other]): Comparison => {
     const raw = runsRatio(r.timing.seconds, other.timing.seconds);
-    // Where different ceilings are the nearer ones, no unit is common.
-    const common = r.bound !== null && r.bound === other.bound;
-    const normalised = common ? runsRatio(inCeilings(r), inCeilings(other)) : null;
-    return { ...comparison(r, other), raw, normalised, verdict: verdictOf(normalised ?? raw, margin) };
+    const [inCopies, inMultiplyAdds] = (['copy', 'multiplyAdd'] as const).map((ceiling) =>
+      runsRatio(inUnits(r, ceiling), inUnits(other, ceiling)),
+    ) as [Ratio, Ratio];
+    const verdict = verdictOf([raw, inCopies, inMultiplyAdds], margin);
+    return { ...comparison(r, other), raw, inCopies, inMultiplyAdds, verdict };
   });
   const warnings = differences(
     { ...now.versions, machine: now.machine, ...aboutAdapter(mine) },
@@ -115,9 +122,9 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
   return { subject: mine.name, base: name, paired: false, margin, comparisons, leftOut, warnings };
 }
 
-/** Seconds times what the ceiling did in a second of the same round: the machine's speed at the time cancels. */
-const inCeilings = ({ timing, ceilingRates }: KernelResult): number[] =>
-  timing.seconds.map((seconds, round) => seconds * ceilingRates[round]!);
+/** Seconds times what the ceiling's program did in a second of the same round: a machine that is slower at the time cancels. */
+const inUnits = ({ timing, ceilingRates }: KernelResult, ceiling: keyof CeilingRates): number[] =>
+  timing.seconds.map((seconds, round) => seconds * ceilingRates[ceiling][round]!);
 
 const aboutAdapter = ({ adapter, clock }: SubjectReport) => ({
   adapter: adapter.name,

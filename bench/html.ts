@@ -3,11 +3,11 @@ import { escapeXml } from '../pictures/line-plot.ts';
 import { type RooflinePoint, rooflinePlot } from '../pictures/roofline-plot.ts';
 import type { KernelResult } from './kernels.bench.ts';
 import {
+  comparisonCells,
   describeChecks,
   describeComparison,
   describeRun,
   describeSubject,
-  interval,
   milliseconds,
   passName,
   rate,
@@ -162,20 +162,8 @@ function resultsTable({ kernels, subjects }: BenchReport): string {
 
 function comparisonSection(against: Comparisons): string {
   const { comparisons, warnings, leftOut } = against;
-  const head = ['kernel', 'case', 'pass', 'ms', 'was', 'ratio', 'of the seconds alone', 'verdict'];
-  const rows = comparisons.map((c) => ({
-    cells: [
-      c.kernel,
-      sizes(c.case),
-      passName(c.pass),
-      milliseconds(c.seconds),
-      milliseconds(c.baseSeconds),
-      interval(c.normalised ?? c.raw),
-      interval(c.raw),
-      c.verdict,
-    ],
-    verdict: c.verdict,
-  }));
+  const [head, ...cells] = comparisonCells(against) as [string[], ...string[][]];
+  const rows = cells.map((row, i) => ({ cells: row, verdict: comparisons[i]!.verdict }));
   const notes = [...warnings.map((w) => `Warning: ${w}`), ...leftOut.map((what) => `Left out: ${what}`)];
   return [
     `<h2>Against ${escapeXml(against.base)}</h2>`,

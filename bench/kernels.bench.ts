@@ -24,6 +24,12 @@ export interface Measurable extends Subject {
   readonly ceilings: OpenCeilings;
 }
 
+/** By round: 10^9 bytes and 10^9 operations per second. */
+export interface CeilingRates {
+  readonly copy: readonly number[];
+  readonly multiplyAdd: readonly number[];
+}
+
 /** One pass of one case of one kernel on one subject. */
 export interface KernelResult {
   readonly kernel: string;
@@ -46,9 +52,10 @@ export interface KernelResult {
   /** 10^9 operations, and bytes, per second. Null without work of that kind, or without a time above zero. */
   readonly gflops: number | null;
   readonly gbytes: number | null;
-  /** The nearer ceiling, and what was reached of it in the rounds of this case: 10^9 operations or bytes per second, round by round. */
+  /** The nearer ceiling; null without work. */
   readonly bound: Roof['bound'] | null;
-  readonly ceilingRates: readonly number[];
+  /** What the ceilings' programs reached in the same rounds. */
+  readonly ceilingRates: CeilingRates;
   /**
    * The share of that ceiling that the pass reached, median over rounds: 0 to 1, above 1 where caches serve what the ceiling fetches from
    * memory. Null without work, or without a time above zero.
@@ -127,12 +134,7 @@ async function benchCase(
     const works = { forward: cost, backward: cost.backward ?? null };
     const programs = new Set(prepared.flatMap(({ forward, both }) => (both ? [forward, both] : [forward])));
     const roundSeconds = [...programs].reduce((sum, program) => sum + program.roundSeconds, 0);
-    for (const { ceilings } of subjects) {
-      for (const work of Object.values(works)) {
-        const bound = work && boundOf(work, ceilings);
-        if (bound) programs.add(ceilingProgram(ceilings, bound));
-      }
-    }
+    for (const { ceilings } of subjects) programs.add(ceilings.copy).add(ceilings.multiplyAdd);
     const fitting = Math.floor(CASE_SECONDS / roundSeconds);
     const timings = await interleave([...programs], rounds ?? Math.max(LEAST_ROUNDS, Math.min(MOST_ROUNDS, fitting)));
     const timingFor = new Map([...programs].map((program, i) => [program, timings[i]!]));
@@ -167,37 +169,33 @@ async function benchCase(
   }
 }
 
-const boundOf = (work: Work, { ceilings }: OpenCeilings): Roof['bound'] | null =>
-  work.flops + work.bytes > 0 ? roofOf(work, ceilings).bound : null;
-
-const ceilingProgram = (ceilings: OpenCeilings, bound: Roof['bound']): Repeated =>
-  bound === 'compute' ? ceilings.multiplyAdd : ceilings.copy;
-
 type Rates = Pick<KernelResult, 'flops' | 'bytes' | 'gflops' | 'gbytes' | 'bound' | 'ceilingRates' | 'roofline'>;
 
 function ratesOf(
   work: Work | null,
   { median, seconds }: Timing,
-  open: OpenCeilings,
+  { ceilings, copy, multiplyAdd }: OpenCeilings,
   timingFor: ReadonlyMap<Repeated, Timing>,
 ): Rates {
+  const reached = (program: Repeated, perRepeat: number) =>
+    timingFor.get(program)!.seconds.map((s) => perRepeat / s / 1e9);
+  const ceilingRates = {
+    copy: reached(copy, ceilings.copy.work),
+    multiplyAdd: reached(multiplyAdd, ceilings.multiplyAdd.work),
+  };
   const rate = (amount: number | undefined) => (amount && median > 0 ? amount / median / 1e9 : null);
-  const bound = work && boundOf(work, open);
-  const rates: Rates = {
+  const bound = work && work.flops + work.bytes > 0 ? roofOf(work, ceilings).bound : null;
+  // Work at the ceiling in the seconds taken: a single sample of these may be zero, a median hardly is.
+  const rates = bound === 'compute' ? ceilingRates.multiplyAdd : ceilingRates.copy;
+  const possible = timingOf(seconds.map((s, round) => s * rates[round]!)).median;
+  const amount = bound && (bound === 'compute' ? work!.flops : work!.bytes);
+  return {
     flops: work?.flops ?? null,
     bytes: work?.bytes ?? null,
     gflops: rate(work?.flops),
     gbytes: rate(work?.bytes),
     bound,
-    ceilingRates: [],
-    roofline: null,
+    ceilingRates,
+    roofline: amount && possible > 0 ? amount / 1e9 / possible : null,
   };
-  if (!work || !bound) return rates;
-  const [ceiling, amount] =
-    bound === 'compute' ? [open.ceilings.multiplyAdd, work.flops] : [open.ceilings.copy, work.bytes];
-  const reached = timingFor.get(ceilingProgram(open, bound))!;
-  const ceilingRates = reached.seconds.map((s) => ceiling.work / s / 1e9);
-  // By the seconds at the ceiling over those taken: a single sample of these may be zero, a median hardly is.
-  const taken = timingOf(seconds.map((s, round) => s * ceilingRates[round]!)).median;
-  return { ...rates, ceilingRates, roofline: taken > 0 ? amount / 1e9 / taken : null };
 }

@@ -109,33 +109,35 @@ export function formatBench(report: BenchReport): string {
 export function describeComparison({ subject, base, paired, margin }: Comparisons): string {
   const how = paired
     ? 'rounds in turn, ratios of pairs'
-    : "ratios of two runs' medians, each in units of the nearer ceiling as reached in the same rounds";
+    : "medians of two runs, in seconds and in units of what each run's ceilings reached in the same rounds";
   const much = (100 * margin).toFixed(0);
   return (
     `${subject} against ${base}: time over time, below 1 is faster; ${how}. With bootstrap intervals of 99 %; ` +
-    `a difference where the whole interval is more than ${much} % away from 1.`
+    `a difference where ${paired ? 'the whole interval is' : 'all intervals are wholly'} more than ${much} % away from 1.`
   );
 }
 
+/** The comparison as cells: a head, and a row for each. */
+export function comparisonCells({ comparisons, paired }: Comparisons): string[][] {
+  const units = paired ? [] : ['in copies', 'in multiply-adds'];
+  const head = ['kernel', 'case', 'pass', 'ms', 'was', 'ratio', ...units, 'verdict'];
+  const rows = comparisons.map(
+    ({ kernel, case: k, pass, seconds, baseSeconds, raw, inCopies, inMultiplyAdds, verdict }) => [
+      ...[kernel, sizes(k), passName(pass), milliseconds(seconds), milliseconds(baseSeconds)],
+      ...[raw, inCopies, inMultiplyAdds].flatMap((ratio) => (ratio ? interval(ratio) : [])),
+      verdict,
+    ],
+  );
+  return [head, ...rows];
+}
+
 function comparisonLines(against: Comparisons): string[] {
-  const { comparisons, warnings, leftOut, paired } = against;
-  const head = ['kernel', 'case', 'pass', 'ms', 'was', 'ratio', ...(paired ? [] : ['of the seconds alone']), 'verdict'];
-  const rows = comparisons.map((c) => [
-    c.kernel,
-    sizes(c.case),
-    passName(c.pass),
-    milliseconds(c.seconds),
-    milliseconds(c.baseSeconds),
-    interval(c.normalised ?? c.raw),
-    ...(paired ? [] : [interval(c.raw)]),
-    c.verdict,
-  ]);
   return [
     describeComparison(against),
-    ...warnings.map((warning) => `Warning: ${warning}`),
-    ...leftOut.map((what) => `Left out: ${what}`),
+    ...against.warnings.map((warning) => `Warning: ${warning}`),
+    ...against.leftOut.map((what) => `Left out: ${what}`),
     '',
-    ...table([head, ...rows]),
+    ...table(comparisonCells(against)),
   ];
 }
 

@@ -37,12 +37,10 @@ export interface Comparison {
   readonly baseSeconds: number;
   /** Seconds over seconds of the base: below 1 is faster. */
   readonly raw: Ratio;
-  /**
-   * The same in units of the nearer ceiling, as reached in the same rounds of each run, so that a machine that is slower today counts for
-   * nothing; null for pairs of one run, and where the nearer ceiling is another one.
-   */
-  readonly normalised: Ratio | null;
-  /** Of `normalised`, else of `raw`. */
+  /** Between two runs: the same in units of what each run copied, and multiplied and added, in the same rounds. Null for pairs of one run. */
+  readonly inCopies: Ratio | null;
+  readonly inMultiplyAdds: Ratio | null;
+  /** What all of these say; where they do not agree, the machine's speed explains the difference. */
   readonly verdict: Verdict;
 }
 
@@ -109,8 +107,7 @@ const schema = v.looseObject({
       subject: v.string(),
       pass: v.picklist(['forward', 'backward']),
       timing,
-      bound: v.nullable(v.picklist(['compute', 'memory'])),
-      ceilingRates: v.array(v.number()),
+      ceilingRates: v.looseObject({ copy: v.array(v.number()), multiplyAdd: v.array(v.number()) }),
     }),
   ),
 });

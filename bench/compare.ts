@@ -115,16 +115,30 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
     const verdict = verdictOf([raw, inCopies, inMultiplyAdds], margin);
     return { ...comparison(r, other), raw, inCopies, inMultiplyAdds, verdict };
   });
-  const warnings = differences(
-    { ...now.versions, machine: now.machine, ...aboutAdapter(mine) },
-    { ...saved.versions, machine: saved.machine, ...aboutAdapter(theirs) },
-  );
+  const warnings = [
+    ...moved(matched),
+    ...differences(
+      { ...now.versions, machine: now.machine, ...aboutAdapter(mine) },
+      { ...saved.versions, machine: saved.machine, ...aboutAdapter(theirs) },
+    ),
+  ];
   return { subject: mine.name, base: name, paired: false, margin, comparisons, leftOut, warnings };
 }
 
 /** Seconds times what the ceiling's program did in a second of the same round: a machine that is slower at the time cancels. */
 const inUnits = ({ timing, ceilingRates }: KernelResult, ceiling: keyof CeilingRates): number[] =>
   timing.seconds.map((seconds, round) => seconds * ceilingRates[ceiling][round]!);
+
+/** Says where a ceiling was another one while the same cases were timed. */
+function moved(matched: Both['matched']): string[] {
+  const names = { copy: 'copied', multiplyAdd: 'multiplied and added' } as const;
+  return (['copy', 'multiplyAdd'] as const).flatMap((ceiling) => {
+    const [now, then] = [0, 1].map((side) => median(matched.flatMap((pair) => pair[side]!.ceilingRates[ceiling])));
+    const ratio = now! / then!;
+    if (matched.length === 0 || Math.abs(Math.log(ratio)) < Math.log(1.1)) return [];
+    return `the machine itself ${names[ceiling]} ${ratio.toFixed(2)} times as fast as in the base: its speed may explain differences, too`;
+  });
+}
 
 const aboutAdapter = ({ adapter, clock }: SubjectReport) => ({
   adapter: adapter.name,

@@ -73,8 +73,9 @@ export interface KernelResult {
 /** What is timed, how often, and who is told. */
 export interface KernelBenchOptions extends CaseChoice {
   readonly contracts: readonly Contract[];
-  /** Timed submissions of each program. Default: 9, fewer (at least 3) for cases that take long. */
+  /** Timed submissions of each program. Default: `mostRounds` (9), fewer (at least 3) for cases that take long. */
   readonly rounds?: number;
+  readonly mostRounds?: number;
   /** Holds each contract to all its `cases` first: forward, gradients, replay. Default false. */
   readonly check?: boolean;
   readonly signal?: AbortSignal;
@@ -85,8 +86,8 @@ export interface KernelBenchOptions extends CaseChoice {
 }
 
 /** Rounds of a case may take so many seconds, where their number is not given. */
-const CASE_SECONDS = 3;
-const [MOST_ROUNDS, LEAST_ROUNDS] = [9, 3];
+const CASE_SECONDS = 2;
+const LEAST_ROUNDS = 3;
 
 /** Measures the cases of `contracts`. @throws OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError. */
 export async function benchKernels(
@@ -108,7 +109,7 @@ export async function benchKernels(
     }
     for (const k of casesOf(c, options)) {
       next(`${c.name} ${JSON.stringify(k)}`);
-      for (const result of await benchCase(subjects, all, k, options.rounds)) {
+      for (const result of await benchCase(subjects, all, k, options)) {
         results.push(result);
         options.onResult?.(result);
       }
@@ -122,7 +123,7 @@ async function benchCase(
   subjects: readonly Measurable[],
   known: readonly Contract[],
   k: object,
-  rounds?: number,
+  { rounds, mostRounds = 9 }: Pick<KernelBenchOptions, 'rounds' | 'mostRounds'>,
 ): Promise<KernelResult[]> {
   const prepared: Prepared[] = [];
   try {
@@ -136,7 +137,7 @@ async function benchCase(
     const roundSeconds = [...programs].reduce((sum, program) => sum + program.roundSeconds, 0);
     for (const { ceilings } of subjects) programs.add(ceilings.copy).add(ceilings.multiplyAdd);
     const fitting = Math.floor(CASE_SECONDS / roundSeconds);
-    const timings = await interleave([...programs], rounds ?? Math.max(LEAST_ROUNDS, Math.min(MOST_ROUNDS, fitting)));
+    const timings = await interleave([...programs], rounds ?? Math.max(LEAST_ROUNDS, Math.min(mostRounds, fitting)));
     const timingFor = new Map([...programs].map((program, i) => [program, timings[i]!]));
     return prepared.flatMap(({ forward, both, accuracy }, i) => {
       const subject = subjects[i]!;

@@ -27,6 +27,8 @@ export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
 }
 
 const CEILING_ROUNDS = 7;
+/** Intervals of few samples are too narrow. */
+const COMPARED_ROUNDS = 15;
 
 /**
  * Checks and times kernels, and replay, on every subject.
@@ -68,7 +70,8 @@ async function measure(
   options: BenchOptions & { readonly date: string },
 ): Promise<BenchReport> {
   const { filter = '', contracts = registered, saved, onCase, date } = options;
-  const kernels = await benchKernels(subjects, { ...options, contracts: chosen });
+  const mostRounds = options.mostRounds ?? (saved || subjects.length > 1 ? COMPARED_ROUNDS : undefined);
+  const kernels = await benchKernels(subjects, { ...options, contracts: chosen, mostRounds });
   const replay: ({ subject: string } & ReplayResult)[] = [];
   for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {
     if (filter !== '' || contracts !== registered || ofOtherBuild) continue;

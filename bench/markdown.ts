@@ -54,8 +54,8 @@ export function describeChecks(kernels: readonly KernelResult[]): string {
   if (parts.length === 0) return 'Every output of every forward pass was compared with float64.';
   const least = parts.reduce((a, b) => (a.checked / a.outputs < b.checked / b.outputs ? a : b));
   return (
-    `Forward passes were compared with float64: every output, but of ${parts.length} large cases outputs picked at random ` +
-    `(marked *; the fewest: ${least.checked} of ${least.outputs} of ${least.kernel}).`
+    `Forward passes were compared with float64: every output, but where marked * (large cases: ${parts.length}) outputs picked ` +
+    `at random, of ${least.kernel} ${least.checked} of ${least.outputs}.`
   );
 }
 

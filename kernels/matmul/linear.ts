@@ -330,10 +330,8 @@ export const gatedLinearContract = contract<DenseCase>({
   reduction: ({ rows, tokens, input, output }) => Math.max(input, output, rows * tokens),
   bench: {
     cases: [],
-    block: ({ batch, tokens, width, hidden }) => [
-      { rows: batch, tokens, input: width, output: width },
-      { rows: batch, tokens, input: hidden, output: width },
-    ],
+    // Out of the MLP. Out of attention it is a quarter of that.
+    block: ({ batch, tokens, width, hidden }) => [{ rows: batch, tokens, input: hidden, output: width }],
     // Twice, one after the other: x, W, b, gate and residual in, y out. Backward: dy, x, W, gate and the branch (for the gate's
     // gradient) in; dx, dW, db and the gate's gradient out. The residual's gradient is dy itself.
     cost({ rows, tokens, input: K, output: N }) {

@@ -8,7 +8,7 @@ import type { Subject } from '../bench/kernels.bench.ts';
 import { describeMachine } from '../bench/machine.node.ts';
 import { type BenchOptions, runBench } from '../bench/main.ts';
 import { formatBench } from '../bench/markdown.ts';
-import { loadContracts, openBuild } from '../bench/modules.node.ts';
+import { loadContracts, type OtherBuild, openBuild } from '../bench/modules.node.ts';
 import { type BenchReport, parseReport } from '../bench/report.ts';
 import { ADAPTER_CHOICES, adapterChoice } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
@@ -99,7 +99,7 @@ async function bench(flags: BenchFlags): Promise<void> {
   try {
     subjects.push(await openSubject(adapter));
     if (against?.kind === 'adapter') subjects.push(await openSubject(flags.against!));
-    if (against?.kind === 'build') subjects.push(await openOther(flags.against!, adapter));
+    if (against?.kind === 'build') subjects.push(await openOther(flags.against!, against.build, adapter));
     const options: BenchOptions = {
       ...describeMachine(),
       ...{ filter: flags.filter, shapes, batches, contracts, rounds: flags.rounds, note: flags.note, signal },
@@ -137,7 +137,10 @@ const commandLine = (args: readonly string[]): string =>
     .map((word) => (/^[\w./,:=+@-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
     .join(' ');
 
-type Base = { readonly kind: 'adapter' | 'build' } | { readonly kind: 'file'; readonly report: BenchReport };
+type Base =
+  | { readonly kind: 'adapter' }
+  | { readonly kind: 'build'; readonly build: OtherBuild }
+  | { readonly kind: 'file'; readonly report: BenchReport };
 
 /** What --against names: an adapter by its name, else a build's folder or a saved file by its path. */
 async function openBase(what: string): Promise<Base> {
@@ -149,7 +152,7 @@ async function openBase(what: string): Promise<Base> {
       hint: `give ${ADAPTER_CHOICES.join(', ')}, the folder of another build, or a file that --save wrote`,
     });
   }
-  if (info.isDirectory()) return { kind: 'build' };
+  if (info.isDirectory()) return { kind: 'build', build: await openBuild(what) };
   const bytes = await readRegular(what, { most: 2 ** 28, fail: failAs(ConfigError, what) });
   return { kind: 'file', report: parseReport(new TextDecoder().decode(bytes), `'${what}'`) };
 }
@@ -167,7 +170,7 @@ async function openSubject(spec: string): Promise<Subject> {
 }
 
 /** Another build on the same adapter. */
-async function openOther(folder: string, adapter: string): Promise<Subject> {
-  const { createEngine, prepareCase, contracts } = await openBuild(folder);
-  return { name: folder, engine: await createEngine(adapterOptions(adapter)), prepareCase, contracts };
+async function openOther(name: string, build: OtherBuild, adapter: string): Promise<Subject> {
+  const { createEngine, prepareCase, contracts } = build;
+  return { name, engine: await createEngine(adapterOptions(adapter)), prepareCase, contracts };
 }

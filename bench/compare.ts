@@ -9,7 +9,7 @@ const RESAMPLINGS = 2000;
 const OUTSIDE = 0.01;
 
 /** How far from 1 an interval must lie: programs differ by where their memory lies, and runs by more than the samples of either show. */
-export const MARGINS = { paired: 0.03, runs: 0.05 } as const;
+const MARGINS = { paired: 0.03, runs: 0.05 } as const;
 
 const median = (values: readonly number[]): number =>
   quantile(

@@ -149,10 +149,20 @@ export class Program {
   run(values: ScalarValues = {}): void {
     const { device, counters } = this.#engine;
     this.#prepare(values);
-    const { counts } = this.#state;
     const encoder = device.createCommandEncoder({ label: this.name });
     const pass = encoder.beginComputePass({ label: this.name });
+    counters.dispatches += this.#encode(pass);
+    pass.end();
+    this.#arena.owner = this;
+    device.queue.submit([encoder.finish()]);
+    counters.submits++;
+  }
+
+  /** Encodes all that have work to do, one dispatch after the other; returns how many. */
+  #encode(pass: GPUComputePassEncoder): number {
+    const { counts } = this.#state;
     let current: GPUComputePipeline | null = null;
+    let encoded = 0;
     for (let i = 0; i < this.#steps.length; i++) {
       const [x, y, z] = [counts[3 * i]!, counts[3 * i + 1]!, counts[3 * i + 2]!];
       if (x === 0 || y === 0 || z === 0) continue;
@@ -163,12 +173,9 @@ export class Program {
       }
       pass.setBindGroup(0, group!);
       pass.dispatchWorkgroups(x, y, z);
-      counters.dispatches++;
+      encoded++;
     }
-    pass.end();
-    this.#arena.owner = this;
-    device.queue.submit([encoder.finish()]);
-    counters.submits++;
+    return encoded;
   }
 
   /** Runs once with every dispatch timed by timestamps; seconds per label, in order. Needs 'timestamp-query'. */
@@ -241,14 +248,7 @@ export class Program {
       const encoder = device.createCommandEncoder({ label: `${this.name}/timed` });
       const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
       const pass = encoder.beginComputePass({ label: this.name, timestampWrites });
-      for (const step of this.#steps) {
-        const counts = this.#countsOf(step, values);
-        if (counts[0] * counts[1] * counts[2] === 0) continue;
-        pass.setPipeline(step.pipeline!.pipeline);
-        pass.setBindGroup(0, step.group!);
-        pass.setBindGroup(1, this.#paramsGroup, [step.uniformOffset]);
-        pass.dispatchWorkgroups(counts[0], counts[1], counts[2]);
-      }
+      this.#encode(pass);
       pass.end();
       encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
       encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);

@@ -27,7 +27,7 @@ export function bindGroup(
   device: GPUDevice,
   { layout, hasParams }: Pipeline,
   { label, entry, bindings }: CheckedDispatch,
-  params: GPUBufferBinding,
+  params: { readonly buffer: GPUBuffer; readonly offset?: number },
 ): GPUBindGroup {
   const tensors = bindings.map(({ tensor: t }, i) => ({
     binding: entry.bindings[i]!.binding,

@@ -5,6 +5,7 @@
 interface GPU {}
 interface GPUAdapter {}
 interface GPUAdapterInfo {}
+interface GPUBindGroup {}
 interface GPUBindGroupLayout {}
 interface GPUBuffer {}
 interface GPUComputePipeline {}

@@ -32,7 +32,13 @@ export type ComputeLimit = (typeof COMPUTE_LIMITS)[number];
 export type DescribedLimit = ComputeLimit | (typeof ALIGNMENT_LIMITS)[number];
 
 /** Features worth having; each is requested where the adapter offers it and never required. */
-const OPTIONAL_FEATURES = ['timestamp-query', 'shader-f16', 'subgroups'] as const;
+const OPTIONAL_FEATURES = [
+  'timestamp-query',
+  'shader-f16',
+  'subgroups',
+  'subgroup-size-control',
+  'chromium-experimental-subgroup-matrix',
+] as const;
 
 /** A JSON-able description of an adapter, or of the device made from it (then: what was granted). */
 export interface AdapterDescription {
@@ -152,7 +158,9 @@ export async function deviceFromAdapter(
 ): Promise<AcquiredDevice> {
   const label = options.label ?? 'odelt';
   const requiredLimits = chooseLimits(adapter.limits, options);
-  const requiredFeatures = OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature));
+  const requiredFeatures = OPTIONAL_FEATURES.filter((feature) =>
+    (adapter.features as ReadonlySet<string>).has(feature),
+  ) as GPUFeatureName[];
   let device: GPUDevice;
   try {
     const queue = { label: `${label}/queue` };

@@ -10,6 +10,7 @@ export function dryEngine({ device: like, adapterClass, largestBinding }: Engine
   const device = {
     limits: like.limits,
     features: like.features,
+    adapterInfo: like.adapterInfo,
     lost: new Promise<never>(() => {}),
     addEventListener: () => {},
     destroy: () => {},

@@ -1,5 +1,5 @@
-// How matmul.wgsl reads what may be packed: its second factor as f16 or i8 (PACK_B), the first and the residual as f16 (F16_A,
-// F16_C); part of the same module.
+// How the variants of the matrix product read what may be packed: the second factor as f16 or i8 (PACK_B), the first and the residual as
+// f16 (F16_A, F16_C).
 
 //#if VEC == 1
 /** Elements 4 i .. 4 i + 3 of a. */

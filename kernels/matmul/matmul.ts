@@ -1,19 +1,13 @@
 /**
- * Matrix products C = op(A) op(B): dispatches the variant of matmul.wgsl that variants.ts chooses.
+ * Matrix products C = op(A) op(B): dispatches the variant that variants.ts chooses.
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
-import half from '../half.wgsl';
 import { columnSum } from '../reduce.ts';
-import packed from './matmul.packed.wgsl';
-import source from './matmul.wgsl';
 import { products } from './variants.ts';
-
-const kernel = defineKernel('matmul', source, packed, half);
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
 const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
@@ -68,17 +62,24 @@ export function matmul(ctx: Context, p: Product): void {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
   }
-  const { constants, tileM, tileN, splitK } = choose(ctx.engine, products, {
+  const {
+    kernel,
+    constants,
+    tileM,
+    tileN,
+    slice: sliceFor,
+  } = choose(ctx.engine, products, {
     layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
     vec,
     weights: p.b.dtype as 'f32',
-    activations: isHalf(p.a) || isHalf(p.c) ? 'f16' : 'f32',
+    activations: isHalf(p.a) ? 'f16' : 'f32',
     rows: p.transposeA || p.a.shape.length > 2 ? 'many' : 'one',
     n: p.N,
     k: maxOf(p.transposeA ? p.M : p.K),
   });
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
-  const slice = p.transposeA && maxOf(p.K) > splitK ? splitK : null;
+  const length = p.transposeA ? sliceFor(Math.ceil(p.N / tileN) * Math.ceil(maxOf(p.M) / tileM)) : 0;
+  const slice = length > 0 && maxOf(p.K) > length ? length : null;
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);
   const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
   const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };

@@ -1,17 +1,27 @@
-/** The ways to compute a matrix product (matmul.wgsl's STRATEGY): which there are on a device, and which suits its kind. */
+/** The ways to compute a matrix product: which there are on a device, and which suits its kind. */
 import type { Engine } from '../../engine/engine.ts';
-import type { Constants } from '../../engine/wgsl.ts';
-import { type Family, prefersSubgroups, type Variant } from '../family.ts';
+import type { Family } from '../family.ts';
+import {
+  type GpuTile,
+  gpuTile,
+  type Layout,
+  type MatrixUnit,
+  type ProductVariant,
+  registerTile,
+  rowsTile,
+  subgroupTile,
+  unitsBytes,
+  unitsTile,
+} from './tiles.ts';
 
 /** What the choice depends on. */
 export type ProductShape = {
-  /** How a and b are stored: N as the product reads them, T transposed. */
-  readonly layout: 'NN' | 'NT' | 'TN';
+  readonly layout: Layout;
   /** All row lengths are multiples of four, so that buffers can be read as vectors. */
   readonly vec: boolean;
   /** How b is stored. */
   readonly weights: 'f32' | 'f16' | 'i8';
-  /** How a and c are stored. */
+  /** How a is stored. */
   readonly activations: 'f32' | 'f16';
   /** Whether each sample has one row of the result, as a modulation has, or many. */
   readonly rows: 'one' | 'many';
@@ -21,45 +31,129 @@ export type ProductShape = {
   readonly k: number;
 };
 
-/** A tile for each workgroup. */
-export interface ProductVariant extends Variant {
-  readonly constants: Constants;
-  /** Rows and columns of the result that one workgroup makes. */
-  readonly tileM: number;
-  readonly tileN: number;
-  /** Sums longer than this are split over workgroups (weight gradients). */
-  readonly splitK: number;
-}
-
-const whole = Number.POSITIVE_INFINITY;
-
-const registerTile = (wgX: number, wgY: number, nv: number): ProductVariant => ({
-  id: `register-${8 * wgY}x${4 * wgX * nv}`,
-  constants: { STRATEGY: 0, WG_X: wgX, WG_Y: wgY, NV: nv },
-  tileM: 8 * wgY,
-  tileN: 4 * wgX * nv,
-  splitK: whole,
-});
-
-const REGISTER = registerTile(4, 1, 2);
-const STAGED: ProductVariant = { id: 'staged-64x64', constants: { STRATEGY: 1 }, tileM: 64, tileN: 64, splitK: 1024 };
-const SUBGROUP: ProductVariant = {
-  ...{ id: 'subgroup-32x32', constants: { STRATEGY: 2 }, tileM: 32, tileN: 32 },
-  splitK: whole,
-};
-
 /** Products of two matrices. */
 export const products: Family<ProductShape, ProductVariant> = {
   name: 'product',
-  candidates(engine, { vec }) {
-    return [REGISTER, STAGED, ...(vec && eightLanes(engine) ? [SUBGROUP] : [])];
+  candidates(engine, shape) {
+    if (engine.adapterClass !== 'gpu')
+      return [...REGISTER_TILES, ...subgroupTiles(engine, shape), ...rowsTiles(shape, 'cpu')];
+    return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...matrixUnits(engine, shape)];
   },
-  reviewed(engine, { vec }) {
-    if (engine.adapterClass === 'gpu') return STAGED;
-    return vec && prefersSubgroups(engine) ? SUBGROUP : REGISTER;
+  reviewed(engine, shape) {
+    if (engine.adapterClass === 'gpu') return rowsTiles(shape, 'gpu')[0] ?? gpuTile(shape.layout, reviewedTile(shape))!;
+    return shape.vec ? reviewedSubgroup(engine, shape) : REGISTER;
   },
 };
 
-/** Whether every subgroup has the lanes that the broadcasts of STRATEGY 2 need. */
-const eightLanes = ({ device }: Engine): boolean =>
-  device.features.has('subgroups') && (device.adapterInfo.subgroupMinSize ?? 0) >= 8;
+const REGISTER = registerTile(4, 1, 2);
+const REGISTER_TILES = [REGISTER, registerTile(4, 1, 1), registerTile(8, 2, 2)];
+
+/** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
+function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
+  const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
+  if (lanes === null || !device.features.has('subgroups')) return null;
+  return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
+}
+
+/** Rows per lane and vectors per lane. */
+const SUBGROUPS = {
+  8: [
+    subgroupTile(8, 4, 1),
+    subgroupTile(8, 4, 2),
+    subgroupTile(8, 8, 2),
+    subgroupTile(8, 1, 1),
+    subgroupTile(8, 2, 1),
+  ],
+  4: [
+    subgroupTile(4, 4, 2),
+    subgroupTile(4, 4, 4),
+    subgroupTile(4, 8, 2),
+    subgroupTile(4, 1, 4),
+    subgroupTile(4, 2, 4),
+  ],
+} as const;
+
+function subgroupTiles(engine: Engine, { layout, vec }: ProductShape): readonly ProductVariant[] {
+  const lanes = lanesOf(engine);
+  if (lanes === null || !vec) return [];
+  return SUBGROUPS[lanes].filter(({ tileM }) => layout !== 'TN' || tileM % (4 * lanes) === 0);
+}
+
+/** Measured: docs/architecture.md. Few rows (a modulation) take a low tile, whose loads of A are not for nothing. */
+function reviewedSubgroup(engine: Engine, { layout, rows, n }: ProductShape): ProductVariant {
+  const low = rows === 'one' && layout !== 'TN';
+  switch (lanesOf(engine)) {
+    case 8:
+      return SUBGROUPS[8][low ? 3 : 0];
+    case 4:
+      if (low) return SUBGROUPS[4][4];
+      return SUBGROUPS[4][n < 48 ? 0 : 1];
+    default:
+      return REGISTER;
+  }
+}
+
+/**
+ * The first is the reviewed one of GPUs: 32 columns to a workgroup, so that even 768 columns give 24 workgroups and a modulation's
+ * 4,608 give 144; B is read in runs of 128 bytes, a cache line.
+ */
+const ROWS = {
+  gpu: [rowsTile(4, 8, 32), rowsTile(8, 8, 16), rowsTile(4, 16, 16)],
+  cpu: [rowsTile(4, 8, 1), rowsTile(8, 8, 1)],
+} as const;
+
+const rowsTiles = ({ layout, vec, rows }: ProductShape, kind: keyof typeof ROWS): readonly ProductVariant[] =>
+  vec && layout === 'NN' && rows === 'one' ? ROWS[kind] : [];
+
+/** Tile and results of an invocation: the first fit results that would leave a GPU idle with larger ones, the last reuse the most. */
+const TILES = [
+  { tile: [32, 32], each: [4, 4] },
+  { tile: [64, 32], each: [4, 4] },
+  { tile: [64, 64], each: [4, 4] },
+  { tile: [64, 64], each: [8, 4] },
+  { tile: [64, 64], each: [8, 8] },
+  { tile: [128, 64], each: [8, 8] },
+  { tile: [128, 128], each: [8, 8] },
+] as const;
+
+/** Vectors in workgroup memory lost 9 to 36 % on one GPU and win on others; two buffers likewise. */
+const STAGING = [
+  { depth: 16, shared: 'v4', buffers: 1 },
+  { depth: 8, shared: 'v4', buffers: 2 },
+  { depth: 16, shared: 'v1', buffers: 1 },
+] as const;
+
+function gpuTiles({ layout, n }: ProductShape): ProductVariant[] {
+  const all = TILES.filter(({ tile: [, width] }) => width === 32 || width < 2 * n).flatMap(({ tile, each }) =>
+    STAGING.map(({ depth, shared, buffers }) => gpuTile(layout, { tile: [...tile, depth], each, shared, buffers })),
+  );
+  return all.filter((tile) => tile !== null);
+}
+
+/**
+ * Without tuning: vectors and one buffer, which suit most GPUs; 8 x 4 results, 32 registers of sums, which none spills, in 128
+ * invocations; 64 x 64, so that a layer of 768 columns on 256 rows is 48 workgroups. Wide results have workgroups enough for 128 x 64
+ * with 8 x 8 results, which load half as much from workgroup memory for each multiplication.
+ */
+function reviewedTile({ n }: ProductShape): GpuTile {
+  const staging = { shared: 'v4', buffers: 1 } as const;
+  if (n <= 32) return { tile: [64, 32, 16], each: [4, 4], ...staging };
+  if (n < 2048) return { tile: [64, 64, 16], each: [8, 4], ...staging };
+  return { tile: [128, 64, 16], each: [8, 8], ...staging };
+}
+
+/** Products of halves by matrix units, where the device has them for f16 with sums in f32. */
+function matrixUnits({ device }: Engine, { layout, weights, activations }: ProductShape): ProductVariant[] {
+  const { features, limits, adapterInfo } = device;
+  const has = (feature: string) => (features as ReadonlySet<string>).has(feature);
+  if (layout !== 'NN' || weights !== 'f16' || activations !== 'f16') return [];
+  if (!has('chromium-experimental-subgroup-matrix') || !has('shader-f16') || !has('subgroups')) return [];
+  const { subgroupMinSize: min, subgroupMaxSize: max } = adapterInfo;
+  if (!max || (min !== max && !has('subgroup-size-control')) || 4 * max > limits.maxComputeInvocationsPerWorkgroup)
+    return [];
+  const { subgroupMatrixConfigs = [] } = adapterInfo as { subgroupMatrixConfigs?: Iterable<MatrixUnit> };
+  return [...subgroupMatrixConfigs]
+    .filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32')
+    .filter((u) => u.N % 4 === 0 && u.K % 2 === 0 && unitsBytes(u) <= limits.maxComputeWorkgroupStorageSize)
+    .map((u) => unitsTile(u, max, min !== max));
+}

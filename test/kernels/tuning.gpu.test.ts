@@ -60,15 +60,50 @@ const shape: ProductShape = {
   ...{ layout: 'NN', vec: true, weights: 'f32', activations: 'f32', rows: 'many', n: 64, k: 64 },
 };
 
-it('the GPU class takes staged tiles and splits long sums; the CPU classes do neither', () => {
+it('the GPU class takes tiles staged in workgroup memory and splits long sums; the CPU classes do neither', () => {
   for (const vec of [true, false]) {
     const chosen = choose(as('gpu')!, products, { ...shape, vec });
-    expect(chosen).toMatchObject({ constants: { STRATEGY: 1 }, splitK: 1024 });
+    expect(chosen.kernel.name).toBe('matmul.tile');
+    // Fewer tiles are cut into more slices, whatever the length of the sums.
+    expect([1, 16, 64, 256].map(chosen.slice)).toEqual([256, 512, 1024, 4096]);
   }
-  for (const kind of ['swiftshader', 'software'] as const) {
+  for (const [kind, kernel] of [
+    ['swiftshader', 'matmul.subgroup'],
+    ['software', 'matmul.register'],
+  ] as const) {
     const chosen = choose(as(kind)!, products, shape);
-    expect(chosen).toMatchObject({ constants: { STRATEGY: 0 }, splitK: Number.POSITIVE_INFINITY });
+    expect(chosen.kernel.name).toBe(kernel);
+    expect(chosen.slice(1)).toBe(0);
   }
+});
+
+it('a modulation, of one row a sample, has variants of its own; weight gradients and other layouts have not', () => {
+  const modulation: ProductShape = { ...shape, rows: 'one', n: 4608, k: 768 };
+  expect(choose(as('gpu')!, products, modulation).id).toBe('rows-4x32-32');
+  expect(choose(as('swiftshader')!, products, modulation).id).toBe('quad-8x64');
+  for (const layout of ['NT', 'TN'] as const) {
+    expect(choose(as('gpu')!, products, { ...modulation, layout }).kernel.name).toBe('matmul.tile');
+  }
+  expect(choose(as('gpu')!, products, { ...modulation, vec: false }).kernel.name).toBe('matmul.tile');
+});
+
+it('tiles of GPUs keep to the limits that every device has', () => {
+  const ids = new Set<string>();
+  for (const layout of ['NN', 'NT', 'TN'] as const) {
+    for (const n of [4, 64, 768, 4608]) {
+      const candidates = products.candidates(as('gpu')!, { ...shape, layout, n });
+      expect(candidates.length).toBeLessThan(40);
+      expect(new Set(candidates.map((v) => v.id)).size).toBe(candidates.length);
+      expect(candidates.map((v) => v.id)).toContain(products.reviewed(as('gpu')!, { ...shape, layout, n }).id);
+      for (const { id, constants, tileM, tileN } of candidates.filter((v) => v.kernel.name === 'matmul.tile')) {
+        const { DEPTH, GROUPS_M, GROUPS_N, BUFFERS, PAD } = constants as Record<string, number>;
+        expect(4 * BUFFERS! * DEPTH! * (tileM + tileN + 2 * PAD!), id).toBeLessThanOrEqual(16_384);
+        expect((tileM * tileN) / (16 * GROUPS_M! * GROUPS_N!), id).toBeLessThanOrEqual(256);
+        ids.add(id);
+      }
+    }
+  }
+  expect(ids.size).toBeGreaterThan(15);
 });
 
 it('an engine takes the variant that its tuning names, and refuses one that is none', () => {
@@ -80,11 +115,11 @@ it('an engine takes the variant that its tuning names, and refuses one that is n
       return id;
     },
   });
-  engine.tuning = naming('staged-64x64');
-  expect(choose(engine, products, shape).id).toBe('staged-64x64');
+  engine.tuning = naming('register-8x32');
+  expect(choose(engine, products, shape).id).toBe('register-8x32');
   expect(asked).toEqual([['product', shape]]);
   engine.tuning = naming(undefined);
-  expect(choose(engine, products, shape)).toBe(products.reviewed(engine, shape));
+  expect(choose(engine, products, shape)).toEqual(products.reviewed(engine, shape));
   engine.tuning = naming('warp-8x8');
   expect(() => choose(engine, products, shape)).toThrow(/asks for 'warp-8x8' for product .*none of its variants/);
   engine.dispose();
@@ -127,9 +162,9 @@ function linearReference(
 
 describe('dense layers, forward and backward, against float64', () => {
   const cases: [string, Sizes][] = [
-    ['vectors, sums of 1,100 rows (two slices)', { batch: 5, tokens: 220, input: 12, output: 20 }],
-    ['scalars, sums of 2,050 rows (three slices)', { batch: 10, tokens: 205, input: 7, output: 9 }],
-    ['sums of 1,024 rows (one slice), more than one tile', { batch: 4, tokens: 256, input: 68, output: 72 }],
+    ['vectors, sums of 1,100 rows, split with a rest', { batch: 5, tokens: 220, input: 12, output: 20 }],
+    ['scalars, sums of 2,050 rows, split with a rest', { batch: 10, tokens: 205, input: 7, output: 9 }],
+    ['sums of 1,024 rows, split without a rest, more than one tile', { batch: 4, tokens: 256, input: 68, output: 72 }],
     ['one row', { batch: 1, tokens: 1, input: 36, output: 68 }],
   ];
   for (const [name, size] of cases) {

@@ -1,0 +1,73 @@
+// How the variants of the matrix product read A and B, four elements at a time: lines of the matrix as it is stored, or fragments of
+// 4 x 4 turned as the product wants them. What lies outside is zero; `whole...` reads what is known to lie inside.
+
+/** Four elements a[line, at..at+3] of the stored matrix of `lines` lines of `length`; zero where outside. */
+fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
+//#if VEC == 1
+  let inside = (line < lines) & (at < end);
+  return select(vec4f(), loadA(select(0u, (line * length + at) / 4u, inside)), inside);
+//#else
+  var v = vec4f();
+  for (var j = 0u; j < min(4u, max(end, at) - at) && line < lines; j++) {
+    v[j] = a[line * length + at + j];
+  }
+  return v;
+//#endif
+}
+
+fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
+//#if VEC == 1
+  let inside = (line < lines) & (at < end);
+  return select(vec4f(), loadB(select(0u, (line * length + at) / 4u, inside)), inside);
+//#else
+  var v = vec4f();
+  for (var j = 0u; j < min(4u, max(end, at) - at) && line < lines; j++) {
+    v[j] = loadB(line * length + at + j);
+  }
+  return v;
+//#endif
+}
+
+/** Columns of the result: op(A)[m + t, k..k+3] for t = 0..3; zero for k >= kEnd. */
+fn fragmentA(m: u32, k: u32, kEnd: u32) -> mat4x4f {
+//#if TRANSPOSE_A == 1
+  return transpose(mat4x4f(
+    fetchA(k, m, kEnd, params.M, params.M), fetchA(k + 1u, m, kEnd, params.M, params.M),
+    fetchA(k + 2u, m, kEnd, params.M, params.M), fetchA(k + 3u, m, kEnd, params.M, params.M)));
+//#else
+  return mat4x4f(
+    fetchA(m, k, params.M, kEnd, params.K), fetchA(m + 1u, k, params.M, kEnd, params.K),
+    fetchA(m + 2u, k, params.M, kEnd, params.K), fetchA(m + 3u, k, params.M, kEnd, params.K));
+//#endif
+}
+
+/** Columns of the result: op(B)[k + i, n..n+3] for i = 0..3; zero for k >= kEnd. */
+fn fragmentB(n: u32, k: u32, kEnd: u32) -> mat4x4f {
+//#if TRANSPOSE_B == 1
+  return transpose(mat4x4f(
+    fetchB(n, k, params.N, kEnd, params.K), fetchB(n + 1u, k, params.N, kEnd, params.K),
+    fetchB(n + 2u, k, params.N, kEnd, params.K), fetchB(n + 3u, k, params.N, kEnd, params.K)));
+//#else
+  return mat4x4f(
+    fetchB(k, n, kEnd, params.N, params.N), fetchB(k + 1u, n, kEnd, params.N, params.N),
+    fetchB(k + 2u, n, kEnd, params.N, params.N), fetchB(k + 3u, n, kEnd, params.N, params.N));
+//#endif
+}
+/** Four elements a[line, at..at+3] of lines of `length`, all of them inside. */
+fn wholeA(line: u32, at: u32, length: u32) -> vec4f {
+  let i = line * length + at;
+//#if VEC == 1
+  return loadA(i / 4u);
+//#else
+  return vec4f(a[i], a[i + 1u], a[i + 2u], a[i + 3u]);
+//#endif
+}
+
+fn wholeB(line: u32, at: u32, length: u32) -> vec4f {
+  let i = line * length + at;
+//#if VEC == 1
+  return loadB(i / 4u);
+//#else
+  return vec4f(loadB(i), loadB(i + 1u), loadB(i + 2u), loadB(i + 3u));
+//#endif
+}

@@ -1,0 +1,80 @@
+// The matrix product by one subgroup of LANES lanes, for CPU drivers. On lavapipe (Mesa 25.0) an 8-lane storage load is eight checked
+// loads per component (86 cycles for an f32, 271 for a vec4f, whether or not the lanes agree) while a broadcast is one or two
+// instructions. So each lane loads rows of A of its own and hands them round, and the tile is large: the loads of a step of four k
+// are HEIGHT + 4 WIDTH for LANES HEIGHT x 4 LANES WIDTH sums. Needs `subgroups` of at least LANES lanes and VEC 1.
+// Tile: LANES HEIGHT x 4 LANES WIDTH.
+//
+// All loads of a step come before its arithmetic: each load is forty basic blocks, across which nothing should stay live. So the sums
+// are a private array, with constant indices, which are plain loads and stores there, in the rows written out below.
+// Loops stay rolled in the stores (bounds from `params`): each unrolled store would cost 30 ms of LLVM time.
+
+enable subgroups;
+
+override LANES: u32 = 8;
+/// Rows per lane (a multiple of four where TRANSPOSE_A is 1), and vectors of four columns.
+override HEIGHT: u32 = 4;
+override WIDTH: u32 = 1;
+/// HEIGHT / 4.
+override QUARTERS: u32 = 1;
+
+var<private> acc: array<f32, 4 * LANES * HEIGHT * WIDTH>; // [slot, WIDTH, 4 columns]; scalars, as vec4f take LLVM three times as long
+
+fn add(at: u32, v: vec4f) {
+  acc[at] += v.x;
+  acc[at + 1u] += v.y;
+  acc[at + 2u] += v.z;
+  acc[at + 3u] += v.w;
+}
+
+@compute @workgroup_size(LANES)
+fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let lane = local.x;
+  let m = group.y * LANES * HEIGHT;
+  let n = (group.x * LANES * WIDTH + lane) * 4u; // the lane's vectors of columns are 4 LANES apart
+  let end = kStop(group.z);
+  for (var k = kStart(group.z); k < end; k += 4u) {
+//#unroll w WIDTH
+    let y_w = fragmentB(n + w * 4u * LANES, k, end);
+//#end
+//#if TRANSPOSE_A == 1
+    // Contiguous along m: the lane takes four rows after another, so slot (4 q + t) LANES + j is row 4 (q LANES + j) + t.
+//#unroll q QUARTERS
+    let x_q = fragmentA(m + (q * LANES + lane) * 4u, k, end);
+//#end
+//#unroll q QUARTERS
+//#unroll t 4
+//#unroll j LANES
+    let x_q_t_j = subgroupBroadcast(x_q[t], j);
+//#unroll w WIDTH
+    add((((q * 4u + t) * LANES + j) * WIDTH + w) * 4u, y_w * x_q_t_j);
+//#end
+//#end
+//#end
+//#end
+//#else
+//#unroll h HEIGHT
+    let x_h = fetchA(m + h * LANES + lane, k, params.M, end, params.K);
+//#end
+//#unroll h HEIGHT
+//#unroll j LANES
+    let x_h_j = subgroupBroadcast(x_h, j);
+//#unroll w WIDTH
+    add(((h * LANES + j) * WIDTH + w) * 4u, y_w * x_h_j);
+//#end
+//#end
+//#end
+//#endif
+  }
+  let slots = min(LANES * HEIGHT, params.M * LANES * HEIGHT); // a bound the compiler cannot see through: the stores stay one loop
+  for (var slot = 0u; slot < slots; slot++) {
+//#if TRANSPOSE_A == 1
+    let row = m + (slot / (4u * LANES) * LANES + slot % LANES) * 4u + slot / LANES % 4u;
+//#else
+    let row = m + slot;
+//#endif
+    for (var w = 0u; w < min(WIDTH, params.N); w++) {
+      let i = (slot * WIDTH + w) * 4u;
+      store(vec4f(acc[i], acc[i + 1u], acc[i + 2u], acc[i + 3u]), row, n + w * 4u * LANES, group.z);
+    }
+  }
+}

@@ -1,0 +1,152 @@
+/** The variants of the matrix product: one kernel for each way to compute a tile, and what its constants mean in rows and columns. */
+import { defineKernel, type Kernel } from '../../engine/kernel.ts';
+import type { Constants } from '../../engine/wgsl.ts';
+import type { Variant } from '../family.ts';
+import half from '../half.wgsl';
+import fetch from './matmul.fetch.wgsl';
+import packed from './matmul.packed.wgsl';
+import registerSource from './matmul.register.wgsl';
+import rowsSource from './matmul.rows.wgsl';
+import subgroupSource from './matmul.subgroup.wgsl';
+import tileSource from './matmul.tile.wgsl';
+import unitsSource from './matmul.units.wgsl';
+import common from './matmul.wgsl';
+
+/** How a and b are stored: N as the product reads them, T transposed. */
+export type Layout = 'NN' | 'NT' | 'TN';
+
+/** A tile for each workgroup. */
+export interface ProductVariant extends Variant {
+  readonly kernel: Kernel;
+  readonly constants: Constants;
+  /** Rows and columns of the result that one workgroup makes. */
+  readonly tileM: number;
+  readonly tileN: number;
+  /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
+  readonly slice: (tiles: number) => number;
+}
+
+/** The source with the entry point comes first, as `enable` must. */
+/* @__NO_SIDE_EFFECTS__ */
+const kernelOf = (name: string, source: string): Kernel =>
+  defineKernel(`matmul.${name}`, source, common, fetch, packed, half);
+
+const registerKernel = kernelOf('register', registerSource);
+const subgroupKernel = kernelOf('subgroup', subgroupSource);
+const tileKernel = kernelOf('tile', tileSource);
+const rowsKernel = kernelOf('rows', rowsSource);
+const unitsKernel = kernelOf('units', unitsSource);
+
+const unsplit = () => 0;
+
+/** wgX x wgY invocations that make 8 rows by 4 nv columns each. */
+export const registerTile = (wgX: number, wgY: number, nv: 1 | 2 | 4): ProductVariant => ({
+  id: `register-${8 * wgY}x${4 * wgX * nv}`,
+  kernel: registerKernel,
+  constants: { WG_X: wgX, WG_Y: wgY, NV: nv },
+  tileM: 8 * wgY,
+  tileN: 4 * wgX * nv,
+  slice: unsplit,
+});
+
+/** A subgroup makes lanes * height rows by 4 * lanes * width columns; height is a multiple of four where a is transposed. */
+export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number): ProductVariant => ({
+  id: `${lanes === 4 ? 'quad' : 'subgroup'}-${lanes * height}x${4 * lanes * width}`,
+  kernel: subgroupKernel,
+  constants: { LANES: lanes, HEIGHT: height, WIDTH: width, QUARTERS: Math.ceil(height / 4) },
+  tileM: lanes * height,
+  tileN: 4 * lanes * width,
+  slice: unsplit,
+});
+
+/** Up to `rows` rows by 4 * lanes columns, each sum dealt out to `parts` lines of invocations. */
+export const rowsTile = (rows: 4 | 8, lanes: number, parts: number): ProductVariant => ({
+  id: `rows-${rows}x${4 * lanes}-${parts}`,
+  kernel: rowsKernel,
+  constants: { ROWS: rows, LANES: lanes, PARTS: parts },
+  tileM: rows,
+  tileN: 4 * lanes,
+  slice: unsplit,
+});
+
+/** Workgroup memory that every device has, bytes. */
+const SHARED_BYTES = 16384;
+
+/** What a GPU's tile is made of. */
+export interface GpuTile {
+  /** Rows, columns, and how much of the sums is staged at once. */
+  readonly tile: readonly [m: number, n: number, depth: number];
+  /** Rows and columns of each invocation. */
+  readonly each: readonly [rows: 4 | 8, columns: 4 | 8];
+  /** How workgroup memory is declared: vec4f or f32. */
+  readonly shared: 'v4' | 'v1';
+  readonly buffers: 1 | 2;
+}
+
+/** Null where it takes more workgroup memory than every device has. */
+export function gpuTile(
+  layout: Layout,
+  { tile: [m, n, depth], each, shared, buffers }: GpuTile,
+): ProductVariant | null {
+  const bytes = (pad: number) => 4 * buffers * depth * (m + n + 2 * pad);
+  const pad = bytes(4) <= SHARED_BYTES ? 4 : 0;
+  if (bytes(pad) > SHARED_BYTES) return null;
+  const [rows, columns] = each;
+  const invocations = (m / rows) * (n / columns);
+  /** Units that an invocation stages: vectors where they lie along the tile's line, else blocks of 4 x 4. */
+  const loads = (side: number, unit: 4 | 16) => Math.ceil((side * depth) / unit / invocations);
+  return {
+    id: `tile-${m}x${n}x${depth}-${rows}x${columns}-${shared}-${buffers}`,
+    kernel: tileKernel,
+    constants: {
+      TILE_M: m,
+      TILE_N: n,
+      DEPTH: depth,
+      GROUPS_M: rows / 4,
+      GROUPS_N: columns / 4,
+      SHARED_VEC: shared === 'v4',
+      BUFFERS: buffers,
+      LOADS_A: loads(m, layout === 'TN' ? 4 : 16),
+      LOADS_B: loads(n, layout === 'NT' ? 16 : 4),
+      PAD: pad,
+    },
+    tileM: m,
+    tileN: n,
+    slice: gpuSlice,
+  };
+}
+
+/**
+ * A GPU has 16 to 150 cores, each of which runs a few workgroups at once. So the sums of a result of few tiles are cut into many slices
+ * and those of a result of many are not, short of sums so long that the last workgroups would be waited for. This follows the result's
+ * size alone, not the length of the sums, which is the batch.
+ */
+const gpuSlice = (tiles: number): number => {
+  if (tiles >= 256) return 4096;
+  if (tiles >= 64) return 1024;
+  return tiles >= 16 ? 512 : 256;
+};
+
+/** A kind of matrix that a subgroup multiplies at once: an element of GPUAdapterInfo.subgroupMatrixConfigs (Chromium's experiment). */
+export interface MatrixUnit {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Four subgroups of `lanes`, which make 2 x 2 units each. `pinned`: the size of subgroups has to be asked for. */
+export function unitsTile({ M, N, K }: MatrixUnit, lanes: number, pinned: boolean): ProductVariant {
+  return {
+    id: `units-${M}x${N}x${K}-2x2`,
+    kernel: unitsKernel,
+    constants: { UNIT_M: M, UNIT_N: N, UNIT_K: K, LANES: lanes, PINNED: pinned },
+    tileM: 4 * M,
+    tileN: 4 * N,
+    slice: unsplit,
+  };
+}
+
+/** Bytes of workgroup memory that `unitsTile` takes: both operands as f16, two steps deep, and one result of each subgroup. */
+export const unitsBytes = ({ M, N, K }: MatrixUnit): number => 2 * 2 * K * (4 * M + 4 * N) + 4 * 4 * M * N;

@@ -56,15 +56,15 @@ describe('update', () => {
       [node(noted(rows, 'count'), 1, 1, noted(rows, 'grid')), node(1, 1, noted(rate, 'factor'), 3)],
       65535,
     );
-    const after = (values: Record<string, number>) => {
+    const updated = (values: Record<string, number>) => {
       evaluated.length = 0;
       const changed = state.update(values);
       return [changed, [...evaluated], [...state.counts], fields(state, 0)[0], fields(state, 1)[2]];
     };
-    expect(after({ rows: 4, rate: 0.5 })).toEqual([true, ['count', 'factor', 'grid'], [4, 1, 1, 3, 1, 1], 4, 0.5]);
-    expect(after({ rows: 4, rate: 0.5 })).toEqual([false, [], [4, 1, 1, 3, 1, 1], 4, 0.5]);
-    expect(after({ rows: 4, rate: 0.25 })).toEqual([true, ['factor'], [4, 1, 1, 3, 1, 1], 4, 0.25]);
-    expect(after({ rows: 0, rate: 0.25 })).toEqual([true, ['count', 'grid'], [0, 1, 1, 3, 1, 1], 0, 0.25]);
+    expect(updated({ rows: 4, rate: 0.5 })).toEqual([true, ['count', 'factor', 'grid'], [4, 1, 1, 3, 1, 1], 4, 0.5]);
+    expect(updated({ rows: 4, rate: 0.5 })).toEqual([false, [], [4, 1, 1, 3, 1, 1], 4, 0.5]);
+    expect(updated({ rows: 4, rate: 0.25 })).toEqual([true, ['factor'], [4, 1, 1, 3, 1, 1], 4, 0.25]);
+    expect(updated({ rows: 0, rate: 0.25 })).toEqual([true, ['count', 'grid'], [0, 1, 1, 3, 1, 1], 0, 0.25]);
   });
 
   it('changes of a grid alone change no block', () => {

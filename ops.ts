@@ -10,7 +10,7 @@ export { chunk } from './kernels/chunk.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export { euler, eulerEach, flowInterpolate, guide, mean2 } from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
-export { layernorm } from './kernels/layernorm.ts';
+export { layernorm } from './kernels/norm/layernorm.ts';
 export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
 export { patchify, unpatchify } from './kernels/patches.ts';

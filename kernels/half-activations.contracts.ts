@@ -4,7 +4,7 @@ import type { Tensor } from '../engine/tensor.ts';
 import { addContract, addEachContract, copyInto } from './add.ts';
 import { attentionContract } from './attention/attention.ts';
 import type { Contract, InputSpec } from './contract.ts';
-import { layernormContract } from './layernorm.ts';
+import { layernormContract } from './norm/layernorm.ts';
 import { gatedLinearContract, linearContract } from './matmul/linear.ts';
 
 /** x stored as `dtype`. */
@@ -17,13 +17,13 @@ const representable = (v: number): number => Math.max(-8, Math.min(8, Math.round
 /** Half's rounding unit is 2^13 times float32's, and a result is rounded once or twice. */
 const HALF_SLACK = 512;
 
-/** `base` with the inputs `halves` and all outputs in f16, at those sizes whose rows are whole vectors of four. */
-function overHalves(base: Contract, halves: readonly string[]): Contract {
+/** `base` with the inputs `halves` and all outputs in f16, at those sizes whose rows are whole vectors of `each`. */
+function overHalves(base: Contract, halves: readonly string[], each = 4): Contract {
   const rounded = (spec: InputSpec): InputSpec => ({
     ...spec,
     fill: (i, normal) => representable(spec.fill ? spec.fill(i, normal) : normal()),
   });
-  const whole = (c: object) => Object.values(base.inputs(c)).every(({ shape }) => shape.at(-1)! % 4 === 0);
+  const whole = (c: object) => Object.values(base.inputs(c)).every(({ shape }) => shape.at(-1)! % each === 0);
   return {
     ...base,
     name: `${base.name}F16`,
@@ -46,7 +46,7 @@ function overHalves(base: Contract, halves: readonly string[]): Contract {
 export const halfContracts: readonly Contract[] = [
   overHalves(addContract, ['a', 'b']),
   overHalves(addEachContract, ['x']),
-  overHalves(layernormContract, ['x']),
+  overHalves(layernormContract, ['x'], 2),
   overHalves(attentionContract, ['q', 'k', 'v']),
   overHalves(linearContract, ['x']),
   overHalves(gatedLinearContract, ['x', 'residual']),

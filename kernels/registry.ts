@@ -8,7 +8,7 @@ import { siluContract } from './elementwise.ts';
 import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
-import { layernormContract } from './layernorm.ts';
+import { layernormContract } from './norm/layernorm.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
 import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
 import { productContract } from './matmul/product.contract.ts';

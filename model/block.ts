@@ -4,7 +4,7 @@ import type { Scalar } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { attention } from '../kernels/attention/attention.ts';
 import { chunk } from '../kernels/chunk.ts';
-import { layernorm } from '../kernels/layernorm.ts';
+import { layernorm } from '../kernels/norm/layernorm.ts';
 import { gatedLinear, gatedResidual, linear } from '../kernels/matmul/linear.ts';
 import { dropout } from '../kernels/random/dropout.ts';
 import { dense } from './condition.ts';

@@ -6,7 +6,7 @@ import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { add, addEach } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';
-import { layernorm } from '../kernels/layernorm.ts';
+import { layernorm } from '../kernels/norm/layernorm.ts';
 import { linear } from '../kernels/matmul/linear.ts';
 import { patchify, unpatchify } from '../kernels/patches.ts';
 import { block, type Training } from './block.ts';

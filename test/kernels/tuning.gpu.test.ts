@@ -15,7 +15,7 @@ import { addGradients } from '../../kernels/add.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { choose } from '../../kernels/family.ts';
-import { layernorm } from '../../kernels/layernorm.ts';
+import { layernorm } from '../../kernels/norm/layernorm.ts';
 import { gatedLinear, linear, linearContract } from '../../kernels/matmul/linear.ts';
 import { type ProductShape, products } from '../../kernels/matmul/variants.ts';
 import { velocity } from '../../model/dit.ts';

@@ -1,17 +1,22 @@
 /** Layer norm (no affine, eps 1e-6) fused with adaLN modulation: forward, backward, reference. */
-import type { Context } from '../engine/context.ts';
-import { UsageError } from '../engine/errors.ts';
-import { defineKernel } from '../engine/kernel.ts';
-import { ceilDiv, times } from '../engine/scalar.ts';
-import { lastDim, rowLayout, shapeText, type Tensor } from '../engine/tensor.ts';
-import { chunk } from './chunk.ts';
-import { contract } from './contract.ts';
+import type { Context } from '../../engine/context.ts';
+import { UsageError } from '../../engine/errors.ts';
+import { defineKernel } from '../../engine/kernel.ts';
+import { ceilDiv, times } from '../../engine/scalar.ts';
+import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
+import { chunk } from '../chunk.ts';
+import { contract } from '../contract.ts';
+import { choose } from '../family.ts';
+import halves from '../half.wgsl';
+import lib from '../lib.wgsl';
 import source from './layernorm.wgsl';
-import lib from './lib.wgsl';
+import modulationSource from './modulation.wgsl';
+import sums from './token-sums.wgsl';
+import { norms, tokenSums } from './variants.ts';
 
-const kernel = defineKernel('layernorm', lib, source);
+const kernel = defineKernel('layernorm', source, halves, lib);
+const modulationKernel = defineKernel('layernorm.modulation', sums, modulationSource, lib);
 const EPS = 1e-6;
-const WG = 64;
 
 /**
  * y = xhat * (1 + scale) + shift with xhat the normalised x.
@@ -27,24 +32,18 @@ export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor)
   if (half && width % 2 !== 0) throw new UsageError(`layernorm in f16 goes by pairs; ${shapeText(x)} has odd rows`);
   const y = ctx.empty('ln', x.shape, x.dtype);
   const stats = ctx.empty('ln.stats', [rows, 2]);
-  const params = {
-    rows,
-    tokens,
-    width,
-    shift: rowLayout(shift).offset,
-    scale: rowLayout(scale).offset,
-    stride: rowLayout(shift).stride,
-    eps: EPS,
-  };
-  const constants = { WG, F16: half };
-  ctx.dispatch({
+  const { stride } = rowLayout(shift);
+  const columns = { width, shift: rowLayout(shift).offset, scale: rowLayout(scale).offset, stride };
+  const params = { rows, tokens, ...columns, eps: EPS };
+  const vec = Object.values(columns).every((n) => n % 4 === 0);
+  const variant = choose(ctx.engine, norms, { width, vec, activations: half ? 'f16' : 'f32' });
+  const common = {
     kernel,
-    entry: 'forward',
-    constants,
-    tensors: { x, modulation: shift, y, stats_out: stats },
+    constants: { ...variant.constants, F16: half },
     params,
-    grid: ceilDiv(rows, WG),
-  });
+    grid: ceilDiv(rows, variant.rows),
+  };
+  ctx.dispatch({ ...common, entry: 'forward', tensors: { x, modulation: shift, y, stats_out: stats } });
   ctx.tape?.add({
     name: 'layernorm',
     inputs: [x, shift, scale],
@@ -52,23 +51,18 @@ export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor)
     backward(g) {
       const dy = g.dy(0);
       if (g.needs(0)) {
-        ctx.dispatch({
-          kernel,
-          entry: 'backward_x',
-          constants,
-          tensors: { x, modulation: scale, stats, dy, dx: g.out(0) },
-          params,
-          grid: ceilDiv(rows, WG),
-        });
+        const tensors = { x, modulation: scale, stats, dy, dx: g.out(0) };
+        ctx.dispatch({ ...common, entry: 'backward_x', tensors });
       }
       if (g.needs(1)) {
+        const { constants, channels } = choose(ctx.engine, tokenSums, { vec: width % 4 === 0, width, tokens });
         ctx.dispatch({
-          kernel,
+          kernel: modulationKernel,
           entry: 'backward_mod',
           constants,
           tensors: { x, stats, dy, dshift: g.out(1), dscale: g.out(2) },
-          params,
-          grid: ceilDiv(times(batch, width), WG),
+          params: { samples: batch, tokens, width },
+          grid: ceilDiv(times(batch, width), channels),
         });
       }
     },
@@ -82,6 +76,7 @@ export const layernormContract = contract<{ batch: number; tokens: number; width
     { batch: 1, tokens: 1, width: 4 },
     { batch: 2, tokens: 17, width: 60 },
     { batch: 3, tokens: 5, width: 97 },
+    { batch: 1, tokens: 3, width: 22 },
   ],
   inputs: ({ batch, tokens, width }) => ({
     x: { shape: [batch, tokens, width] },

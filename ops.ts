@@ -10,9 +10,10 @@ export { chunk } from './kernels/chunk.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export { euler, eulerEach, flowInterpolate, guide, mean2 } from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
-export { layernorm } from './kernels/norm/layernorm.ts';
 export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
+export { layernorm } from './kernels/norm/layernorm.ts';
 export { patchify, unpatchify } from './kernels/patches.ts';
 export { dropout } from './kernels/random/dropout.ts';
 export {

@@ -11,6 +11,11 @@ export interface Gradients {
   needs(i: number): boolean;
   /** Where to write all of the gradient of input `i`; call once. */
   out(i: number): Tensor;
+  /**
+   * As `out`, for an operation that can add while it writes: `earlier` is what is known of that gradient so far, all of its rows, and is
+   * to be added; null where nothing is, or not in a form that can be.
+   */
+  onto(i: number): { readonly out: Tensor; readonly earlier: Tensor | null };
   /** Gives an existing tensor, unchanged, as the gradient of input `i` (or of its leading rows). */
   give(i: number, gradient: Tensor): void;
 }

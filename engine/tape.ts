@@ -139,6 +139,15 @@ export class Tape implements GradientTape {
 
   #differentiate(ctx: Context, entry: TapeEntry, pieces: Pieces): void {
     const written = new Set<number>();
+    const out = (i: number): Tensor => {
+      const input = entry.inputs[i]!;
+      if (written.has(i)) throw new UsageError(`${entry.name}: gradient of input ${i} asked for twice`);
+      written.add(i);
+      const leaf = this.#leaves.get(input);
+      const target = leaf && !pieces.has(input) ? leaf : ctx.empty(`d(${input.label})`, input.shape);
+      push(pieces, input, target);
+      return target;
+    };
     entry.backward({
       dy: (k) => {
         const output = entry.outputs[k]!;
@@ -150,14 +159,19 @@ export class Tape implements GradientTape {
       },
       has: (k) => pieces.has(entry.outputs[k]!),
       needs: (i) => this.#wanted.has(entry.inputs[i]!),
-      out: (i) => {
+      out,
+      onto: (i) => {
         const input = entry.inputs[i]!;
-        if (written.has(i)) throw new UsageError(`${entry.name}: gradient of input ${i} asked for twice`);
-        written.add(i);
-        const leaf = this.#leaves.get(input);
-        const target = leaf && !pieces.has(input) ? leaf : ctx.empty(`d(${input.label})`, input.shape);
-        push(pieces, input, target);
-        return target;
+        const [earlier, ...others] = pieces.get(input) ?? [];
+        // A leaf's own gradient tensor cannot be both read and written; missing rows are for #sum to fill.
+        const adds =
+          earlier?.shape[0] === input.shape[0] &&
+          !earlier.view &&
+          others.length === 0 &&
+          earlier !== this.#leaves.get(input);
+        if (!earlier || !adds) return { out: out(i), earlier: null };
+        pieces.delete(input);
+        return { out: out(i), earlier };
       },
       give: (i, gradient) => {
         if (this.#wanted.has(entry.inputs[i]!)) push(pieces, entry.inputs[i]!, gradient);

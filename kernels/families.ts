@@ -2,8 +2,13 @@
 import type { ShapeClass } from '../engine/tuning.ts';
 import type { Contract } from './contract.ts';
 import type { Family, Variant } from './family.ts';
+import { layernormHalfContract } from './half-activations.contracts.ts';
+import { gatedResidualContract } from './matmul/linear.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { type ProductShape, products } from './matmul/variants.ts';
+import { layernormContract } from './norm/layernorm.ts';
+import { type NormShape, norms } from './norm/variants.ts';
+import { type TokenSumShape, tokenSums } from './token-sums.ts';
 
 /** A case of a contract. */
 export interface Trial {
@@ -31,5 +36,19 @@ export const families: readonly TunedFamily[] = [
       const size = layout === 'TN' ? { m: k, k: all } : { m: all, k };
       return { contract: productContract, case: { layout, samples, n, ...size } };
     },
+  }),
+  tuned<NormShape, Variant>({
+    family: norms,
+    trial: ({ width, activations }, { samples, tokens }) => ({
+      contract: activations === 'f16' ? layernormHalfContract : layernormContract,
+      case: { batch: samples, tokens, width },
+    }),
+  }),
+  tuned<TokenSumShape, Variant>({
+    family: tokenSums,
+    trial: ({ width, tokens }, { samples }) => ({
+      contract: gatedResidualContract,
+      case: { batch: samples, tokens, width },
+    }),
   }),
 ];

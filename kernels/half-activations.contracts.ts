@@ -4,8 +4,8 @@ import type { Tensor } from '../engine/tensor.ts';
 import { addContract, addEachContract, copyInto } from './add.ts';
 import { attentionContract } from './attention/attention.ts';
 import type { Contract, InputSpec } from './contract.ts';
-import { layernormContract } from './norm/layernorm.ts';
 import { gatedLinearContract, linearContract } from './matmul/linear.ts';
+import { layernormContract } from './norm/layernorm.ts';
 
 /** x stored as `dtype`. */
 const cast = (ctx: Context, x: Tensor, dtype: 'f32' | 'f16'): Tensor =>
@@ -43,10 +43,12 @@ function overHalves(base: Contract, halves: readonly string[], each = 4): Contra
   };
 }
 
+export const layernormHalfContract = overHalves(layernormContract, ['x'], 2);
+
 export const halfContracts: readonly Contract[] = [
   overHalves(addContract, ['a', 'b']),
   overHalves(addEachContract, ['x']),
-  overHalves(layernormContract, ['x'], 2),
+  layernormHalfContract,
   overHalves(attentionContract, ['q', 'k', 'v']),
   overHalves(linearContract, ['x']),
   overHalves(gatedLinearContract, ['x', 'residual']),

@@ -8,11 +8,12 @@ import { siluContract } from './elementwise.ts';
 import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
-import { layernormContract } from './norm/layernorm.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
+import { gatedMlpContract } from './matmul/mlp.ts';
 import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { mseContract } from './mse.ts';
+import { layernormContract } from './norm/layernorm.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
 import { dropoutContract } from './random/dropout.ts';
 import { randomNormalContract, randomUniformContract } from './random/random.ts';
@@ -27,6 +28,7 @@ export const contracts: readonly Contract[] = [
   linearInt8Contract,
   gatedLinearContract,
   gatedResidualContract,
+  gatedMlpContract,
   attentionContract,
   layernormContract,
   chunkContract,

@@ -4,8 +4,9 @@ import type { Scalar } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { attention } from '../kernels/attention/attention.ts';
 import { chunk } from '../kernels/chunk.ts';
-import { layernorm } from '../kernels/norm/layernorm.ts';
 import { gatedLinear, gatedResidual, linear } from '../kernels/matmul/linear.ts';
+import { gatedMlp } from '../kernels/matmul/mlp.ts';
+import { layernorm } from '../kernels/norm/layernorm.ts';
 import { dropout } from '../kernels/random/dropout.ts';
 import { dense } from './condition.ts';
 import type { ModelConfig } from './config.ts';
@@ -42,11 +43,11 @@ export function block(
   });
   return ctx.scope('mlp', () => {
     const h = layernorm(ctx, attended, shift2, scale2);
-    const hidden = linear(ctx, h, layer('MlpBlock_0/Dense_0'), 'gelu');
-    const output = layer('MlpBlock_0/Dense_1');
-    if (!training || config.dropout === 0) return gatedLinear(ctx, hidden, output, attended, gate2);
+    const layers = { hidden: layer('MlpBlock_0/Dense_0'), output: layer('MlpBlock_0/Dense_1') };
+    if (!training || config.dropout === 0) return gatedMlp(ctx, h, layers, attended, gate2);
     const random = (n: number) => ({ seed: training.seed, stream: DROPOUT_STREAM + 2 * i + n, step: training.step });
-    const branch = linear(ctx, dropout(ctx, hidden, config.dropout, random(0)), output);
+    const hidden = linear(ctx, h, layers.hidden, 'gelu');
+    const branch = linear(ctx, dropout(ctx, hidden, config.dropout, random(0)), layers.output);
     return gatedResidual(ctx, dropout(ctx, branch, config.dropout, random(1)), attended, gate2);
   });
 }

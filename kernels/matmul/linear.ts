@@ -1,19 +1,22 @@
 /** Dense layers y = f(x W + b), with activation or gated residual fused into the product; backward and reference. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
+import type { Gradients } from '../../engine/gradients.ts';
 import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv, type Scalar, times } from '../../engine/scalar.ts';
 import { type DType, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { chunk } from '../chunk.ts';
 import { type Arrays, type BlockShape, type Cost, contract, type Part, type Pick } from '../contract.ts';
 import { geluBackward, siluBackward } from '../elementwise.ts';
+import { choose } from '../family.ts';
 import lib from '../lib.wgsl';
 import { columnSum } from '../reduce.ts';
+import { tokenSums } from '../token-sums.ts';
+import tokenSumSource from '../token-sums.wgsl';
 import gateSource from './gate.wgsl';
 import { matmul, type Product } from './matmul.ts';
 
-const gateKernel = defineKernel('gate', lib, gateSource);
-const WG = 64;
+const gateKernel = defineKernel('gate', tokenSumSource, gateSource, lib);
 
 /** A matrix and a bias. */
 export interface LinearWeights {
@@ -27,7 +30,7 @@ export interface LinearWeights {
 }
 
 /** Rows of x seen as a matrix: all dimensions but the last. */
-const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
+export const matrixRows = (x: Tensor): Scalar => times(x.shape[0], rowSize(x) / lastDim(x));
 
 /**
  * activation(x W + b). x [..., in], f32 or f16; returns [..., out], stored as `dtype` (default: as x).
@@ -41,7 +44,7 @@ export function linear(
   dtype: DType = x.dtype,
 ): Tensor {
   const { bias } = weights;
-  const { kernel, M, N, K, shape } = sizes(ctx, x, weights);
+  const { kernel, M, K, shape } = sizes(ctx, x, weights);
   const y = ctx.empty('linear', shape, dtype);
   const saves = activation !== 'none' && (ctx.tape?.needs(x, kernel, bias) ?? false);
   const pre = saves ? ctx.empty('linear.pre', shape) : undefined;
@@ -54,8 +57,8 @@ export function linear(
       const dy = g.dy(0);
       const dz =
         activation === 'gelu' ? geluBackward(ctx, pre!, dy) : activation === 'silu' ? siluBackward(ctx, pre!, dy) : dy;
-      if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dz, b: kernel, c: g.out(0), transposeB: true });
-      weightGradients(ctx, g, 1, x, dz, { M, N, K });
+      if (g.needs(0)) inputGradient(ctx, g, dz, kernel);
+      weightGradients(ctx, g, 1, x, dz);
     },
   });
   return y;
@@ -67,7 +70,7 @@ export function linear(
  */
 export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, residual: Tensor, gate: Tensor): Tensor {
   const { bias } = weights;
-  const { kernel, M, N, K, shape } = sizes(ctx, x, weights);
+  const { kernel, M, K, shape } = sizes(ctx, x, weights);
   const tokens = x.shape[1] ?? 1;
   const { offset, stride } = rowLayout(gate);
   const y = ctx.empty('gated', shape, residual.dtype);
@@ -86,8 +89,8 @@ export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, res
       const dbranch = ctx.empty('d(branch)', shape);
       gateBackward(ctx, dy, branch!, gate, dbranch, g.needs(4) ? g.out(4) : ctx.empty('d(gate)', gate.shape));
       g.give(3, dy);
-      if (g.needs(0)) matmul(ctx, { M, N: K, K: N, a: dbranch, b: kernel, c: g.out(0), transposeB: true });
-      weightGradients(ctx, g, 1, x, dbranch, { M, N, K });
+      if (g.needs(0)) inputGradient(ctx, g, dbranch, kernel);
+      weightGradients(ctx, g, 1, x, dbranch);
     },
   });
   return y;
@@ -111,7 +114,15 @@ export function gatedResidual(ctx: Context, branch: Tensor, residual: Tensor, ga
   return y;
 }
 
-function gateBackward(ctx: Context, dy: Tensor, branch: Tensor, gate: Tensor, dbranch: Tensor, dgate: Tensor): void {
+/** dbranch = gate dy, dgate = sums of dy branch over tokens. */
+export function gateBackward(
+  ctx: Context,
+  dy: Tensor,
+  branch: Tensor,
+  gate: Tensor,
+  dbranch: Tensor,
+  dgate: Tensor,
+): void {
   gateDispatch(ctx, 'backward', branch, gate, { dy, branch, gate, dbranch, dgate });
 }
 
@@ -124,20 +135,23 @@ function gateDispatch(
 ): void {
   const [batch, tokens = 1] = branch.shape;
   const width = lastDim(branch);
+  const { offset, stride } = rowLayout(gate);
+  const vec = [width, offset, stride].every((n) => n % 4 === 0);
+  const { constants, channels } = choose(ctx.engine, tokenSums, { vec, width, tokens });
   ctx.dispatch({
     kernel: gateKernel,
     entry,
-    constants: { WG },
+    constants,
     tensors,
-    params: { batch, tokens, width, ...rowLayout(gate) },
-    grid: ceilDiv(times(batch, width), WG),
+    params: { samples: batch, tokens, width, offset, stride },
+    grid: ceilDiv(times(batch, width), channels),
   });
 }
 
 const blocksOf = ({ kernel }: LinearWeights): readonly Tensor[] => ('dtype' in kernel ? [kernel] : kernel);
 
 /** The product with each block of columns, written side by side. */
-function products(ctx: Context, weights: LinearWeights, product: Omit<Product, 'N' | 'b' | 'columns'>): void {
+export function products(ctx: Context, weights: LinearWeights, product: Omit<Product, 'N' | 'b' | 'columns'>): void {
   const stride = lastDim(weights.bias);
   let first = 0;
   for (const b of blocksOf(weights)) {
@@ -147,8 +161,8 @@ function products(ctx: Context, weights: LinearWeights, product: Omit<Product, '
   }
 }
 
-/** The sizes of a product, and the kernel that gradients may pass: the only block. */
-function sizes(ctx: Context, x: Tensor, weights: LinearWeights) {
+/** The sizes of a product, and the kernel that gradients may pass: the only block. `sources`: what x is made of, if no tape knows. */
+export function sizes(ctx: Context, x: Tensor, weights: LinearWeights, sources: readonly Tensor[] = [x]) {
   const { bias } = weights;
   const blocks = blocksOf(weights);
   const K = lastDim(x);
@@ -158,7 +172,7 @@ function sizes(ctx: Context, x: Tensor, weights: LinearWeights) {
     throw new UsageError(`a dense layer of ${kernel} and ${shapeText(bias)} cannot take ${shapeText(x)}`);
   }
   const [kernel] = blocks as [Tensor];
-  if (blocks.length > 1 && ctx.tape?.needs(x, ...blocks, bias)) {
+  if (blocks.length > 1 && ctx.tape?.needs(...sources, ...blocks, bias)) {
     throw new UsageError(`no gradient passes '${kernel.label}', which is held in ${blocks.length} blocks of columns`, {
       hint: 'train a smaller model, or on an adapter that binds it whole (maxStorageBufferBindingSize)',
     });
@@ -167,16 +181,24 @@ function sizes(ctx: Context, x: Tensor, weights: LinearWeights) {
   return { kernel, M: matrixRows(x), N, K, shape };
 }
 
+/** dx = dz W^T for input 0 of an operation, added to what is known of it: keys, queries and values have one input. */
+export function inputGradient(ctx: Context, g: Pick<Gradients, 'onto'>, dz: Tensor, kernel: Tensor): void {
+  const { out, earlier } = g.onto(0);
+  const sizes = { M: matrixRows(dz), N: kernel.shape[0] as number, K: lastDim(dz) };
+  const sum = earlier ? { epilogue: 'plus' as const, plus: earlier } : {};
+  matmul(ctx, { ...sizes, a: dz, b: kernel, c: out, transposeB: true, ...sum });
+}
+
 /** dW = x^T dz and db = sum of dz over rows, for the inputs `at` (kernel) and `at + 1` (bias) of an operation. */
-function weightGradients(
+export function weightGradients(
   ctx: Context,
-  g: { needs(i: number): boolean; out(i: number): Tensor },
+  g: Pick<Gradients, 'needs' | 'out'>,
   at: number,
   x: Tensor,
   dz: Tensor,
-  { M, N, K }: { M: Scalar; N: number; K: number },
 ): void {
-  if (g.needs(at)) matmul(ctx, { M: K, N, K: M, a: x, b: dz, c: g.out(at), transposeA: true });
+  const sizes = { M: lastDim(x), N: lastDim(dz), K: matrixRows(x) };
+  if (g.needs(at)) matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(at), transposeA: true });
   if (g.needs(at + 1)) columnSum(ctx, dz, g.out(at + 1));
 }
 
@@ -287,7 +309,10 @@ export const linearContract = contract<DenseCase>({
 
 export const gatedResidualContract = contract<{ batch: number; tokens: number; width: number }>({
   name: 'gatedResidual',
-  cases: [{ batch: 3, tokens: 5, width: 37 }],
+  cases: [
+    { batch: 3, tokens: 5, width: 37 },
+    { batch: 2, tokens: 19, width: 68 },
+  ],
   inputs: ({ batch, tokens, width }) => ({
     branch: { shape: [batch, tokens, width] },
     residual: { shape: [batch, tokens, width] },

@@ -10,7 +10,20 @@ import { columnSum } from '../reduce.ts';
 import { products } from './variants.ts';
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
-const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4 } as const;
+const EPILOGUE = { none: 0, bias: 1, gelu: 2, silu: 3, gated: 4, plus: 5, geluSlope: 6 } as const;
+
+const EXTRAS = ['bias', 'gated', 'plus', 'before'] as const;
+
+/** What each epilogue takes besides the factors. */
+const TAKES: Readonly<Record<keyof typeof EPILOGUE, readonly (typeof EXTRAS)[number][]>> = {
+  none: [],
+  bias: ['bias'],
+  gelu: ['bias'],
+  silu: ['bias'],
+  gated: ['bias', 'gated'],
+  plus: ['plus'],
+  geluSlope: ['before'],
+};
 
 /** How a matrix is stored, as matmul.wgsl's PACK_B. */
 const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
@@ -36,12 +49,16 @@ export interface Product {
   /** Receives AB + bias, for a backward pass. */
   readonly pre?: Tensor;
   readonly gated?: { residual: Tensor; gate: Tensor; offset: number; stride: number; tokens: number };
+  /** Shaped as c: added to the product. */
+  readonly plus?: Tensor;
+  /** Shaped as c: what a GELU was taken of, by whose slope there the product is multiplied. */
+  readonly before?: Tensor;
 }
 
 /** Dispatches one product, split along K into slices (added in a fixed order) where that keeps a GPU busy. */
 export function matmul(ctx: Context, p: Product): void {
   const { epilogue = 'none', gated } = p;
-  if ((epilogue === 'none') !== (p.bias === undefined) || (epilogue === 'gated') !== (gated !== undefined)) {
+  if (EXTRAS.some((name) => TAKES[epilogue].includes(name) !== (p[name] !== undefined))) {
     throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
   }
   const { first, stride } = p.columns ?? { first: 0, stride: p.N };
@@ -57,7 +74,7 @@ export function matmul(ctx: Context, p: Product): void {
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
   const vec = [...lengths, first, stride].every((n) => typeof n === 'number' && n % 4 === 0);
   const isHalf = (t: Tensor) => t.dtype === 'f16';
-  if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre)) {
+  if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre || p.plus || p.before)) {
     throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
@@ -86,6 +103,8 @@ export function matmul(ctx: Context, p: Product): void {
   if (p.bias) tensors.bias = p.bias;
   if (p.pre) tensors.pre = p.pre;
   if (gated) Object.assign(tensors, { residual: gated.residual, gate: gated.gate });
+  if (p.plus) tensors.residual = p.plus;
+  if (p.before) tensors.before = p.before;
   ctx.dispatch({
     kernel,
     entry: 'matmul',

@@ -11,7 +11,8 @@
 //                follow the last u32. Sums are f32 in every case. 1 and 2 need TRANSPOSE_B 0.
 //   F16_A, F16_C 1: a, or c and residual, are f16, two to a u32. Needs VEC 1 and TRANSPOSE_A 0.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
-//                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias).
+//                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias);
+//                5: residual + AB, 6: AB * gelu_tanh'(before), which gradients are: no bias, all f32.
 //   SAVE_PRE     1: also pre[M,N] = AB + bias, for the backward pass of 2, 3 and 4.
 //   SPLIT_K      0: the whole K in one workgroup; 1: slice z = k in [z kChunk, (z+1) kChunk) goes to c[z,M,N] (EPILOGUE 0 only;
 //                kChunk divisible by 4); the caller adds the slices in a fixed order.
@@ -69,15 +70,20 @@ alias ElementC = Element;
 @group(0) @binding(0) var<storage, read> a: array<ElementA>; // [M,K], or [K,M] if TRANSPOSE_A
 @group(0) @binding(1) var<storage, read> b: array<ElementB>; // [K,N], or [N,K] if TRANSPOSE_B
 @group(0) @binding(2) var<storage, read_write> c: array<ElementC>; // [M,stride], or [slices,M,N] if SPLIT_K
-//#if EPILOGUE > 0
+//#if EPILOGUE > 0 && EPILOGUE < 5
 @group(0) @binding(3) var<storage, read> bias: array<Element>; // [stride]
 //#endif
-//#if EPILOGUE == 4
+//#if EPILOGUE == 4 || EPILOGUE == 5
 @group(0) @binding(4) var<storage, read> residual: array<ElementC>; // [M,stride]
+//#endif
+//#if EPILOGUE == 4
 @group(0) @binding(5) var<storage, read> gate: array<Element>; // [M / tokens, gateStride]
 //#endif
 //#if SAVE_PRE == 1
 @group(0) @binding(6) var<storage, read_write> pre: array<Element>; // [M,stride]
+//#endif
+//#if EPILOGUE == 6
+@group(0) @binding(7) var<storage, read> before: array<Element>; // [M,stride]
 //#endif
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -93,13 +99,21 @@ fn silu(x: f32) -> f32 {
 }
 //#endif
 
+//#if EPILOGUE == 6
+/** d gelu_tanh(x) / dx = s + 2 x s (1 - s) u', s = 1 / (1 + exp(-2u)) of the above. */
+fn gelu_slope(x: f32) -> f32 {
+  let s = 1.0 / (1.0 + exp(min(-1.5957691216057308 * (x + 0.044715 * x * x * x), 80.0)));
+  return s + x * s * (1.0 - s) * 1.5957691216057308 * (1.0 + 0.134145 * x * x);
+}
+//#endif
+
 /** Epilogue and store of `sum` at element `at` of c, column n of B's and `column` of C's (all in units of Element). */
 fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
   var v = sum;
 //#if PACK_B == 2
   v *= scaleB(n);
 //#endif
-//#if EPILOGUE > 0
+//#if EPILOGUE > 0 && EPILOGUE < 5
   v += bias[column];
 //#endif
 //#if SAVE_PRE == 1
@@ -124,6 +138,17 @@ fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
   v = loadC(at) + gate[(row / params.tokens * params.gateStride + params.gateOffset) / 4u + column] * v;
 //#else
   v = residual[at] + gate[row / params.tokens * params.gateStride + params.gateOffset + column] * v;
+//#endif
+//#endif
+//#if EPILOGUE == 5
+  v = residual[at] + v;
+//#endif
+//#if EPILOGUE == 6
+  let x = before[at];
+//#if VEC == 1
+  v *= vec4f(gelu_slope(x.x), gelu_slope(x.y), gelu_slope(x.z), gelu_slope(x.w));
+//#else
+  v *= gelu_slope(x);
 //#endif
 //#endif
 //#if F16_C == 1

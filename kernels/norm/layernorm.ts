@@ -9,10 +9,11 @@ import { contract } from '../contract.ts';
 import { choose } from '../family.ts';
 import halves from '../half.wgsl';
 import lib from '../lib.wgsl';
+import { tokenSums } from '../token-sums.ts';
+import sums from '../token-sums.wgsl';
 import source from './layernorm.wgsl';
 import modulationSource from './modulation.wgsl';
-import sums from './token-sums.wgsl';
-import { norms, tokenSums } from './variants.ts';
+import { norms } from './variants.ts';
 
 const kernel = defineKernel('layernorm', source, halves, lib);
 const modulationKernel = defineKernel('layernorm.modulation', sums, modulationSource, lib);
@@ -51,8 +52,13 @@ export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor)
     backward(g) {
       const dy = g.dy(0);
       if (g.needs(0)) {
-        const tensors = { x, modulation: scale, stats, dy, dx: g.out(0) };
-        ctx.dispatch({ ...common, entry: 'backward_x', tensors });
+        const { out: dx, earlier } = g.onto(0);
+        ctx.dispatch({
+          ...common,
+          entry: 'backward_x',
+          constants: { ...variant.constants, ADD: earlier !== null },
+          tensors: { x, modulation: scale, stats, dy, dx, ...(earlier && { earlier }) },
+        });
       }
       if (g.needs(1)) {
         const { constants, channels } = choose(ctx.engine, tokenSums, { vec: width % 4 === 0, width, tokens });

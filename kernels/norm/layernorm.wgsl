@@ -24,6 +24,8 @@ override KEEP: u32 = 0;
 override VEC: u32 = 0;
 /// `forward`: x and y are f16, two to a word (width even).
 override F16: u32 = 0;
+/// `backward_x`: adds what else the gradient consists of.
+override ADD: u32 = 0;
 
 struct Params {
   rows: u32,
@@ -198,6 +200,18 @@ fn normalise(place: Place) {
 @group(0) @binding(5) var<storage, read> dy: array<Value>;
 @group(0) @binding(6) var<storage, read_write> dx: array<Value>;
 
+//#if ADD == 1
+@group(0) @binding(7) var<storage, read> earlier: array<Value>;
+//#endif
+
+fn store_dx(i: u32, value: Value) {
+//#if ADD == 1
+  dx[i] = earlier[i] + value;
+//#else
+  dx[i] = value;
+//#endif
+}
+
 // dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * (1 + scale).
 fn differentiate(place: Place) {
   let values = params.width / EACH;
@@ -232,12 +246,12 @@ fn differentiate(place: Place) {
   if (!place.inside) { return; }
 //#if KEEP > 0
 //#unroll i KEEP
-  if (c_i < values) { dx[base + c_i] = rstd * (g_i - means.x - x_i * means.y); }
+  if (c_i < values) { store_dx(base + c_i, rstd * (g_i - means.x - x_i * means.y)); }
 //#end
 //#else
   for (var c = place.lane; c < values; c += place.lanes) {
     let g = dy[base + c] * (1.0 + modulation_at(scale, c));
-    dx[base + c] = rstd * (g - means.x - (x[base + c] - mean) * rstd * means.y);
+    store_dx(base + c, rstd * (g - means.x - (x[base + c] - mean) * rstd * means.y));
   }
 //#endif
 }

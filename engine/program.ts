@@ -16,7 +16,7 @@ import { bindGroup, type Pipeline } from './pipeline.ts';
 import { planRecording, type Recording } from './recording.ts';
 import { ReplayState } from './replay.ts';
 import type { ScalarValues } from './scalar.ts';
-import { placeOf, type Storage, type Tensor } from './tensor.ts';
+import { byteSize, placeOf, type Storage, type Tensor } from './tensor.ts';
 
 export { planRecording, type Recording, record } from './recording.ts';
 
@@ -143,6 +143,20 @@ export class Program {
   /** Dispatches of one run. */
   get dispatches(): number {
     return this.#steps.length;
+  }
+
+  /** Dispatches of one run by kernel, most first, and the bytes that they bind: what they would move if each tensor moved once. */
+  kernels(): { readonly kernel: string; readonly dispatches: number; readonly bytes: number }[] {
+    const found = new Map<string, { dispatches: number; bytes: number }>();
+    for (const { node } of this.#steps) {
+      const sum = found.get(node.dispatch.kernel.name) ?? { dispatches: 0, bytes: 0 };
+      sum.dispatches++;
+      for (const { tensor } of node.bindings) sum.bytes += byteSize(tensor);
+      found.set(node.dispatch.kernel.name, sum);
+    }
+    return [...found]
+      .map(([kernel, sum]) => ({ kernel, ...sum }))
+      .sort((a, b) => b.dispatches - a.dispatches || (a.kernel < b.kernel ? -1 : 1));
   }
 
   /** Encodes and submits the whole program once. */

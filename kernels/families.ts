@@ -8,6 +8,7 @@ import { productContract } from './matmul/product.contract.ts';
 import { type ProductShape, products } from './matmul/variants.ts';
 import { layernormContract } from './norm/layernorm.ts';
 import { type NormShape, norms } from './norm/variants.ts';
+import { columnSumContract } from './reduce.ts';
 import { type TokenSumShape, tokenSums } from './token-sums.ts';
 
 /** A case of a contract. */
@@ -46,9 +47,9 @@ export const families: readonly TunedFamily[] = [
   }),
   tuned<TokenSumShape, Variant>({
     family: tokenSums,
-    trial: ({ width, tokens }, { samples }) => ({
-      contract: gatedResidualContract,
-      case: { batch: samples, tokens, width },
-    }),
+    trial: ({ width, tokens }, size) =>
+      tokens === 0
+        ? { contract: columnSumContract, case: { rows: size.samples * size.tokens, width } }
+        : { contract: gatedResidualContract, case: { batch: size.samples, tokens, width } },
   }),
 ];

@@ -4,42 +4,56 @@ import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar, times } from '../engine/scalar.ts';
 import { lastDim, maxSize, rowLayout, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
+import columnsSource from './columns.wgsl';
 import { contract } from './contract.ts';
+import { choose } from './family.ts';
 import lib from './lib.wgsl';
 import source from './reduce.wgsl';
+import { alone, tokenSums } from './token-sums.ts';
+import tokenSumSource from './token-sums.wgsl';
 
 const kernel = defineKernel('reduce', lib, source);
+const columnsKernel = defineKernel('columns', tokenSumSource, columnsSource, lib);
 const WG = 64;
 const TERMS = 256;
 
+/** Rows of a column that one invocation adds at least; where a team shares them, twice as many before there are two levels. */
+const ROWS_EACH = 64;
+
 /**
  * Sums over all but the last dimension: x [..., C] -> [C], into `into` if it is given. No rows sum to zero.
- * Two levels, of about as many terms each. Not differentiable.
+ * Where there are many rows in two levels, of about as many terms each. Not differentiable.
  */
 export function columnSum(ctx: Context, x: Tensor, into?: Tensor): Tensor {
   const width = lastDim(x);
   const rows = x.shape.slice(1, -1).reduce<Scalar>((n, d) => times(n, d as number), x.shape[0]);
   const y = into ?? ctx.empty('columnSum', [width]);
   if (maxSize(y) !== width) throw new UsageError(`column sums of ${shapeText(x)} do not fit ${shapeText(y)}`);
+  const { offset, stride } = rowLayout(x);
+  const vec = [width, offset, stride].every((n) => n % 4 === 0);
+  const most = maxOf(rows);
+  const variant = most <= ROWS_EACH ? alone(vec) : choose(ctx.engine, tokenSums, { vec, width, tokens: 0 });
+  const { constants, channels, team } = variant;
   const level = (from: Tensor, count: Scalar, to: Tensor, chunks: Scalar, terms: number) =>
     ctx.dispatch({
-      kernel,
+      kernel: columnsKernel,
       entry: 'columns',
-      constants: { WG, TERMS: terms },
+      constants: { ...constants, TERMS: terms },
       tensors: { x: from, y: to },
-      params: { count, results: width, ...rowLayout(from) },
-      grid: ceilDiv(times(chunks, width), WG),
+      params: { rows: count, width, ...rowLayout(from) },
+      grid: ceilDiv(times(chunks, width), channels),
     });
   // A multiple of 16, so that few specialisations are compiled.
-  const terms = Math.max(64, Math.ceil(Math.sqrt(maxOf(rows)) / 16) * 16);
-  if (maxOf(rows) <= terms) {
+  const whole = (terms: number) => Math.ceil(terms / 16) * 16;
+  const terms = Math.max(team > 1 ? 2 * ROWS_EACH : ROWS_EACH, whole(Math.sqrt(most) / team));
+  if (most <= terms * team) {
     level(x, rows, y, 1, terms);
     return y;
   }
-  const chunks = ceilDiv(rows, terms);
+  const chunks = ceilDiv(rows, terms * team);
   const partial = ctx.empty('columnSum.parts', [chunks, width]);
   level(x, rows, partial, chunks, terms);
-  level(partial, chunks, y, 1, Math.ceil(maxOf(rows) / terms / 16) * 16);
+  level(partial, chunks, y, 1, whole(maxOf(chunks) / team));
   return y;
 }
 
@@ -59,7 +73,7 @@ function reduce(ctx: Context, x: Tensor, first: 'squares' | 'non_finite', rest: 
       entry,
       constants: { WG, TERMS },
       tensors: { [from]: current, [to]: next },
-      params: { count, results, offset: 0, stride: 0 },
+      params: { count, results },
       grid: ceilDiv(results, WG),
     });
     current = next;
@@ -96,6 +110,7 @@ export const columnSumContract = contract<{ rows: number; width: number }>({
     { rows: 64, width: 70 },
     { rows: 65, width: 3 },
     { rows: 4500, width: 13 },
+    { rows: 2100, width: 12 },
   ],
   inputs: ({ rows, width }) => ({ x: { shape: [rows, width] } }),
   run: (ctx, { x }) => ({ sum: columnSum(ctx, x!) }),

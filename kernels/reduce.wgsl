@@ -4,10 +4,8 @@ override WG: u32 = 64;
 override TERMS: u32 = 256;  // most that one invocation adds
 
 struct Params {
-  count: u32,    // elements, or rows of a matrix
-  results: u32,  // sums to make, or its columns
-  offset: u32,   // of the first element and of one row from the next, in a matrix
-  stride: u32,
+  count: u32,    // elements
+  results: u32,  // sums to make
 }
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -16,21 +14,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x_bits: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y_bits: array<u32>;
 
-// y[chunk, c] = sum of column c over TERMS rows; one invocation each.
-@compute @workgroup_size(WG)
-fn columns(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let id = linear_id(wid, groups, lid, WG);
-  let width = params.results;
-  // At least one chunk: no rows sum to zero.
-  if (id >= width * max(1u, (params.count + TERMS - 1u) / TERMS)) { return; }
-  let first = id / width * TERMS;
-  let column = params.offset + id % width;
-  var sum = 0.0;
-  for (var r = first; r < min(first + TERMS, params.count); r++) { sum += x[r * params.stride + column]; }
-  y[id] = sum;
-}
-
-// In all the following, result j takes the elements j, j + results, j + 2 results, ...
+// Result j takes the elements j, j + results, j + 2 results, ...
 
 @compute @workgroup_size(WG)
 fn sum(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {

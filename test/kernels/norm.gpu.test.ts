@@ -11,6 +11,7 @@ import { layernormHalfContract } from '../../kernels/half-activations.contracts.
 import { gatedLinearContract, gatedResidualContract } from '../../kernels/matmul/linear.ts';
 import { layernorm, layernormContract } from '../../kernels/norm/layernorm.ts';
 import { type NormShape, norms } from '../../kernels/norm/variants.ts';
+import { columnSumContract } from '../../kernels/reduce.ts';
 import { type TokenSumShape, tokenSums } from '../../kernels/token-sums.ts';
 import { testEngine } from '../support/engine.ts';
 import { bits } from '../support/tiny.ts';
@@ -58,6 +59,7 @@ it('GPUs share a row and a channel among invocations, wide rows among more; CPU 
     const chosen = [norm, { ...norm, width: 1540 }].map((shape) => choose(other, norms, shape).id);
     expect(chosen).toEqual(kind === 'gpu' ? ['workgroup-32', 'workgroup-128'] : ['invocation', 'invocation']);
     expect(choose(other, tokenSums, tokenSum).id).toBe(kind === 'gpu' ? '32x8' : 'vec-16x1');
+    expect(choose(other, tokenSums, { ...tokenSum, tokens: 0 }).id).toBe(kind === 'gpu' ? '16x16' : 'vec-16x1');
     other.dispose();
   }
 });
@@ -92,9 +94,12 @@ describe.each(NORMS)('norm as %s', (id) => {
 });
 
 describe.each(TOKEN_SUMS)('sums over tokens as %s', (id) => {
-  it.each([layernormContract, gatedLinearContract, gatedResidualContract])('$name agrees with float64', async (c) => {
-    const taken = force(tokenSums, id);
-    for (const k of c.cases) await checkCase(engine, c, k);
-    expect(taken()).toBeGreaterThan(0);
-  });
+  it.each([layernormContract, gatedLinearContract, gatedResidualContract, columnSumContract])(
+    '$name agrees with float64',
+    async (c) => {
+      const taken = force(tokenSums, id);
+      for (const k of c.cases) await checkCase(engine, c, k);
+      expect(taken()).toBeGreaterThan(0);
+    },
+  );
 });

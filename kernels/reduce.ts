@@ -57,25 +57,33 @@ export function columnSum(ctx: Context, x: Tensor, into?: Tensor): Tensor {
   return y;
 }
 
-/** Reduces all of x to one element: `first` is the entry of the first level, `rest` that of the others. */
-function reduce(ctx: Context, x: Tensor, first: 'squares' | 'non_finite', rest: 'sum' | 'sum_bits'): Tensor {
+type Entry = 'squares' | 'sum' | 'non_finite' | 'sum_bits';
+
+/** Sums made of `count` elements by one level. A few elements make their one sum even if there are none. */
+const resultsOf = (count: Scalar): Scalar => (maxOf(count) <= TERMS ? 1 : ceilDiv(count, TERMS));
+
+/** One level: `results` sums of x, stored in y from `first` on. */
+function level(ctx: Context, entry: Entry, x: Tensor, y: Tensor, results: Scalar, first = 0): void {
   if (x.view) throw new UsageError(`cannot reduce '${x.label}': it is a view of some columns`);
-  const [from, to, dtype] = first === 'squares' ? (['x', 'y', 'f32'] as const) : (['x_bits', 'y_bits', 'u32'] as const);
+  const [from, to] = entry === 'squares' || entry === 'sum' ? (['x', 'y'] as const) : (['x_bits', 'y_bits'] as const);
+  ctx.dispatch({
+    kernel,
+    entry,
+    constants: { WG, TERMS },
+    tensors: { [from]: x, [to]: y },
+    params: { count: sizeOf(x), results, first },
+    grid: ceilDiv(results, WG),
+  });
+}
+
+/** Reduces all of x to one element: `first` is the entry of the first level, `rest` that of the others. */
+function reduce(ctx: Context, x: Tensor, first: Entry, rest: 'sum' | 'sum_bits'): Tensor {
   let current = x;
-  let entry: string = first;
+  let entry = first;
   do {
-    const count = sizeOf(current);
-    // The last level must make its one sum even of nothing.
-    const results: Scalar = maxOf(count) <= TERMS ? 1 : ceilDiv(count, TERMS);
-    const next = ctx.empty(first, [results], dtype);
-    ctx.dispatch({
-      kernel,
-      entry,
-      constants: { WG, TERMS },
-      tensors: { [from]: current, [to]: next },
-      params: { count, results },
-      grid: ceilDiv(results, WG),
-    });
+    const results = resultsOf(sizeOf(current));
+    const next = ctx.empty(first, [results], rest === 'sum' ? 'f32' : 'u32');
+    level(ctx, entry, current, next, results);
     current = next;
     entry = rest;
   } while (current.shape[0] !== 1);
@@ -90,15 +98,17 @@ export const countNonFinite = (ctx: Context, x: Tensor): Tensor => reduce(ctx, x
 
 /** Euclidean norm of all elements of all tensors together: [1]. */
 export function globalNorm(ctx: Context, tensors: readonly Tensor[]): Tensor {
-  const sums = tensors.map((t) => sumSquares(ctx, t));
-  const first = sums[0];
-  if (!first) throw new UsageError('the norm of no tensors was asked for');
-  const total = sums.slice(1).reduce((x, other) => {
-    const y = ctx.empty('norm.sum', [1]);
-    ctx.dispatch({ kernel, entry: 'add', constants: { WG, TERMS }, tensors: { x, other, y }, grid: 1 });
-    return y;
-  }, first);
+  if (tensors.length === 0) throw new UsageError('the norm of no tensors was asked for');
+  // All first levels side by side: as many sums as for the most elements, zeros where there are fewer.
+  const counts = tensors.map((t) => Math.max(1, maxOf(resultsOf(maxSize(t)))));
+  const parts = ctx.empty('norm.parts', [counts.reduce((a, b) => a + b)]);
+  let first = 0;
+  for (const [i, t] of tensors.entries()) {
+    level(ctx, 'squares', t, parts, counts[i]!, first);
+    first += counts[i]!;
+  }
   const norm = ctx.empty('norm', [1]);
+  const total = reduce(ctx, parts, 'sum', 'sum');
   ctx.dispatch({ kernel, entry: 'root', constants: { WG, TERMS }, tensors: { x: total, y: norm }, grid: 1 });
   return norm;
 }

@@ -6,6 +6,7 @@ override TERMS: u32 = 256;  // most that one invocation adds
 struct Params {
   count: u32,    // elements
   results: u32,  // sums to make
+  first: u32,    // where they go in y
 }
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -22,7 +23,7 @@ fn sum(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u
   if (j >= params.results) { return; }
   var total = 0.0;
   for (var i = j; i < params.count; i += params.results) { total += x[i]; }
-  y[j] = total;
+  y[params.first + j] = total;
 }
 
 @compute @workgroup_size(WG)
@@ -31,7 +32,7 @@ fn squares(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   if (j >= params.results) { return; }
   var total = 0.0;
   for (var i = j; i < params.count; i += params.results) { total += x[i] * x[i]; }
-  y[j] = total;
+  y[params.first + j] = total;
 }
 
 @compute @workgroup_size(WG)
@@ -40,7 +41,7 @@ fn sum_bits(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: 
   if (j >= params.results) { return; }
   var total = 0u;
   for (var i = j; i < params.count; i += params.results) { total += x_bits[i]; }
-  y_bits[j] = total;
+  y_bits[params.first + j] = total;
 }
 
 // Counts infinities and NaNs by their exponent bits: WGSL lets a compiler assume that floats are finite.
@@ -52,14 +53,7 @@ fn non_finite(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups
   for (var i = j; i < params.count; i += params.results) {
     total += select(0u, 1u, (x_bits[i] & 0x7f800000u) == 0x7f800000u);
   }
-  y_bits[j] = total;
-}
-
-@group(0) @binding(4) var<storage, read> other: array<f32>;
-
-@compute @workgroup_size(1)
-fn add() {
-  y[0] = x[0] + other[0];
+  y_bits[params.first + j] = total;
 }
 
 @compute @workgroup_size(1)

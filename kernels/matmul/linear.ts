@@ -182,7 +182,7 @@ export function sizes(ctx: Context, x: Tensor, weights: LinearWeights, sources: 
 }
 
 /** dx = dz W^T for input 0 of an operation, added to what is known of it: keys, queries and values have one input. */
-export function inputGradient(ctx: Context, g: Pick<Gradients, 'onto'>, dz: Tensor, kernel: Tensor): void {
+export function inputGradient(ctx: Context, g: Gradients, dz: Tensor, kernel: Tensor): void {
   const { out, earlier } = g.onto(0);
   const sizes = { M: matrixRows(dz), N: kernel.shape[0] as number, K: lastDim(dz) };
   const sum = earlier ? { epilogue: 'plus' as const, plus: earlier } : {};
@@ -190,13 +190,7 @@ export function inputGradient(ctx: Context, g: Pick<Gradients, 'onto'>, dz: Tens
 }
 
 /** dW = x^T dz and db = sum of dz over rows, for the inputs `at` (kernel) and `at + 1` (bias) of an operation. */
-export function weightGradients(
-  ctx: Context,
-  g: Pick<Gradients, 'needs' | 'out'>,
-  at: number,
-  x: Tensor,
-  dz: Tensor,
-): void {
+export function weightGradients(ctx: Context, g: Gradients, at: number, x: Tensor, dz: Tensor): void {
   const sizes = { M: lastDim(x), N: lastDim(dz), K: matrixRows(x) };
   if (g.needs(at)) matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(at), transposeA: true });
   if (g.needs(at + 1)) columnSum(ctx, dz, g.out(at + 1));

@@ -4,8 +4,8 @@ import type { Tensor } from '../../engine/tensor.ts';
 import { attention, attentionContract } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { silu } from '../../kernels/elementwise.ts';
-import { layernorm, layernormContract } from '../../kernels/norm/layernorm.ts';
 import { gatedLinear, linear, linearContract } from '../../kernels/matmul/linear.ts';
+import { layernorm, layernormContract } from '../../kernels/norm/layernorm.ts';
 import { normals } from './normals.ts';
 
 export interface BlockSize {

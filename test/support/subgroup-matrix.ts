@@ -39,7 +39,7 @@ const LOAD = /subgroupMatrixLoad<(\w+), row_major>\(&(\w+), /g;
 const STORE = /subgroupMatrixStore<row_major>\(&(\w+), /g;
 
 /** The same shader without the extensions; untouched where it does not enable them. */
-export function emulated(code: string): string {
+function emulated(code: string): string {
   if (!/enable chromium_experimental_subgroup_matrix;/.test(code)) return code;
   const alias: Record<string, { name: string; columns: string; rows: string }> = {};
   for (const [, name, kind, columns, rows] of code.matchAll(MATRIX)) {

@@ -70,3 +70,9 @@ export {
 export { families, type Trial, type TunedFamily } from './kernels/families.ts';
 export type { Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';
+export type { TuningProblem } from './tuning/problem.ts';
+export { type ProblemOptions, problemsOf } from './tuning/problems.ts';
+export { formatRejected, formatResults, summary } from './tuning/report.ts';
+export type { Samples } from './tuning/select.ts';
+export { adapterKey, checkAdapter, mergeResults, parseTable, tableOf, tunedAdapter } from './tuning/table.ts';
+export { type TimeEntrants, type Tuned, type TuneOptions, type TuneProgress, tune } from './tuning/tune.ts';

@@ -7,6 +7,8 @@
 import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/device.ts';
 import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
+import type { EngineTuning } from './tuning/open.ts';
+import { indexedDbStore } from './tuning/store.ts';
 
 export { Context, type GradientTape } from './engine/context.ts';
 export {
@@ -48,7 +50,7 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
-export type { ShapeClass, Tuning } from './engine/tuning.ts';
+export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
   type Agreement,
   type ClassAgreement,
@@ -150,23 +152,57 @@ export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './t
 export { modelForData } from './training/model-for-data.ts';
 export type { TrainSets } from './training/step.ts';
 export { createTrainer, type Losses, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
+export type { EngineTuning } from './tuning/open.ts';
+export { indexedDbStore, type TuningStore } from './tuning/store.ts';
+export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 
 /** Helpers that kernels share (`linear_id`, `silu`, ...), as WGSL text: pass it to `defineKernel` before your own. */
 export const wgslLib: string = lib;
 
+/** What engines are given beside their device. */
+export interface TunedEngineOptions {
+  /**
+   * Which variants of kernels to take: a table that `tune` of odelt/bench made, 'auto' for what is kept for this adapter (in the browser's
+   * IndexedDB; under Node in the user's cache folder) or comes with odelt, or choices of your own. Default: what is known of
+   * the adapter's kind. The last bits of results depend on it.
+   */
+  readonly tuning?: EngineTuning;
+  /** Told of each entry of the tuning that is left out, in one sentence. Default: console.warn. */
+  readonly onNotice?: (text: string) => void;
+}
+
 /** How to get an engine where `navigator.gpu` is the way to a device. */
-export interface BrowserEngineOptions extends RequestDeviceOptions {
-  /** A device of your own; it stays alive when the engine is disposed. The other options then do not matter. */
+export interface BrowserEngineOptions extends RequestDeviceOptions, TunedEngineOptions {
+  /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
   readonly device?: GPUDevice;
 }
 
 /**
  * An engine on `navigator.gpu`'s preferred adapter, or on your own device. Dispose it when done.
- * @throws UnsupportedError where there is no WebGPU; LimitError and ConfigError for `requiredLimits` that cannot be had.
+ * @throws UnsupportedError where there is no WebGPU; LimitError and ConfigError for `requiredLimits` that cannot be had; TuningError.
  */
 export async function createEngine(options: BrowserEngineOptions = {}): Promise<Engine> {
-  if (options.device) return new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false });
+  const engine = options.device
+    ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false })
+    : await ownEngine(options);
+  return tuned(engine, options);
+}
+
+async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {
   const gpu = 'navigator' in globalThis ? globalThis.navigator.gpu : undefined;
   const { device, adapter } = await requestDevice(gpu, options);
   return new Engine(device, adapter.kind);
+}
+
+/** The engine with its tuning, whose code is loaded only where some is asked for; disposed where that fails. */
+async function tuned(engine: Engine, { tuning, onNotice = console.warn }: TunedEngineOptions): Promise<Engine> {
+  if (tuning === undefined) return engine;
+  try {
+    const { useTuning } = await import('./tuning/open.ts');
+    await useTuning(engine, tuning, { store: 'indexedDB' in globalThis ? indexedDbStore() : null, onNotice });
+    return engine;
+  } catch (error) {
+    engine.dispose();
+    throw error;
+  }
 }

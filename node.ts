@@ -7,6 +7,7 @@ import type { NodeDeviceOptions } from './engine/adapters.node.ts';
 import { adapterKind } from './engine/device.ts';
 import { createNodeEngine } from './engine/engine.node.ts';
 import { Engine } from './engine/engine.ts';
+import type { TunedEngineOptions } from './index.ts';
 
 export {
   ADAPTER_CHOICES,
@@ -33,19 +34,34 @@ export type { Fingerprint } from './training/data/fingerprint.node.ts';
 export { type OpenOptions, openDataset, type Split } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
+export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';
 
 /** How to get an engine under Node. */
-export interface NodeEngineOptions extends NodeDeviceOptions {
-  /** A device of your own; it stays alive when the engine is disposed. The other options then do not matter. */
+export interface NodeEngineOptions extends NodeDeviceOptions, TunedEngineOptions {
+  /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
   readonly device?: GPUDevice;
 }
 
 /**
  * An engine on the adapter asked for: 'gpu', 'lavapipe', 'swiftshader', or the best there is ('auto', the default; the
  * environment variable ODELT_ADAPTER changes it). Dispose it when done.
- * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError.
+ * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError; TuningError.
  */
 export async function createEngine(options: NodeEngineOptions = {}): Promise<Engine> {
-  if (options.device) return new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false });
-  return (await createNodeEngine({ onError: () => {}, ...options })).engine;
+  const { device, tuning, onNotice = console.warn } = options;
+  const engine = device
+    ? new Engine(device, adapterKind(device.adapterInfo), { ownsDevice: false })
+    : (await createNodeEngine({ onError: () => {}, ...options })).engine;
+  if (tuning === undefined) return engine;
+  try {
+    const [{ useTuning }, { fileStore }] = await Promise.all([
+      import('./tuning/open.ts'),
+      import('./tuning/store.node.ts'),
+    ]);
+    await useTuning(engine, tuning, { store: fileStore(), onNotice });
+    return engine;
+  } catch (error) {
+    engine.dispose();
+    throw error;
+  }
 }

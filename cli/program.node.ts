@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'check this adapter against recorded results of the reference (no arguments: the bundled ones)',
     load: async () => (await import('./verify.ts')).addVerify,
   },
+  tune: {
+    description: "find this adapter's fastest kernels for a model (no flags: for the tiny preset)",
+    load: async () => (await import('./tune.ts')).addTune,
+  },
   bench: {
     description: 'measure this machine',
     load: async () => (await import('./bench.ts')).addBench,

@@ -20,7 +20,7 @@ import { Sampler } from '../sampling/sampler.ts';
 import { interruptSignal } from './ends.node.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
-import { number, openSession } from './session.node.ts';
+import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface SampleFlags {
   model: string;
@@ -39,6 +39,7 @@ interface SampleFlags {
   out: string;
   scale: number;
   adapter?: string;
+  tuning?: string;
   json?: boolean;
 }
 
@@ -85,6 +86,7 @@ export function addSample(command: Command): void {
     .option('--out <file>', 'PNG to write', join('out', 'sample.png'))
     .option('--scale <n>', 'enlarge pictures', number('--scale', { integer: true, min: 1, max: 16 }), 3)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--tuning <which>', TUNING_HELP)
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -183,7 +185,9 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     settings = { ...wanted, blocks: wanted.blocks, precision: wanted.precision ?? 'f32' };
     readAhead(settings); // from here on weights arrive while the device is acquired and shaders are compiled
   }
-  const { engine, adapter } = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter);
+  const { engine, adapter } = session;
+  await tuneSession(session, flags.tuning);
   if (!settings) {
     engine.memory.limit = flags.maxMemory!;
     settings = await chosen(engine, config, wanted, request, line, signal);

@@ -3,6 +3,12 @@ import type { AdapterReport } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { type TuningChoice, tuningOf } from '../engine/tuning.ts';
+import { families } from '../kernels/families.ts';
+import { checkChoices } from '../tuning/choices.ts';
+import { useTuning } from '../tuning/open.ts';
+import { fileStore, readTable } from '../tuning/store.node.ts';
+import { log } from './output.node.ts';
 
 export interface Session {
   readonly engine: Engine;
@@ -13,6 +19,28 @@ export interface Session {
 export async function openSession(adapter: string | undefined): Promise<Session> {
   const { engine, node } = await createNodeEngine({ adapter: adapter as 'auto' | undefined, onError: () => {} });
   return { engine, adapter: node.adapterReport };
+}
+
+/** What `--tuning` says, in every command that has it. */
+export const TUNING_HELP =
+  "variants of kernels: auto (what `odelt tune` has found for this adapter), off, or a table's file (default off)";
+
+/** Gives an engine the tuning that `--tuning` names; none without. @throws TuningError for a table that cannot be used. */
+export async function tuneSession({ engine }: Session, tuning: string | undefined): Promise<void> {
+  if (tuning === undefined || tuning === 'off') return;
+  if (tuning === '') throw new ConfigError('--tuning is empty', { hint: "give auto, off or a table's file" });
+  const options = { store: fileStore(), where: tuning, onNotice: log };
+  await useTuning(engine, tuning === 'auto' ? 'auto' : await readTable(tuning), options);
+  const count = engine.tuning?.choices?.length ?? 0;
+  log(`tuning: ${count === 0 ? 'nothing better than the usual kernels is known' : `${count} choices`}`);
+}
+
+/** Gives an engine the tuning that a run began with. @throws TuningError where this adapter does not have all of it. */
+export function tuneAsBefore({ engine }: Session, choices: readonly TuningChoice[] | undefined): void {
+  if (!choices) return;
+  checkChoices(engine, families, choices, 'the run');
+  engine.tuning = tuningOf(choices);
+  log(`tuning: ${choices.length} choices, as the run began`);
 }
 
 /** Parsers for commander's options, with errors that name the option. */

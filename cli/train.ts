@@ -13,7 +13,7 @@ import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
-import { number, openSession } from './session.node.ts';
+import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
 
 interface TrainFlags {
@@ -23,6 +23,7 @@ interface TrainFlags {
   /** A step, or true for the newest checkpoint. */
   resume?: number | true;
   adapter?: string;
+  tuning?: string;
   json?: boolean;
   saveEvery: number;
   steps?: number;
@@ -114,6 +115,7 @@ export function addTrain(command: Command): void {
     )
     .option('--save-every <n>', 'updates between checkpoints', number('--save-every', { integer: true, min: 1 }), 250)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--tuning <which>', `${TUNING_HELP}; a run keeps to what it began with unless another is named`)
     .option('--json', 'print one JSON document at the end instead of text')
     .addHelpText(
       'after',
@@ -147,6 +149,8 @@ async function train(flags: TrainFlags): Promise<void> {
   const { config, data } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
+  if (flags.resume !== undefined && flags.tuning === undefined) tuneAsBefore(session, config.tuning);
+  else await tuneSession(session, flags.tuning);
   const { model, train } = config;
   const size = `${data.height}x${data.width}x${data.channels}`;
   log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes`);
@@ -163,6 +167,7 @@ async function train(flags: TrainFlags): Promise<void> {
     config,
     data,
     resume: flags.resume ?? false,
+    otherTuning: flags.tuning !== undefined,
     saveEvery: flags.saveEvery,
     environment: { adapter: session.adapter, node: process.version, command: process.argv.slice(2) },
     signal,

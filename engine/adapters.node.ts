@@ -21,8 +21,8 @@ import {
   deviceFromAdapter,
 } from './device.ts';
 import { ConfigError, LimitError, UnsupportedError } from './errors.ts';
+import type { Environment } from './folders.node.ts';
 import {
-  type Environment,
   findSwiftshaderArchive,
   hasVulkanLoader,
   preloadVulkanLoader,

@@ -4,8 +4,8 @@
  */
 import { Engine } from './engine.ts';
 
-/** An engine without a GPU, with the limits, features and class of `like`. What is read back from it is zero. */
-export function dryEngine({ device: like, adapterClass, largestBinding }: Engine): Engine {
+/** An engine without a GPU, with the limits, features, class and tuning of `like`. What is read back from it is zero. */
+export function dryEngine({ device: like, adapterClass, largestBinding, tuning }: Engine): Engine {
   const nothing = () => ({});
   const device = {
     limits: like.limits,
@@ -42,5 +42,5 @@ export function dryEngine({ device: like, adapterClass, largestBinding }: Engine
     popErrorScope: async () => null,
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
   };
-  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding });
+  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, tuning });
 }

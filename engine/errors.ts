@@ -79,6 +79,13 @@ export class ConfigError extends OdeltError {
   }
 }
 
+/** A tuning table that is damaged, of another version, or was measured on another adapter. */
+export class TuningError extends OdeltError {
+  constructor(message: string, options?: OdeltErrorOptions) {
+    super('tuning', message, options);
+  }
+}
+
 /** Data files (images, labels) that cannot be read as what they claim to be. */
 export class DataError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {

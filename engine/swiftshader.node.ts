@@ -4,12 +4,12 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { constants, homedir, tmpdir } from 'node:os';
-import { basename, isAbsolute, join } from 'node:path';
+import { constants } from 'node:os';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliDecompress } from 'node:zlib';
 import { DataError, UnsupportedError } from './errors.ts';
-import { makeFolder } from './folders.node.ts';
+import { cacheFolder, makeFolder } from './folders.node.ts';
 
 /** Where browsers' packages put SwiftShader beside their own binary. */
 export const SWIFTSHADER_DIRECTORIES = [
@@ -41,21 +41,6 @@ export function findSwiftshaderArchive(): string | undefined {
   return places.map((place) => join(place, name, 'bin', 'swiftshader.tar.br')).find((file) => existsSync(file));
 }
 
-/** Environment variables, as `process.env` holds them. */
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-/**
- * The directory that unpacked drivers are kept in: per user, so that nobody else can plant a library in it. Relative paths in
- * the environment are passed over: what lies in the current directory may be anybody's, too.
- */
-export function driverCacheDirectory(env: Environment = process.env): string {
-  const { XDG_CACHE_HOME: cache = '' } = env;
-  if (isAbsolute(cache)) return join(cache, 'odelt');
-  const home = env.HOME ?? homedir();
-  if (isAbsolute(home) && home !== '/') return join(home, '.cache', 'odelt');
-  return join(isAbsolute(tmpdir()) ? tmpdir() : '/tmp', `odelt-${process.getuid?.() ?? 0}`);
-}
-
 interface Marker {
   files: Record<string, { bytes: number; sha256: string }>;
 }
@@ -65,7 +50,7 @@ interface Marker {
  * processes at a time: each unpacks into a directory of its own and renames it into place; a damaged copy is replaced.
  * @throws UnsupportedError (cannot be written, or the cache belongs to another user), DataError (the archive is damaged)
  */
-export async function unpackSwiftshader(archive: string, cache: string = driverCacheDirectory()): Promise<string> {
+export async function unpackSwiftshader(archive: string, cache: string = cacheFolder()): Promise<string> {
   const packed = await readFile(archive);
   const directory = join(cache, `swiftshader-${sha256(packed).slice(0, 16)}`);
   try {

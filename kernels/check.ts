@@ -166,19 +166,46 @@ export interface Checked {
   readonly backward: number;
 }
 
+/** What a case must give, computed on the host: the same for every variant of the kernels behind it. */
+export interface Expected {
+  readonly arrays: Arrays;
+  readonly outputs: Arrays;
+  readonly cotangents: Arrays;
+  /** By differentiable input: elements of its gradient, and their values by central differences. */
+  readonly gradients: Readonly<Record<string, { readonly picks: readonly number[]; readonly values: Float64Array }>>;
+}
+
+/** Inputs, reference and gradients of a case; `picks`: elements of each gradient, each of which costs four references. */
+export function expectCase(c: Contract, k: object, picks = PICKS): Expected {
+  const arrays = caseInputs(c, k);
+  const outputs = c.reference(arrays, k);
+  const normal = normalSource(COTANGENTS, 0);
+  const cotangents: Arrays = Object.fromEntries(
+    Object.entries(outputs).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
+  );
+  const gradients = c.differentiable.map((name) => {
+    const { length } = arrays[name]!;
+    const count = Math.min(picks, length);
+    const at = Array.from({ length: count }, (_, j) => Math.floor((j * length) / count));
+    const values = Float64Array.from(at, (i) => centralDifference(c, k, arrays, cotangents, name, i));
+    return [name, { picks: at, values }];
+  });
+  return { arrays, outputs, cotangents, gradients: Object.fromEntries(gradients) };
+}
+
 /**
  * Checks all that a contract promises for a case: outputs against the reference; gradients of the sum of outputs times random
  * cotangents against central differences of the reference, every element written and finite; and a recorded program, replayed
- * twice, against eager execution bit for bit.
+ * twice, against eager execution bit for bit. `expected` saves computing it again.
  * @throws OdeltError ('wrong-result') naming case, tensor and element where something is not so.
  */
-export async function checkCase(engine: Engine, c: Contract, k: object): Promise<Checked> {
-  const arrays = caseInputs(c, k);
-  const want = c.reference(arrays, k);
-  const normal = normalSource(COTANGENTS, 0);
-  const cotangents: Arrays = Object.fromEntries(
-    Object.entries(want).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
-  );
+export async function checkCase(
+  engine: Engine,
+  c: Contract,
+  k: object,
+  expected: Expected = expectCase(c, k),
+): Promise<Checked> {
+  const { arrays, outputs: want, cotangents } = expected;
   const inputs = uploadCase(engine, c, k, arrays);
   const seeds = Object.fromEntries(
     Object.entries(cotangents).map(([name, v]) => [
@@ -222,16 +249,9 @@ export async function checkCase(engine: Engine, c: Contract, k: object): Promise
       const what = `${nameOf(c, k)}, d(${name})`;
       const unwritten = got.findIndex((v) => !Number.isFinite(v));
       if (unwritten >= 0) throw new OdeltError('wrong-result', `${what}: element ${unwritten} is ${got[unwritten]}`);
-      const picks = Array.from({ length: Math.min(PICKS, got.length) }, (_, j) =>
-        Math.floor((j * got.length) / Math.min(PICKS, got.length)),
-      );
-      const expected = Float64Array.from(picks, (i) => centralDifference(c, k, arrays, cotangents, name, i));
-      return compare(
-        what,
-        picks.map((i) => got[i]!),
-        expected,
-        gradientTolerance(c, k),
-      );
+      const { picks, values } = expected.gradients[name]!;
+      const picked = picks.map((i) => got[i]!);
+      return compare(what, picked, values, gradientTolerance(c, k));
     });
     await compareReplay(engine, nameOf(c, k), build, once, { clear, readGradients });
     return { forward: Math.max(...forward), backward: Math.max(0, ...backward) };

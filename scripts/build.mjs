@@ -1,6 +1,6 @@
 /**
  * Builds the package into dist/, or the folder given: one ES module per source, so that bundlers keep only what is imported
- * (package.json says that no module has side effects). WGSL becomes modules of text. Packages that package.json lists as
+ * (package.json says that no module has side effects). WGSL becomes modules of text, JSON modules of data. Packages that package.json lists as
  * dependencies stay imports; the others are built in, so that browsers can load dist/index.js as it is, and their licences
  * are in THIRD-PARTY-LICENSES.txt.
  *   node scripts/build.mjs [DIR] [--types]      --types: declarations beside the modules, too, and no file of an earlier build
@@ -32,7 +32,7 @@ const common = {
 
 /** What a source becomes, relative to the output folder. */
 const target = (source) =>
-  source === 'cli/main.ts' ? 'cli.js' : source.endsWith('.wgsl') ? `${source}.js` : source.replace(/\.ts$/, '.js');
+  source === 'cli/main.ts' ? 'cli.js' : /\.(wgsl|json)$/.test(source) ? `${source}.js` : source.replace(/\.ts$/, '.js');
 
 /** Leaves imports of our own files as imports, of what they become. */
 const separateModules = {

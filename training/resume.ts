@@ -1,5 +1,6 @@
 /** What may differ when a run goes on, and what may not: the updates to come must fit those that are done. */
 import { ConfigError } from '../engine/errors.ts';
+import type { TuningChoice } from '../engine/tuning.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
 
@@ -20,6 +21,7 @@ interface Configured {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
   readonly data: string;
+  readonly tuning?: readonly TuningChoice[];
 }
 
 type Changed = Record<string, { from: unknown; to: unknown }>;
@@ -33,9 +35,13 @@ function differences(part: string, before: object, now: object): Changed {
 
 /**
  * What changes when a run that began with `before` goes on with `now`.
- * @throws ConfigError naming every field that a run must keep.
+ * @throws ConfigError naming every field that a run must keep; for another tuning, unless `otherTuning` allows it.
  */
-export function changesOnResume(before: Configured, now: Configured): ConfigChange['changed'] {
+export function changesOnResume(
+  before: Configured,
+  now: Configured,
+  { otherTuning = false }: { otherTuning?: boolean } = {},
+): ConfigChange['changed'] {
   const train = differences('training', before.train, now.train);
   const all = { ...differences('model', before.model, now.model), ...train };
   const fixed = Object.entries(all).filter(([field]) => !MAY_CHANGE.includes(field));
@@ -46,5 +52,13 @@ export function changesOnResume(before: Configured, now: Configured): ConfigChan
     });
   }
   const data: Changed = before.data === now.data ? {} : { data: { from: before.data, to: now.data } };
-  return { ...train, ...data };
+  const tuning = differences('engine', { tuning: before.tuning }, { tuning: now.tuning });
+  if (!otherTuning && Object.keys(tuning).length > 0) {
+    const text = (choices: Configured['tuning']) => (choices ? `a tuning of ${choices.length} choices` : 'no tuning');
+    const which = before.tuning && now.tuning ? 'another' : text(now.tuning);
+    throw new ConfigError(`the run has ${text(before.tuning)}; this engine has ${which}`, {
+      hint: 'go on with the tuning in config.json (tuningOf), or allow another (otherTuning, --tuning): the last bits will differ',
+    });
+  }
+  return { ...train, ...data, ...tuning };
 }

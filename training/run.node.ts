@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
+import type { TuningChoice } from '../engine/tuning.ts';
 import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
@@ -30,6 +31,8 @@ export interface RunConfig {
   readonly data: string;
   /** What the pictures are. Made by `runTraining`, which compares it on resume; absent in runs of earlier versions. */
   readonly pictures?: Fingerprint;
+  /** The variants of kernels that the run's engine was told to take. Kept by `runTraining`; absent without tuning. */
+  readonly tuning?: readonly TuningChoice[];
   /** What changed when the run went on, oldest first. `runTraining` keeps it. */
   readonly history?: readonly ConfigChange[];
 }
@@ -43,6 +46,8 @@ export interface RunOptions {
   readonly resume: boolean | number;
   /** Updates between checkpoints. */
   readonly saveEvery: number;
+  /** Goes on although the engine's tuning is not that of the run: numbers then differ in their last bits. Default false. */
+  readonly otherTuning?: boolean;
   /** Facts about the machine, for `env.json`. */
   readonly environment: Readonly<Record<string, unknown>>;
   readonly signal?: AbortSignal;
@@ -65,11 +70,19 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
   const path = join(folder, 'config.json');
   const refuse: FailFile = failAs(ConfigError, path, 'give --out the folder of an earlier run');
   const bytes = await readRegular(path, { most: 16 << 20, fail: refuse });
-  let raw: { model: unknown; train: Partial<TrainConfig>; data: string; pictures?: unknown; history?: ConfigChange[] };
+  let raw: {
+    model: unknown;
+    train: Partial<TrainConfig>;
+    data: string;
+    pictures?: unknown;
+    tuning?: TuningChoice[];
+    history?: ConfigChange[];
+  };
   try {
     raw = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof raw?.train !== 'object' || raw.train === null || typeof raw.data !== 'string')
       throw new Error('wrong fields');
+    if (raw.tuning !== undefined && !areChoices(raw.tuning)) throw new Error('its tuning is no list of choices');
     if (raw.history !== undefined && !Array.isArray(raw.history)) throw new Error('its history is no list');
   } catch (cause) {
     return refuse("is not a run's configuration", cause);
@@ -79,6 +92,7 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
     train: parseTrainConfig(raw.train),
     data: raw.data,
     ...(raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) }),
+    ...(raw.tuning === undefined ? {} : { tuning: raw.tuning }),
     ...(raw.history === undefined ? {} : { history: raw.history }),
   };
 }
@@ -94,7 +108,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const { folder, data } = options;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
-  const config = { ...options.config, pictures };
+  const config = { ...options.config, pictures, tuning: tuningToRecord(engine) };
   checkFits(config.model, data);
   await writing(folder, async () => {
     await makeFolder(folder);
@@ -112,7 +126,8 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
 type From = { readonly sets: TrainSets; readonly step: number } | undefined;
 
 /** Makes the locked folder ready for the updates to come: tidy, configured, its metrics cut back to the checkpoint. */
-async function openRun({ folder, config, resume, environment, onNotice = () => {} }: RunOptions): Promise<From> {
+async function openRun(options: RunOptions): Promise<From> {
+  const { folder, config, resume, environment, onNotice = () => {} } = options;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
   if (resume === false) await refuseEarlierRun(folder);
@@ -135,7 +150,7 @@ async function openRun({ folder, config, resume, environment, onNotice = () => {
     return undefined;
   }
   const before = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : config;
-  const changed = changesOnResume(before, config);
+  const changed = changesOnResume(before, config, options);
   const step = resume === true ? undefined : resume;
   const { state, sets, checked } = await loadCheckpoint(checkpoints, paramLayout(config.model), { step });
   if (!checked) onNotice(`${join(checkpoints, `step-${state.step}`)} is of an earlier version: it has no checksums`);
@@ -201,6 +216,24 @@ async function trainInto(engine: Engine, options: RunOptions, from: From): Promi
   } finally {
     trainer.dispose();
   }
+}
+
+/** The engine's tuning as `config.json` keeps it. @throws ConfigError for one that cannot be written down. */
+function tuningToRecord({ tuning }: Engine): readonly TuningChoice[] | undefined {
+  if (!tuning) return undefined;
+  if (!tuning.choices) {
+    throw new ConfigError("the engine's tuning cannot be written down, and a run must be able to go on with the same", {
+      hint: 'make it with tuningOf, or give it its choices',
+    });
+  }
+  // Without a choice everything is as without tuning.
+  return tuning.choices.length > 0 ? tuning.choices : undefined;
+}
+
+function areChoices(value: unknown): value is TuningChoice[] {
+  const isChoice = (c: Partial<TuningChoice> | null) =>
+    typeof c?.family === 'string' && typeof c.variant === 'string' && typeof c.shape === 'object' && c.shape !== null;
+  return Array.isArray(value) && value.every(isChoice);
 }
 
 const exists = (path: string): Promise<boolean> =>

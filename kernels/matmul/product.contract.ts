@@ -49,4 +49,23 @@ export const productContract = contract<ProductCase>({
   },
   differentiable: [],
   reduction: ({ k }) => maxOf(k),
+  bench: {
+    // Networks' products are timed as the dense layers that they are part of; tuning brings its own cases.
+    cases: [],
+    cost: ({ m, n, k }) => ({ flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) }),
+    /** Some rows of the result: rows of a or, where that is transposed, its columns. */
+    part(c, { a, b }, pick) {
+      const rows = pick(12, c.m);
+      const chosen = Float64Array.from({ length: rows.length * c.k }, (_, i) =>
+        c.layout === 'TN'
+          ? a![Math.floor(i / rows.length) * c.m + rows[i % rows.length]!]!
+          : a![rows[Math.floor(i / c.k)]! * c.k + (i % c.k)]!,
+      );
+      return {
+        case: { ...c, samples: 1, m: rows.length },
+        inputs: { a: chosen, b: b! },
+        places: { y: (i) => rows[Math.floor(i / c.n)]! * c.n + (i % c.n) },
+      };
+    },
+  },
 });

@@ -15,6 +15,7 @@ const FOLDERS = [
   'evaluation',
   'verify',
   'bench',
+  'tuning',
   'cli',
 ];
 

@@ -28,7 +28,8 @@ import {
 import { dawnFlags, loadDawn } from '../../engine/dawn.node.ts';
 import { adapterKind, COMPUTE_LIMITS, type ComputeLimit, chooseLimits, requestDevice } from '../../engine/device.ts';
 import { ConfigError, DataError, DeviceLostError, LimitError, UnsupportedError } from '../../engine/errors.ts';
-import { driverCacheDirectory, readTar, unpackSwiftshader } from '../../engine/swiftshader.node.ts';
+import { cacheFolder } from '../../engine/folders.node.ts';
+import { readTar, unpackSwiftshader } from '../../engine/swiftshader.node.ts';
 import { runProgram } from '../support/child.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-device-'));
@@ -273,14 +274,14 @@ describe('unpackSwiftshader', () => {
   });
 
   it('caches per user', () => {
-    expect(driverCacheDirectory({ XDG_CACHE_HOME: '/c', HOME: '/h' })).toBe('/c/odelt');
-    expect(driverCacheDirectory({ HOME: '/h' })).toBe('/h/.cache/odelt');
+    expect(cacheFolder({ XDG_CACHE_HOME: '/c', HOME: '/h' })).toBe('/c/odelt');
+    expect(cacheFolder({ HOME: '/h' })).toBe('/h/.cache/odelt');
     const temporary = join(tmpdir(), `odelt-${process.getuid?.() ?? 0}`);
-    expect(driverCacheDirectory({ HOME: '/' })).toBe(temporary);
+    expect(cacheFolder({ HOME: '/' })).toBe(temporary);
     // Relative ones would lead into the current directory, which may be anybody's.
-    expect(driverCacheDirectory({ XDG_CACHE_HOME: 'c', HOME: '/h' })).toBe('/h/.cache/odelt');
-    expect(driverCacheDirectory({ HOME: 'h' })).toBe(temporary);
-    expect(driverCacheDirectory({ HOME: '' })).toBe(temporary);
+    expect(cacheFolder({ XDG_CACHE_HOME: 'c', HOME: '/h' })).toBe('/h/.cache/odelt');
+    expect(cacheFolder({ HOME: 'h' })).toBe(temporary);
+    expect(cacheFolder({ HOME: '' })).toBe(temporary);
   });
 });
 

@@ -1,0 +1,204 @@
+/**
+ * What a candidate goes through before it may be timed: it must compile, and agree with float64 at small and odd sizes, forward,
+ * backward and replayed, and at every size that is timed. What the host computes for that is computed once for all candidates.
+ */
+import type { Clock, Timed } from '../bench/harness.ts';
+import { type Prepared, prepareCase } from '../bench/prepare.ts';
+import type { Engine } from '../engine/engine.ts';
+import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
+import { Program, record } from '../engine/program.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { caseInputs, checkCase, checkForward, type Expected, expectCase, uploadCase } from '../kernels/check.ts';
+import type { Contract } from '../kernels/contract.ts';
+import { runTrial } from './fingerprint.ts';
+import { type Subject, trialOf, withVariant } from './problem.ts';
+
+/** A candidate that computes right, ready to be timed at each number of samples. */
+export interface Entrant {
+  readonly id: string;
+  /** Forward, or forward and backward together where there is a backward; one for each number of samples. */
+  readonly timed: readonly (Timed & { readonly roundSeconds: number })[];
+  dispose(): void;
+}
+
+interface Size {
+  readonly samples: number;
+  readonly tokens: number;
+}
+
+/** Odd, so that tiles are left over. Gradients are compared here. */
+const SMALL: Size = { samples: 2, tokens: 3 };
+/** One row, and rows around the edges of tiles of 32 and 128. */
+const EDGES: readonly Size[] = [
+  { samples: 1, tokens: 1 },
+  { samples: 1, tokens: 33 },
+  { samples: 3, tokens: 43 },
+];
+/** Elements of each gradient that are compared; each costs four references. */
+const PICKS = 12;
+/** Where the problem has no small case. */
+const FEW_PICKS = 2;
+
+/** A problem's cases, and the host's share of checking candidates by them. */
+export class Checks {
+  readonly #engine: Engine;
+  readonly #subject: Subject;
+  readonly #batches: readonly number[];
+  readonly #clock: Clock;
+  readonly #small: Size;
+  readonly #edges: readonly Size[];
+  readonly #expected = new Map<string, Expected>();
+  readonly #settled = new Map<number, Contract>();
+
+  private constructor(
+    engine: Engine,
+    subject: Subject,
+    timed: { batches: readonly number[]; clock: Clock },
+    sizes: { small: Size; edges: readonly Size[] },
+  ) {
+    this.#engine = engine;
+    this.#subject = subject;
+    this.#batches = timed.batches;
+    this.#clock = timed.clock;
+    this.#small = sizes.small;
+    this.#edges = sizes.edges;
+  }
+
+  /** The checks of a problem; null where its family's trial is not about it, so that nothing could be said. */
+  static async of(
+    engine: Engine,
+    subject: Subject,
+    timed: { batches: readonly number[]; clock: Clock },
+  ): Promise<Checks | null> {
+    const { tokens } = subject.problem;
+    for (const samples of timed.batches) if (!(await isAsked(engine, subject, { samples, tokens }))) return null;
+    // Not every size is of the problem's shape: it may name the tokens, and one token a sample is not many rows of one.
+    const small = (await isAsked(engine, subject, SMALL)) ? SMALL : { samples: 1, tokens };
+    const edges: Size[] = [];
+    for (const edge of EDGES) if (await isAsked(engine, subject, edge)) edges.push(edge);
+    return new Checks(engine, subject, timed, { small, edges });
+  }
+
+  /** Holds a candidate to float64 and compiles what is to be timed. @throws OdeltError saying what is wrong with it. */
+  async prepare(id: string): Promise<Entrant> {
+    const prepared: Prepared[] = [];
+    const dispose = () => {
+      for (const p of prepared) p.dispose();
+    };
+    try {
+      await withVariant(this.#engine, this.#subject.problem, id, async () => {
+        await this.#compiles();
+        await this.#smallIsRight();
+        for (const edge of this.#edges) await this.#edgeIsRight(edge);
+        for (const samples of this.#batches) {
+          const { contract, case: k } = trialOf(this.#subject, samples);
+          prepared.push(await prepareCase(this.#engine, this.#settle(contract, k, samples), k, this.#clock));
+        }
+      });
+    } catch (error) {
+      dispose();
+      throw error;
+    }
+    return { id, timed: prepared.map(({ forward, both }) => both ?? forward), dispose };
+  }
+
+  /** Compiled as a program first: errors of the compiler come with its words there, and leave nothing behind. */
+  async #compiles(): Promise<void> {
+    const engine = this.#engine;
+    const made: Tensor[] = [];
+    const trial = trialOf(this.#subject, this.#small.samples, this.#small.tokens);
+    try {
+      const { recording } = record(engine, trial.contract.name, (ctx) =>
+        runTrial(ctx, trial, (label, shape, dtype) => {
+          const t = engine.tensor(label, shape, { dtype });
+          made.push(t);
+          return t;
+        }),
+      );
+      (await Program.compile(engine, recording)).dispose();
+    } finally {
+      for (const t of made) engine.release(t);
+    }
+  }
+
+  async #smallIsRight(): Promise<void> {
+    const { contract, case: k } = trialOf(this.#subject, this.#small.samples, this.#small.tokens);
+    const picks = this.#small === SMALL ? PICKS : FEW_PICKS;
+    await checkCase(
+      this.#engine,
+      contract,
+      k,
+      this.#expect('small', () => expectCase(contract, k, picks)),
+    );
+  }
+
+  async #edgeIsRight(edge: Size): Promise<void> {
+    const { contract, case: k } = trialOf(this.#subject, edge.samples, edge.tokens);
+    const { arrays, outputs } = this.#expect(JSON.stringify(edge), () => {
+      const arrays = caseInputs(contract, k);
+      return { arrays, outputs: contract.reference(arrays, k), cotangents: {}, gradients: {} };
+    });
+    const inputs = uploadCase(this.#engine, contract, k, arrays);
+    try {
+      await checkForward(this.#engine, contract, k, inputs, outputs);
+    } finally {
+      for (const t of Object.values(inputs)) this.#engine.release(t);
+    }
+  }
+
+  #expect(key: string, make: () => Expected): Expected {
+    const known = this.#expected.get(key) ?? make();
+    this.#expected.set(key, known);
+    return known;
+  }
+
+  /** The contract with its inputs and references for this case made once: `prepareCase` asks for them for every candidate. */
+  #settle(c: Contract, k: object, samples: number): Contract {
+    const known = this.#settled.get(samples);
+    if (known) return known;
+    const arrays = caseInputs(c, k);
+    const references = new Map<string, ReturnType<Contract['reference']>>();
+    const settled: Contract = {
+      ...c,
+      inputs: (of) =>
+        Object.fromEntries(
+          Object.entries(c.inputs(of)).map(([name, spec]) => [name, { ...spec, fill: (i) => arrays[name]![i]! }]),
+        ),
+      reference(inputs, of) {
+        const text = JSON.stringify(of);
+        const value = references.get(text) ?? c.reference(inputs, of);
+        references.set(text, value);
+        return value;
+      },
+    };
+    this.#settled.set(samples, settled);
+    return settled;
+  }
+}
+
+/** Whether the trial at this size asks for the problem's choice. */
+async function isAsked(engine: Engine, subject: Subject, { samples, tokens }: Size): Promise<boolean> {
+  const trial = trialOf(subject, samples, tokens);
+  const { asked } = await withVariant(engine, subject.problem, subject.reviewed.id, () =>
+    record(engine, trial.contract.name, (ctx) => runTrial(ctx, trial)),
+  );
+  return asked;
+}
+
+/** Lets the device report all that follows from a candidate's failure, and forgets it. @throws DeviceLostError. */
+export async function settle(engine: Engine): Promise<void> {
+  await engine.done();
+  for (let left = 100; left > 0; left--) {
+    try {
+      await engine.allocated();
+      engine.check();
+      return;
+    } catch (error) {
+      if (error instanceof DeviceLostError) throw error;
+    }
+  }
+}
+
+/** Whether an error ends all tuning, rather than one candidate's part in it. */
+export const endsTuning = (error: unknown): boolean =>
+  error instanceof DeviceLostError || error instanceof InterruptedError;

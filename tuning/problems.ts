@@ -1,0 +1,67 @@
+/**
+ * Which problems a model has: its programs are recorded on a device that only counts, with a tuning that notes what it is asked for.
+ * So the list comes from the code that runs, and no list of shapes is kept anywhere.
+ */
+import { dryEngine } from '../engine/dry-device.ts';
+import type { Engine } from '../engine/engine.ts';
+import { InterruptedError } from '../engine/errors.ts';
+import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
+import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
+import { paramLayout, zeroParams } from '../model/params.ts';
+import { ResidentModel, type Storing } from '../model/weights/residency.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import { parseTrainConfig } from '../training/config.ts';
+import { createState, TrainStep } from '../training/step.ts';
+import type { TuningProblem } from './problem.ts';
+
+/** What a model is used for. */
+export interface ProblemOptions extends Storing {
+  /** Default: both. */
+  readonly sampling?: boolean;
+  readonly training?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The problems of a model: of sampling at every allowed number of blocks, guided and not, with modulations ahead and without, with the
+ * weights and activations stored as asked; and of a training step. Needs no weights and allocates nothing on the GPU.
+ * @throws ConfigError for activations that the model cannot have; InterruptedError.
+ */
+export async function problemsOf(
+  engine: Engine,
+  config: ModelConfig,
+  { precision, activations, sampling = true, training = true, signal }: ProblemOptions = {},
+): Promise<TuningProblem[]> {
+  const found = new Map<string, TuningProblem>();
+  const tokens = tokenCount(config);
+  const dry = dryEngine(engine);
+  dry.tuning = {
+    choice(family: string, shape: ShapeClass) {
+      const key = shapeKey(family, shape);
+      found.set(key, { family, shape, tokens, uses: (found.get(key)?.uses ?? 0) + 1 });
+      return undefined;
+    },
+  };
+  const layout = paramLayout(config);
+  if (sampling) {
+    const source = { layout, bytesOf: () => 0, read: async () => new Float32Array(0) };
+    for (const ahead of [false, true]) {
+      const model = new ResidentModel(dry, config, source, { precision, activations, dry: true });
+      const sampler = new Sampler(dry, model, { batch: 1, ahead });
+      for (const blocks of allowedLengths(config)) {
+        for (const guidance of [1, 2]) {
+          if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
+          await sampler.sample({ labels: [0], steps: 1, blocks, guidance });
+        }
+      }
+      sampler.dispose();
+    }
+  }
+  if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
+  if (training) {
+    const state = createState(dry, { params: zeroParams(layout) });
+    (await TrainStep.create(dry, config, parseTrainConfig({}), state)).dispose();
+  }
+  dry.dispose();
+  return [...found.values()];
+}

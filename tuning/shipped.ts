@@ -1,0 +1,15 @@
+/** Reviewed tables that come with odelt, for adapters that it was measured on. Each is loaded only where it is of use. */
+import type { AdapterKind } from '../engine/device.ts';
+import { parseTable, type TuningResult } from './table.ts';
+
+/** Of kinds of adapters: another version of a driver is taken to be like the one that was measured. */
+const TABLES: Readonly<Partial<Record<AdapterKind, () => Promise<{ default: unknown }>>>> = {
+  lavapipe: () => import('../kernels/tuning/lavapipe.json'),
+  swiftshader: () => import('../kernels/tuning/swiftshader.json'),
+};
+
+/** What odelt knows of adapters of this kind; nothing for most. */
+export async function shippedResults(kind: AdapterKind): Promise<readonly TuningResult[]> {
+  const table = await TABLES[kind]?.();
+  return table ? parseTable(table.default, `odelt's own table for ${kind}`).results : [];
+}

@@ -1,0 +1,118 @@
+/** Tuning tables: what was measured on one adapter, as a document. Read back only whole, of this version, for this adapter. */
+import * as v from 'valibot';
+import { describeAdapter } from '../engine/device.ts';
+import type { Engine } from '../engine/engine.ts';
+import { TuningError } from '../engine/errors.ts';
+import { shapeKey } from '../engine/tuning.ts';
+
+/** Counts changes after which older tables cannot be read. */
+const VERSION = 1;
+
+const text = v.string();
+const positive = v.pipe(v.number(), v.gtValue(0));
+const shape = v.record(text, v.union([v.number(), text, v.boolean()]));
+const ratio = v.object({ ratio: positive, low: positive, high: positive });
+
+const adapterSchema = v.object({ name: text, vendor: text, architecture: text, driver: text });
+
+const resultSchema = v.object({
+  /** Name of the family, and the shape that the choice is for. */
+  family: text,
+  shape,
+  /** Tokens and numbers of samples that were timed. */
+  tokens: positive,
+  batches: v.array(positive),
+  /** Ids: the variant to take, null where none computes right; the one that is taken without tuning; all that there were. */
+  variant: v.nullable(text),
+  reviewed: text,
+  candidates: v.array(text),
+  /** Seconds of one use by number of samples, of the reviewed variant (or what took its place) and of the one to take. */
+  seconds: v.nullable(v.object({ reviewed: v.array(positive), variant: v.array(positive) })),
+  /** The fastest of the others, taken or not: its seconds over those of the reviewed one, with 99 % interval. */
+  challenger: v.nullable(v.object({ variant: text, ratio })),
+  /** Variants that compute wrong or not at all, and what they said. */
+  rejected: v.array(v.object({ variant: text, error: text })),
+  /** Digest of the kernels that this is about. */
+  kernels: text,
+});
+
+const tableSchema = v.object({
+  odelt: v.literal('tuning'),
+  version: v.literal(VERSION),
+  adapter: adapterSchema,
+  results: v.array(resultSchema),
+});
+
+/** Which adapter and driver measurements hold for. */
+export type TunedAdapter = v.InferOutput<typeof adapterSchema>;
+/** What tuning found for one problem. */
+export type TuningResult = v.InferOutput<typeof resultSchema>;
+/** All that was measured on one adapter. Plain data: `JSON.stringify` writes it, `parseTable` reads it. */
+export type TuningTable = v.InferOutput<typeof tableSchema>;
+
+/** The adapter behind an engine. */
+export function tunedAdapter({ device }: Engine): TunedAdapter {
+  const { name, vendor, architecture, driver } = describeAdapter(device);
+  return { name, vendor, architecture, driver };
+}
+
+export const tableOf = (adapter: TunedAdapter, results: readonly TuningResult[]): TuningTable => ({
+  odelt: 'tuning',
+  version: VERSION,
+  adapter,
+  results: [...results],
+});
+
+/** The results of `old` with those of `more` in their place, or behind them. */
+export function mergeResults(old: readonly TuningResult[], more: readonly TuningResult[]): TuningResult[] {
+  const byKey = [...old, ...more].map((r) => [shapeKey(r.family, r.shape), r] as const);
+  return [...new Map(byKey).values()];
+}
+
+/**
+ * Checks a table that comes from elsewhere. `where`: what to call it. @throws TuningError for anything but a whole table of this version.
+ */
+export function parseTable(value: unknown, where: string): TuningTable {
+  const parsed = v.safeParse(tableSchema, value);
+  if (parsed.success) return parsed.output;
+  const { odelt, version } = (value ?? {}) as { odelt?: unknown; version?: unknown };
+  if (odelt !== 'tuning') throw new TuningError(`${where} is no tuning table`, { hint: AGAIN });
+  if (version !== VERSION) {
+    throw new TuningError(`${where} is of version ${JSON.stringify(version)}; this odelt reads version ${VERSION}`, {
+      hint: AGAIN,
+    });
+  }
+  const [issue] = parsed.issues;
+  const path = v.getDotPath(issue) ?? 'the table';
+  throw new TuningError(`${where} is damaged: ${path} is ${issue.received}, not ${issue.expected}`, { hint: AGAIN });
+}
+
+/** @throws TuningError for a text that is no whole table of this version. */
+export function parseTableText(json: string, where: string): TuningTable {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (cause) {
+    throw new TuningError(`${where} is damaged: it is no JSON`, { cause, hint: AGAIN });
+  }
+  return parseTable(value, where);
+}
+
+const AGAIN = 'measure anew with `odelt tune --again`, or go without: --tuning off';
+
+/** One text per adapter and driver, the same for the same. */
+export const adapterKey = ({ name, vendor, architecture, driver }: TunedAdapter): string =>
+  JSON.stringify([name, vendor, architecture, driver]);
+
+/** An adapter and its driver in words. */
+export const adapterText = ({ name, driver }: TunedAdapter): string =>
+  driver && driver !== name ? `${name} (${driver})` : name;
+
+/** @throws TuningError where the table is of another adapter or driver than the engine's. */
+export function checkAdapter(table: TuningTable, adapter: TunedAdapter, where: string): void {
+  if (adapterKey(table.adapter) === adapterKey(adapter)) return;
+  throw new TuningError(
+    `${where} was measured on ${adapterText(table.adapter)}; this engine is on ${adapterText(adapter)}`,
+    { hint: 'what is fast on one adapter may be slow on another: run `odelt tune` on this one' },
+  );
+}

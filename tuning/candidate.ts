@@ -177,7 +177,7 @@ export class Checks {
 }
 
 /** Whether the trial at this size asks for the problem's choice. */
-async function isAsked(engine: Engine, subject: Subject, { samples, tokens }: Size): Promise<boolean> {
+export async function isAsked(engine: Engine, subject: Subject, { samples, tokens }: Size): Promise<boolean> {
   const trial = trialOf(subject, samples, tokens);
   const { asked } = await withVariant(engine, subject.problem, subject.reviewed.id, () =>
     record(engine, trial.contract.name, (ctx) => runTrial(ctx, trial)),

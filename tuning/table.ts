@@ -84,7 +84,8 @@ export function parseTable(value: unknown, where: string): TuningTable {
   }
   const [issue] = parsed.issues;
   const path = v.getDotPath(issue) ?? 'the table';
-  throw new TuningError(`${where} is damaged: ${path} is ${issue.received}, not ${issue.expected}`, { hint: AGAIN });
+  const what = issue.received === 'undefined' ? 'missing' : `${issue.received}, not ${issue.expected}`;
+  throw new TuningError(`${where} is damaged: ${path} is ${what}`, { hint: AGAIN });
 }
 
 /** @throws TuningError for a text that is no whole table of this version. */

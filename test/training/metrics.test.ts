@@ -116,6 +116,16 @@ describe('changesOnResume', () => {
     });
   });
 
+  it('the tuning may change where that is asked for', () => {
+    const choice = { family: 'product', shape: { n: 4 }, variant: 'staged' };
+    const tuned = { ...run, tuning: [choice] };
+    expect(changesOnResume(tuned, { ...run, tuning: [{ ...choice, shape: { n: 4 } }] })).toEqual({});
+    expect(() => changesOnResume(tuned, run)).toThrow('the run has a tuning of 1 choices; this engine has no tuning');
+    expect(changesOnResume(run, tuned, { otherTuning: true })).toEqual({
+      'engine.tuning': { from: undefined, to: [choice] },
+    });
+  });
+
   it('everything else is a ConfigError that names it', () => {
     const now = {
       ...run,

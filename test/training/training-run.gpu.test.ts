@@ -3,9 +3,11 @@ import { existsSync, mkdirSync, renameSync, symlinkSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
+import { type Tuning, type TuningChoice, tuningOf } from '../../engine/tuning.ts';
+import { families } from '../../kernels/families.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
 import { initParams, paramLayout } from '../../model/params.ts';
 import { classNamesOf, parseModelFile } from '../../model/weights/model-file.ts';
@@ -17,6 +19,8 @@ import { fingerprint } from '../../training/data/fingerprint.node.ts';
 import { readRunConfig, runTraining } from '../../training/run.node.ts';
 import { learningRate } from '../../training/schedule.ts';
 import type { TrainEvent } from '../../training/trainer.ts';
+import { subjectOf } from '../../tuning/problem.ts';
+import { problemsOf } from '../../tuning/problems.ts';
 import { testEngine } from '../support/engine.ts';
 import { setBits, tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
@@ -54,6 +58,7 @@ interface Options {
   readonly model?: ModelConfig;
   readonly saveEvery?: number;
   readonly signal?: AbortSignal;
+  readonly otherTuning?: boolean;
   readonly change?: Partial<TrainConfig>;
   readonly onStep?: (event: TrainEvent) => void;
   readonly onSave?: (folder: string) => void;
@@ -494,6 +499,79 @@ describe('a disk that refuses', () => {
     renameSync(`${log}.kept`, log);
     await run({ resume: true, change: { steps: 40 } });
     expect((await metrics()).map((line) => line.step)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
+  });
+});
+
+describe('tuning', () => {
+  /** Variants that the engine would not take by itself, for all that the model asks for. */
+  let others: Tuning;
+  beforeAll(async () => {
+    const problems = await problemsOf(engine, model, { sampling: false });
+    const choices = problems.flatMap((problem): TuningChoice[] => {
+      const { candidates, reviewed } = subjectOf(engine, families, problem);
+      const other = candidates.find(({ id }) => id !== reviewed.id);
+      return other ? [{ family: problem.family, shape: problem.shape, variant: other.id }] : [];
+    });
+    expect(choices.length).toBeGreaterThan(5);
+    others = tuningOf(choices);
+  });
+  afterEach(() => {
+    engine.tuning = undefined;
+  });
+
+  it('is kept in config.json, and a run goes on with the same, bit for bit', async () => {
+    engine.tuning = others;
+    const whole = await temporary();
+    await run({ in: whole });
+    await interrupted(3);
+    const { tuning } = await readRunConfig(folder);
+    expect(tuning).toEqual(others.choices);
+    const again = tuningOf(tuning!);
+    let made = 0;
+    engine.tuning = {
+      ...again,
+      choice(family, shape) {
+        const id = again.choice(family, shape);
+        if (id) made++;
+        return id;
+      },
+    };
+    await run({ resume: true });
+    expect(made).toBeGreaterThan(tuning!.length);
+    const [a, b] = [await load(whole), await load()];
+    expect(setBits({ ...b.sets })).toEqual(setBits({ ...a.sets }));
+    expect((await readRunConfig(folder)).history).toBeUndefined();
+  });
+
+  it('that is another is refused, unless that is asked for; the history says so', async () => {
+    engine.tuning = others;
+    await interrupted(3);
+    engine.tuning = undefined;
+    const refused = (await rejection(run({ resume: true }))) as ConfigError;
+    expect(refused).toBeInstanceOf(ConfigError);
+    expect(refused.message).toBe(
+      `the run has a tuning of ${others.choices!.length} choices; this engine has no tuning`,
+    );
+    engine.tuning = tuningOf(others.choices!.slice(1));
+    expect(((await rejection(run({ resume: true }))) as ConfigError).message).toMatch(/; this engine has another$/);
+    expect(await steps()).toEqual([3]);
+    engine.tuning = undefined;
+    await run({ resume: true, otherTuning: true });
+    const { tuning, history } = await readRunConfig(folder);
+    expect(tuning).toBeUndefined();
+    expect(history).toMatchObject([{ step: 3, changed: { 'engine.tuning': { from: others.choices } } }]);
+    // A run without tuning goes on without.
+    engine.tuning = others;
+    expect(((await rejection(run({ resume: true }))) as ConfigError).message).toMatch(/^the run has no tuning; this /);
+  });
+
+  it('without a single choice is none; one that cannot be written down is refused', async () => {
+    engine.tuning = tuningOf([]);
+    await interrupted(1);
+    expect(await readRunConfig(folder)).not.toHaveProperty('tuning');
+    engine.tuning = { choice: () => undefined };
+    const error = (await rejection(run({ resume: true }))) as ConfigError;
+    expect(error.message).toMatch(/^the engine's tuning cannot be written down/);
   });
 });
 

@@ -1,0 +1,177 @@
+/** From tables to engines: what an engine goes by, what is left out and said to be, and what is refused. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { dryEngine } from '../../engine/dry-device.ts';
+import type { Engine } from '../../engine/engine.ts';
+import { TuningError } from '../../engine/errors.ts';
+import { families } from '../../kernels/families.ts';
+import { preset } from '../../model/config.ts';
+import { createEngine } from '../../node.ts';
+import { isAsked } from '../../tuning/candidate.ts';
+import { checkChoices } from '../../tuning/choices.ts';
+import { useTuning } from '../../tuning/open.ts';
+import { subjectOf } from '../../tuning/problem.ts';
+import { problemsOf } from '../../tuning/problems.ts';
+import { shippedResults } from '../../tuning/shipped.ts';
+import { fileStore } from '../../tuning/store.node.ts';
+import { mergeResults, type TuningResult, type TuningTable, tableOf, tunedAdapter } from '../../tuning/table.ts';
+import { tune } from '../../tuning/tune.ts';
+import { testEngine } from '../support/engine.ts';
+import { rejection } from '../support/programs.ts';
+import { squareFamily } from '../support/square-family.ts';
+
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 60_000 });
+
+let engine: Engine;
+/** Says that 'power' is twice as fast as 'plain'. */
+let table: TuningTable;
+const { tuned, problem } = squareFamily(['plain', 'power']);
+const chosen = { family: 'square', shape: { width: 24 }, variant: 'power' };
+beforeAll(async () => {
+  engine = await testEngine();
+  const { results } = await tune(engine, [problem], {
+    ...{ families: [tuned], batches: [1] },
+    time: async (entrants, rounds) =>
+      entrants.map(({ id }) => [Array.from({ length: rounds }, () => (id === 'power' ? 1 : 2))]),
+  });
+  table = tableOf(tunedAdapter(engine), results);
+});
+afterAll(() => engine.dispose());
+
+const change = (to: Partial<TuningResult>): TuningTable => ({ ...table, results: [{ ...table.results[0]!, ...to }] });
+
+/** Gives the engine a table; its choices, and what was said. */
+async function used(given: TuningTable) {
+  const notices: string[] = [];
+  await useTuning(engine, JSON.parse(JSON.stringify(given)), {
+    families: [tuned],
+    onNotice: (text) => notices.push(text),
+  });
+  const choices = engine.tuning!.choices;
+  engine.tuning = undefined;
+  return { choices, notices };
+}
+
+describe('an engine', () => {
+  it('takes what a table says, which its family then finds', async () => {
+    expect(await used(table)).toEqual({ choices: [chosen], notices: [] });
+  });
+
+  it('needs no choice where the reviewed variant is the best, or none is right', async () => {
+    expect(await used(change({ variant: 'plain' }))).toEqual({ choices: [], notices: [] });
+    expect(await used(change({ variant: null }))).toEqual({ choices: [], notices: [] });
+  });
+
+  it.each([
+    ["there is no family 'cube'", { family: 'cube' }],
+    ["its variant 'warp' is none of plain, power", { variant: 'warp' }],
+    ['the kernels have changed since; tune again', { kernels: '0123456789abcdef' }],
+    ['the kernels have changed since; tune again', { reviewed: 'warp' }],
+  ] as [string, Partial<TuningResult>][])('leaves out an entry and says so: %s', async (why, to) => {
+    const { choices, notices } = await used(change(to));
+    expect(choices).toEqual([]);
+    expect(notices).toEqual([`tuning of ${to.family ?? 'square'} width 24 is left out: ${why}`]);
+  });
+
+  it('refuses a table of another adapter', async () => {
+    const other = { ...table, adapter: { ...table.adapter, driver: 'another' } };
+    const error = await rejection(useTuning(engine, other, { where: 'x.json' }), TuningError);
+    expect(error.message).toMatch(/^x\.json was measured on .* \(another\); this engine is on /);
+    expect(engine.tuning).toBeUndefined();
+  });
+
+  it('with auto takes what the store has for it, and is as without where there is nothing', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'odelt-tuning-'));
+    const store = fileStore(folder);
+    try {
+      await useTuning(engine, 'auto', { store, families: [tuned] });
+      expect(engine.tuning!.choices).toEqual([]);
+      await store.put(table);
+      await useTuning(engine, 'auto', { store, families: [tuned] });
+      expect(engine.tuning!.choices).toEqual([chosen]);
+    } finally {
+      engine.tuning = undefined;
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('is made with a table, with choices, or with neither', async () => {
+    const notices: string[] = [];
+    const { device } = engine;
+    const none = await createEngine({ device });
+    expect(none.tuning).toBeUndefined();
+    // Of the public families there is no 'square'.
+    const withTable = await createEngine({ device, tuning: table, onNotice: (text) => notices.push(text) });
+    expect(withTable.tuning!.choices).toEqual([]);
+    expect(notices).toEqual(["tuning of square width 24 is left out: there is no family 'square'"]);
+    const own = { choice: () => 'staged-64x64' };
+    expect((await createEngine({ device, tuning: own })).tuning).toBe(own);
+    const damaged = { ...table, results: 7 } as unknown as TuningTable;
+    const error = await rejection(createEngine({ device, tuning: damaged }), TuningError);
+    expect(error.message).toBe('the tuning table is damaged: results is 7, not Array');
+  });
+
+  it('without a GPU takes the variants that the engine takes which it is like', () => {
+    engine.tuning = { choice: () => 'power' };
+    const dry = dryEngine(engine);
+    engine.tuning = undefined;
+    expect(dry.tuning!.choice('square', {})).toBe('power');
+    for (const { family } of families) {
+      const shape = { layout: 'NN', vec: true, weights: 'f32', activations: 'f32', rows: 'many', n: 64, k: 64 };
+      const ids = (e: Engine) => family.candidates(e, shape).map(({ id }) => id);
+      if (family.name === 'product') expect(ids(dry)).toEqual(ids(engine));
+    }
+  });
+
+  it('refuses to go on with choices that it does not have', () => {
+    checkChoices(engine, [tuned], [chosen], 'the run');
+    const gone = { ...chosen, variant: 'warp' };
+    expect(() => checkChoices(engine, [tuned], [chosen, gone], 'the run')).toThrow(
+      "the run has the variant 'warp' for square width 24, which is not there on this adapter: there are plain, power",
+    );
+  });
+});
+
+describe('problems', () => {
+  it('of a model are what its programs ask for, each of which a trial exercises', async () => {
+    const config = preset('tiny');
+    const problems = await problemsOf(engine, config);
+    const sampling = await problemsOf(engine, config, { training: false });
+    const training = await problemsOf(engine, config, { sampling: false });
+    expect(mergeKeys(sampling, training)).toEqual(keys(problems));
+    // The sizes of the tiny preset: 64 features, 256 in the MLP, six modulations a block and two for the head, patches of 16 pixels.
+    const products = sampling.filter(({ family }) => family === 'product').map(({ shape }) => `${shape.n} ${shape.k}`);
+    expect(products).toEqual(
+      expect.arrayContaining(['64 64', '256 64', '64 256', '384 64', '128 64', '64 16', '16 64']),
+    );
+    expect(keys(training).some((key) => key.includes('"layout":"TN"'))).toBe(true);
+    expect(keys(sampling).some((key) => key.includes('"layout":"TN"'))).toBe(false);
+    expect(problems.every(({ tokens, uses }) => tokens === 49 && uses > 0)).toBe(true);
+    for (const p of problems) {
+      const subject = subjectOf(engine, families, p);
+      expect(await isAsked(engine, subject, { samples: 16, tokens: p.tokens }), JSON.stringify(p)).toBe(true);
+    }
+    const stored = await problemsOf(engine, config, { training: false, precision: 'f16' });
+    expect(keys(stored)).not.toEqual(keys(sampling));
+  });
+
+  const keys = (problems: readonly { family: string; shape: object }[]) =>
+    problems.map(({ family, shape }) => `${family} ${JSON.stringify(shape)}`).sort();
+  const mergeKeys = (...lists: Parameters<typeof keys>[0][]) => [...new Set(lists.flatMap(keys))].sort();
+});
+
+it('the tables that come with odelt are about its kernels as they are', async () => {
+  for (const kind of ['lavapipe', 'swiftshader'] as const) {
+    const results = await shippedResults(kind);
+    expect(mergeResults(results, [])).toHaveLength(results.length);
+    if (engine.adapterClass !== kind) continue;
+    const notices: string[] = [];
+    await useTuning(engine, 'auto', { onNotice: (text) => notices.push(text) });
+    expect(notices).toEqual([]);
+    expect(engine.tuning!.choices).toHaveLength(results.filter((r) => r.variant !== r.reviewed).length);
+    for (const r of results) subjectOf(engine, families, { ...r, uses: 1 });
+    engine.tuning = undefined;
+  }
+});

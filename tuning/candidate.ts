@@ -43,7 +43,8 @@ const FEW_PICKS = 2;
 export class Checks {
   readonly #engine: Engine;
   readonly #subject: Subject;
-  readonly #batches: readonly number[];
+  /** Numbers of samples that are timed. */
+  readonly batches: readonly number[];
   readonly #clock: Clock;
   readonly #small: Size;
   readonly #edges: readonly Size[];
@@ -58,25 +59,34 @@ export class Checks {
   ) {
     this.#engine = engine;
     this.#subject = subject;
-    this.#batches = timed.batches;
+    this.batches = timed.batches;
     this.#clock = timed.clock;
     this.#small = sizes.small;
     this.#edges = sizes.edges;
   }
 
-  /** The checks of a problem; null where its family's trial is not about it, so that nothing could be said. */
+  /**
+   * The checks of a problem, of those batches whose tensors the device can bind; null where there is none, or where its family's trial
+   * is not about it, so that nothing could be said.
+   */
   static async of(
     engine: Engine,
     subject: Subject,
     timed: { batches: readonly number[]; clock: Clock },
   ): Promise<Checks | null> {
     const { tokens } = subject.problem;
-    for (const samples of timed.batches) if (!(await isAsked(engine, subject, { samples, tokens }))) return null;
+    const batches: number[] = [];
+    for (const samples of timed.batches) {
+      const { asked, fits } = await look(engine, subject, { samples, tokens });
+      if (!asked) return null;
+      if (fits) batches.push(samples);
+    }
+    if (batches.length === 0) return null;
     // Not every size is of the problem's shape: it may name the tokens, and one token a sample is not many rows of one.
-    const small = (await isAsked(engine, subject, SMALL)) ? SMALL : { samples: 1, tokens };
+    const small = (await look(engine, subject, SMALL)).asked ? SMALL : { samples: 1, tokens };
     const edges: Size[] = [];
-    for (const edge of EDGES) if (await isAsked(engine, subject, edge)) edges.push(edge);
-    return new Checks(engine, subject, timed, { small, edges });
+    for (const edge of EDGES) if ((await look(engine, subject, edge)).asked) edges.push(edge);
+    return new Checks(engine, subject, { ...timed, batches }, { small, edges });
   }
 
   /** Holds a candidate to float64 and compiles what is to be timed. @throws OdeltError saying what is wrong with it. */
@@ -90,7 +100,7 @@ export class Checks {
         await this.#compiles();
         await this.#smallIsRight();
         for (const edge of this.#edges) await this.#edgeIsRight(edge);
-        for (const samples of this.#batches) {
+        for (const samples of this.batches) {
           const { contract, case: k } = trialOf(this.#subject, samples);
           prepared.push(await prepareCase(this.#engine, this.#settle(contract, k, samples), k, this.#clock));
         }
@@ -176,13 +186,18 @@ export class Checks {
   }
 }
 
-/** Whether the trial at this size asks for the problem's choice. */
-export async function isAsked(engine: Engine, subject: Subject, { samples, tokens }: Size): Promise<boolean> {
+/** Whether the trial at this size asks for the problem's choice, and whether the device can bind its tensors. */
+export async function look(
+  engine: Engine,
+  subject: Subject,
+  { samples, tokens }: Size,
+): Promise<{ asked: boolean; fits: boolean }> {
   const trial = trialOf(subject, samples, tokens);
-  const { asked } = await withVariant(engine, subject.problem, subject.reviewed.id, () =>
+  const { value, asked } = await withVariant(engine, subject.problem, subject.reviewed.id, () =>
     record(engine, trial.contract.name, (ctx) => runTrial(ctx, trial)),
   );
-  return asked;
+  const bytes = value.recording.nodes.flatMap(({ bindings }) => bindings.map((b) => b.tensor.storage.bytes));
+  return { asked, fits: Math.max(...bytes) <= engine.largestBinding };
 }
 
 /** Lets the device report all that follows from a candidate's failure, and forgets it. @throws DeviceLostError. */

@@ -4,13 +4,13 @@
  */
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
+import { InterruptedError, LimitError } from '../engine/errors.ts';
 import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
 import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
 import { paramLayout, zeroParams } from '../model/params.ts';
 import { ResidentModel, type Storing } from '../model/weights/residency.ts';
 import { Sampler } from '../sampling/sampler.ts';
-import { parseTrainConfig } from '../training/config.ts';
+import { parseTrainConfig, TRAIN_DEFAULTS } from '../training/config.ts';
 import { createState, TrainStep } from '../training/step.ts';
 import type { TuningProblem } from './problem.ts';
 
@@ -22,9 +22,12 @@ export interface ProblemOptions extends Storing {
   readonly signal?: AbortSignal;
 }
 
+/** The smallest in which something learns time consistency and something length consistency: shapes hold no number of samples. */
+const SMALLEST_BATCH = TRAIN_DEFAULTS.timeEvery;
+
 /**
  * The problems of a model: of sampling at every allowed number of blocks, guided and not, with modulations ahead and without, with the
- * weights and activations stored as asked; and of a training step. Needs no weights and allocates nothing on the GPU.
+ * weights and activations stored as asked; and of a training step, where the adapter's limits allow one. Needs no weights and allocates nothing on the GPU.
  * @throws ConfigError for activations that the model cannot have; InterruptedError.
  */
 export async function problemsOf(
@@ -59,8 +62,13 @@ export async function problemsOf(
   }
   if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
   if (training) {
-    const state = createState(dry, { params: zeroParams(layout) });
-    (await TrainStep.create(dry, config, parseTrainConfig({}), state)).dispose();
+    try {
+      const state = createState(dry, { params: zeroParams(layout) });
+      (await TrainStep.create(dry, config, parseTrainConfig({ batch: SMALLEST_BATCH }), state)).dispose();
+    } catch (error) {
+      // What this adapter cannot train needs no tuning for that.
+      if (!(error instanceof LimitError)) throw error;
+    }
   }
   dry.dispose();
   return [...found.values()];

@@ -43,7 +43,7 @@ export function summary({ results, known, single, left, uncovered }: Tuned): str
     ...count(known.length, 'known from before'),
     ...count(single.length, 'with one variant only'),
     ...count(left.length, 'left for another time, as the budget is spent'),
-    ...count(uncovered.length, `that no trial exercises (${uncovered.map(problemText).join('; ')})`),
+    ...count(uncovered.length, `that no trial exercises here (${uncovered.map(problemText).join('; ')})`),
   ];
   return `${parts.join('; ')}.`;
 }

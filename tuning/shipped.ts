@@ -2,7 +2,10 @@
 import type { AdapterKind } from '../engine/device.ts';
 import { parseTable, type TuningResult } from './table.ts';
 
-/** Of kinds of adapters: another version of a driver is taken to be like the one that was measured. */
+/**
+ * By kind of adapter: another version of a driver is taken to be like the one that was measured. Only what beat the reviewed choice in
+ * two runs is put in; of the variants that there were, nothing did on lavapipe and SwiftShader (`odelt tune --out`).
+ */
 const TABLES: Readonly<Partial<Record<AdapterKind, () => Promise<{ default: unknown }>>>> = {
   lavapipe: () => import('../kernels/tuning/lavapipe.json'),
   swiftshader: () => import('../kernels/tuning/swiftshader.json'),

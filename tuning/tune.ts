@@ -5,7 +5,7 @@
 import { chooseClock } from '../bench/clock.ts';
 import { type Clock, interleave, timingOf } from '../bench/harness.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, DeviceLostError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError, DeviceLostError, InterruptedError, OutOfMemoryError } from '../engine/errors.ts';
 import { shapeKey } from '../engine/tuning.ts';
 import { families as allFamilies, type TunedFamily } from '../kernels/families.ts';
 import { Checks, type Entrant, endsTuning, settle } from './candidate.ts';
@@ -56,14 +56,15 @@ export interface Tuned {
   readonly known: readonly TuningProblem[];
   readonly single: readonly TuningProblem[];
   readonly left: readonly TuningProblem[];
-  /** Problems that their family's trial does not exercise: nothing can be said of them. */
+  /** Problems that their family's trial does not exercise, or of which the device can bind no batch: nothing can be said of them. */
   readonly uncovered: readonly TuningProblem[];
 }
 
 /**
  * Finds the fastest variant for each problem on an engine's adapter. What weighs most comes first. Nothing else may use the engine
  * meanwhile; its own tuning is as before afterwards.
- * @throws ConfigError for batches that make no sense; InterruptedError; DeviceLostError, naming the variant under test.
+ * @throws ConfigError for batches that make no sense; InterruptedError; OutOfMemoryError for batches that are too large;
+ * DeviceLostError, naming the variant under test.
  */
 export async function tune(
   engine: Engine,
@@ -159,6 +160,8 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
       try {
         if (endsTuning(error)) throw error;
         await settle(engine);
+        // Of the reviewed one that is no fault: there is no memory for the problem.
+        if (variant === reviewed.id && error instanceof OutOfMemoryError) throw error;
       } catch (end) {
         throw naming(end, variant, problem);
       }
@@ -202,7 +205,7 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
         family,
         shape,
         tokens,
-        batches: [...how.batches],
+        batches: [...checks.batches],
         reviewed: reviewed.id,
         candidates: all,
         rejected,

@@ -80,7 +80,7 @@ describe('a report', () => {
       summary({ results: [result, kept], known: [problem], single: [], left: [problem], uncovered: [problem] }),
     ).toBe(
       '2 problems tuned, another variant is faster for 1; 1 known from before; 1 left for another time, as the budget is spent; ' +
-        '1 that no trial exercises (product n 1).',
+        '1 that no trial exercises here (product n 1).',
     );
   });
 });

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createNodeEngine } from '../../engine/engine.node.ts';
-import type { Engine } from '../../engine/engine.ts';
+import { Engine } from '../../engine/engine.ts';
 import { ConfigError, InterruptedError, UnsupportedError } from '../../engine/errors.ts';
 import { checkCase } from '../../kernels/check.ts';
 import type { TuningProblem } from '../../tuning/problem.ts';
@@ -193,6 +193,15 @@ describe('a run', () => {
     );
     expect(kept).toMatchObject([{ shape: { width: 48 }, variant: 'power' }]);
     expect(engine.tuning).toBeUndefined();
+  });
+
+  it('leaves out batches whose tensors the device cannot bind', async () => {
+    // Rows of 24 floats, four a sample: 16 samples take 6,144 bytes.
+    const small = new Engine(engine.device, engine.adapterClass, { ownsDevice: false, largestBinding: 6000 });
+    const done = await tune(small, problems, { families, time });
+    expect(done.results).toMatchObject([{ batches: [1], rejected: [], seconds: { reviewed: [1] } }]);
+    const none = await tune(small, problems, { families, time, batches: [16] });
+    expect(none).toMatchObject({ results: [], uncovered: problems });
   });
 
   it('refuses batches that make no sense', async () => {

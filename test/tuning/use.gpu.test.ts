@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { dryEngine } from '../../engine/dry-device.ts';
-import type { Engine } from '../../engine/engine.ts';
+import { Engine } from '../../engine/engine.ts';
 import { TuningError } from '../../engine/errors.ts';
 import { families } from '../../kernels/families.ts';
 import { preset } from '../../model/config.ts';
 import { createEngine } from '../../node.ts';
-import { isAsked } from '../../tuning/candidate.ts';
+import { look } from '../../tuning/candidate.ts';
 import { checkChoices } from '../../tuning/choices.ts';
 import { useTuning } from '../../tuning/open.ts';
 import { subjectOf } from '../../tuning/problem.ts';
@@ -151,11 +151,25 @@ describe('problems', () => {
     expect(problems.every(({ tokens, uses }) => tokens === 49 && uses > 0)).toBe(true);
     for (const p of problems) {
       const subject = subjectOf(engine, families, p);
-      expect(await isAsked(engine, subject, { samples: 16, tokens: p.tokens }), JSON.stringify(p)).toBe(true);
+      const looked = await look(engine, subject, { samples: 16, tokens: p.tokens });
+      expect(looked, JSON.stringify(p)).toEqual({ asked: true, fits: true });
     }
     const stored = await problemsOf(engine, config, { training: false, precision: 'f16' });
     expect(keys(stored)).not.toEqual(keys(sampling));
   });
+
+  it.each(['dit-b/2', 'dit-xl/2'])(
+    'of %s, whose usual batches the smallest adapters cannot train, are there',
+    async (name) => {
+      const small = new Engine(engine.device, engine.adapterClass, { ownsDevice: false, largestBinding: 2 ** 27 });
+      const problems = await problemsOf(small, preset(name));
+      const { width } = preset(name);
+      const products = problems.filter(({ family }) => family === 'product').map(({ shape }) => shape);
+      for (const layout of ['NN', 'NT', 'TN']) {
+        expect(products).toContainEqual(expect.objectContaining({ layout, n: layout === 'NT' ? width : 4 * width }));
+      }
+    },
+  );
 
   const keys = (problems: readonly { family: string; shape: object }[]) =>
     problems.map(({ family, shape }) => `${family} ${JSON.stringify(shape)}`).sort();

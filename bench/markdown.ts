@@ -23,7 +23,7 @@ export const sizes = (k: object): string =>
     .join(', ');
 
 /** `0.93 (0.91 to 0.96)`. */
-const interval = ({ ratio, low, high }: Ratio): string =>
+export const interval = ({ ratio, low, high }: Ratio): string =>
   `${ratio.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
 
 export const passName = (pass: KernelResult['pass']): string => (pass === 'forward' ? 'fwd' : 'bwd');

@@ -6,11 +6,11 @@ import type { Ratio } from '../bench/report.ts';
 export type Samples = readonly (readonly number[])[];
 
 /** A candidate that is this much slower than the fastest after one round is timed no more. */
-export const SLOWER = 2;
+const SLOWER = 2;
 /** So far below 1 an interval must lie: programs differ by where their memory lies, too. */
-export const MARGIN = 0.03;
+const MARGIN = 0.03;
 /** Candidates that are timed against each other, apart from the one that they must beat. */
-export const MOST_KEPT = 3;
+const MOST_KEPT = 3;
 
 /** Geometric mean over the numbers of samples, round by round: each counts the same, however long it takes. */
 const perRound = (samples: Samples): number[] =>

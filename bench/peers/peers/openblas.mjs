@@ -6,14 +6,16 @@ const [ROW_MAJOR, AS_IS] = [101, 111];
 export async function open() {
   const { default: koffi } = await import('koffi');
   const candidates = [process.env.ODELT_OPENBLAS, ...LIBRARIES].filter(Boolean);
-  const library = candidates.reduce((found, name) => {
+  const refusals = [];
+  let library;
+  for (const name of candidates) {
     try {
-      return found ?? koffi.load(name);
-    } catch {
-      return found;
+      library ??= koffi.load(name);
+    } catch (error) {
+      refusals.push(error.message);
     }
-  }, undefined);
-  if (!library) return { cannot: `OpenBLAS is not installed (looked for ${candidates.join(', ')})` };
+  }
+  if (!library) return { cannot: `OpenBLAS is not installed: ${refusals.join('; ')}` };
   const sgemm = library.func(
     'void cblas_sgemm(int order, int transA, int transB, int m, int n, int k, float alpha, const float *a, int lda, ' +
       'const float *b, int ldb, float beta, _Out_ float *c, int ldc)',

@@ -1,4 +1,4 @@
-/** ONNX Runtime Web with its WebGPU provider: inputs and outputs are GPU buffers, and the graph is captured and replayed. */
+/** ONNX Runtime Web with its WebGPU provider: inputs and outputs are GPU buffers. Graph capture would fail at its second run under Node. */
 import { onnxModel } from '../onnx.mjs';
 import { versionOf } from '../versions.mjs';
 import { asleep, provideWebGpu } from '../webgpu.mjs';
@@ -16,7 +16,6 @@ export async function open({ adapter }) {
       const session = await ort.InferenceSession.create(built.model, {
         executionProviders: ['webgpu'],
         graphOptimizationLevel: 'all',
-        enableGraphCapture: true,
         preferredOutputLocation: 'gpu-buffer',
       });
       const device = await ort.env.webgpu.device;

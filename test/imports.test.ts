@@ -60,7 +60,7 @@ const sources: readonly string[] = [
   ...Object.keys(ALLOWED).flatMap((folder) => {
     try {
       return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-        .filter((name) => name.endsWith('.ts'))
+        .filter((name) => name.endsWith('.ts') && !name.includes('node_modules')) // bench/peers has its own
         .map((name) => join(folder, name));
     } catch {
       return []; // web/ is yet to come

@@ -12,7 +12,7 @@ export async function open() {
     try {
       library ??= koffi.load(name);
     } catch (error) {
-      refusals.push(error.message);
+      refusals.push(`${name}: ${error.message}`);
     }
   }
   if (!library) return { cannot: `OpenBLAS is not installed: ${refusals.join('; ')}` };

@@ -1,6 +1,7 @@
 /** odelt by its public interface: every workload recorded once as a program and replayed. */
 import { createNodeEngine, Program, record, scalarInput, Tape } from '../../../dist/node.js';
 import * as ops from '../../../dist/ops.js';
+import { odeltVersion } from '../versions.mjs';
 import { asleep } from '../webgpu.mjs';
 import { ADAMW, weightsIn } from '../workloads.mjs';
 
@@ -77,7 +78,7 @@ const RECORD = {
 export async function open({ adapter }) {
   const { engine, node } = await createNodeEngine({ adapter });
   return {
-    version: 'this repository',
+    version: odeltVersion(),
     adapter: node.adapterReport.adapter,
     async prepare({ kind, size }, inputs) {
       const weights = kind === 'train' ? together(engine, 'weights', weightsIn(inputs)) : undefined;

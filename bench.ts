@@ -4,7 +4,7 @@
  */
 export { type CaseChoice, SHAPES, type ShapeName } from './bench/cases.ts';
 export { type ClockChoice, chooseClock } from './bench/clock.ts';
-export { compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from './bench/compare.ts';
+export { type Comparable, compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from './bench/compare.ts';
 export {
   type Clock,
   compileRepeated,
@@ -17,6 +17,7 @@ export {
 export { formatBenchHtml } from './bench/html.ts';
 export {
   benchKernels,
+  type CeilingRates,
   type KernelBenchOptions,
   type KernelResult,
   type Measurable,
@@ -51,6 +52,7 @@ export {
   checkCase,
   checkForward,
   checkPart,
+  type Expected,
   type PartChecked,
   tolerance,
   uploadCase,
@@ -70,6 +72,7 @@ export {
 export { families, type Trial, type TunedFamily } from './kernels/families.ts';
 export type { Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';
+export type { Entrant } from './tuning/candidate.ts';
 export type { TuningProblem } from './tuning/problem.ts';
 export { type ProblemOptions, problemsOf } from './tuning/problems.ts';
 export { formatRejected, formatResults, summary } from './tuning/report.ts';

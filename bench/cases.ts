@@ -11,6 +11,7 @@ const NETWORKS = { s: 'dit-s/2', b: 'dit-b/2', l: 'dit-l/2', xl: 'dit-xl/2' } as
 
 /** `small`: the contract's own cases. The others are blocks of DiT-S/2 to XL/2. */
 export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[])] as const;
+/** Name of a size of problem: small, or a published model's blocks. */
 export type ShapeName = (typeof SHAPES)[number];
 
 /** Cases to choose from. */

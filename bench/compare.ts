@@ -98,7 +98,8 @@ export function compareSubjects(kernels: readonly KernelResult[], subject: strin
   return { subject, base, paired: true, margin, comparisons, leftOut, warnings: [] };
 }
 
-type Comparable = Pick<BenchReport, 'machine' | 'versions' | 'subjects' | 'kernels'>;
+/** What two runs are compared by. */
+export type Comparable = Pick<BenchReport, 'machine' | 'versions' | 'subjects' | 'kernels'>;
 
 /** The first subject of a run and the same, or else the first, of a saved one. `name` is what to call that. */
 export function compareRuns(now: Comparable, saved: Comparable, name: string): Comparisons {

@@ -27,6 +27,7 @@ export interface Prepared {
   /** Forward and backward; null where nothing is differentiable. */
   readonly both: Repeated | null;
   readonly accuracy: Comparison64;
+  /** Frees the programs and their tensors. */
   dispose(): void;
 }
 

@@ -25,6 +25,7 @@ export interface Ratio {
   readonly high: number;
 }
 
+/** What a comparison says; `no difference` where the interval of the ratio contains 1. */
 export type Verdict = 'faster' | 'slower' | 'no difference';
 
 /** One pass of one case, now and in what it is compared with. */

@@ -62,6 +62,7 @@ export interface OpenCeilings {
   readonly ceilings: Ceilings;
   readonly copy: Repeated;
   readonly multiplyAdd: Repeated;
+  /** Frees the programs. */
   dispose(): void;
 }
 

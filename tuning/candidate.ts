@@ -18,6 +18,7 @@ export interface Entrant {
   readonly id: string;
   /** Forward, or forward and backward together where there is a backward; one for each number of samples. */
   readonly timed: readonly (Timed & { readonly roundSeconds: number })[];
+  /** Frees its programs and tensors. */
   dispose(): void;
 }
 

@@ -13,42 +13,64 @@ const positive = v.pipe(v.number(), v.gtValue(0));
 const shape = v.record(text, v.union([v.number(), text, v.boolean()]));
 const ratio = v.object({ ratio: positive, low: positive, high: positive });
 
-const adapterSchema = v.object({ name: text, vendor: text, architecture: text, driver: text });
+/** Which adapter and driver measurements hold for. */
+export interface TunedAdapter {
+  name: string;
+  vendor: string;
+  architecture: string;
+  driver: string;
+}
 
-const resultSchema = v.object({
+/** What tuning found for one problem. */
+export interface TuningResult {
   /** Name of the family, and the shape that the choice is for. */
+  family: string;
+  shape: Record<string, number | string | boolean>;
+  /** Tokens and numbers of samples that were timed. */
+  tokens: number;
+  batches: number[];
+  /** Ids: the variant to take, null where none computes right; the one that is taken without tuning; all that there were. */
+  variant: string | null;
+  reviewed: string;
+  candidates: string[];
+  /** Seconds of one use by number of samples, of the reviewed variant (or what took its place) and of the one to take. */
+  seconds: { reviewed: number[]; variant: number[] } | null;
+  /** The fastest of the others, taken or not: its seconds over those of the reviewed one, with 99 % interval. */
+  challenger: { variant: string; ratio: { ratio: number; low: number; high: number } } | null;
+  /** Variants that compute wrong or not at all, and what they said. */
+  rejected: { variant: string; error: string }[];
+  /** Digest of the kernels that this is about. */
+  kernels: string;
+}
+
+/** All that was measured on one adapter. Plain data: `JSON.stringify` writes it, `parseTable` reads it. */
+export interface TuningTable {
+  odelt: 'tuning';
+  version: typeof VERSION;
+  adapter: TunedAdapter;
+  results: TuningResult[];
+}
+
+const resultSchema: v.GenericSchema<unknown, TuningResult> = v.object({
   family: text,
   shape,
-  /** Tokens and numbers of samples that were timed. */
   tokens: positive,
   batches: v.array(positive),
-  /** Ids: the variant to take, null where none computes right; the one that is taken without tuning; all that there were. */
   variant: v.nullable(text),
   reviewed: text,
   candidates: v.array(text),
-  /** Seconds of one use by number of samples, of the reviewed variant (or what took its place) and of the one to take. */
   seconds: v.nullable(v.object({ reviewed: v.array(positive), variant: v.array(positive) })),
-  /** The fastest of the others, taken or not: its seconds over those of the reviewed one, with 99 % interval. */
   challenger: v.nullable(v.object({ variant: text, ratio })),
-  /** Variants that compute wrong or not at all, and what they said. */
   rejected: v.array(v.object({ variant: text, error: text })),
-  /** Digest of the kernels that this is about. */
   kernels: text,
 });
 
-const tableSchema = v.object({
+const tableSchema: v.GenericSchema<unknown, TuningTable> = v.object({
   odelt: v.literal('tuning'),
   version: v.literal(VERSION),
-  adapter: adapterSchema,
+  adapter: v.object({ name: text, vendor: text, architecture: text, driver: text }),
   results: v.array(resultSchema),
 });
-
-/** Which adapter and driver measurements hold for. */
-export type TunedAdapter = v.InferOutput<typeof adapterSchema>;
-/** What tuning found for one problem. */
-export type TuningResult = v.InferOutput<typeof resultSchema>;
-/** All that was measured on one adapter. Plain data: `JSON.stringify` writes it, `parseTable` reads it. */
-export type TuningTable = v.InferOutput<typeof tableSchema>;
 
 /** The adapter behind an engine. */
 export function tunedAdapter({ device }: Engine): TunedAdapter {
@@ -56,6 +78,7 @@ export function tunedAdapter({ device }: Engine): TunedAdapter {
   return { name, vendor, architecture, driver };
 }
 
+/** A table of these results. */
 export const tableOf = (adapter: TunedAdapter, results: readonly TuningResult[]): TuningTable => ({
   odelt: 'tuning',
   version: VERSION,

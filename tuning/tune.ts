@@ -39,6 +39,7 @@ export interface TuneOptions {
   /** Default: all of odelt's. */
   readonly families?: readonly TunedFamily[];
   readonly signal?: AbortSignal;
+  /** Told what is being done, many times a problem. */
   readonly onProgress?: (progress: TuneProgress) => void;
   /** Told each result as it comes: keep it, and nothing is lost when tuning is interrupted. */
   readonly onResult?: (result: TuningResult) => void | Promise<void>;

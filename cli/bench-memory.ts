@@ -1,6 +1,6 @@
 /** `odelt bench memory`: what sampling takes of GPU memory, per number of blocks and option, as a table and as a picture. */
 import { execFile, execFileSync } from 'node:child_process';
-import { join, parse } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import {
@@ -15,12 +15,11 @@ import {
   memorySettings,
   settingName,
 } from '../bench/memory.bench.ts';
-import { ConfigError, OdeltError } from '../engine/errors.ts';
-import { checkOutput, type FailFile, failAs, readRegular, writeText } from '../formats/files.node.ts';
-import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { OdeltError } from '../engine/errors.ts';
+import { checkOutput, writeText } from '../formats/files.node.ts';
 import { plotMemory } from '../pictures/memory-plot.ts';
 import { interruptSignal } from './ends.node.ts';
-import { openModel } from './models.node.ts';
+import { describedModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { FailedResult } from './report.node.ts';
 import { number, openSession } from './session.node.ts';
@@ -92,25 +91,6 @@ async function benchMemory(flags: MemoryFlags): Promise<void> {
     line.end();
     engine.dispose();
   }
-}
-
-async function describedModel({ preset: name, model }: MemoryFlags): Promise<{ name: string; config: ModelConfig }> {
-  if (model === undefined) return { name, config: preset(name) };
-  const file = parse(model).name;
-  if (!model.endsWith('.json')) {
-    const { config, close } = await openModel(model);
-    await close();
-    return { name: file, config };
-  }
-  const fail: FailFile = failAs(ConfigError, model, 'give a JSON file of the fields of a model');
-  const text = new TextDecoder().decode(await readRegular(model, { fail }));
-  let fields: unknown;
-  try {
-    fields = JSON.parse(text);
-  } catch (cause) {
-    return fail('is no JSON', cause);
-  }
-  return { name: file, config: parseModelConfig(fields) };
 }
 
 /** Runs this command again for one setting, as only a fresh process has an honest resident set. */

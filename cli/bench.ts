@@ -1,4 +1,4 @@
-/** `odelt bench`: `kernels` checks and times kernels, and says whether they became faster; `memory` is in cli/bench-memory.ts. */
+/** `odelt bench`: `kernels` checks and times kernels, and says whether they became faster; `model` and `memory` are in files of their own. */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -15,6 +15,7 @@ import { createNodeEngine } from '../engine/engine.node.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { checkOutput, failAs, readRegular, writeText } from '../formats/files.node.ts';
 import { addBenchMemory } from './bench-memory.ts';
+import { addBenchModel } from './bench-model.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { number } from './session.node.ts';
@@ -37,6 +38,7 @@ const PLAIN = 'no-robustness';
 
 export function addBench(command: Command): void {
   addBenchMemory(command);
+  addBenchModel(command);
   command
     .command('kernels')
     .description('check the kernels that take time against float64, time them, and hold them against the ceilings')

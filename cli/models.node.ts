@@ -1,10 +1,12 @@
 /** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, parse } from 'node:path';
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
+import { type FailFile, failAs, readRegular } from '../formats/files.node.ts';
+import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
-import { type ModelSource, readParams } from '../model/weights/source.ts';
+import { type GroupSource, type ModelSource, readParams } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
 
@@ -72,4 +74,38 @@ async function whatIs(path: string) {
     if (code === 'ENOENT') return null;
     return refuse(path, `cannot be read${code === 'EACCES' ? ': no permission' : ''}`, cause);
   }
+}
+
+/** A model to measure: named by a preset or by a file; without a source of weights where there are none. */
+export interface BenchedModel {
+  readonly name: string;
+  readonly config: ModelConfig;
+  readonly source?: GroupSource;
+  close(): Promise<void>;
+}
+
+/** The model that `--preset` or `--model` (a model file, or a description that ends in .json) names. @throws ConfigError, CheckpointError. */
+export async function benchedModel(
+  { preset: name, model }: { preset: string; model?: string },
+  signal?: AbortSignal,
+): Promise<BenchedModel> {
+  const close = async () => {};
+  if (model === undefined) return { name, config: preset(name), close };
+  if (!model.endsWith('.json')) return { ...(await openModel(model, 'ema', signal)), name: parse(model).name };
+  const fail: FailFile = failAs(ConfigError, model, 'give a JSON file of the fields of a model');
+  const text = new TextDecoder().decode(await readRegular(model, { fail }));
+  let fields: unknown;
+  try {
+    fields = JSON.parse(text);
+  } catch (cause) {
+    return fail('is no JSON', cause);
+  }
+  return { name: parse(model).name, config: parseModelConfig(fields), close };
+}
+
+/** The same, of which only the description is wanted. */
+export async function describedModel(flags: { preset: string; model?: string }) {
+  const { name, config, close } = await benchedModel(flags);
+  await close();
+  return { name, config };
 }

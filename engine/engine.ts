@@ -27,6 +27,15 @@ export type TensorData = Float32Array | Uint32Array | Int32Array;
 const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
 export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 
+/** Something that the host has done for programs, by performance.now(), in milliseconds. */
+export interface HostPhase {
+  readonly name: 'record' | 'plan' | 'link' | 'compile' | 'bind' | 'write' | 'encode' | 'submit' | 'wait';
+  /** Of which program or tensor. */
+  readonly label: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
 /** How an engine treats its device. */
 export interface EngineOptions {
   /** False leaves a caller's own device alive on dispose. Default true. */
@@ -56,6 +65,8 @@ export class Engine {
   readonly largestBinding: number;
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
   tuning: Tuning | undefined;
+  /** Told what the host has done, where somebody wants to know: for traces (bench/trace.ts). */
+  onPhase: ((phase: HostPhase) => void) | null = null;
   readonly #watch: DeviceWatch;
   /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights/weights.ts). */
   placements = 0;
@@ -80,6 +91,11 @@ export class Engine {
     this.#wait = options.wait ?? ((pending) => pending);
     // Errors are thrown by the next check(), so nobody needs to print them.
     this.#watch = watchDevice(device, () => {});
+  }
+
+  /** @internal Tells `onPhase` of something that began at `begin` and has ended now. */
+  did(name: HostPhase['name'], label: string, begin: number): void {
+    this.onPhase?.({ name, label, begin, end: performance.now() });
   }
 
   /** Throws what went wrong on the device since the last check, if anything did: want of memory before all that follows from it. */
@@ -161,7 +177,9 @@ export class Engine {
     if (data.byteLength > t.storage.bytes) {
       throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
     }
+    const writing = performance.now();
     this.device.queue.writeBuffer(place.buffer, place.offset, data as Float32Array<ArrayBuffer>);
+    this.did('write', t.label, writing);
   }
 
   /** Destroys a persistent tensor's buffer, if it has one; programs that use it throw until it is placed again. */
@@ -214,6 +232,7 @@ export class Engine {
       return start;
     });
     this.device.queue.submit([encoder.finish()]);
+    const waiting = performance.now();
     try {
       await this.#wait(staging.mapAsync(MAP_READ));
     } catch (cause) {
@@ -222,6 +241,7 @@ export class Engine {
       this.check();
       throw new DeviceLostError('reading back from the GPU failed', { cause });
     }
+    this.did('wait', 'readback', waiting);
     const bytes = staging.getMappedRange();
     const out = starts.map((start, i) => bytes.slice(start, start + sizes[i]!));
     staging.unmap();
@@ -251,7 +271,9 @@ export class Engine {
 
   /** Waits until the GPU has finished all that was submitted, and throws what went wrong. */
   async idle(): Promise<void> {
+    const waiting = performance.now();
     await this.#wait(this.device.queue.onSubmittedWorkDone());
+    this.did('wait', 'queue', waiting);
     await this.allocated();
     this.check();
   }

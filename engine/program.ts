@@ -68,7 +68,9 @@ export class Program {
     this.#ownsArena = !options.arena;
     this.#arena = options.arena ?? new Arena(engine, recording.name);
     const limit = engine.device.limits.maxBufferSize;
+    const planning = performance.now();
     const { plan: planned, used } = planRecording(recording, limit);
+    engine.did('plan', recording.name, planning);
     this.plan = planned;
     this.#kept = new Map(used.map((s) => [s, recording.kept.has(s)]));
     this.#check(recording.nodes);
@@ -112,6 +114,7 @@ export class Program {
     try {
       await engine.allocated();
       const wanted = program.#steps.map((step) => program.#variant(step));
+      const linking = performance.now();
       let compiled = 0;
       // By pipeline: when its end has been told.
       const distinct = new Map<Promise<Pipeline>, Promise<void>>();
@@ -123,8 +126,11 @@ export class Program {
         }
         return p;
       });
+      engine.did('link', recording.name, linking);
+      const compiling = performance.now();
       // All of them settle before an error goes on: a process that ended while drivers compile would crash.
       await Promise.allSettled(distinct.values());
+      engine.did('compile', recording.name, compiling);
       const pipelines = await Promise.all(pending);
       await Promise.all(distinct.values());
       if (options.signal?.aborted) throw new InterruptedError();
@@ -159,16 +165,45 @@ export class Program {
       .sort((a, b) => b.dispatches - a.dispatches || (a.kernel < b.kernel ? -1 : 1));
   }
 
+  /** @internal What one run dispatches, in order. */
+  get nodes(): readonly CheckedDispatch[] {
+    return this.#steps.map(({ node }) => node);
+  }
+
+  /**
+   * Submits dispatch `index` alone, `times` in a row, to be timed by the clock. What it changes in place changes as often.
+   * @internal
+   */
+  repeat(index: number, times: number, values: ScalarValues = {}): void {
+    const step = this.#steps[index];
+    if (!step) throw new UsageError(`'${this.name}' has ${this.dispatches} dispatches; number ${index} was asked for`);
+    this.#prepare(values);
+    const [x = 0, y = 0, z = 0] = this.#state.counts.subarray(3 * index, 3 * index + 3);
+    const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/repeat` });
+    const pass = encoder.beginComputePass({ label: step.node.label });
+    pass.setPipeline(step.pipeline!.pipeline);
+    pass.setBindGroup(0, step.group!);
+    for (let i = 0; i < times && x * y * z > 0; i++) pass.dispatchWorkgroups(x, y, z);
+    pass.end();
+    this.#arena.owner = null;
+    this.#engine.device.queue.submit([encoder.finish()]);
+  }
+
   /** Encodes and submits the whole program once. */
   run(values: ScalarValues = {}): void {
     const { device, counters } = this.#engine;
     this.#prepare(values);
+    const encoding = performance.now();
     const encoder = device.createCommandEncoder({ label: this.name });
     const pass = encoder.beginComputePass({ label: this.name });
     counters.dispatches += this.#encode(pass);
     pass.end();
     this.#arena.owner = this;
-    device.queue.submit([encoder.finish()]);
+    const commands = encoder.finish();
+    this.#engine.did('encode', this.name, encoding);
+    const submitting = performance.now();
+    device.queue.submit([commands]);
+    this.#engine.did('submit', this.name, submitting);
     counters.submits++;
   }
 
@@ -192,14 +227,18 @@ export class Program {
     return encoded;
   }
 
-  /** Runs once with every dispatch timed by timestamps; seconds per label, in order. Needs 'timestamp-query'. */
-  async profile(values: ScalarValues = {}): Promise<{ label: string; seconds: number }[]> {
+  /**
+   * Runs once with every dispatch timed by timestamps, in a pass of its own; in order, `begin` in seconds after the first one's.
+   * Needs 'timestamp-query'.
+   */
+  async profile(values: ScalarValues = {}): Promise<{ label: string; begin: number; seconds: number }[]> {
     const { device, memory } = this.#engine;
     if (!device.features.has('timestamp-query'))
       throw new UsageError(`this device has no 'timestamp-query' to profile with`);
     this.#prepare(values);
     this.#arena.owner = this;
-    const out: { label: string; seconds: number }[] = [];
+    const out: { label: string; begin: number; seconds: number }[] = [];
+    let first: bigint | undefined;
     const chunk = 2048;
     const queries = device.createQuerySet({ type: 'timestamp', count: chunk * 2 });
     const buffers: GPUBuffer[] = [];
@@ -228,11 +267,15 @@ export class Program {
         encoder.resolveQuerySet(queries, 0, steps.length * 2, resolved, 0);
         encoder.copyBufferToBuffer(resolved, 0, staging, 0, steps.length * 16);
         device.queue.submit([encoder.finish()]);
+        // Before the mapping: the engine knows how to wait without taking the cores that compute.
+        await this.#engine.idle();
         await staging.mapAsync(1);
         const times = new BigUint64Array(staging.getMappedRange().slice(0, steps.length * 16));
         staging.unmap();
         steps.forEach((step, i) => {
-          out.push({ label: step.node.label, seconds: Number(times[2 * i + 1]! - times[2 * i]!) / 1e9 });
+          const [begin, end] = [times[2 * i]!, times[2 * i + 1]!];
+          first ??= begin;
+          out.push({ label: step.node.label, begin: Number(begin - first) / 1e9, seconds: Number(end - begin) / 1e9 });
         });
       }
     } finally {
@@ -341,7 +384,11 @@ export class Program {
     if (this.#disposed) throw new UsageError(`program '${this.name}' has been disposed`);
     const moved = this.#generation !== this.#arena.generation || this.#placements !== this.#engine.placements;
     if (moved || !this.#arena.intact) this.#rebind();
-    if (this.#state.update(values)) device.queue.writeBuffer(this.#uniforms, 0, this.#state.changing);
+    const writing = performance.now();
+    if (this.#state.update(values)) {
+      device.queue.writeBuffer(this.#uniforms, 0, this.#state.changing);
+      this.#engine.did('write', this.name, writing);
+    }
   }
 
   #variant({ node }: Step) {
@@ -368,8 +415,10 @@ export class Program {
 
   /** Bind groups for where everything lies now. @throws UsageError, OutOfMemoryError for a tensor without memory. */
   #rebind(): void {
+    const binding = performance.now();
     this.#bind();
     this.#makeGroups();
+    this.#engine.did('bind', this.name, binding);
   }
 
   #makeGroups(): void {

@@ -21,6 +21,7 @@ export function record<T>(engine: Engine, name: string, body: (ctx: Context, kee
   const nodes: CheckedDispatch[] = [];
   const storages: Storage[] = [];
   const kept = new Set<Storage>();
+  const started = performance.now();
   const ctx = new Context(engine, {
     empty(label, shape, dtype) {
       const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
@@ -30,6 +31,7 @@ export function record<T>(engine: Engine, name: string, body: (ctx: Context, kee
     dispatch: (checked) => void nodes.push(checked),
   });
   const result = body(ctx, (t) => void kept.add(t.storage));
+  engine.did('record', name, started);
   const recording: Recording = { name, nodes, storages, kept };
   return { recording, result };
 }

@@ -6,7 +6,7 @@
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
-import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
+import { type Scalar, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
@@ -160,9 +160,19 @@ export class TrainStep {
     return this.#buffers.gradients;
   }
 
+  /** The program's scalar inputs for a request. */
+  scalars({ batch, index, lr, part = 0 }: Omit<StepRequest, 'images' | 'noise'>): ScalarValues {
+    const every = this.#accumulate;
+    const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
+    const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
+    const flags = { more: Number(part > 0), last: Number(part === every - 1) };
+    const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
+    return { ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) };
+  }
+
   /** Submits one batch, with its update if it is the last of one, and waits for its losses. */
   async run(request: StepRequest): Promise<StepResult> {
-    const { batch, index, lr, part = 0 } = request;
+    const { batch } = request;
     const every = this.#accumulate;
     const { main, time, length, images, noise } = this.#buffers.inputs;
     const engine = this.#engine;
@@ -174,11 +184,7 @@ export class TrainStep {
     send(main, { ...batch.main });
     if (time) send(time, { ...batch.time, targets0: batch.time.targets[0], targets1: batch.time.targets[1] });
     if (length) send(length, { ...batch.length });
-    const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
-    const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
-    const flags = { more: Number(part > 0), last: Number(part === every - 1) };
-    const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
-    this.program.run({ ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) });
+    this.program.run(this.scalars(request));
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
     const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
     return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! / every };

@@ -1,0 +1,212 @@
+/** `odelt bench gpu`: everything worth knowing of a GPU, in one command of at most eight minutes that can be interrupted and goes on. */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { AdapterDescription } from '../engine/device.ts';
+import { ConfigError, InterruptedError, OdeltError, UnsupportedError } from '../engine/errors.ts';
+import { checkOutput, writeText } from '../formats/files.node.ts';
+import { shippedVersion } from '../formats/shipped.node.ts';
+import { checkCase } from '../kernels/check.ts';
+import { contracts } from '../kernels/registry.ts';
+import { runChild } from './child.node.ts';
+import { interruptSignal } from './ends.node.ts';
+import { formatGpuReport, gatherReport } from './gpu-report.ts';
+import { duration, log, ProgressLine, print, printJson } from './output.node.ts';
+import { FailedResult } from './report.node.ts';
+import { number, openSession } from './session.node.ts';
+import { runStages, type Stage, type StageRecord, stageRecords } from './stages.node.ts';
+
+interface GpuFlags {
+  adapter?: string;
+  out: string;
+  preset?: string;
+  seconds: number;
+  quick?: boolean;
+  only?: string;
+  json?: boolean;
+}
+
+export function addBenchGpu(bench: Command): void {
+  bench
+    .command('gpu')
+    .description('everything worth knowing of a GPU, within eight minutes; running it again goes on')
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--out <folder>', 'where to write, in a folder named for the adapter', join('out', 'gpu'))
+    .option('--preset <name>', 'the model to measure (default: dit-b/2 on a GPU, else tiny)')
+    .option('--seconds <n>', 'for all stages together', number('--seconds', { min: 10 }), 480)
+    .option('--quick', 'small sizes and few rounds: whether everything runs, not how fast')
+    .option('--only <names>', 'only these stages, such as info,verify')
+    .option('--json', 'print the report as one JSON document')
+    .addHelpText(
+      'after',
+      `
+Stages: ${STAGES.join(', ')}; tune where this version has it. One that fails or runs out of time is recorded as
+such, and the others go on. What is done is not done again, unless the version or a flag has changed.
+The report is report.md and report.json; paths and names of users are taken out of all that is written.`,
+    )
+    .action(benchGpu);
+  bench
+    .command('check', { hidden: true })
+    .description('check every kernel against float64, on all cases of its contract (what bench gpu starts)')
+    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--filter <text>', 'only kernels whose name contains this')
+    .action(check);
+}
+
+const STAGES = ['info', 'verify', 'check', 'kernels', 'model', 'memory'] as const;
+
+async function benchGpu(flags: GpuFlags): Promise<void> {
+  const signal = interruptSignal('stopping; what is done stays, and the same command goes on');
+  await checkOutput('--out', flags.out, { folder: true });
+  const info = await describe(flags, signal);
+  const folder = join(flags.out, folderName(info));
+  const stages = await stagesOf(flags, info, folder, signal);
+  const line = new ProgressLine();
+  const onStage = ({ name, title, seconds }: Stage, record?: StageRecord) => {
+    if (!record) return line.update(`${name}: ${title} (at most ${duration(seconds)})`, true);
+    line.end();
+    log(`${name}: ${record.state} after ${duration(record.seconds)}${record.why ? `: ${record.why}` : ''}`);
+  };
+  const version = shippedVersion();
+  let stopped: InterruptedError | undefined;
+  try {
+    await runStages(folder, stages, { seconds: flags.seconds, version, signal, onStage });
+  } catch (error) {
+    if (!(error instanceof InterruptedError)) throw error;
+    stopped = error;
+  }
+  line.end();
+  const date = new Date().toISOString().slice(0, 10);
+  const records = await stageRecords(folder);
+  const report = await gatherReport(folder, { odelt: version, date, quick: flags.quick ?? false, stages: records });
+  const text = await formatGpuReport(folder, report);
+  await writeText(join(folder, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
+  await writeText(join(folder, 'report.md'), text);
+  log(`wrote ${join(folder, 'report.md')} and report.json`);
+  if (stopped) throw stopped;
+  if (!flags.json) print(text);
+  const open = records.filter(({ state }) => state !== 'done');
+  if (open.length > 0) {
+    const error = new OdeltError(
+      'stages',
+      `${open.length} of ${records.length} stages did not end well: ${open.map((r) => `${r.name} (${r.state})`).join(', ')}`,
+      { hint: 'the report holds the others; the same command tries these again' },
+    );
+    throw new FailedResult(report, error);
+  }
+  if (flags.json) printJson(report);
+}
+
+/** The adapter, by a process of its own: a driver that crashes must not take this one along. @throws UnsupportedError, InterruptedError. */
+async function describe({ adapter }: GpuFlags, signal: AbortSignal): Promise<AdapterDescription> {
+  const args = [process.argv[1]!, 'info', '--json', ...(adapter === undefined ? [] : ['--adapter', adapter])];
+  const { end, code, stdout, stderr } = await runChild(process.execPath, args, { seconds: 60, signal });
+  if (end === 'interrupted') throw new InterruptedError();
+  if (code !== 0) {
+    const why = end === 'timed out' ? 'the driver did not answer within 60 s' : stderr.trim().slice(-2000);
+    throw new UnsupportedError('there is no adapter to measure', { details: why, hint: '`odelt info` says more' });
+  }
+  return (JSON.parse(stdout) as { adapter: AdapterDescription }).adapter;
+}
+
+/** A folder's name for an adapter: its words, in what every file system takes. */
+export const folderName = ({ name, kind }: Pick<AdapterDescription, 'name' | 'kind'>): string => {
+  const words = name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+  return `${words.slice(0, 60).replace(/^-+|-+$/g, '') || 'adapter'}${kind === 'gpu' ? '' : `-${kind}`}`;
+};
+
+/** What is to be run: this command's own others. Seconds add up to eight minutes. */
+async function stagesOf(
+  flags: GpuFlags,
+  info: AdapterDescription,
+  folder: string,
+  signal: AbortSignal,
+): Promise<Stage[]> {
+  const { quick = false } = flags;
+  const cli = process.argv[1]!;
+  const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
+  const preset = ['--preset', flags.preset ?? (quick || info.kind !== 'gpu' ? 'tiny' : 'dit-b/2')];
+  const rounds = quick ? ['--rounds', '3'] : [];
+  const stage = (name: string, title: string, seconds: number, ...args: readonly string[]): Stage => ({
+    ...{ name, title, seconds, program: process.execPath },
+    args: [cli, ...args, ...adapter],
+  });
+  const save = (name: string) => ['--save', join(folder, name)];
+  const helps = async (args: readonly string[], words: string): Promise<boolean> => {
+    const { stdout } = await runChild(process.execPath, [cli, ...args, '--help'], { seconds: 20, signal });
+    return stdout.includes(words);
+  };
+  const html = (await helps(['bench', 'kernels'], '--html')) ? ['--html', join(folder, 'kernels.html')] : [];
+  const tunes = await helps([], '\n  tune ');
+  const small = quick ? ['--filter', 'layernorm'] : [];
+  const model = quick ? ['--batch', '1', '--train-batch', info.kind === 'gpu' ? '8' : '0', '--no-first'] : [];
+  const stages = [
+    stage('info', 'the adapter, its limits and features', 20, 'info', '--json'),
+    stage(
+      'verify',
+      'recorded results of the reference',
+      80,
+      'verify',
+      '--json',
+      ...(quick ? ['--only', 'a/forward'] : []),
+    ),
+    stage('check', 'every kernel against float64', 60, 'bench', 'check', ...small),
+    stage(
+      'kernels',
+      'kernels, timed',
+      110,
+      'bench',
+      'kernels',
+      '--json',
+      ...save('kernels'),
+      ...html,
+      ...rounds,
+      ...small,
+    ),
+    ...(tunes && !quick ? [stage('tune', 'the best variant of each kernel', 60, 'tune', '--json')] : []),
+    stage('model', 'a whole model', 110, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
+    stage(
+      'memory',
+      'GPU memory of sampling',
+      40,
+      'bench',
+      'memory',
+      '--run',
+      '--json',
+      ...save('memory'),
+      ...preset,
+      ...memoryOf(quick),
+    ),
+  ];
+  if (flags.only === undefined) return stages;
+  const wanted = flags.only.split(',');
+  const names = stages.map(({ name }) => name);
+  const unknown = wanted.find((name) => !names.includes(name));
+  if (unknown !== undefined)
+    throw new ConfigError(`there is no stage '${unknown}'`, { hint: `there are ${names.join(', ')}` });
+  return stages.filter(({ name }) => wanted.includes(name));
+}
+
+const memoryOf = (quick: boolean): string[] => (quick ? ['--only', 'L=4 f32 + ahead'] : ['--steps', '4']);
+
+async function check({ adapter, filter = '' }: { adapter?: string; filter?: string }): Promise<void> {
+  const signal = interruptSignal();
+  const { engine } = await openSession(adapter);
+  const cases: { kernel: string; case: object; forward?: number; backward?: number; error?: string }[] = [];
+  try {
+    for (const c of contracts.filter(({ name }) => name.includes(filter))) {
+      for (const k of c.cases) {
+        if (signal.aborted) throw new InterruptedError();
+        const found = await checkCase(engine, c, k).catch((error: unknown) => {
+          if (error instanceof OdeltError && error.code === 'wrong-result') return { error: error.message };
+          throw error;
+        });
+        cases.push({ kernel: c.name, case: k, ...found });
+      }
+    }
+  } finally {
+    engine.dispose();
+  }
+  const failed = cases.flatMap(({ error }) => (error === undefined ? [] : [error]));
+  if (failed.length === 0) return printJson({ cases, failed });
+  throw new FailedResult({ cases, failed }, new OdeltError('wrong-result', `${failed.length} kernel cases are wrong`));
+}

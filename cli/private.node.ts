@@ -2,12 +2,14 @@
 import { homedir, tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { shippedModel } from '../formats/shipped.node.ts';
 
 interface Places {
   readonly home: string;
   readonly working: string;
   readonly temporary: string;
   readonly program: string;
+  readonly package: string;
 }
 
 const here = (): Places => ({
@@ -15,6 +17,7 @@ const here = (): Places => ({
   working: process.cwd(),
   temporary: tmpdir(),
   program: dirname(dirname(fileURLToPath(import.meta.url))),
+  package: dirname(dirname(shippedModel())),
 });
 
 /** A path as it may stand in a text: as it is, within JSON, with the other slashes, and as a URL. */
@@ -24,9 +27,11 @@ const spellings = (path: string): string[] => {
 };
 
 /** The text with folders of this machine by what they are, and without the names of users in other paths. */
-export function scrubbed(text: string, { home, working, temporary, program }: Places = here()): string {
+export function scrubbed(text: string, places: Places = here()): string {
+  const { home, working, temporary, program } = places;
   const named = [
     [program, '<odelt>'],
+    [places.package, '<odelt>'],
     [working, '<here>'],
     [temporary, '<tmp>'],
     [home, '~'],
@@ -38,5 +43,7 @@ export function scrubbed(text: string, { home, working, temporary, program }: Pl
     .sort(([a], [b]) => b.length - a.length);
   let clean = text;
   for (const [path, name] of folders) clean = clean.replaceAll(path, name);
+  // Packages may have been installed in a folder above all of these.
+  clean = clean.replace(/(?:[A-Za-z]:)?[\\/][^\s"'|;,<>]*(?=[\\/]+node_modules[\\/])/g, '<above>');
   return clean.replace(/([\\/]+(?:home|Users)[\\/]+)[^\\/\s"':;,<>]+/g, '$1<user>');
 }

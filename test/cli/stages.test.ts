@@ -154,6 +154,7 @@ it('paths and names of users are taken out', () => {
     working: '/home/jo/work',
     temporary: '/tmp',
     program: '/home/jo/work/node_modules/odelt/dist',
+    package: '/home/jo/work/node_modules/odelt',
   };
   expect(scrubbed('at /home/jo/work/node_modules/odelt/dist/cli.js:1, /home/jo/work/out and /home/jo/x', places)).toBe(
     'at <odelt>/cli.js:1, <here>/out and ~/x',
@@ -161,11 +162,13 @@ it('paths and names of users are taken out', () => {
   expect(scrubbed('"/home/kim/.local/icd.json" /Users/lee', places)).toBe(
     '"/home/<user>/.local/icd.json" /Users/<user>',
   );
+  expect(scrubbed('"from /srv/app/node_modules/webgpu/x"', places)).toBe('"from <above>/node_modules/webgpu/x"');
   const windows = {
     ...places,
     home: 'C:\\Users\\Jo',
     working: 'C:\\Users\\Jo\\work',
     temporary: 'C:\\T',
+    package: 'D:\\o',
     program: 'D:\\o',
   };
   expect(

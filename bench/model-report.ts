@@ -1,24 +1,21 @@
 /** A model's measurement as Markdown that is readable in a terminal, too. */
 import type { Share } from './breakdown.ts';
+import type { Timing } from './harness.ts';
+import { table as columns } from './markdown.ts';
 import type { FirstSamples, ModelBench, ModelBreakdown, ModelRatio, ModelResult } from './model.bench.ts';
-import type { Spread } from './tasks.ts';
 import type { TrainingResult } from './training.bench.ts';
 
 /** Kernels that a table shows; the JSON document has them all. */
 const SHOWN = 12;
 
 const figure = (x: number): string => (x >= 100 ? x.toFixed(0) : x.toPrecision(3));
-const ms = ({ median, q1, q3 }: Spread): string =>
+const ms = ({ median, q1, q3 }: Timing): string =>
   `${figure(median * 1000)} (${figure(q1 * 1000)} to ${figure(q3 * 1000)})`;
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 const rate = (x: number | null): string => (x === null ? '' : figure(x));
-const quartiles = ({ median, q1, q3 }: Spread): string => `${median.toFixed(3)} (${q1.toFixed(3)} to ${q3.toFixed(3)})`;
+const quartiles = ({ median, q1, q3 }: Timing): string => `${median.toFixed(3)} (${q1.toFixed(3)} to ${q3.toFixed(3)})`;
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const widths = head.map((text, c) => Math.max(text.length, ...rows.map((row) => row[c]!.length)));
-  const line = (row: readonly string[]) => `| ${row.map((text, c) => text.padEnd(widths[c]!)).join(' | ')} |`;
-  return [line(head), `|${widths.map((w) => '-'.repeat(w + 2)).join('|')}|`, ...rows.map(line)];
-}
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => columns([head, ...rows]);
 
 const whatOf = ({ what, blocks, steps }: ModelResult): string =>
   what === 'sampling' ? `sampling, T=${steps}, L=${blocks}` : what === 'evaluation' ? `evaluation, L=${blocks}` : what;

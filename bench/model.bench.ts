@@ -20,7 +20,8 @@ import { Sampler } from '../sampling/sampler.ts';
 import { formulaFill } from '../verify/formula-params.ts';
 import { type ProgramTimes, type Share, sharesBy, timeDispatches } from './breakdown.ts';
 import { dispatchWork } from './cost.ts';
-import { interleaveTasks, type Ratio, ratioOf, type Spread, spreadOf, type Task } from './tasks.ts';
+import { type Timing, timingOf } from './harness.ts';
+import { interleaveTasks, type Ratio, ratioOf, type Task } from './tasks.ts';
 import type { Tracer } from './trace.ts';
 import { benchTraining, type TrainingResult } from './training.bench.ts';
 
@@ -61,7 +62,7 @@ export interface ModelResult {
   readonly steps?: number;
   /** Of one run of its program; of sampling, of one step. */
   readonly dispatches: number;
-  readonly seconds: Spread;
+  readonly seconds: Timing;
   /** Null where not all kernels have a known cost; see bench/cost.ts for which are left out of the sum. */
   readonly gflops: number | null;
 }
@@ -337,7 +338,7 @@ function evaluation(engine: Engine, model: Model, batch: number, blocks: number,
 }
 
 function resultOf({ what, weights, blocks, program }: Part, batch: number, seconds: readonly number[]): ModelResult {
-  const spread = spreadOf(seconds);
+  const spread = timingOf(seconds);
   const flops = program.nodes.reduce((sum, node) => sum + (dispatchWork(node).flops ?? 0), 0);
   const gflops = flops / spread.median / 1e9;
   return { what, batch, weights, blocks, dispatches: program.dispatches, seconds: spread, gflops };
@@ -385,7 +386,7 @@ async function sampling(
     const seconds = await interleaveTasks(engine, tasks, rounds, signal);
     for (const [i, { steps, blocks }] of pairs.entries()) {
       const { dispatches } = sampler.program(blocks)!;
-      const spread = spreadOf(seconds[i]!);
+      const spread = timingOf(seconds[i]!);
       const rest = { batch, weights: 'f32', blocks, steps, dispatches, seconds: spread, gflops: null } as const;
       found.results.push({ what: 'sampling', ...rest });
     }

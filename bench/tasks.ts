@@ -1,7 +1,7 @@
 /** Tasks timed in turn, whatever they are: programs run several times in a row, training steps, whole requests. */
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError } from '../engine/errors.ts';
-import { quantile } from './harness.ts';
+import { type Timing, timingOf } from './harness.ts';
 
 /** Something that can be done again and again. */
 export interface Task {
@@ -10,34 +10,15 @@ export interface Task {
   readonly queues?: boolean;
 }
 
-/** Seconds of one run. */
-export interface Spread {
-  readonly median: number;
-  readonly q1: number;
-  readonly q3: number;
-  readonly samples: number;
-}
-
 /** How two tasks compare: quartiles of the ratios of their times in the same round. */
-export type Ratio = Spread;
+export type Ratio = Timing;
 
 /** A CPU adapter is waited for in steps of up to 2 ms. */
 const shortest = (engine: Engine): number => (engine.adapterClass === 'gpu' ? 0.012 : 0.03);
 const MOST_REPEATS = 200;
 
-/** Quartiles of numbers in any order. */
-export function spreadOf(values: readonly number[]): Spread {
-  const sorted = [...values].sort((a, b) => a - b);
-  return {
-    median: quantile(sorted, 0.5),
-    q1: quantile(sorted, 0.25),
-    q3: quantile(sorted, 0.75),
-    samples: sorted.length,
-  };
-}
-
 /** Quartiles of a[i] / b[i]. */
-export const ratioOf = (a: readonly number[], b: readonly number[]): Ratio => spreadOf(a.map((x, i) => x / b[i]!));
+export const ratioOf = (a: readonly number[], b: readonly number[]): Ratio => timingOf(a.map((x, i) => x / b[i]!));
 
 /**
  * Seconds of every task in every round, in turn (A, B, B, A, A, B, ...): a change of the machine's load meets all of them, and none

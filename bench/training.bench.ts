@@ -6,7 +6,8 @@ import { assembleBatch, type Batch, drawStep, skippedShare } from '../training/b
 import { batchShares, parseTrainConfig } from '../training/config.ts';
 import { createState, TrainStep } from '../training/step.ts';
 import { type DispatchTime, type ProgramTimes, type Share, sharesBy, timeDispatches } from './breakdown.ts';
-import { interleaveTasks, type Ratio, ratioOf, type Spread, spreadOf } from './tasks.ts';
+import { type Timing, timingOf } from './harness.ts';
+import { interleaveTasks, type Ratio, ratioOf } from './tasks.ts';
 import type { Tracer } from './trace.ts';
 
 /** What one batch size gave. */
@@ -14,8 +15,8 @@ export interface TrainingResult {
   readonly batch: number;
   readonly dispatches: number;
   /** Every sample and length target with all blocks; and numbers of blocks spread evenly. */
-  readonly full: Spread;
-  readonly ragged: Spread;
+  readonly full: Timing;
+  readonly ragged: Timing;
   /** Ragged over full, in the same round. */
   readonly ratio: Ratio;
   /** Share of the trained rows' block work that the ragged step skips, and of the arithmetic of the whole step (bench/cost.ts). */
@@ -80,8 +81,8 @@ export async function benchTraining(
       const result: TrainingResult = {
         batch,
         dispatches: step.program.dispatches,
-        full: spreadOf(seconds[0]!),
-        ragged: spreadOf(seconds[1]!),
+        full: timingOf(seconds[0]!),
+        ragged: timingOf(seconds[1]!),
         ratio: ratioOf(seconds[1]!, seconds[0]!),
         skipped: skippedShare(config, ragged.main.lengths),
         skippedFlops: 1 - flops(fewer) / flops(all),

@@ -1,9 +1,10 @@
 /** `odelt bench model`: a whole model on this adapter: blocks, evaluations, training, sampling, and how soon the first picture is there. */
 import { execFile } from 'node:child_process';
-import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Command } from 'commander';
+import { timingOf } from '../bench/harness.ts';
+import { describeMachine } from '../bench/machine.node.ts';
 import {
   benchModel,
   defaultPairs,
@@ -13,7 +14,6 @@ import {
   patternSource,
 } from '../bench/model.bench.ts';
 import { formatModelBench } from '../bench/model-report.ts';
-import { spreadOf } from '../bench/tasks.ts';
 import { Tracer } from '../bench/trace.ts';
 import { describeAdapter } from '../engine/device.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -107,7 +107,7 @@ async function run(flags: ModelFlags): Promise<void> {
       tracer,
       signal,
       note: flags.note,
-      machine: `${cpus().length} x ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Node ${process.version}`,
+      machine: `${describeMachine().machine}, Node ${process.version}`,
       onPart: (text) => line.update(text, true),
     };
     const bench = await benchModel(engine, config, options);
@@ -198,7 +198,7 @@ async function firstSamples(
   const cold = await several(false);
   await start(true); // fills the cache
   const warm = await several(true);
-  const median = (values: readonly number[]) => spreadOf(values).median;
+  const median = (values: readonly number[]) => timingOf(values).median;
   return {
     ...pair,
     runs: FIRST_RUNS,

@@ -26,7 +26,7 @@ export {
   requestDevice,
 } from './engine/device.ts';
 export { eager } from './engine/eager.ts';
-export { Engine, type EngineOptions, type TensorData } from './engine/engine.ts';
+export { Engine, type EngineOptions, type HostPhase, type TensorData } from './engine/engine.ts';
 export * from './engine/errors.ts';
 export type { Gradients, TapeEntry } from './engine/gradients.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';

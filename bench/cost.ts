@@ -77,14 +77,13 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   adamw: { update: { flops: perElement('weights', 20), bytes: twice('weights', 'm', 'v', 'ema') } },
   add: { add: { flops: perElement('b', 1) }, add_each: { flops: perElement('a', 1) }, copy: { flops: () => 0 } },
   reduce: {
-    columns: { flops: perElement('x', 1) },
     sum: { flops: perElement('x', 1) },
     squares: { flops: perElement('x', 2) },
-    add: {},
     root: {},
     sum_bits: {},
     non_finite: {},
   },
+  columns: { columns: { flops: perElement('x', 1) } },
   gather: {
     // Rows of the table that are asked for, not the table.
     gather: { flops: () => 0, bytes: ({ tensors: { indices, rows_out } }) => indices!.bytes + 2 * rows_out!.bytes },

@@ -117,7 +117,8 @@ describe('the trace', () => {
     if (!engine.device.features.has('timestamp-query')) expect(dispatches).toEqual([]);
     else expect(dispatches).toHaveLength(evaluation.dispatches + bench.training[0]!.dispatches);
     const product = dispatches.find((e) => e.name === 'block0/mlp/matmul/matmul');
-    if (product) expect(product.args).toMatchObject({ kernel: 'matmul/matmul NN', params: { N: 32, K: 16 } });
+    if (product)
+      expect(product.args).toMatchObject({ kernel: expect.stringMatching(/^matmul\..*NN$/), params: { N: 32, K: 16 } });
   });
 
   it('ends: the engine is watched no longer', () => expect(engine.onPhase).toBeNull());
@@ -134,7 +135,10 @@ describe('the times of dispatches', () => {
     const program = await Program.compile(engine, recording);
     for (const clock of [undefined, 'alone'] as const) {
       const times = await timeDispatches(engine, program, { values: { rows: 3 }, rounds: 2, clock });
-      expect(times.dispatches.map(({ kernel }) => kernel)).toEqual(['matmul/matmul NN', 'add/add']);
+      expect(times.dispatches.map(({ kernel }) => kernel)).toEqual([
+        expect.stringMatching(/^matmul\.\w+\/matmul NN$/),
+        'add/add',
+      ]);
       expect(times.dispatches.every(({ seconds }) => seconds > 0)).toBe(true);
       expect(times.dispatches[1]!.flops).toBe(3 * 64);
       if (clock) expect(times.clock).toBe(clock);

@@ -110,13 +110,13 @@ export function reshaped(t: Tensor, shape: Shape): Tensor {
   return next;
 }
 
-/** Columns [offset, offset + width) of a matrix, as a strided view. */
+/** Columns [offset, offset + width) of a matrix, or of every matrix in a stack of them, as a strided view. */
 export function columns(t: Tensor, offset: number, width: number): Tensor {
   const stride = lastDim(t);
-  if (t.view || isPacked(t) || t.shape.length !== 2 || offset + width > stride) {
+  if (t.view || isPacked(t) || t.shape.length < 2 || offset + width > stride) {
     throw new UsageError(`cannot take columns ${offset}..${offset + width} of '${t.label}' ${shapeText(t)}`);
   }
-  return { ...t, shape: [t.shape[0], width], view: { offset, stride } };
+  return { ...t, shape: [t.shape[0], ...(t.shape.slice(1, -1) as number[]), width], view: { offset, stride } };
 }
 
 /** Where the rows of a matrix start and how far apart they are, in elements. */

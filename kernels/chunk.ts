@@ -3,7 +3,7 @@ import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, times } from '../engine/scalar.ts';
-import { columns, lastDim, type Tensor } from '../engine/tensor.ts';
+import { columns, lastDim, rowSize, type Tensor } from '../engine/tensor.ts';
 import source from './chunk.wgsl';
 import { contract } from './contract.ts';
 import { mul } from './elementwise.ts';
@@ -12,12 +12,13 @@ import lib from './lib.wgsl';
 const kernel = defineKernel('chunk', lib, source);
 const WG = 64;
 
-/** Splits x [B, count * C] into `count` (1 to 6) views [B, C]. Where one has a gradient, all must. */
+/** Splits x [..., count * C] into `count` (1 to 6) views [..., C]. Where one has a gradient, all must. */
 export function chunk(ctx: Context, x: Tensor, count: number): Tensor[] {
   const width = lastDim(x) / count;
   if (!Number.isInteger(width) || count < 1 || count > 6) {
     throw new UsageError(`cannot split ${lastDim(x)} columns into ${count} chunks (1 to 6, equal)`);
   }
+  const rows = times(x.shape[0], rowSize(x) / lastDim(x));
   const outputs = Array.from({ length: count }, (_, k) => columns(x, k * width, width));
   ctx.tape?.add({
     name: 'chunk',
@@ -30,8 +31,8 @@ export function chunk(ctx: Context, x: Tensor, count: number): Tensor[] {
         entry: 'join',
         constants: { WG, COUNT: count },
         tensors: { joined: g.out(0), ...pieces },
-        params: { rows: x.shape[0], width },
-        grid: ceilDiv(times(x.shape[0], width), WG),
+        params: { rows, width },
+        grid: ceilDiv(times(rows, width), WG),
       });
     },
   });

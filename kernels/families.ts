@@ -1,8 +1,10 @@
 /** Every family of kernels with variants, and what its variants are checked and timed with: what tuning iterates over. */
 import type { ShapeClass } from '../engine/tuning.ts';
+import { attentionContract } from './attention/attention.ts';
+import { type AttentionShape, attentions } from './attention/variants.ts';
 import type { Contract } from './contract.ts';
 import type { Family, Variant } from './family.ts';
-import { layernormHalfContract } from './half-activations.contracts.ts';
+import { attentionHalfContract, layernormHalfContract } from './half-activations.contracts.ts';
 import { gatedResidualContract } from './matmul/linear.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { type ProductShape, products } from './matmul/variants.ts';
@@ -51,5 +53,12 @@ export const families: readonly TunedFamily[] = [
       tokens === 0
         ? { contract: columnSumContract, case: { rows: size.samples * size.tokens, width } }
         : { contract: gatedResidualContract, case: { batch: size.samples, tokens, width } },
+  }),
+  tuned<AttentionShape, Variant>({
+    family: attentions,
+    trial({ tokens, heads, head, activations }, { samples }) {
+      const contract = activations === 'f16' ? attentionHalfContract : attentionContract;
+      return { contract, case: { batch: samples, tokens, heads, head, scale: 'sqrt' } };
+    },
   }),
 ];

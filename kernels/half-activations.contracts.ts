@@ -43,13 +43,15 @@ function overHalves(base: Contract, halves: readonly string[], each = 4): Contra
   };
 }
 
+/** Attention over f16: forward only. */
+export const attentionHalfContract = overHalves(attentionContract, ['q', 'k', 'v']);
 export const layernormHalfContract = overHalves(layernormContract, ['x'], 2);
 
 export const halfContracts: readonly Contract[] = [
   overHalves(addContract, ['a', 'b']),
   overHalves(addEachContract, ['x']),
   layernormHalfContract,
-  overHalves(attentionContract, ['q', 'k', 'v']),
+  attentionHalfContract,
   overHalves(linearContract, ['x']),
   overHalves(gatedLinearContract, ['x', 'residual']),
 ];

@@ -1,6 +1,6 @@
-// Attention as in attention.wgsl, for drivers where a load costs as much as a hundred multiplications (llvmpipe): a subgroup
+// Attention for drivers where a load costs as much as a hundred multiplications (llvmpipe): a subgroup
 // of eight lanes works on 8 * EACH queries (keys in `backward_kv`) of one (sample, head). Lane j loads the j-th of eight
-// keys once and the others get it by shuffling. Needs `subgroups` of at least eight lanes and HEAD4 whole vectors per head.
+// keys once and the others get it by shuffling. Needs `subgroups` of at least eight lanes.
 // Grid: (ceil(tokens / (8 EACH)), heads, batch).
 //
 // Vectors are private arrays with a constant index wherever it matters, which is a plain load there. They are filled through a
@@ -8,70 +8,10 @@
 // stay live across the loads, each of which is forty basic blocks, and compile ten times as long. The loop over eight keys stays a
 // loop, too: unrolled it ran no faster.
 
-enable subgroups;
-
-override HEAD4: u32 = 6;
 /// Queries per lane.
 override EACH: u32 = 4;
-/// `forward`: tensors are f16, two to a word.
-override F16: u32 = 0;
 
-struct Params { tokens: u32, heads: u32, head4: u32, scale: f32 }
-@group(1) @binding(0) var<uniform> params: Params;
-
-const LOWEST = -3.0e38;
-
-//#if F16 == 1
-alias Element = vec2u;
-//#else
-alias Element = vec4f;
-//#endif
 alias Vector = array<vec4f, HEAD4>;
-
-@group(0) @binding(0) var<storage, read> q: array<Element>;  // [batch, tokens, heads, HEAD4]
-@group(0) @binding(1) var<storage, read> k: array<Element>;
-@group(0) @binding(2) var<storage, read> v: array<Element>;
-@group(0) @binding(3) var<storage, read_write> out: array<Element>;
-@group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]
-//#if F16 == 0
-@group(0) @binding(5) var<storage, read> o: array<vec4f>;
-@group(0) @binding(6) var<storage, read> lse: array<f32>;
-@group(0) @binding(7) var<storage, read> dout: array<vec4f>;
-@group(0) @binding(8) var<storage, read_write> dq: array<vec4f>;
-@group(0) @binding(9) var<storage, read_write> delta_out: array<f32>;
-@group(0) @binding(10) var<storage, read> delta: array<f32>;
-@group(0) @binding(11) var<storage, read_write> dk: array<vec4f>;
-@group(0) @binding(12) var<storage, read_write> dv: array<vec4f>;
-//#endif
-
-/// First vector of one head of one token; tokens past the end repeat the last (their results are dropped).
-fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
-  return ((batch * params.tokens + min(token, params.tokens - 1u)) * params.heads + head) * HEAD4;
-}
-
-fn row_at(batch: u32, token: u32, head: u32) -> u32 {
-  return (batch * params.heads + head) * params.tokens + min(token, params.tokens - 1u);
-}
-
-fn unpacked(x: Element) -> vec4f {
-//#if F16 == 1
-  return unpack_halves(x);
-//#else
-  return x;
-//#endif
-}
-
-fn packed(x: vec4f) -> Element {
-//#if F16 == 1
-  return pack_halves(x);
-//#else
-  return x;
-//#endif
-}
-
-fn total(x: vec4f) -> f32 {
-  return x.x + x.y + x.z + x.w;
-}
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -79,7 +19,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let at_a = vector_at(wid.z, token_a, wid.y);
+  let at_a = q_at(wid.z, token_a, wid.y);
   var highest_a = LOWEST;
   var weight_a = 0.0;
   var query_a: Vector;
@@ -89,17 +29,18 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = unpacked(q[at_a + i]) * params.scale;
+    query_a[i] = load_q(at_a, i) * params.scale;
     sum_a[i] = vec4f();
 //#end
   }
   for (var first = 0u; first < params.tokens; first += 8u) {
-    let mine = vector_at(wid.z, first + lane, wid.y);
+    let key_at = k_at(wid.z, first + lane, wid.y);
+    let value_at = v_at(wid.z, first + lane, wid.y);
 //#unroll e HEAD4
-    key[e] = unpacked(k[mine + e]);
+    key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
-    value[e] = unpacked(v[mine + e]);
+    value[e] = load_v(value_at, e);
 //#end
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
@@ -129,7 +70,8 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
-    for (var i = 0u; i < params.head4; i++) { out[at_a + i] = packed(sum_a[i] / weight_a); }
+    let to_a = vector_at(wid.z, token_a, wid.y);
+    for (var i = 0u; i < params.head4; i++) { store_out(to_a, i, sum_a[i] / weight_a); }
     lse_out[row_at(wid.z, token_a, wid.y)] = highest_a + log(weight_a);
   }
 //#end
@@ -142,6 +84,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
+  let from_a = q_at(wid.z, token_a, wid.y);
   let at_a = vector_at(wid.z, token_a, wid.y);
   let lse_a = lse[row_at(wid.z, token_a, wid.y)];
   var delta4_a = vec4f();
@@ -153,10 +96,10 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = q[at_a + i] * params.scale;
-    let grad_here_a = dout[at_a + i];
+    query_a[i] = load_q(from_a, i) * params.scale;
+    let grad_here_a = load_dout(at_a, i);
     grad_a[i] = grad_here_a;
-    delta4_a += grad_here_a * o[at_a + i];
+    delta4_a += grad_here_a * load_o(at_a, i);
     sum_a[i] = vec4f();
 //#end
   }
@@ -164,12 +107,13 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   let delta_a = total(delta4_a);
 //#end
   for (var first = 0u; first < params.tokens; first += 8u) {
-    let mine = vector_at(wid.z, first + lane, wid.y);
+    let key_at = k_at(wid.z, first + lane, wid.y);
+    let value_at = v_at(wid.z, first + lane, wid.y);
 //#unroll e HEAD4
-    key[e] = k[mine + e];
+    key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
-    value[e] = v[mine + e];
+    value[e] = load_v(value_at, e);
 //#end
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
@@ -196,7 +140,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
-    for (var i = 0u; i < params.head4; i++) { dq[at_a + i] = sum_a[i]; }
+    for (var i = 0u; i < params.head4; i++) { store_dq(at_a, i, sum_a[i]); }
     delta_out[row_at(wid.z, token_a, wid.y)] = delta_a;
   }
 //#end
@@ -208,7 +152,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
   var grad: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let at_a = vector_at(wid.z, token_a, wid.y);
+  let key_at_a = k_at(wid.z, token_a, wid.y);
+  let value_at_a = v_at(wid.z, token_a, wid.y);
   var key_a: Vector;
   var value_a: Vector;
   var dkey_a: Vector;
@@ -218,22 +163,23 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     query[i] = vec4f();
     grad[i] = vec4f();
 //#unroll a EACH
-    key_a[i] = k[at_a + i] * params.scale;
-    value_a[i] = v[at_a + i];
+    key_a[i] = load_k(key_at_a, i) * params.scale;
+    value_a[i] = load_v(value_at_a, i);
     dkey_a[i] = vec4f();
     dvalue_a[i] = vec4f();
 //#end
   }
   for (var first = 0u; first < params.tokens; first += 8u) {
-    let mine = vector_at(wid.z, first + lane, wid.y);
+    let query_at = q_at(wid.z, first + lane, wid.y);
+    let grad_at = vector_at(wid.z, first + lane, wid.y);
     let row = row_at(wid.z, first + lane, wid.y);
     let lse_mine = lse[row];
     let delta_mine = delta[row];
 //#unroll e HEAD4
-    query[e] = q[mine + e];
+    query[e] = load_q(query_at, e);
 //#end
 //#unroll e HEAD4
-    grad[e] = dout[mine + e];
+    grad[e] = load_dout(grad_at, e);
 //#end
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
@@ -264,9 +210,10 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
   }
 //#unroll a EACH
   if (token_a < params.tokens) {
+    let at_a = vector_at(wid.z, token_a, wid.y);
     for (var i = 0u; i < params.head4; i++) {
-      dk[at_a + i] = dkey_a[i];
-      dv[at_a + i] = dvalue_a[i];
+      store_dk(at_a, i, dkey_a[i]);
+      store_dv(at_a, i, dvalue_a[i]);
     }
   }
 //#end

@@ -1,21 +1,11 @@
 /** Multi-head self-attention: streaming forward, recomputing backward, reference. */
 import type { Context } from '../../engine/context.ts';
-import type { Engine } from '../../engine/engine.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { defineKernel, type Kernel } from '../../engine/kernel.ts';
-import type { Scalar } from '../../engine/scalar.ts';
-import { lastDim, shapeText, type Tensor } from '../../engine/tensor.ts';
-import type { Constants } from '../../engine/wgsl.ts';
+import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { prefersSubgroups } from '../family.ts';
-import halfSource from '../half.wgsl';
-import lib from '../lib.wgsl';
-import subgroupSource from './attention.subgroup.wgsl';
-import source from './attention.wgsl';
+import { choose } from '../family.ts';
 import { MAX_HEAD_SIZE } from './head-size.ts';
-
-const general = defineKernel('attention', lib, halfSource, source);
-const subgroup = defineKernel('attention.subgroup', subgroupSource, halfSource);
+import { attentions } from './variants.ts';
 
 /** How attention is divided and scaled. */
 export interface AttentionOptions {
@@ -25,7 +15,8 @@ export interface AttentionOptions {
 }
 
 /**
- * softmax(scale * q k^T) v per head. q, k, v, result: [B, T, heads * headSize], f32 or f16, all alike.
+ * softmax(scale * q k^T) v per head. q, k, v, result: [B, T, heads * headSize], f32 or f16, all alike; q, k and v may be chunks of
+ * one tensor [B, T, 3 * heads * headSize], which are read in place.
  * @throws UsageError for head sizes outside 1..MAX_HEAD_SIZE, in f16 those that are no multiples of four, or shapes that differ.
  */
 export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads, scale }: AttentionOptions): Tensor {
@@ -41,12 +32,28 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
     throw new UsageError(`attention: q ${asked}, k ${others[0]} and v ${others[1]} must agree`);
   }
   const half = q.dtype === 'f16';
-  if (half && head % 4 !== 0) {
+  // Buffers are read as vectors of four where every row of every head starts at one.
+  const layouts = { q: rowLayout(q), k: rowLayout(k), v: rowLayout(v) };
+  const starts = Object.values(layouts).flatMap(({ offset, stride }) => [offset, stride]);
+  const vec = [head, ...starts].every((n) => n % 4 === 0);
+  if (half && !vec) {
     throw new UsageError(`attention in f16 with heads of ${head}: sizes that are multiples of four are supported`);
   }
-  const { kernel, constants: sizes, params, tile } = variant(ctx.engine, tokens, heads, head, scale);
-  const constants = { ...sizes, F16: half };
-  const grid = [Math.ceil(tokens / tile), heads, batch] as const;
+  const {
+    kernel,
+    constants: sizes,
+    rows,
+  } = choose(ctx.engine, attentions, {
+    ...{ tokens, heads, head, activations: half ? 'f16' : 'f32' },
+  });
+  const head4 = Math.ceil(head / 4);
+  const constants = { ...sizes, HEAD: head, HEAD4: head4, VEC: vec, F16: half };
+  const params: Record<string, number> = { tokens, heads, head4, scale };
+  for (const [name, { offset, stride }] of Object.entries(layouts)) {
+    params[`${name}_first`] = offset / (vec ? 4 : 1);
+    params[`${name}_stride`] = stride / (vec ? 4 : 1);
+  }
+  const grid = [Math.ceil(tokens / rows), heads, batch] as const;
   const out = ctx.empty('attention', q.shape, q.dtype);
   const perQuery: [number, number] = [heads, tokens];
   const lse = ctx.empty('attention.lse', [batch, ...perQuery]);
@@ -77,30 +84,6 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
     },
   });
   return out;
-}
-
-/** The kernel for an adapter and a shape; it does not depend on the batch. */
-function variant(
-  engine: Engine,
-  tokens: number,
-  heads: number,
-  head: number,
-  scale: number,
-): { kernel: Kernel; constants: Constants; params: Record<string, Scalar>; tile: number } {
-  const head4 = Math.ceil(head / 4);
-  if (prefersSubgroups(engine) && head % 4 === 0) {
-    // Larger heads would fill the cache with four queries' vectors.
-    const each = head <= 64 ? 4 : 2;
-    return {
-      kernel: subgroup,
-      constants: { HEAD4: head4, EACH: each },
-      params: { tokens, heads, head4, scale },
-      tile: 8 * each,
-    };
-  }
-  const tile = tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
-  const constants = { WG: tile, HEAD: head, HEAD4: head4, TAIL: head % 4 !== 0 };
-  return { kernel: general, constants, params: { tokens, heads, head4, scale }, tile };
 }
 
 interface Case {

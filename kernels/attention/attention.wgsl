@@ -1,40 +1,48 @@
-// Multi-head attention with streaming softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no tokens x tokens matrix in memory.
+// What the kernels of attention share: softmax(scale q k^T) v per head, and its gradients from the logarithm of each row's sum of
+// exponentials, as in flash attention (Milakov & Gimelshein 2018; Dao et al. 2022): no tokens x tokens matrix in memory.
 //
-// Tensors are [batch, tokens, heads * HEAD]. One invocation owns one query (`forward`, `backward_q`) or one key
-// (`backward_kv`) and keeps its vectors in registers; a workgroup works on one (sample, head), so that what its
-// invocations read of the other side is the same address for all: one broadcast load on GPUs and CPUs alike. Grid:
-// (ceil(tokens / WG), heads, batch).
+//   forward      out_i = sum_j p_ij v_j,  p_ij = exp(scale q_i . k_j - lse_i)
+//   backward_q   dq_i = scale sum_j p_ij (dout_i . v_j - delta_i) k_j,  delta_i = dout_i . out_i
+//   backward_kv  dv_j = sum_i p_ij dout_i,  dk_j = scale sum_i p_ij (dout_i . v_j - delta_i) q_i
+//
+// Tensors are [batch, tokens, heads * HEAD]; q, k and v may be columns of wider rows. Each workgroup works on one (sample, head).
+// Its invocations own rows: queries in `forward` and `backward_q`, keys in `backward_kv`. A variant says who owns which.
 
-override WG: u32 = 64;
-override HEAD: u32 = 64;
-/// HEAD / 4 rounded up, and whether it was.
-override HEAD4: u32 = 16;
-override TAIL: bool = false;
+/// Features of one head; in vectors of four, the last one padded with zeros.
+override HEAD: u32 = 24;
+override HEAD4: u32 = 6;
+/// Heads are whole vectors, and rows start at one: buffers are read as vectors. Else as scalars.
+override VEC: u32 = 1;
+/// Tensors are f16, two to a word (`forward` only). Needs VEC.
 override F16: u32 = 0;
 
-// `head4` repeats HEAD4 as a run-time value: drivers that unroll loops of known length (llvmpipe) take seconds to compile them.
-struct Params { tokens: u32, heads: u32, head4: u32, scale: f32 }
+// `head4` repeats HEAD4 as a run-time value: where an index is computed from it, private arrays stay in memory. Rows of q, k and v
+// start at `_first` and are `_stride` apart, in elements of the buffer.
+struct Params {
+  tokens: u32, heads: u32, head4: u32, scale: f32,
+  q_first: u32, q_stride: u32, k_first: u32, k_stride: u32, v_first: u32, v_stride: u32,
+}
 @group(1) @binding(0) var<uniform> params: Params;
 
 const LOWEST = -3.0e38;
-/// Heads that are whole vectors are loaded as vectors, from f16 (two to a word; `forward` only) or f32.
-//#if TAIL == true
+
+//#if VEC == 0
 alias Element = f32;
+const HEAD_ELEMENTS = HEAD;
 //#else
+const HEAD_ELEMENTS = HEAD4;
 //#if F16 == 1
 alias Element = vec2u;
 //#else
 alias Element = vec4f;
 //#endif
 //#endif
-alias Vector = array<vec4f, HEAD4>;
 
 @group(0) @binding(0) var<storage, read> q: array<Element>;
 @group(0) @binding(1) var<storage, read> k: array<Element>;
 @group(0) @binding(2) var<storage, read> v: array<Element>;
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
-
 //#if F16 == 0
 @group(0) @binding(5) var<storage, read> o: array<Element>;
 @group(0) @binding(6) var<storage, read> lse: array<f32>;
@@ -46,230 +54,99 @@ alias Vector = array<vec4f, HEAD4>;
 @group(0) @binding(12) var<storage, read_write> dv: array<Element>;
 //#endif
 
-/// First element of one head's vector of one token.
+/// Where one head's vector of one token starts. Tokens past the end repeat the last: what is made of them is not stored.
+fn q_at(batch: u32, token: u32, head: u32) -> u32 {
+  return params.q_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.q_stride + head * HEAD_ELEMENTS;
+}
+
+fn k_at(batch: u32, token: u32, head: u32) -> u32 {
+  return params.k_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.k_stride + head * HEAD_ELEMENTS;
+}
+
+fn v_at(batch: u32, token: u32, head: u32) -> u32 {
+  return params.v_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.v_stride + head * HEAD_ELEMENTS;
+}
+
+/// The same in tensors that are no views: out, dout, dq, dk, dv.
 fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
-//#if TAIL == true
-  return ((batch * params.tokens + token) * params.heads + head) * HEAD;
-//#else
-  return ((batch * params.tokens + token) * params.heads + head) * HEAD4;
-//#endif
+  return ((batch * params.tokens + min(token, params.tokens - 1u)) * params.heads + head) * HEAD_ELEMENTS;
 }
 
-/// Which components of vector i lie inside the head.
-fn inside(i: u32) -> vec4<bool> {
-  let size = vec4u(HEAD);
-  let component = vec4u(0u, 1u, 2u, 3u) + 4u * i;
-  return size > component;
+/// In lse and delta.
+fn row_at(batch: u32, token: u32, head: u32) -> u32 {
+  return (batch * params.heads + head) * params.tokens + min(token, params.tokens - 1u);
 }
 
-//#if TAIL == false
-fn unpacked(x: Element) -> vec4f {
-//#if F16 == 1
-  return unpack_halves(x);
-//#else
-  return x;
-//#endif
+fn total(x: vec4f) -> f32 {
+  return x.x + x.y + x.z + x.w;
 }
-//#endif
+
+// Vector i of the one that starts at `base`.
+//#if VEC == 0
+/// Where its four components lie; those past the end of the head are moved to its last, and `whole` makes them zero.
+fn components(base: u32, i: u32) -> vec4u {
+  return min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
+}
+
+fn whole(x: vec4f, i: u32) -> vec4f {
+  return select(vec4f(), x, vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(HEAD));
+}
 
 fn load_q(base: u32, i: u32) -> vec4f {
-//#if TAIL == true
-  let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
-  return select(vec4f(0.0), vec4f(q[at.x], q[at.y], q[at.z], q[at.w]), inside(i));
-//#else
-  return unpacked(q[base + i]);
-//#endif
+  let at = components(base, i);
+  return whole(vec4f(q[at.x], q[at.y], q[at.z], q[at.w]), i);
 }
 
 fn load_k(base: u32, i: u32) -> vec4f {
-//#if TAIL == true
-  let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
-  return select(vec4f(0.0), vec4f(k[at.x], k[at.y], k[at.z], k[at.w]), inside(i));
-//#else
-  return unpacked(k[base + i]);
-//#endif
+  let at = components(base, i);
+  return whole(vec4f(k[at.x], k[at.y], k[at.z], k[at.w]), i);
 }
 
 fn load_v(base: u32, i: u32) -> vec4f {
-//#if TAIL == true
-  let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
-  return select(vec4f(0.0), vec4f(v[at.x], v[at.y], v[at.z], v[at.w]), inside(i));
-//#else
-  return unpacked(v[base + i]);
-//#endif
+  let at = components(base, i);
+  return whole(vec4f(v[at.x], v[at.y], v[at.z], v[at.w]), i);
 }
 
-//#if F16 == 0
+fn store_out(base: u32, i: u32, x: vec4f) {
+  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { out[base + 4u * i + c] = x[c]; }
+}
+
 fn load_o(base: u32, i: u32) -> vec4f {
-//#if TAIL == true
-  let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
-  return select(vec4f(0.0), vec4f(o[at.x], o[at.y], o[at.z], o[at.w]), inside(i));
-//#else
-  return o[base + i];
-//#endif
+  let at = components(base, i);
+  return whole(vec4f(o[at.x], o[at.y], o[at.z], o[at.w]), i);
 }
 
 fn load_dout(base: u32, i: u32) -> vec4f {
-//#if TAIL == true
-  let at = min(vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u), vec4u(HEAD - 1u)) + base;
-  return select(vec4f(0.0), vec4f(dout[at.x], dout[at.y], dout[at.z], dout[at.w]), inside(i));
-//#else
-  return dout[base + i];
-//#endif
+  let at = components(base, i);
+  return whole(vec4f(dout[at.x], dout[at.y], dout[at.z], dout[at.w]), i);
 }
-//#endif
 
-fn store_out(base: u32, i: u32, value: vec4f) {
-//#if TAIL == true
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * i + c < HEAD) { out[base + 4u * i + c] = value[c]; }
-  }
+fn store_dq(base: u32, i: u32, x: vec4f) {
+  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dq[base + 4u * i + c] = x[c]; }
+}
+
+fn store_dk(base: u32, i: u32, x: vec4f) {
+  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dk[base + 4u * i + c] = x[c]; }
+}
+
+fn store_dv(base: u32, i: u32, x: vec4f) {
+  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dv[base + 4u * i + c] = x[c]; }
+}
 //#else
 //#if F16 == 1
-  out[base + i] = pack_halves(value);
+fn load_q(base: u32, i: u32) -> vec4f { return unpack_halves(q[base + i]); }
+fn load_k(base: u32, i: u32) -> vec4f { return unpack_halves(k[base + i]); }
+fn load_v(base: u32, i: u32) -> vec4f { return unpack_halves(v[base + i]); }
+fn store_out(base: u32, i: u32, x: vec4f) { out[base + i] = pack_halves(x); }
 //#else
-  out[base + i] = value;
+fn load_q(base: u32, i: u32) -> vec4f { return q[base + i]; }
+fn load_k(base: u32, i: u32) -> vec4f { return k[base + i]; }
+fn load_v(base: u32, i: u32) -> vec4f { return v[base + i]; }
+fn store_out(base: u32, i: u32, x: vec4f) { out[base + i] = x; }
+fn load_o(base: u32, i: u32) -> vec4f { return o[base + i]; }
+fn load_dout(base: u32, i: u32) -> vec4f { return dout[base + i]; }
+fn store_dq(base: u32, i: u32, x: vec4f) { dq[base + i] = x; }
+fn store_dk(base: u32, i: u32, x: vec4f) { dk[base + i] = x; }
+fn store_dv(base: u32, i: u32, x: vec4f) { dv[base + i] = x; }
 //#endif
-//#endif
-}
-
-//#if F16 == 0
-fn store_dq(base: u32, i: u32, value: vec4f) {
-//#if TAIL == true
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * i + c < HEAD) { dq[base + 4u * i + c] = value[c]; }
-  }
-//#else
-  dq[base + i] = value;
-//#endif
-}
-
-fn store_dk(base: u32, i: u32, value: vec4f) {
-//#if TAIL == true
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * i + c < HEAD) { dk[base + 4u * i + c] = value[c]; }
-  }
-//#else
-  dk[base + i] = value;
-//#endif
-}
-
-fn store_dv(base: u32, i: u32, value: vec4f) {
-//#if TAIL == true
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * i + c < HEAD) { dv[base + 4u * i + c] = value[c]; }
-  }
-//#else
-  dv[base + i] = value;
-//#endif
-}
-//#endif
-
-@compute @workgroup_size(WG)
-fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let token = wid.x * WG + lid;
-  let head = wid.y;
-  let batch = wid.z;
-  if (token >= params.tokens) { return; }
-  let at = vector_at(batch, token, head);
-  var query: Vector;
-  var sum: Vector;
-  for (var i = 0u; i < params.head4; i++) {
-    query[i] = load_q(at, i) * params.scale;
-    sum[i] = vec4f(0.0);
-  }
-  var highest = LOWEST;
-  var weight = 0.0;
-  for (var j = 0u; j < params.tokens; j++) {
-    let other = vector_at(batch, j, head);
-    var score4 = vec4f(0.0);
-    for (var i = 0u; i < params.head4; i++) { score4 += query[i] * load_k(other, i); }
-    let score = score4.x + score4.y + score4.z + score4.w;
-    let higher = max(highest, score);
-    let rescale = exp(highest - higher);
-    let p = exp(score - higher);
-    highest = higher;
-    weight = weight * rescale + p;
-    for (var i = 0u; i < params.head4; i++) { sum[i] = sum[i] * rescale + p * load_v(other, i); }
-  }
-  for (var i = 0u; i < params.head4; i++) { store_out(at, i, sum[i] / weight); }
-  lse_out[(batch * params.heads + head) * params.tokens + token] = highest + log(weight);
-}
-
-//#if F16 == 0
-// dq_i = scale * sum_j p_ij (dout_i . v_j - delta_i) k_j,  p_ij = exp(scale q_i . k_j - lse_i).
-@compute @workgroup_size(WG)
-fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let token = wid.x * WG + lid;
-  let head = wid.y;
-  let batch = wid.z;
-  if (token >= params.tokens) { return; }
-  let at = vector_at(batch, token, head);
-  let row = (batch * params.heads + head) * params.tokens + token;
-  var query: Vector;
-  var grad: Vector;
-  var sum: Vector;
-  var delta4 = vec4f(0.0);
-  for (var i = 0u; i < params.head4; i++) {
-    query[i] = load_q(at, i) * params.scale;
-    grad[i] = load_dout(at, i);
-    delta4 += grad[i] * load_o(at, i);
-    sum[i] = vec4f(0.0);
-  }
-  let delta_row = delta4.x + delta4.y + delta4.z + delta4.w;
-  delta_out[row] = delta_row;
-  for (var j = 0u; j < params.tokens; j++) {
-    let key = vector_at(batch, j, head);
-    var score4 = vec4f(0.0);
-    var dp4 = vec4f(0.0);
-    for (var i = 0u; i < params.head4; i++) {
-      score4 += query[i] * load_k(key, i);
-      dp4 += grad[i] * load_v(key, i);
-    }
-    let p = exp(score4.x + score4.y + score4.z + score4.w - lse[row]);
-    let ds = p * (dp4.x + dp4.y + dp4.z + dp4.w - delta_row) * params.scale;
-    for (var i = 0u; i < params.head4; i++) { sum[i] += ds * load_k(key, i); }
-  }
-  for (var i = 0u; i < params.head4; i++) { store_dq(at, i, sum[i]); }
-}
-
-// dv_j = sum_i p_ij dout_i;  dk_j = scale * sum_i p_ij (dout_i . v_j - delta_i) q_i.
-@compute @workgroup_size(WG)
-fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let token = wid.x * WG + lid;
-  let head = wid.y;
-  let batch = wid.z;
-  if (token >= params.tokens) { return; }
-  let at = vector_at(batch, token, head);
-  var key: Vector;
-  var value: Vector;
-  var key_sum: Vector;
-  var value_sum: Vector;
-  for (var i = 0u; i < params.head4; i++) {
-    key[i] = load_k(at, i) * params.scale;
-    value[i] = load_v(at, i);
-    key_sum[i] = vec4f(0.0);
-    value_sum[i] = vec4f(0.0);
-  }
-  let first_row = (batch * params.heads + head) * params.tokens;
-  for (var j = 0u; j < params.tokens; j++) {
-    let other = vector_at(batch, j, head);
-    var score4 = vec4f(0.0);
-    var dp4 = vec4f(0.0);
-    for (var i = 0u; i < params.head4; i++) {
-      score4 += key[i] * load_q(other, i);
-      dp4 += value[i] * load_dout(other, i);
-    }
-    let p = exp(score4.x + score4.y + score4.z + score4.w - lse[first_row + j]);
-    let ds = p * (dp4.x + dp4.y + dp4.z + dp4.w - delta[first_row + j]) * params.scale;
-    for (var i = 0u; i < params.head4; i++) {
-      value_sum[i] += p * load_dout(other, i);
-      key_sum[i] += ds * load_q(other, i);
-    }
-  }
-  for (var i = 0u; i < params.head4; i++) {
-    store_dk(at, i, key_sum[i]);
-    store_dv(at, i, value_sum[i]);
-  }
-}
 //#endif

@@ -1,0 +1,157 @@
+/** The ways to compute attention (attention.rows.wgsl, attention.subgroup.wgsl): which there are on a device, and which suits its kind. */
+import type { Engine } from '../../engine/engine.ts';
+import { defineKernel, type Kernel } from '../../engine/kernel.ts';
+import type { Constants } from '../../engine/wgsl.ts';
+import { type Family, prefersSubgroups, type Variant } from '../family.ts';
+import half from '../half.wgsl';
+import rowsSource from './attention.rows.wgsl';
+import subgroupSource from './attention.subgroup.wgsl';
+import shared from './attention.wgsl';
+
+const SUBGROUPS = 'enable subgroups;';
+const rowsKernel = defineKernel('attention', shared, half, rowsSource);
+const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, rowsSource);
+const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, subgroupSource);
+
+/** What the choice depends on. */
+export type AttentionShape = {
+  readonly tokens: number;
+  readonly heads: number;
+  /** Features of one head. */
+  readonly head: number;
+  /** How q, k, v and the result are stored. */
+  readonly activations: 'f32' | 'f16';
+};
+
+/** A kernel for forward and backward, and how it divides the work. */
+export interface AttentionVariant extends Variant {
+  readonly kernel: Kernel;
+  readonly constants: Constants;
+  /** Rows (queries, keys in the gradients of keys and values) that one workgroup owns. */
+  readonly rows: number;
+}
+
+const vectors = (head: number): number => Math.ceil(head / 4);
+
+/** Each invocation loads for itself. Runs everywhere. */
+const alone = ({ head }: AttentionShape, each: number): AttentionVariant => ({
+  id: `registers-${each}`,
+  kernel: rowsKernel,
+  constants: { SOURCE: 0, WG: 4, EACH: each, PART: vectors(head) },
+  rows: 4 * each,
+});
+
+/** Four invocations load for each other. */
+const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
+  id: `quads-${each}`,
+  kernel: sharingKernel,
+  constants: { SOURCE: 1, WG: 4, EACH: each, PART: vectors(head) },
+  rows: 4 * each,
+});
+
+/** Eight lanes load for each other, each with `each` rows. */
+const subgroup = (each: number): AttentionVariant => ({
+  id: `subgroup-${each}`,
+  kernel: subgroupKernel,
+  constants: { EACH: each },
+  rows: 8 * each,
+});
+
+/** How a workgroup with a tile in its memory is divided. */
+interface Tile {
+  /** Rows of the workgroup, and of the tile that it walks along. */
+  readonly rows: number;
+  readonly walked: number;
+  /** Invocations that share a row, and rows of each. */
+  readonly split: number;
+  readonly each: number;
+  /** Whether they add their parts by shuffles: where subgroups are large enough. */
+  readonly shuffled: boolean;
+}
+
+/** A tile in workgroup memory; null where the device's limits forbid it. */
+function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile): AttentionVariant | null {
+  const { rows, walked, split, each } = tile;
+  const wg = (rows / each) * split;
+  const part = Math.ceil(vectors(head) / split);
+  const shuffle = split > 1 && tile.shuffled && hasSubgroups(device, split);
+  const block = shuffle || split === 1 ? 2 : 1;
+  const exchange = split > 1 && !shuffle ? 2 * each * block * wg : 0;
+  const bytes = 16 * (2 * walked * part * split + exchange);
+  const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX } = device.limits;
+  if (bytes > maxComputeWorkgroupStorageSize) return null;
+  if (wg > Math.min(maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX)) return null;
+  return {
+    id: `tiled-${rows}x${walked}-${split}x${each}${exchange > 0 ? '-memory' : ''}`,
+    kernel: shuffle ? sharingKernel : rowsKernel,
+    constants: {
+      ...{ SOURCE: 2, WG: wg, EACH: each, SPLIT: split, PART: part, ROWS: walked, BLOCK: block, SHUFFLE: shuffle },
+    },
+    rows,
+  };
+}
+
+const found = (v: AttentionVariant | null): v is AttentionVariant => v !== null;
+
+/** Tiles that may be good somewhere: up to 72 features of rows in each invocation, and 64 to 256 invocations. */
+function allTiled(engine: Engine, shape: AttentionShape): AttentionVariant[] {
+  const all: AttentionVariant[] = [];
+  for (const split of [1, 2, 4, 8]) {
+    for (const each of [1, 2, 4]) {
+      const held = Math.ceil(vectors(shape.head) / split) * each;
+      if (split > vectors(shape.head) || held > 18 || (held < 4 && each < 4)) continue;
+      for (const rows of [32, 64]) {
+        const wg = (rows / each) * split;
+        if (wg < 64 || wg > 256) continue;
+        const tiles = [32, 16, 8].map((walked) => tiled(engine, shape, { rows, walked, split, each, shuffled: true }));
+        all.push(...tiles.filter(found).slice(0, 2));
+      }
+    }
+  }
+  return all;
+}
+
+/** The tile for GPUs that nobody has tuned for: 16 to 20 features of a row, two rows, in an invocation. */
+function reviewedTile(engine: Engine, shape: AttentionShape, shuffled = true): AttentionVariant {
+  const length = vectors(shape.head);
+  const split = length <= 4 ? 1 : length <= 8 ? 2 : length <= 20 ? 4 : 8;
+  const most = shape.tokens <= 32 ? 32 : 64;
+  for (const rows of [most, 32]) {
+    for (const each of [2, 1]) {
+      for (const walked of [16, 8]) {
+        const tile = tiled(engine, shape, { rows, walked, split, each, shuffled });
+        if (tile) return tile;
+      }
+    }
+  }
+  return alone(shape, 2);
+}
+
+/** Attention, forward and backward. */
+export const attentions: Family<AttentionShape, AttentionVariant> = {
+  name: 'attention',
+  candidates(engine, shape) {
+    const tiles = [reviewedTile(engine, shape), reviewedTile(engine, shape, false), ...allTiled(engine, shape)];
+    const distinct = [...new Map(tiles.map((tile) => [tile.id, tile])).values()];
+    if (engine.adapterClass === 'gpu') return distinct;
+    const { device } = engine;
+    return [
+      ...[2, 4, 8].map((each) => alone(shape, each)),
+      ...(hasSubgroups(device, 4) ? [2, 4, 8].map((each) => quads(shape, each)) : []),
+      ...(hasSubgroups(device, 8) ? [2, 4].map(subgroup) : []),
+      ...distinct,
+    ];
+  },
+  reviewed(engine, shape) {
+    if (engine.adapterClass === 'gpu') return reviewedTile(engine, shape);
+    // Larger heads would fill the cache with four queries' vectors.
+    const each = shape.head <= 64 ? 4 : 2;
+    if (prefersSubgroups(engine)) return subgroup(each);
+    return hasSubgroups(engine.device, 4) ? quads(shape, each) : alone(shape, each);
+  },
+};
+
+/** Whether every subgroup has that many lanes. */
+function hasSubgroups({ features, adapterInfo }: GPUDevice, lanes: number): boolean {
+  return features.has('subgroups') && (adapterInfo.subgroupMinSize ?? 0) >= lanes;
+}

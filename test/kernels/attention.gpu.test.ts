@@ -1,0 +1,194 @@
+/**
+ * Every way to compute attention, those for other machines included: against float64 and central differences, with the same bits in
+ * every batch, and over chunks of one fused tensor with the same bits as over three tensors.
+ */
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { AdapterKind } from '../../engine/device.ts';
+import { eager } from '../../engine/eager.ts';
+import { Engine } from '../../engine/engine.ts';
+import { Tape } from '../../engine/tape.ts';
+import { addGradients } from '../../kernels/add.ts';
+import { attention, attentionContract } from '../../kernels/attention/attention.ts';
+import { type AttentionShape, attentions } from '../../kernels/attention/variants.ts';
+import { checkCase } from '../../kernels/check.ts';
+import { chunk } from '../../kernels/chunk.ts';
+import { attentionHalfContract } from '../../kernels/half-activations.contracts.ts';
+import { randomArrays } from '../support/block.ts';
+import { testEngine } from '../support/engine.ts';
+import { bits } from '../support/tiny.ts';
+
+// CPU drivers take long to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
+
+let own: Engine;
+let engine: Engine;
+beforeAll(async () => {
+  own = await testEngine();
+  engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
+});
+afterAll(() => {
+  engine.dispose();
+  own.dispose();
+});
+
+const shapeOf = (head: number, tokens: number, heads = 1): AttentionShape => ({
+  ...{ tokens, heads, head, activations: 'f32' },
+});
+
+/** All variants that the device has for the shape. */
+const idsOf = (shape: AttentionShape) => attentions.candidates(engine, shape).map((v) => v.id);
+
+/** What adapters of each kind take untuned, where this device can run it. */
+function reviewedIds(shape: AttentionShape): string[] {
+  const can = idsOf(shape);
+  const kinds: readonly AdapterKind[] = ['gpu', 'lavapipe', 'swiftshader'];
+  const ids = kinds.map((kind) => {
+    const other = new Engine(own.device, kind, { ownsDevice: false });
+    const { id } = attentions.reviewed(other, shape);
+    other.dispose();
+    return id;
+  });
+  return [...new Set(ids)].filter((id) => can.includes(id));
+}
+
+/** Makes the engine take the variant for attention, and nothing else. */
+function force(id: string) {
+  engine.tuning = { choice: (family) => (family === 'attention' ? id : undefined) };
+}
+
+describe('against float64 and central differences, replayed bit for bit', () => {
+  it('every variant: heads of 24, tokens that end within a tile', async () => {
+    const ids = idsOf(shapeOf(24, 37));
+    expect(ids).toEqual(expect.arrayContaining(['registers-4', 'tiled-64x16-2x2', 'tiled-64x16-2x2-memory']));
+    for (const id of ids) {
+      force(id);
+      const k = { batch: 1, tokens: 37, heads: 2, head: 24, scale: 'sqrt' };
+      await checkCase(engine, attentionContract, k).catch((cause) => expect.fail(`${id}: ${cause.message}`));
+    }
+  });
+
+  const cases = [
+    { batch: 1, tokens: 1, heads: 1, head: 4 },
+    { batch: 2, tokens: 5, heads: 3, head: 12 },
+    { batch: 1, tokens: 17, heads: 2, head: 5 },
+    { batch: 1, tokens: 65, heads: 1, head: 48 },
+    { batch: 1, tokens: 17, heads: 2, head: 64 },
+    { batch: 1, tokens: 17, heads: 1, head: 72 },
+    { batch: 1, tokens: 9, heads: 1, head: 128 },
+  ];
+  for (const c of cases) {
+    it(`what each kind of adapter takes: ${JSON.stringify(c)}`, async () => {
+      for (const id of reviewedIds(shapeOf(c.head, c.tokens, c.heads))) {
+        force(id);
+        const k = { ...c, scale: 'sqrt' };
+        await checkCase(engine, attentionContract, k).catch((cause) => expect.fail(`${id}: ${cause.message}`));
+      }
+    });
+  }
+
+  it('over f16: what each kind takes, and each SOURCE of rows', async () => {
+    for (const id of new Set([...reviewedIds(shapeOf(12, 21)), 'registers-2'])) {
+      force(id);
+      const k = { batch: 2, tokens: 21, heads: 2, head: 12, scale: 'd' };
+      await checkCase(engine, attentionHalfContract, k).catch((cause) => expect.fail(`${id}: ${cause.message}`));
+    }
+  });
+});
+
+/** Results of attention with its gradients, of the last sample: q, k, v as three tensors, or as chunks of one. */
+async function results(
+  { batch, tokens, heads, head }: { batch: number; tokens: number; heads: number; head: number },
+  fused: boolean,
+): Promise<string[]> {
+  const [most, width] = [3, heads * head];
+  const shapes = { qkv: [most, tokens, 3 * width], dy: [most, tokens, width] } as Record<string, [number, ...number[]]>;
+  const arrays = randomArrays(shapes, 5, 1);
+  const rows = batch * tokens;
+  const last = (name: string) =>
+    Float32Array.from(arrays[name]!.subarray((arrays[name]!.length / most) * (most - batch)));
+  const qkv = last('qkv');
+  const part = (n: number) =>
+    Float32Array.from({ length: rows * width }, (_, i) => {
+      return qkv[Math.floor(i / width) * 3 * width + n * width + (i % width)]!;
+    });
+  const make = (label: string, columns: number, data?: Float32Array) =>
+    engine.tensor(label, [batch, tokens, columns], data ? { data } : {});
+  const inputs = fused ? [make('qkv', 3 * width, qkv)] : [0, 1, 2].map((n) => make(`part${n}`, width, part(n)));
+  const gradients = inputs.map((t) => engine.tensor(`d${t.label}`, t.shape));
+  const dy = make('dy', width, last('dy'));
+  try {
+    return await eager(engine, async (ctx) => {
+      const tape = new Tape(addGradients);
+      for (const [i, t] of inputs.entries()) tape.watch(t, gradients[i]!);
+      ctx.tape = tape;
+      const [q, k, v] = fused ? chunk(ctx, inputs[0]!, 3) : inputs;
+      const y = attention(ctx, q!, k!, v!, { heads, scale: 1 / head });
+      tape.backward(ctx, [[y, dy]]);
+      const read = await engine.readAll([y, ...gradients]);
+      const [out, ...d] = read.map((values) => values.subarray((values.length / batch) * (batch - 1)));
+      const columns = (x: Float32Array, n: number) => x.filter((_, i) => Math.floor((i % (3 * width)) / width) === n);
+      const each = fused ? [0, 1, 2].map((n) => columns(d[0] as Float32Array, n)) : d;
+      return [out!, ...each].map((values) => bits(values));
+    });
+  } finally {
+    for (const t of [...inputs, ...gradients, dy]) engine.release(t);
+  }
+}
+
+describe('bits', () => {
+  for (const head of [8, 5]) {
+    it(`a sample's are the same in every batch, and over chunks of a fused tensor: heads of ${head}`, async () => {
+      const c = { tokens: 21, heads: 2, head };
+      for (const id of reviewedIds(shapeOf(head, 21, 2))) {
+        force(id);
+        const alone = await results({ ...c, batch: 1 }, false);
+        expect(new Set(alone).size, id).toBe(4);
+        expect(await results({ ...c, batch: 3 }, false), id).toEqual(alone);
+        expect(await results({ ...c, batch: 1 }, true), id).toEqual(alone);
+        expect(await results({ ...c, batch: 3 }, true), id).toEqual(alone);
+      }
+    });
+  }
+});
+
+describe('the choice', () => {
+  const as = (kind: AdapterKind) => {
+    const other = new Engine(own.device, kind, { ownsDevice: false });
+    const { id } = attentions.reviewed(other, shapeOf(64, 256, 12));
+    other.dispose();
+    return id;
+  };
+
+  it('is a tile on GPUs and rows in registers on software', () => {
+    expect(as('gpu')).toBe('tiled-64x16-4x2');
+    expect(as('software')).toBe('quads-4');
+    expect(as('swiftshader')).toBe('quads-4');
+    expect(as('lavapipe')).toBe('subgroup-4');
+  });
+
+  it('fits the guaranteed limits: every tile needs at most 16 KiB and 256 invocations', () => {
+    const { limits, features, adapterInfo } = own.device;
+    const least = {
+      maxComputeWorkgroupStorageSize: 16384,
+      maxComputeInvocationsPerWorkgroup: 256,
+      maxComputeWorkgroupSizeX: 256,
+    };
+    const device = {
+      features: new Set([...features].filter((f) => f !== 'subgroups')),
+      adapterInfo,
+      limits: { ...limits, ...least },
+    };
+    const small = { adapterClass: 'gpu', device } as unknown as Engine;
+    for (const head of [4, 5, 24, 64, 72, 128]) {
+      for (const tokens of [1, 49, 256]) {
+        const { id, constants } = attentions.reviewed(small, shapeOf(head, tokens));
+        expect(id).toMatch(/^tiled-/);
+        expect(constants.SHUFFLE).toBe(false);
+        const { WG, EACH, SPLIT, PART, ROWS, BLOCK } = constants as Record<string, number>;
+        const exchange = SPLIT! > 1 ? 2 * EACH! * BLOCK! * WG! : 0;
+        expect(16 * (2 * ROWS! * SPLIT! * PART! + exchange), `${head}: ${id}`).toBeLessThanOrEqual(16384);
+        expect(WG).toBeLessThanOrEqual(256);
+      }
+    }
+  });
+});

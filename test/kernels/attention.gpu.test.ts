@@ -69,17 +69,18 @@ async function checkEach(ids: readonly string[], c: object) {
 }
 
 describe('against float64 and central differences, replayed bit for bit', () => {
-  it('every variant: heads of 12, tokens that end within a tile', async () => {
-    const ids = idsOf(shapeOf(12, 37));
-    expect(ids).toEqual(expect.arrayContaining(['registers-4', 'tiled-64x16-1x2', 'tiled-64x16-2x2']));
-    await checkEach(ids, { batch: 1, tokens: 37, heads: 2, head: 12 });
+  it('every variant: heads of 8, tokens that end within a tile', async () => {
+    const ids = idsOf(shapeOf(8, 37));
+    expect(ids).toEqual(expect.arrayContaining(['registers-4', 'tiled-64x16-1x2']));
+    await checkEach(ids, { batch: 1, tokens: 37, heads: 2, head: 8 });
   });
 
-  it('rows that four and eight invocations share, not all with as many vectors', async () => {
+  it('rows that two, four and eight invocations share, not all with as many vectors', async () => {
     const ids = idsOf(shapeOf(36, 37)).filter((id) => /^tiled-64x16-[48]x2/.test(id));
     expect(ids).toEqual(expect.arrayContaining(['tiled-64x16-4x2', 'tiled-64x16-4x2-memory']));
     expect(ids.join()).toContain('-8x2');
     await checkEach(ids, { batch: 1, tokens: 37, heads: 1, head: 36 });
+    await checkEach(['tiled-64x16-2x2'], { batch: 1, tokens: 37, heads: 1, head: 12 });
   });
 
   for (const c of [
@@ -92,14 +93,9 @@ describe('against float64 and central differences, replayed bit for bit', () => 
   }
 
   // What this adapter takes is in the contract's cases; the rest of what software takes, in the small heads above.
-  for (const c of [
-    { batch: 1, tokens: 17, heads: 2, head: 64 },
-    { batch: 1, tokens: 17, heads: 1, head: 72 },
-    { batch: 1, tokens: 9, heads: 1, head: 128 },
-  ]) {
-    it(`what GPUs take: ${JSON.stringify(c)}`, () =>
-      checkEach([reviewedAs('gpu', shapeOf(c.head, c.tokens, c.heads))], c));
-  }
+  // What this adapter takes for large heads is in the contract's cases.
+  it('what GPUs take: heads of 64', () =>
+    checkEach([reviewedAs('gpu', shapeOf(64, 17, 2))], { batch: 1, tokens: 17, heads: 2, head: 64 }));
 
   it('over f16: what each kind takes, and each SOURCE of rows', async () => {
     for (const id of new Set([...reviewedIds(shapeOf(12, 21)), 'registers-2'])) {

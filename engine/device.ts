@@ -187,6 +187,8 @@ export interface DeviceWatch {
   check(): void;
   /** Forgets the validation errors collected so far: they follow from something that has been reported. */
   forgetValidation(): void;
+  /** Collects no more: whoever watches a device of somebody else's leaves nothing on it. */
+  stop(): void;
 }
 
 const KEPT_ERRORS = 100;
@@ -195,13 +197,14 @@ const KEPT_ERRORS = 100;
 export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => void = logError): DeviceWatch {
   let errors: OdeltError[] = [];
   let lost: DeviceLostError | undefined;
-  device.addEventListener('uncapturederror', (event) => {
+  const collect = (event: GPUUncapturedErrorEvent) => {
     // Chrome logs what nobody prevents; here `onError` has the say.
     event.preventDefault?.();
     const error = typedError(event.error);
     if (errors.length < KEPT_ERRORS) errors.push(error);
     onError(error);
-  });
+  };
+  device.addEventListener('uncapturederror', collect);
   const whenLost = device.lost.then((info) => {
     const why = info.message || 'no reason was given';
     lost =
@@ -229,6 +232,9 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
     },
     forgetValidation() {
       errors = errors.filter((error) => error.code !== 'validation');
+    },
+    stop() {
+      device.removeEventListener('uncapturederror', collect);
     },
   };
 }

@@ -284,6 +284,7 @@ export class Engine {
     this.#disposed = true;
     this.memory.destroyAll();
     if (this.#ownsDevice) this.device.destroy();
+    else this.#watch.stop();
   }
 }
 

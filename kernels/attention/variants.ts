@@ -4,13 +4,14 @@ import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import { type Family, prefersSubgroups, type Variant } from '../family.ts';
 import half from '../half.wgsl';
+import fetchSource from './attention.fetch.wgsl';
 import rowsSource from './attention.rows.wgsl';
 import subgroupSource from './attention.subgroup.wgsl';
 import shared from './attention.wgsl';
 
 const SUBGROUPS = 'enable subgroups;';
-const rowsKernel = defineKernel('attention', shared, half, rowsSource);
-const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, rowsSource);
+const rowsKernel = defineKernel('attention', shared, half, fetchSource, rowsSource);
+const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, fetchSource, rowsSource);
 const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, subgroupSource);
 
 /** What the choice depends on. */

@@ -1,5 +1,5 @@
 /** How programs and engines end: compilations that fail free what they took, lost devices are named, dispose is final. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Engine } from '../../engine/engine.ts';
 import { DeviceLostError, InterruptedError, LimitError, OutOfMemoryError, UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
@@ -114,12 +114,15 @@ describe('ends', () => {
   it("an engine on a caller's device frees its buffers and leaves the device working", async () => {
     const owner = await testEngine();
     const { device } = owner;
+    const [added, removed] = [vi.spyOn(device, 'addEventListener'), vi.spyOn(device, 'removeEventListener')];
     const guest = new Engine(device, owner.adapterClass, { ownsDevice: false });
     const { program } = await siluProgram(guest, floats(guest, 'x', range(8)), 1);
     program.run();
     await guest.idle();
     guest.dispose();
     guest.dispose();
+    expect(added.mock.calls).toHaveLength(1);
+    expect(removed.mock.calls).toEqual(added.mock.calls);
     expect(guest.memory.report()).toMatchObject({ live: 0, buffers: 0 });
     expect(() => program.run()).toThrow('this engine has been disposed');
     const t = floats(owner, 't', [1, 2, 3]);

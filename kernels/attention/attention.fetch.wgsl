@@ -1,0 +1,240 @@
+// Where attention.rows.wgsl has its rows from, and how invocations that share a row add up their parts.
+//
+//   SOURCE  where the four rows come from. 0: each invocation loads them (any device); 1: each of four invocations loads one and the
+//           quad shares them (subgroups of four: SwiftShader); 2: a tile of ROWS rows in workgroup memory (GPUs).
+//   SPLIT   1, or with SOURCE 2 also 2, 4, 8: invocations that share a row, so that large heads do not spill registers. They add their
+//           parts of the products by SHUFFLE, else through workgroup memory.
+
+override SOURCE: u32 = 0;
+override WG: u32 = 4;
+override EACH: u32 = 4;
+override SPLIT: u32 = 1;
+/// HEAD4 / SPLIT, rounded up: vectors of a row that one invocation holds.
+override PART: u32 = 6;
+override ROWS: u32 = 4;
+override BLOCK: u32 = 1;
+override SHUFFLE: bool = false;
+
+const PITCH = PART * SPLIT;
+
+//#if SOURCE == 2
+var<workgroup> tile_a: array<vec4f, ROWS * PITCH>;  // keys; queries in `backward_kv`
+var<workgroup> tile_b: array<vec4f, ROWS * PITCH>;  // values; gradients of the output
+//#if SPLIT > 1 && SHUFFLE == false
+var<workgroup> parts: array<vec4f, 2 * EACH * BLOCK * WG>;
+//#endif
+//#endif
+
+/// The row of the group's a-th set that an invocation works on, and which of its vectors are its e-th.
+fn row_of(group: u32, a: u32, lid: u32) -> u32 {
+  return (group * EACH + a) * (WG / SPLIT) + lid / SPLIT;
+}
+
+fn vector_of(e: u32, lid: u32) -> u32 {
+//#if SPLIT == 1
+  return e;
+//#else
+  return e * SPLIT + lid % SPLIT;
+//#endif
+}
+
+/// Vector i, or zeros past the head's end.
+fn own_q(base: u32, i: u32) -> vec4f { return select(vec4f(), load_q(base, min(i, HEAD4 - 1u)), i < HEAD4); }
+fn own_k(base: u32, i: u32) -> vec4f { return select(vec4f(), load_k(base, min(i, HEAD4 - 1u)), i < HEAD4); }
+fn own_v(base: u32, i: u32) -> vec4f { return select(vec4f(), load_v(base, min(i, HEAD4 - 1u)), i < HEAD4); }
+//#if F16 == 0
+fn own_o(base: u32, i: u32) -> vec4f { return select(vec4f(), load_o(base, min(i, HEAD4 - 1u)), i < HEAD4); }
+fn own_dout(base: u32, i: u32) -> vec4f { return select(vec4f(), load_dout(base, min(i, HEAD4 - 1u)), i < HEAD4); }
+//#endif
+
+//#if SOURCE == 2
+/// Brings rows from `first` on into the tiles.
+fn fill_kv(batch: u32, first: u32, head: u32, lid: u32) {
+  workgroupBarrier();
+  for (var at = lid; at < ROWS * PITCH; at += WG) {
+    let row = first + at / PITCH;
+    tile_a[at] = own_k(k_at(batch, row, head), at % PITCH);
+    tile_b[at] = own_v(v_at(batch, row, head), at % PITCH);
+  }
+  workgroupBarrier();
+}
+
+//#if F16 == 0
+fn fill_qd(batch: u32, first: u32, head: u32, lid: u32) {
+  workgroupBarrier();
+  for (var at = lid; at < ROWS * PITCH; at += WG) {
+    let row = first + at / PITCH;
+    tile_a[at] = own_q(q_at(batch, row, head), at % PITCH);
+    tile_b[at] = own_dout(vector_at(batch, row, head), at % PITCH);
+  }
+  workgroupBarrier();
+}
+//#endif
+
+fn from_a(at: u32) -> mat4x4f {
+  return mat4x4f(tile_a[at], tile_a[at + PITCH], tile_a[at + 2u * PITCH], tile_a[at + 3u * PITCH]);
+}
+
+fn from_b(at: u32) -> mat4x4f {
+  return mat4x4f(tile_b[at], tile_b[at + PITCH], tile_b[at + 2u * PITCH], tile_b[at + 3u * PITCH]);
+}
+//#endif
+
+//#if SOURCE == 1
+fn shared_by_quad(x: vec4f) -> mat4x4f {
+  return mat4x4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+}
+//#endif
+
+/// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k, four_v, four_q, four_dout.
+fn k_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
+  let row = first + j;
+//#if SOURCE == 0
+  return vec4u(k_at(batch, row, head), k_at(batch, row + 1u, head), k_at(batch, row + 2u, head), k_at(batch, row + 3u, head));
+//#else
+//#if SOURCE == 1
+  return vec4u(k_at(batch, row + lid % 4u, head));
+//#else
+  return vec4u(j * PITCH);
+//#endif
+//#endif
+}
+
+fn v_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
+  let row = first + j;
+//#if SOURCE == 0
+  return vec4u(v_at(batch, row, head), v_at(batch, row + 1u, head), v_at(batch, row + 2u, head), v_at(batch, row + 3u, head));
+//#else
+//#if SOURCE == 1
+  return vec4u(v_at(batch, row + lid % 4u, head));
+//#else
+  return vec4u(j * PITCH);
+//#endif
+//#endif
+}
+
+fn q_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
+  let row = first + j;
+//#if SOURCE == 0
+  return vec4u(q_at(batch, row, head), q_at(batch, row + 1u, head), q_at(batch, row + 2u, head), q_at(batch, row + 3u, head));
+//#else
+//#if SOURCE == 1
+  return vec4u(q_at(batch, row + lid % 4u, head));
+//#else
+  return vec4u(j * PITCH);
+//#endif
+//#endif
+}
+
+fn dout_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
+  let row = first + j;
+//#if SOURCE == 0
+  return vec4u(
+    vector_at(batch, row, head), vector_at(batch, row + 1u, head),
+    vector_at(batch, row + 2u, head), vector_at(batch, row + 3u, head));
+//#else
+//#if SOURCE == 1
+  return vec4u(vector_at(batch, row + lid % 4u, head));
+//#else
+  return vec4u(j * PITCH);
+//#endif
+//#endif
+}
+
+/// Vector i of four rows, one a column.
+fn four_k(at: vec4u, i: u32) -> mat4x4f {
+//#if SOURCE == 0
+  return mat4x4f(load_k(at.x, i), load_k(at.y, i), load_k(at.z, i), load_k(at.w, i));
+//#else
+//#if SOURCE == 1
+  return shared_by_quad(load_k(at.x, i));
+//#else
+  return from_a(at.x + i);
+//#endif
+//#endif
+}
+
+fn four_v(at: vec4u, i: u32) -> mat4x4f {
+//#if SOURCE == 0
+  return mat4x4f(load_v(at.x, i), load_v(at.y, i), load_v(at.z, i), load_v(at.w, i));
+//#else
+//#if SOURCE == 1
+  return shared_by_quad(load_v(at.x, i));
+//#else
+  return from_b(at.x + i);
+//#endif
+//#endif
+}
+
+//#if F16 == 0
+fn four_q(at: vec4u, i: u32) -> mat4x4f {
+//#if SOURCE == 0
+  return mat4x4f(load_q(at.x, i), load_q(at.y, i), load_q(at.z, i), load_q(at.w, i));
+//#else
+//#if SOURCE == 1
+  return shared_by_quad(load_q(at.x, i));
+//#else
+  return from_a(at.x + i);
+//#endif
+//#endif
+}
+
+fn four_dout(at: vec4u, i: u32) -> mat4x4f {
+//#if SOURCE == 0
+  return mat4x4f(load_dout(at.x, i), load_dout(at.y, i), load_dout(at.z, i), load_dout(at.w, i));
+//#else
+//#if SOURCE == 1
+  return shared_by_quad(load_dout(at.x, i));
+//#else
+  return from_b(at.x + i);
+//#endif
+//#endif
+}
+//#endif
+
+/// What is added up of four products: those of the invocation's part of a row become those of the whole row.
+//#if SPLIT > 1 && SHUFFLE == true
+fn across(part: vec4f) -> vec4f {
+  var x = part + subgroupShuffleXor(part, 1u);
+//#if SPLIT > 2
+  x += subgroupShuffleXor(x, 2u);
+//#endif
+//#if SPLIT > 4
+  x += subgroupShuffleXor(x, 4u);
+//#endif
+  return x;
+}
+//#endif
+//#if SPLIT > 1 && SHUFFLE == false
+fn gathered(slot: u32, lid: u32) -> vec4f {
+  let at = slot * WG + lid / SPLIT * SPLIT;
+  var x = parts[at];
+  for (var s = 1u; s < SPLIT; s++) { x += parts[at + s]; }
+  return x;
+}
+//#endif
+
+//#if F16 == 0
+/// lse and delta of four rows.
+fn four_lse(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
+//#if SOURCE == 1
+  let x = lse[row_at(batch, row + lid % 4u, head)];
+  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+//#else
+  return vec4f(
+    lse[row_at(batch, row, head)], lse[row_at(batch, row + 1u, head)],
+    lse[row_at(batch, row + 2u, head)], lse[row_at(batch, row + 3u, head)]);
+//#endif
+}
+
+fn four_delta(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
+//#if SOURCE == 1
+  let x = delta[row_at(batch, row + lid % 4u, head)];
+  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+//#else
+  return vec4f(
+    delta[row_at(batch, row, head)], delta[row_at(batch, row + 1u, head)],
+    delta[row_at(batch, row + 2u, head)], delta[row_at(batch, row + 3u, head)]);
+//#endif
+}
+//#endif

@@ -25,12 +25,13 @@ import { Sampler } from '../sampling/sampler.ts';
 import { interruptSignal } from './ends.node.ts';
 import { type BenchedModel, benchedModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number, openSession } from './session.node.ts';
+import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface ModelFlags {
   preset?: string;
   model?: string;
   adapter?: string;
+  tuning?: string;
   batch: readonly number[];
   trainBatch?: readonly number[];
   pairs?: readonly Pair[];
@@ -58,6 +59,7 @@ export function addBenchModel(bench: Command): void {
     )
     .option('--model <path>', 'a model file, or a description of one (.json), instead of a preset')
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--tuning <what>', TUNING_HELP)
     .option('--batch <ns>', 'samples at once, of all but training', counts('--batch', 1), [1, 4])
     .option(
       '--train-batch <ns>',
@@ -93,6 +95,7 @@ async function run(flags: ModelFlags): Promise<void> {
   const line = new ProgressLine();
   let model: BenchedModel | undefined;
   try {
+    await tuneSession({ engine }, flags.tuning);
     model = await benchedModel({ ...flags, preset: flags.preset ?? defaultPreset(engine) }, signal);
     const { name, config } = model;
     for (const { blocks } of flags.pairs ?? []) checkLength(config, blocks);
@@ -172,8 +175,9 @@ async function firstSamples(
 ): Promise<FirstSamples> {
   const pair = flags.pairs?.[0] ?? defaultPairs(config)[0]!;
   const which = flags.model === undefined ? ['--preset', name] : ['--model', flags.model];
-  const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
-  const args = [process.argv[1]!, 'bench', 'model', '--one', `${pair.steps}x${pair.blocks}`, ...which, ...adapter];
+  const given = (flag: string, value: string | undefined) => (value === undefined ? [] : [flag, value]);
+  const same = [...given('--adapter', flags.adapter), ...given('--tuning', flags.tuning)];
+  const args = [process.argv[1]!, 'bench', 'model', '--one', `${pair.steps}x${pair.blocks}`, ...which, ...same];
   const start = async (cached: boolean): Promise<OneSample> => {
     line.update(`first picture of a new process, ${cached ? 'with' : 'without'} a shader cache`, true);
     const { MESA_SHADER_CACHE_DISABLE: _, __GL_SHADER_DISK_CACHE: __, ...environment } = process.env;
@@ -216,6 +220,7 @@ async function firstSamples(
 async function one(flags: ModelFlags): Promise<void> {
   const signal = interruptSignal();
   const { engine } = await openSession(flags.adapter);
+  await tuneSession({ engine }, flags.tuning);
   const {
     config,
     source = patternSource(config),

@@ -19,7 +19,7 @@ import { addBenchMemory } from './bench-memory.ts';
 import { addBenchModel } from './bench-model.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number } from './session.node.ts';
+import { number, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface BenchFlags {
   filter?: string;
@@ -27,6 +27,7 @@ interface BenchFlags {
   batches: string;
   contracts?: string;
   adapter?: string;
+  tuning?: string;
   against?: string;
   rounds?: number;
   note?: string;
@@ -53,6 +54,7 @@ export function addBench(command: Command): void {
     .option('--batches <ns>', 'samples at once, for all shapes but small', '1')
     .option('--contracts <module>', 'time the contracts that this module exports, after checking all their cases')
     .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
+    .option('--tuning <what>', TUNING_HELP)
     .option(
       '--against <what>',
       'what to compare with: a second adapter or another build (a folder such as dist/), measured in turn, or a file of --save',
@@ -78,6 +80,7 @@ Examples:
   odelt bench kernels --filter linear --html report.html
   odelt bench kernels --shapes xl --batches 1,4 --filter attention
   odelt bench kernels --save before; odelt bench kernels --against before/lavapipe.json
+  odelt bench kernels --tuning auto --against .
   odelt bench kernels --adapter swiftshader --against swiftshader/${PLAIN}`,
     )
     .action((flags: BenchFlags) => bench(flags));
@@ -102,6 +105,7 @@ async function bench(flags: BenchFlags): Promise<void> {
   const line = new ProgressLine();
   try {
     subjects.push(await openSubject(adapter));
+    await tuneSession(subjects[0]!, flags.tuning);
     if (against?.kind === 'adapter') subjects.push(await openSubject(flags.against!));
     if (against?.kind === 'build') subjects.push(await openOther(flags.against!, against.build, adapter));
     const options: BenchOptions = {
@@ -173,8 +177,18 @@ async function openSubject(spec: string): Promise<Subject> {
   return { name: spec, engine: (await createNodeEngine(adapterOptions(spec))).engine };
 }
 
-/** Another build on the same adapter. */
+/** Another build on the same adapter. Its errors are of classes of its own. @throws ConfigError. */
 async function openOther(name: string, build: OtherBuild, adapter: string): Promise<Subject> {
   const { createEngine, prepareCase, contracts } = build;
-  return { name, engine: await createEngine(adapterOptions(adapter)), prepareCase, contracts };
+  try {
+    return { name, engine: await createEngine(adapterOptions(adapter)), prepareCase, contracts };
+  } catch (error) {
+    throw new ConfigError(
+      `--against '${name}': that build finds no adapter: ${error instanceof Error ? error.message : error}`,
+      {
+        hint: 'leave the folder where it was built: it needs the node_modules beside it',
+        cause: error,
+      },
+    );
+  }
 }

@@ -26,7 +26,7 @@ export const TUNING_HELP =
   "variants of kernels: auto (what `odelt tune` has found for this adapter), off, or a table's file (default off)";
 
 /** Gives an engine the tuning that `--tuning` names; none without. @throws TuningError for a table that cannot be used. */
-export async function tuneSession({ engine }: Session, tuning: string | undefined): Promise<void> {
+export async function tuneSession({ engine }: Pick<Session, 'engine'>, tuning: string | undefined): Promise<void> {
   if (tuning === undefined || tuning === 'off') return;
   if (tuning === '') throw new ConfigError('--tuning is empty', { hint: "give auto, off or a table's file" });
   const options = { store: fileStore(), where: tuning, onNotice: log };

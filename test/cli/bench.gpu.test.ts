@@ -1,5 +1,6 @@
 /** `odelt bench kernels` on an adapter: the examples' contracts by the command, its files, and what it is compared with. */
-import { existsSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -85,4 +86,15 @@ it('bench kernels --against a folder measures two builds in turn', async () => {
   expect(subjects.map(({ name }) => name)[1]).toBe('.');
   expect(results.map(({ pass }) => pass)).toEqual(['forward', 'backward', 'forward', 'backward']);
   expect(against).toMatchObject({ base: '.', paired: true });
+});
+
+it('says which build it is that does not start', async () => {
+  // A build without its packages, as after copying dist/ elsewhere.
+  const folder = mkdtempSync(join(tmpdir(), 'odelt-alone-'));
+  cpSync(cli.folder, folder, { recursive: true });
+  const { code, stderr } = await cli.run('bench', 'kernels', '--filter', 'layernorm', '--against', folder);
+  rmSync(folder, { recursive: true });
+  expect(stderr).toContain(`--against '${folder}': that build finds no adapter: `);
+  expect(stderr).not.toContain('internal error');
+  expect(code).toBe(2);
 });

@@ -17,8 +17,8 @@ fn accumulate(rows: u32, x: mat4x4f, j: u32, y: mat4x4f) {
 
 @compute @workgroup_size(WG_X, WG_Y)
 fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let m = (group.y * WG_Y + local.y) * 8u;
-  let n = (group.x * WG_X * NV + local.x) * 4u; // the lane's column vectors are 4 WG_X apart
+  let m = (group.x * WG_Y + local.y) * 8u;
+  let n = (group.y * WG_X * NV + local.x) * 4u; // the lane's column vectors are 4 WG_X apart
   let end = kStop(group.z);
   for (var k = kStart(group.z); k < end; k += 4u) {
     let x0 = fragmentA(m, k, end);

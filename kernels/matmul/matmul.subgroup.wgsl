@@ -29,8 +29,8 @@ fn add(at: u32, v: vec4f) {
 @compute @workgroup_size(LANES)
 fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let lane = local.x;
-  let m = group.y * LANES * HEIGHT;
-  let n = (group.x * LANES * WIDTH + lane) * 4u; // the lane's vectors of columns are 4 LANES apart
+  let m = group.x * LANES * HEIGHT;
+  let n = (group.y * LANES * WIDTH + lane) * 4u; // the lane's vectors of columns are 4 LANES apart
   let end = kStop(group.z);
   for (var k = kStart(group.z); k < end; k += 4u) {
 //#unroll w WIDTH

@@ -84,6 +84,7 @@ export function matmul(ctx: Context, p: Product): void {
     constants,
     tileM,
     tileN,
+    next,
     slice: sliceFor,
   } = choose(ctx.engine, products, {
     layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
@@ -97,6 +98,7 @@ export function matmul(ctx: Context, p: Product): void {
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(Math.ceil(p.N / tileN) * Math.ceil(maxOf(p.M) / tileM)) : 0;
   const slice = length > 0 && maxOf(p.K) > length ? length : null;
+  const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);
   const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
   const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };
@@ -132,7 +134,7 @@ export function matmul(ctx: Context, p: Product): void {
       gateStride: gated?.stride ?? 0,
       gateOffset: gated?.offset ?? 0,
     },
-    grid: [Math.ceil(p.N / tileN), ceilDiv(p.M, tileM), slices],
+    grid: next === 'below' ? [down, across, slices] : [across, down, slices],
   });
   if (slice !== null) columnSum(ctx, c, { ...p.c, shape: [maxOf(p.M) * p.N] });
 }

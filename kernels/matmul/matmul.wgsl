@@ -16,7 +16,8 @@
 //   SAVE_PRE     1: also pre[M,N] = AB + bias, for the backward pass of 2, 3 and 4.
 //   SPLIT_K      0: the whole K in one workgroup; 1: slice z = k in [z kChunk, (z+1) kChunk) goes to c[z,M,N] (EPILOGUE 0 only;
 //                kChunk divisible by 4); the caller adds the slices in a fixed order.
-// Grid: x = ceil(N / tileN), y = ceil(M / tileM), z = SPLIT_K ? ceil(K / kChunk) : 1, for the tile that the variant makes.
+// Grid: x = ceil(N / tileN), y = ceil(M / tileM), z = SPLIT_K ? ceil(K / kChunk) : 1, for the tile that the variant makes. Register and
+// subgroup tiles have x and y the other way round: the next tile is the one below (ProductVariant.next).
 // No element outside the matrices is read or written; M, N, K may be anything the grid covers (K = 0 gives zeros).
 
 override TRANSPOSE_A: u32 = 0;

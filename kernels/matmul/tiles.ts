@@ -22,6 +22,11 @@ export interface ProductVariant extends Variant {
   /** Rows and columns of the result that one workgroup makes. */
   readonly tileM: number;
   readonly tileN: number;
+  /**
+   * Which tile comes after a tile: the one below, so that its columns of B are read once and stay in the cache, or the one beside it,
+   * which keeps its rows of A.
+   */
+  readonly next: 'below' | 'beside';
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
 }
@@ -46,6 +51,7 @@ export const registerTile = (wgX: number, wgY: number, nv: 1 | 2 | 4): ProductVa
   constants: { WG_X: wgX, WG_Y: wgY, NV: nv },
   tileM: 8 * wgY,
   tileN: 4 * wgX * nv,
+  next: 'below',
   slice: unsplit,
 });
 
@@ -56,6 +62,7 @@ export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number)
   constants: { LANES: lanes, HEIGHT: height, WIDTH: width, QUARTERS: Math.ceil(height / 4) },
   tileM: lanes * height,
   tileN: 4 * lanes * width,
+  next: 'below',
   slice: unsplit,
 });
 
@@ -66,6 +73,7 @@ export const rowsTile = (rows: 4 | 8, lanes: number, parts: number): ProductVari
   constants: { ROWS: rows, LANES: lanes, PARTS: parts },
   tileM: rows,
   tileN: 4 * lanes,
+  next: 'beside',
   slice: unsplit,
 });
 
@@ -112,6 +120,7 @@ export function gpuTile(
     },
     tileM: m,
     tileN: n,
+    next: 'beside',
     slice: gpuSlice,
   };
 }
@@ -144,6 +153,7 @@ export function unitsTile({ M, N, K }: MatrixUnit, lanes: number, pinned: boolea
     constants: { UNIT_M: M, UNIT_N: N, UNIT_K: K, LANES: lanes, PINNED: pinned },
     tileM: 4 * M,
     tileN: 4 * N,
+    next: 'beside',
     slice: unsplit,
   };
 }

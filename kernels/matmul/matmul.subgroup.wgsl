@@ -16,6 +16,8 @@ override HEIGHT: u32 = 4;
 override WIDTH: u32 = 1;
 /// HEIGHT / 4.
 override QUARTERS: u32 = 1;
+/// Fours of k between two additions to a sum: 1 or 2.
+override FOURS: u32 = 1;
 
 var<private> acc: array<f32, 4 * LANES * HEIGHT * WIDTH>; // [slot, WIDTH, 4 columns]; scalars, as vec4f take LLVM three times as long
 
@@ -32,34 +34,51 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
   let m = group.x * LANES * HEIGHT;
   let n = (group.y * LANES * WIDTH + lane) * 4u; // the lane's vectors of columns are 4 LANES apart
   let end = kStop(group.z);
-  for (var k = kStart(group.z); k < end; k += 4u) {
+  for (var k = kStart(group.z); k < end; k += 4u * FOURS) {
+//#unroll f FOURS
 //#unroll w WIDTH
-    let y_w = fragmentB(n + w * 4u * LANES, k, end);
+    let y_f_w = fragmentB(n + w * 4u * LANES, k + 4u * f, end);
 //#end
 //#if TRANSPOSE_A == 1
     // Contiguous along m: the lane takes four rows after another, so slot (4 q + t) LANES + j is row 4 (q LANES + j) + t.
 //#unroll q QUARTERS
-    let x_q = fragmentA(m + (q * LANES + lane) * 4u, k, end);
+    let x_f_q = fragmentA(m + (q * LANES + lane) * 4u, k + 4u * f, end);
 //#end
+//#else
+//#unroll h HEIGHT
+    let x_f_h = fetchA(m + h * LANES + lane, k + 4u * f, params.M, end, params.K);
+//#end
+//#endif
+//#end
+//#if TRANSPOSE_A == 1
 //#unroll q QUARTERS
 //#unroll t 4
 //#unroll j LANES
-    let x_q_t_j = subgroupBroadcast(x_q[t], j);
+//#unroll f FOURS
+    let x_f_q_t_j = subgroupBroadcast(x_f_q[t], j);
+//#end
 //#unroll w WIDTH
-    add((((q * 4u + t) * LANES + j) * WIDTH + w) * 4u, y_w * x_q_t_j);
+//#if FOURS == 2
+    add((((q * 4u + t) * LANES + j) * WIDTH + w) * 4u, y_0_w * x_0_q_t_j + y_1_w * x_1_q_t_j);
+//#else
+    add((((q * 4u + t) * LANES + j) * WIDTH + w) * 4u, y_0_w * x_0_q_t_j);
+//#endif
 //#end
 //#end
 //#end
 //#end
 //#else
 //#unroll h HEIGHT
-    let x_h = fetchA(m + h * LANES + lane, k, params.M, end, params.K);
-//#end
-//#unroll h HEIGHT
 //#unroll j LANES
-    let x_h_j = subgroupBroadcast(x_h, j);
+//#unroll f FOURS
+    let x_f_h_j = subgroupBroadcast(x_f_h, j);
+//#end
 //#unroll w WIDTH
-    add(((h * LANES + j) * WIDTH + w) * 4u, y_w * x_h_j);
+//#if FOURS == 2
+    add(((h * LANES + j) * WIDTH + w) * 4u, y_0_w * x_0_h_j + y_1_w * x_1_h_j);
+//#else
+    add(((h * LANES + j) * WIDTH + w) * 4u, y_0_w * x_0_h_j);
+//#endif
 //#end
 //#end
 //#end

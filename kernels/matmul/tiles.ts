@@ -59,7 +59,13 @@ export const registerTile = (wgX: number, wgY: number, nv: 1 | 2 | 4): ProductVa
 export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number): ProductVariant => ({
   id: `${lanes === 4 ? 'quad' : 'subgroup'}-${lanes * height}x${4 * lanes * width}`,
   kernel: subgroupKernel,
-  constants: { LANES: lanes, HEIGHT: height, WIDTH: width, QUARTERS: Math.ceil(height / 4) },
+  constants: {
+    LANES: lanes,
+    HEIGHT: height,
+    WIDTH: width,
+    QUARTERS: Math.ceil(height / 4),
+    FOURS: lanes === 4 ? 2 : 1,
+  },
   tileM: lanes * height,
   tileN: 4 * lanes * width,
   next: 'below',

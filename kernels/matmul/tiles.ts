@@ -56,7 +56,7 @@ export const registerTile = (wgX: number, wgY: number, nv: 1 | 2 | 4): ProductVa
 });
 
 /** A subgroup makes lanes * height rows by 4 * lanes * width columns; height is a multiple of four where a is transposed. */
-export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number): ProductVariant => ({
+export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number, fours: 1 | 2 = 1): ProductVariant => ({
   id: `${lanes === 4 ? 'quad' : 'subgroup'}-${lanes * height}x${4 * lanes * width}`,
   kernel: subgroupKernel,
   constants: {
@@ -64,7 +64,7 @@ export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number)
     HEIGHT: height,
     WIDTH: width,
     QUARTERS: Math.ceil(height / 4),
-    FOURS: lanes === 4 ? 2 : 1,
+    FOURS: fours,
   },
   tileM: lanes * height,
   tileN: 4 * lanes * width,

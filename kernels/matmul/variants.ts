@@ -67,7 +67,7 @@ const SUBGROUPS = {
   4: [
     subgroupTile(4, 4, 2),
     subgroupTile(4, 4, 4),
-    subgroupTile(4, 8, 4),
+    subgroupTile(4, 8, 4, 2),
     subgroupTile(4, 1, 4),
     subgroupTile(4, 2, 4),
   ],
@@ -87,7 +87,8 @@ function reviewedSubgroup(engine: Engine, { layout, rows, n }: ProductShape): Pr
       return SUBGROUPS[8][low ? 3 : 0];
     case 4:
       if (low) return SUBGROUPS[4][4];
-      return SUBGROUPS[4][n < 48 ? 0 : 2];
+      // The largest takes three times as long to compile: for wide layers alone.
+      return SUBGROUPS[4][n < 48 ? 0 : n < 512 ? 1 : 2];
     default:
       return REGISTER;
   }

@@ -34,7 +34,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 120_000,
+    testTimeout: 300_000,
     hookTimeout: 600_000,
     projects: [
       project('unit', 'test/**/*.test.ts', ['test/**/*.{process,gpu,browser}.test.ts']),

@@ -4,10 +4,6 @@ import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type TuningChoice, tuningOf } from '../engine/tuning.ts';
-import { families } from '../kernels/families.ts';
-import { checkChoices } from '../tuning/choices.ts';
-import { useTuning } from '../tuning/open.ts';
-import { fileStore, readTable } from '../tuning/store.node.ts';
 import { log } from './output.node.ts';
 
 export interface Session {
@@ -29,6 +25,11 @@ export const TUNING_HELP =
 export async function tuneSession({ engine }: Pick<Session, 'engine'>, tuning: string | undefined): Promise<void> {
   if (tuning === undefined || tuning === 'off') return;
   if (tuning === '') throw new ConfigError('--tuning is empty', { hint: "give auto, off or a table's file" });
+  // Loaded where it is asked for: every command comes by this file, and most want none of it.
+  const [{ useTuning }, { fileStore, readTable }] = await Promise.all([
+    import('../tuning/open.ts'),
+    import('../tuning/store.node.ts'),
+  ]);
   const options = { store: fileStore(), where: tuning, onNotice: log };
   await useTuning(engine, tuning === 'auto' ? 'auto' : await readTable(tuning), options);
   const count = engine.tuning?.choices?.length ?? 0;
@@ -36,8 +37,12 @@ export async function tuneSession({ engine }: Pick<Session, 'engine'>, tuning: s
 }
 
 /** Gives an engine the tuning that a run began with. @throws TuningError where this adapter does not have all of it. */
-export function tuneAsBefore({ engine }: Session, choices: readonly TuningChoice[] | undefined): void {
+export async function tuneAsBefore({ engine }: Session, choices: readonly TuningChoice[] | undefined): Promise<void> {
   if (!choices) return;
+  const [{ checkChoices }, { families }] = await Promise.all([
+    import('../tuning/choices.ts'),
+    import('../kernels/families.ts'),
+  ]);
   checkChoices(engine, families, choices, 'the run');
   engine.tuning = tuningOf(choices);
   log(`tuning: ${choices.length} choices, as the run began`);

@@ -149,7 +149,7 @@ async function train(flags: TrainFlags): Promise<void> {
   const { config, data } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
-  if (flags.resume !== undefined && flags.tuning === undefined) tuneAsBefore(session, config.tuning);
+  if (flags.resume !== undefined && flags.tuning === undefined) await tuneAsBefore(session, config.tuning);
   else await tuneSession(session, flags.tuning);
   const { model, train } = config;
   const size = `${data.height}x${data.width}x${data.channels}`;

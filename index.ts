@@ -7,8 +7,8 @@
 import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/device.ts';
 import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
-import type { EngineTuning } from './tuning/open.ts';
 import { indexedDbStore } from './tuning/store.ts';
+import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export { Context, type GradientTape } from './engine/context.ts';
 export {
@@ -155,21 +155,10 @@ export { createTrainer, type Losses, type TrainEvent, type Trainer, type Trainer
 export type { EngineTuning } from './tuning/open.ts';
 export { indexedDbStore, type TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
+export type { TunedEngineOptions } from './tuning/with-tuning.ts';
 
 /** Helpers that kernels share (`linear_id`, `silu`, ...), as WGSL text: pass it to `defineKernel` before your own. */
 export const wgslLib: string = lib;
-
-/** What engines are given beside their device. */
-export interface TunedEngineOptions {
-  /**
-   * Which variants of kernels to take: a table that `tune` of odelt/bench made, 'auto' for what is kept for this adapter (in the browser's
-   * IndexedDB; under Node in the user's cache folder) or comes with odelt, or choices of your own. Default: what is known of
-   * the adapter's kind. The last bits of results depend on it.
-   */
-  readonly tuning?: EngineTuning;
-  /** Told of each entry of the tuning that is left out, in one sentence. Default: console.warn. */
-  readonly onNotice?: (text: string) => void;
-}
 
 /** How to get an engine where `navigator.gpu` is the way to a device. */
 export interface BrowserEngineOptions extends RequestDeviceOptions, TunedEngineOptions {
@@ -185,24 +174,11 @@ export async function createEngine(options: BrowserEngineOptions = {}): Promise<
   const engine = options.device
     ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false })
     : await ownEngine(options);
-  return tuned(engine, options);
+  return withTuning(engine, options, () => ('indexedDB' in globalThis ? indexedDbStore() : null));
 }
 
 async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {
   const gpu = 'navigator' in globalThis ? globalThis.navigator.gpu : undefined;
   const { device, adapter } = await requestDevice(gpu, options);
   return new Engine(device, adapter.kind);
-}
-
-/** The engine with its tuning, whose code is loaded only where some is asked for; disposed where that fails. */
-async function tuned(engine: Engine, { tuning, onNotice = console.warn }: TunedEngineOptions): Promise<Engine> {
-  if (tuning === undefined) return engine;
-  try {
-    const { useTuning } = await import('./tuning/open.ts');
-    await useTuning(engine, tuning, { store: 'indexedDB' in globalThis ? indexedDbStore() : null, onNotice });
-    return engine;
-  } catch (error) {
-    engine.dispose();
-    throw error;
-  }
 }

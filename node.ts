@@ -7,7 +7,7 @@ import type { NodeDeviceOptions } from './engine/adapters.node.ts';
 import { adapterKind } from './engine/device.ts';
 import { createNodeEngine } from './engine/engine.node.ts';
 import { Engine } from './engine/engine.ts';
-import type { TunedEngineOptions } from './index.ts';
+import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export {
   ADAPTER_CHOICES,
@@ -48,20 +48,9 @@ export interface NodeEngineOptions extends NodeDeviceOptions, TunedEngineOptions
  * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError; TuningError.
  */
 export async function createEngine(options: NodeEngineOptions = {}): Promise<Engine> {
-  const { device, tuning, onNotice = console.warn } = options;
+  const { device } = options;
   const engine = device
     ? new Engine(device, adapterKind(device.adapterInfo), { ownsDevice: false })
     : (await createNodeEngine({ onError: () => {}, ...options })).engine;
-  if (tuning === undefined) return engine;
-  try {
-    const [{ useTuning }, { fileStore }] = await Promise.all([
-      import('./tuning/open.ts'),
-      import('./tuning/store.node.ts'),
-    ]);
-    await useTuning(engine, tuning, { store: fileStore(), onNotice });
-    return engine;
-  } catch (error) {
-    engine.dispose();
-    throw error;
-  }
+  return withTuning(engine, options, async () => (await import('./tuning/store.node.ts')).fileStore());
 }

@@ -10,6 +10,7 @@ import { type DType, type Shape, storageBytes, type Tensor, tensor } from '../en
 import { addGradients } from '../kernels/add.ts';
 import type { Trial } from '../kernels/families.ts';
 import type { Variant } from '../kernels/family.ts';
+import { hash32 } from './hash.ts';
 import { type Subject, trialOf, withVariant } from './problem.ts';
 
 /** Makes a tensor that a trial needs besides its results. */
@@ -48,15 +49,7 @@ export async function fingerprint(engine: Engine, subject: Subject, ids: readonl
       }
     });
   }
-  return digest([...parts].sort().join('\n'));
-}
-
-/** Two FNV-1a hashes of 32 bits, of the text and of the text after a byte: against change, not against malice. */
-function digest(text: string): string {
-  const hash = (seed: number) => {
-    let h = 0x811c9dc5 ^ seed;
-    for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-    return (h >>> 0).toString(16).padStart(8, '0');
-  };
-  return hash(0) + hash(0x5bd1e995);
+  const text = [...parts].sort().join('\n');
+  // 64 bits: against change, not against malice.
+  return hash32(text) + hash32(text, 0x5bd1e995);
 }

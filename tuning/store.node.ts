@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { TuningError } from '../engine/errors.ts';
 import { cacheFolder } from '../engine/folders.node.ts';
 import { failAs, readRegular, writeText } from '../formats/files.node.ts';
+import { hash32 } from './hash.ts';
 import type { TuningStore } from './store.ts';
 import { adapterKey, checkAdapter, parseTableText, type TunedAdapter, type TuningTable } from './table.ts';
 
@@ -68,7 +69,5 @@ export function fileStore(folder = join(cacheFolder(), 'tuning')): FileStore {
 /** Readable, and different for different adapters and drivers. */
 function fileName(adapter: TunedAdapter): string {
   const readable = adapter.name.replace(/[^A-Za-z0-9]+/g, '-').slice(0, 60);
-  let hash = 0x811c9dc5;
-  for (const character of adapterKey(adapter)) hash = Math.imul(hash ^ character.codePointAt(0)!, 0x01000193);
-  return `${readable}-${(hash >>> 0).toString(16).padStart(8, '0')}`;
+  return `${readable}-${hash32(adapterKey(adapter))}`;
 }

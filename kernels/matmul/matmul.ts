@@ -95,10 +95,10 @@ export function matmul(ctx: Context, p: Product): void {
     n: p.N,
     k: maxOf(p.transposeA ? p.M : p.K),
   });
-  // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
-  const length = p.transposeA ? sliceFor(Math.ceil(p.N / tileN) * Math.ceil(maxOf(p.M) / tileM)) : 0;
-  const slice = length > 0 && maxOf(p.K) > length ? length : null;
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
+  // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
+  const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;
+  const slice = length > 0 && maxOf(p.K) > length ? length : null;
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);
   const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
   const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };

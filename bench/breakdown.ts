@@ -7,6 +7,7 @@ import { InterruptedError } from '../engine/errors.ts';
 import type { Program } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
 import { type DispatchWork, dispatchWork } from './cost.ts';
+import { shortest } from './harness.ts';
 
 /** One dispatch and the seconds it takes. */
 export interface DispatchTime extends DispatchWork {
@@ -127,8 +128,7 @@ async function secondsAlone(
   values: ScalarValues,
   signal: AbortSignal | undefined,
 ): Promise<number[]> {
-  // A CPU adapter is waited for in steps of up to 2 ms.
-  const enough = engine.adapterClass === 'gpu' ? 0.01 : 0.03;
+  const enough = shortest(engine, 'wall');
   const known = new Map<string, number>();
   const out: number[] = [];
   for (const [i, work] of works.entries()) {

@@ -55,24 +55,31 @@ export function timingOf(seconds: readonly number[]): Timing {
 }
 
 /**
- * Times several programs in turn (A, B, B, A, A, B, ...), so that a change of the machine's load meets all of them and none is
- * always the first. One round before the others is not counted.
+ * Seconds of each in every round, in turn (A, B, B, A, A, B, ...), so that a change of the machine's load meets all of them and none is
+ * always the first.
  */
-export async function interleave(timed: readonly Timed[], rounds: number): Promise<Timing[]> {
-  const seconds = timed.map((): number[] => []);
-  const order = [...timed.entries()];
-  for (let round = -1; round < rounds; round++) {
-    for (const [i, t] of order) {
-      const taken = await runSeconds(t);
-      if (round >= 0) seconds[i]!.push(taken / t.repeats);
-    }
+export async function inTurn<T>(
+  all: readonly T[],
+  rounds: number,
+  time: (one: T, index: number) => Promise<number>,
+): Promise<number[][]> {
+  const seconds = all.map((): number[] => []);
+  const order = [...all.entries()];
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, one] of order) seconds[i]!.push(await time(one, i));
     order.reverse();
   }
-  return seconds.map(timingOf);
+  return seconds;
 }
 
-/** Shortest submission. By the host's clock under Node, a CPU adapter is waited for in steps of up to 2 ms. */
-const shortest = (engine: Engine, clock: Clock): number =>
+/** Times several programs in turn. One round before the others is not counted. */
+export async function interleave(timed: readonly Timed[], rounds: number): Promise<Timing[]> {
+  const seconds = await inTurn(timed, rounds + 1, async (t) => (await runSeconds(t)) / t.repeats);
+  return seconds.map(([, ...counted]) => timingOf(counted));
+}
+
+/** Seconds of the shortest submission. By the host's clock under Node, a CPU adapter is waited for in steps of up to 2 ms. */
+export const shortest = (engine: Engine, clock: Clock): number =>
   clock === 'wall' && engine.adapterClass !== 'gpu' ? 0.03 : 0.012;
 const MOST_REPEATS = 400;
 

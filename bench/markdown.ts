@@ -10,7 +10,7 @@ export function milliseconds(seconds: number): string {
 
 /** Three digits, without an exponent; empty for none. */
 export const rate = (value: number | null): string =>
-  value === null ? '' : value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
+  value === null ? '' : value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 
 /** The share of the nearer ceiling, and which that is. */
 export const share = ({ roofline, bound }: Pick<KernelResult, 'roofline' | 'bound'>): string =>

@@ -1,18 +1,15 @@
 /** A model's measurement as Markdown that is readable in a terminal, too. */
 import type { Share } from './breakdown.ts';
 import type { Timing } from './harness.ts';
-import { table as columns } from './markdown.ts';
+import { table as columns, rate } from './markdown.ts';
 import type { FirstSamples, ModelBench, ModelBreakdown, ModelRatio, ModelResult } from './model.bench.ts';
 import type { TrainingResult } from './training.bench.ts';
 
 /** Kernels that a table shows; the JSON document has them all. */
 const SHOWN = 12;
 
-const figure = (x: number): string => (x >= 100 ? x.toFixed(0) : x.toPrecision(3));
-const ms = ({ median, q1, q3 }: Timing): string =>
-  `${figure(median * 1000)} (${figure(q1 * 1000)} to ${figure(q3 * 1000)})`;
+const ms = ({ median, q1, q3 }: Timing): string => `${rate(median * 1000)} (${rate(q1 * 1000)} to ${rate(q3 * 1000)})`;
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
-const rate = (x: number | null): string => (x === null ? '' : figure(x));
 const quartiles = ({ median, q1, q3 }: Timing): string => `${median.toFixed(3)} (${q1.toFixed(3)} to ${q3.toFixed(3)})`;
 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => columns([head, ...rows]);
@@ -36,16 +33,16 @@ function breakdown({ what, reason, kernels, dispatches, sumSeconds }: ModelBreak
   const row = (s: Share) => [
     s.name,
     percent(s.share),
-    figure(s.seconds * 1000),
+    rate(s.seconds * 1000),
     rate(s.gflops),
     rate(s.gbytes),
-    s.bytes === null ? '' : figure(s.bytes / 1e6),
+    s.bytes === null ? '' : rate(s.bytes / 1e6),
     String(s.dispatches),
   ];
   const rest = kernels.length > SHOWN ? `, ${kernels.length - SHOWN} more kernels in the JSON document` : '';
   return [
     '',
-    `Kernels of one ${what}: ${dispatches} dispatches, ${figure(sumSeconds * 1000)} ms together${rest}.`,
+    `Kernels of one ${what}: ${dispatches} dispatches, ${rate(sumSeconds * 1000)} ms together${rest}.`,
     `How they were timed: ${reason}.`,
     '',
     ...table(['kernel', 'share', 'ms', 'GFLOP/s', 'GB/s', 'MB', 'dispatches'], kernels.slice(0, SHOWN).map(row)),
@@ -74,13 +71,13 @@ function savings(r: TrainingResult): string[] {
     parts.set(part, [a + full.seconds, b + ragged.seconds]);
   }
   const change = (a: number, b: number) => (a === 0 ? '' : `${(100 * (b / a - 1)).toFixed(0)} %`);
-  const rows = [...parts].map(([part, [a, b]]) => [part, figure(a * 1000), figure(b * 1000), change(a, b)]);
+  const rows = [...parts].map(([part, [a, b]]) => [part, rate(a * 1000), rate(b * 1000), change(a, b)]);
   const kernels = r.parts
     .slice(0, SHOWN)
     .map(({ name, full, ragged }) => [
       name,
-      figure(full.seconds * 1000),
-      figure(ragged.seconds * 1000),
+      rate(full.seconds * 1000),
+      rate(ragged.seconds * 1000),
       change(full.seconds, ragged.seconds),
     ]);
   return [
@@ -94,7 +91,7 @@ function savings(r: TrainingResult): string[] {
 const first = (f: FirstSamples): string[] => [
   '',
   `First picture (T=${f.steps}, L=${f.blocks}), in seconds from the start of the process, median of ${f.runs}: ` +
-    `${figure(f.cold)} without a shader cache, ${figure(f.warm)} with one; another one in the same process takes ${figure(f.again)}.`,
+    `${rate(f.cold)} without a shader cache, ${rate(f.warm)} with one; another one in the same process takes ${rate(f.again)}.`,
   ...(f.note ? [f.note] : []),
 ];
 

@@ -25,7 +25,7 @@ import { Sampler } from '../sampling/sampler.ts';
 import { interruptSignal } from './ends.node.ts';
 import { type BenchedModel, benchedModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
+import { number, numbers, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface ModelFlags {
   preset?: string;
@@ -141,10 +141,7 @@ async function run(flags: ModelFlags): Promise<void> {
 
 const defaultPreset = (engine: Engine): string => (engine.adapterClass === 'gpu' ? 'dit-b/2' : 'tiny');
 
-function counts(name: string, min: number): (text: string) => number[] {
-  const parse = number(name, { integer: true, min, max: 2 ** 16 });
-  return (text) => text.split(',').map(parse);
-}
+const counts = (name: string, min: number) => numbers(name, { integer: true, min, max: 2 ** 16 });
 
 function parsePairs(text: string): Pair[] {
   return text.split(',').map((pair) => {

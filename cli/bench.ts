@@ -19,7 +19,7 @@ import { addBenchMemory } from './bench-memory.ts';
 import { addBenchModel } from './bench-model.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number, TUNING_HELP, tuneSession } from './session.node.ts';
+import { number, numbers, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface BenchFlags {
   filter?: string;
@@ -86,9 +86,7 @@ Examples:
     .action((flags: BenchFlags) => bench(flags));
 }
 
-/** A comma-separated list of counts. */
-const batchesOf = (text: string): number[] =>
-  text.split(',').map(number('--batches', { integer: true, min: 1, max: 4096 }));
+const batchesOf = numbers('--batches', { integer: true, min: 1, max: 4096 });
 
 async function bench(flags: BenchFlags): Promise<void> {
   const signal = interruptSignal();

@@ -70,3 +70,9 @@ export const number =
     }
     return value;
   };
+
+/** The same for several, separated by commas. */
+export const numbers =
+  (...of: Parameters<typeof number>) =>
+  (text: string): number[] =>
+    text.split(',').map((each) => number(...of)(each));

@@ -2,52 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { dirname, join, normalize, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
-
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
-
-/** What each folder may import of the others. Files at the root are the package's entries and come last. */
-const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  engine: [],
-  formats: ['engine'],
-  pictures: ['engine', 'formats'],
-  kernels: ['engine'],
-  model: ['engine', 'formats', 'kernels'],
-  training: ['engine', 'formats', 'kernels', 'model'],
-  sampling: ['engine', 'formats', 'kernels', 'model'],
-  evaluation: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'pictures'],
-  verify: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling'],
-  bench: ['engine', 'formats', 'pictures', 'kernels', 'model', 'training', 'sampling', 'verify'],
-  tuning: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'bench'],
-  web: [
-    'engine',
-    'formats',
-    'pictures',
-    'kernels',
-    'model',
-    'training',
-    'sampling',
-    'evaluation',
-    'verify',
-    'bench',
-    'tuning',
-  ],
-  cli: [
-    'engine',
-    'formats',
-    'pictures',
-    'kernels',
-    'model',
-    'training',
-    'sampling',
-    'evaluation',
-    'verify',
-    'bench',
-    'tuning',
-  ],
-};
+import { ROOT } from './support/repository.ts';
+import { ALLOWED, sourceFiles } from './support/rooms.ts';
 
 interface Import {
   readonly from: string;
@@ -57,15 +15,7 @@ interface Import {
 /** Files of the sources, relative to the root. */
 const sources: readonly string[] = [
   ...readdirSync(ROOT).filter((name) => /^(index|node|ops|bench)\.ts$/.test(name)),
-  ...Object.keys(ALLOWED).flatMap((folder) => {
-    try {
-      return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-        .filter((name) => name.endsWith('.ts') && !name.includes('node_modules')) // bench/peers has its own
-        .map((name) => join(folder, name));
-    } catch {
-      return []; // web/ is yet to come
-    }
-  }),
+  ...sourceFiles,
 ];
 
 const IMPORT =

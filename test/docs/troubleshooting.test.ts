@@ -1,29 +1,9 @@
 /** docs/troubleshooting.md has a section for every kind of error that the sources throw, and none for what is gone. */
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ROOT, textOf } from '../support/repository.ts';
+import { textOf } from '../support/repository.ts';
+import { sourceFiles } from '../support/rooms.ts';
 
-const FOLDERS = [
-  'engine',
-  'formats',
-  'pictures',
-  'kernels',
-  'model',
-  'training',
-  'sampling',
-  'evaluation',
-  'verify',
-  'bench',
-  'tuning',
-  'cli',
-];
-
-const sources = FOLDERS.flatMap((folder) =>
-  readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => textOf(join(folder, name))),
-);
+const sources = sourceFiles.map(textOf);
 
 /** Classes of engine/errors.ts with the code that each passes on. */
 const classes = Array.from(

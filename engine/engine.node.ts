@@ -18,8 +18,9 @@ export async function createNodeEngine(options: NodeDeviceOptions = {}): Promise
 /**
  * Awaits `pending`, asleep most of the time. Dawn under Node polls from the event loop, without pause, for as long as something
  * is pending; on a CPU adapter that costs a core that the kernels could use. So every turn of the loop sleeps a little.
+ * @public bench/peers waits for other libraries so
  */
-async function waitAsleep<T>(pending: Promise<T>): Promise<T> {
+export async function waitAsleep<T>(pending: Promise<T>): Promise<T> {
   const bell = new Int32Array(new SharedArrayBuffer(4));
   let done = false;
   let turns = 0;

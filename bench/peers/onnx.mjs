@@ -2,6 +2,7 @@
  * ONNX models of the workloads, as bytes: a writer of the few messages of onnx.proto that they need, and the graphs. Weights are
  * initializers, as in an exported model, so that a runtime may lay them out as it likes; a graph's other inputs come at each run.
  */
+import { concatenated as join } from '../../dist/formats/bytes.js';
 import { EPSILON, weightsIn } from './workloads.mjs';
 
 const text = new TextEncoder();
@@ -11,16 +12,6 @@ function varint(value) {
   let rest = BigInt.asUintN(64, BigInt(value));
   for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
   return Uint8Array.from([...bytes, Number(rest)]);
-}
-
-function join(parts) {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** A field of type varint. */

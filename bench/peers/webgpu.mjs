@@ -1,4 +1,5 @@
 /** WebGPU for libraries written for browsers: `navigator.gpu` on the adapter that odelt chooses, and waiting that costs no core. */
+import { waitAsleep } from '../../dist/engine/engine.node.js';
 import { requestNodeDevice } from '../../dist/node.js';
 
 /** A global, also where the platform has one that cannot be assigned. */
@@ -31,22 +32,5 @@ function acceptSharedMemory() {
   };
 }
 
-/**
- * Awaits `pending`, asleep between turns of the event loop: Dawn under Node polls without pause while something is pending, and on a
- * CPU adapter that is a core which the kernels could use. A browser does not poll, so a library must not pay for it here.
- */
-export async function asleep(pending) {
-  const bell = new Int32Array(new SharedArrayBuffer(4));
-  let [done, turns] = [false, 0];
-  const turn = () => {
-    if (done) return;
-    if (++turns > 8) Atomics.wait(bell, 0, 0, Math.min(2, turns / 16));
-    setImmediate(turn);
-  };
-  setImmediate(turn);
-  try {
-    return await pending;
-  } finally {
-    done = true;
-  }
-}
+/** Waiting is the same for all: a browser does not poll, so a library must not pay for it here. */
+export { waitAsleep as asleep };

@@ -39,7 +39,7 @@ export function addBenchGpu(bench: Command): void {
     .addHelpText(
       'after',
       `
-Stages: ${STAGES.join(', ')}; tune where this version has it. One that fails or runs out of time is recorded as
+Stages: ${STAGES.join(', ')}; tune not with --quick. One that fails or runs out of time is recorded as
 such, and the others go on. What is done is not done again, unless the version or a flag has changed.
 The report is report.md and report.json; paths and names of users are taken out of all that is written.`,
     )
@@ -52,14 +52,14 @@ The report is report.md and report.json; paths and names of users are taken out 
     .action(check);
 }
 
-const STAGES = ['info', 'verify', 'check', 'kernels', 'model', 'memory'] as const;
+const STAGES = ['info', 'verify', 'check', 'kernels', 'tune', 'model', 'memory'] as const;
 
 async function benchGpu(flags: GpuFlags): Promise<void> {
   const signal = interruptSignal('stopping; what is done stays, and the same command goes on');
   await checkOutput('--out', flags.out, { folder: true });
   const info = await describe(flags, signal);
   const folder = join(flags.out, folderName(info));
-  const stages = await stagesOf(flags, info, folder, signal);
+  const stages = stagesOf(flags, info, folder);
   const line = new ProgressLine();
   const onStage = ({ name, title, seconds }: Stage, record?: StageRecord) => {
     if (!record) return line.update(`${name}: ${title} (at most ${duration(seconds)})`, true);
@@ -115,12 +115,7 @@ export const folderName = ({ name, kind }: Pick<AdapterDescription, 'name' | 'ki
 };
 
 /** What is to be run: this command's own others. Seconds add up to eight minutes. */
-async function stagesOf(
-  flags: GpuFlags,
-  info: AdapterDescription,
-  folder: string,
-  signal: AbortSignal,
-): Promise<Stage[]> {
+function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): Stage[] {
   const { quick = false } = flags;
   const cli = process.argv[1]!;
   const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
@@ -131,12 +126,6 @@ async function stagesOf(
     args: [cli, ...args, ...adapter],
   });
   const save = (name: string) => ['--save', join(folder, name)];
-  const helps = async (args: readonly string[], words: string): Promise<boolean> => {
-    const { stdout } = await runChild(process.execPath, [cli, ...args, '--help'], { seconds: 20, signal });
-    return stdout.includes(words);
-  };
-  const html = (await helps(['bench', 'kernels'], '--html')) ? ['--html', join(folder, 'kernels.html')] : [];
-  const tunes = await helps([], '\n  tune ');
   const small = quick ? ['--filter', 'layernorm'] : [];
   const model = quick ? ['--batch', '1', '--train-batch', info.kind === 'gpu' ? '8' : '0', '--no-first'] : [];
   const stages = [
@@ -158,11 +147,13 @@ async function stagesOf(
       'kernels',
       '--json',
       ...save('kernels'),
-      ...html,
+      ...['--html', join(folder, 'kernels.html')],
       ...rounds,
       ...small,
     ),
-    ...(tunes && !quick ? [stage('tune', 'the best variant of each kernel', 60, 'tune', '--json')] : []),
+    ...(quick
+      ? []
+      : [stage('tune', 'the best variant of each kernel', 60, 'tune', '--json', '--budget', '40', ...preset)]),
     stage('model', 'a whole model', 110, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
     stage(
       'memory',

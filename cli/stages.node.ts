@@ -2,9 +2,10 @@
  * Stages: programs run one after another into a folder, each with a time of its own. What a stage gave is written when it ends; one that
  * fails or is out of time is recorded as such and the others go on; what is done is not done again.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InterruptedError } from '../engine/errors.ts';
+import { makeFolder } from '../engine/folders.node.ts';
 import { writeText } from '../formats/files.node.ts';
 import { runChild } from './child.node.ts';
 import { scrubbed } from './private.node.ts';
@@ -71,7 +72,7 @@ export async function runStages(
   options: StageOptions,
 ): Promise<StageRecord[]> {
   const { version, signal, grace, onStage } = options;
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const known = new Map((await stageRecords(folder)).map((record) => [record.name, record]));
   const keyOf = ({ program, args }: Stage) => scrubbed(JSON.stringify([version, program, ...args]));
   const none = (stage: Stage, why: string): StageRecord => {

@@ -140,13 +140,20 @@ export {
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export type { Requested, SampleProgress, SampleRequest } from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
+export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
 export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,
   type Dataset,
   type DatasetFields,
   datasetOf,
+  isStreamed,
+  type LabelledData,
+  type PictureGroups,
+  type PictureReader,
   type SkippedFile,
+  type StreamedDataset,
+  type TrainingData,
 } from './training/data/dataset.ts';
 export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
 export { modelForData } from './training/model-for-data.ts';

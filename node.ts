@@ -31,7 +31,7 @@ export {
   type SavedState,
 } from './training/checkpoint.node.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
-export { type OpenOptions, openDataset, type Split } from './training/data/open.ts';
+export { type OpenOptions, openDataset, openTrainingData, type Split } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
 export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';

@@ -2,8 +2,8 @@
 import { resolve } from 'node:path';
 import { ConfigError } from '../engine/errors.ts';
 import { shippedData } from '../formats/shipped.node.ts';
-import type { Dataset } from '../training/data/dataset.ts';
-import { type OpenOptions, openDataset } from '../training/data/open.ts';
+import type { TrainingData } from '../training/data/dataset.ts';
+import { type OpenOptions, openTrainingData } from '../training/data/open.ts';
 
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
 const BUNDLED = 'bundled';
@@ -15,9 +15,9 @@ export function dataPlace(flag: string | undefined): string {
   return flag === undefined || flag === BUNDLED ? BUNDLED : resolve(flag);
 }
 
-/** Opens the data set that a run's configuration names. @throws what openDataset throws. */
-export const openPlace = (place: string, options: OpenOptions): Promise<Dataset> =>
-  openDataset(place === BUNDLED ? shippedData() : place, options);
+/** Opens the data set that a run's configuration names. @throws what openTrainingData throws. */
+export const openPlace = (place: string, options: OpenOptions): Promise<TrainingData> =>
+  openTrainingData(place === BUNDLED ? shippedData() : place, options);
 
 /** --channels. @throws ConfigError. */
 export function channels(text: string): 1 | 3 {

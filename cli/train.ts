@@ -6,7 +6,7 @@ import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
-import type { Dataset } from '../training/data/dataset.ts';
+import { isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { changesOnResume } from '../training/resume.ts';
@@ -53,7 +53,7 @@ export function addTrain(command: Command): void {
   command
     .option(
       '--data <path>',
-      'IDX folder, CIFAR-10 folder, or a folder with one sub-folder of pictures per class (default: bundled); with --resume, where the same data are now',
+      'IDX or CIFAR folder, folder with one sub-folder of pictures per class, tar shards (WebDataset), parquet files, or .npy/.npz arrays: see docs/data.md (default: bundled); with --resume, where the same data are now',
     )
     .option(
       '--preset <name>',
@@ -61,12 +61,12 @@ export function addTrain(command: Command): void {
     )
     .option(
       '--image-size <n>',
-      'side that pictures of a folder are cropped and scaled to (default: 28 for tiny, 32 for the others); IDX and CIFAR-10 have their own',
+      'side that encoded pictures are cropped and scaled to (default: 28 for tiny, 32 for the others); other formats have their own',
       number('--image-size', { integer: true, min: 1, max: 4096 }),
     )
     .option(
       '--channels <n>',
-      'of pictures of a folder, 1 (grey) or 3 (colour) (default: 3, or 1 where all are grey); IDX has 1, CIFAR-10 3',
+      'of encoded pictures, 1 (grey) or 3 (colour) (default: 3, or 1 where all are grey and in memory); other formats have their own',
       channels,
     )
     .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
@@ -144,7 +144,7 @@ async function train(flags: TrainFlags): Promise<void> {
   await checkOutput('--out', flags.out, { folder: true });
   const signal = interruptSignal();
   const line = new ProgressLine();
-  const reading = { signal, onProgress: readingProgress(line) };
+  const reading = { signal, onProgress: readingProgress(line), onRecognised: (what: string) => log(`data: ${what}`) };
   const opening = flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading);
   const { config, data } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
@@ -153,7 +153,8 @@ async function train(flags: TrainFlags): Promise<void> {
   else await tuneSession(session, flags.tuning);
   const { model, train } = config;
   const size = `${data.height}x${data.width}x${data.channels}`;
-  log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes`);
+  const where = isStreamed(data) ? ', read from disk as they are needed' : '';
+  log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes${where}`);
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
@@ -212,7 +213,7 @@ async function train(flags: TrainFlags): Promise<void> {
 
 interface Run {
   readonly config: RunConfig;
-  readonly data: Dataset;
+  readonly data: TrainingData;
 }
 
 /** Says how far reading is, once it has taken two seconds. */

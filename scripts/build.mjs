@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'cli/main.ts'];
+// The worker is started by its URL, so nothing imports it.
+const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'cli/main.ts', 'training/data/decode-worker.js'];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
 const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));

@@ -14,7 +14,7 @@ import { paramEntries, paramLayout } from '../model/params.ts';
 import { abandonAfter, checkpointSteps, loadCheckpoint, type OnNotice, saveCheckpoint } from './checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
-import type { Dataset } from './data/dataset.ts';
+import type { TrainingData } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
@@ -41,7 +41,7 @@ export interface RunConfig {
 export interface RunOptions {
   readonly folder: string;
   readonly config: RunConfig;
-  readonly data: Dataset;
+  readonly data: TrainingData;
   /** Goes on from the folder's newest checkpoint, or from that of this step; false: the folder must not hold a run. */
   readonly resume: boolean | number;
   /** Updates between checkpoints. */

@@ -4,9 +4,9 @@ import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { initParams } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
+import { readBatches } from './batches.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
-import type { Dataset } from './data/dataset.ts';
-import { dataOrder, fillBatch } from './data/order.ts';
+import type { Dataset, StreamedDataset, TrainingData } from './data/dataset.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { createState, type StepResult, type TrainSets, TrainStep } from './step.ts';
@@ -39,7 +39,7 @@ export interface TrainEvent {
 export interface TrainerOptions {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
-  readonly data: Dataset;
+  readonly data: TrainingData;
   /** State to go on from, and the updates it has had. */
   readonly from?: { sets: TrainSets; step: number };
   readonly signal?: AbortSignal;
@@ -67,14 +67,18 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const { data, signal } = options;
   const model = parseModelConfig(options.model);
   const train = parseTrainConfig(options.train);
-  if (typeof data?.image !== 'function')
+  if (
+    typeof (data as Partial<Dataset>)?.image !== 'function' &&
+    typeof (data as Partial<StreamedDataset>)?.open !== 'function'
+  )
     throw new ConfigError('data is no data set', { hint: 'make one with datasetOf' });
   checkFits(model, data);
   const done = options.from?.step ?? 0;
   if (!(Number.isInteger(done) && done >= 0 && done <= train.steps)) {
     throw new ConfigError(`${train.steps} steps were asked for; ${done} are done`);
   }
-  const order = dataOrder({ count: data.count, seed: train.seed, flip: train.flip });
+  const first = done * train.accumulate * train.batch;
+  const batches = readBatches(data, { seed: train.seed, flip: train.flip, first });
   const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
@@ -87,7 +91,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
   const labels = new Uint32Array(train.batch);
 
-  async function* run(): AsyncGenerator<TrainEvent> {
+  async function* updates(): AsyncGenerator<TrainEvent> {
     for (let index = done; index < train.steps; index++) {
       if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} steps`);
       const started = performance.now();
@@ -95,7 +99,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       const parts: Part[] = [];
       for (let part = 0; part < train.accumulate; part++) {
         const at = index * train.accumulate + part;
-        fillBatch(data, order, at * train.batch, images, labels);
+        await batches.next(images, labels);
         const draws = drawStep(model, train, at);
         const batch = assembleBatch(model, train, labels, draws);
         parts.push({ batch, draws, result: await step.run({ images, batch, index, lr, part }) });
@@ -119,6 +123,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
           parts.flatMap(({ draws }) => Array.from(draws.lengths)),
         ),
       };
+    }
+  }
+
+  async function* run(): AsyncGenerator<TrainEvent> {
+    try {
+      yield* updates();
+    } finally {
+      await batches.close();
     }
   }
 

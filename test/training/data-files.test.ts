@@ -110,7 +110,7 @@ describe.skipIf(process.platform === 'win32')('what is no regular file', () => {
     symlinkSync(join(path, 'loop'), join(path, 'loop'));
     expect(await failure(join(path, 'loop'))).toMatch(/loop: cannot be read: ELOOP/);
     symlinkSync('/nowhere', join(path, 'dangling'));
-    expect(await failure(join(path, 'dangling'))).toBe(`${join(path, 'dangling')}: no such folder`);
+    expect(await failure(join(path, 'dangling'))).toBe(`${join(path, 'dangling')}: no such file or folder`);
   });
 });
 

@@ -257,9 +257,9 @@ describe('openDataset', () => {
     expect(error).toBeInstanceOf(DataError);
     expect((error as DataError).message).toMatch(/found a\.txt, b\.csv/);
     expect((error as DataError).hint).toMatch(/idx3-ubyte.*data_batch_1\.bin.*one sub-folder per class/);
-    await expect(openDataset(join(scratch, 'nowhere'))).rejects.toThrow(/no such folder/);
+    await expect(openDataset(join(scratch, 'nowhere'))).rejects.toThrow(/no such file or folder/);
     await expect(openDataset(folder('x', {}))).rejects.toThrow(/found nothing/);
-    await expect(openDataset(join(folder('x', { f: '' }), 'f'))).rejects.toThrow(/is a file/);
+    await expect(openDataset(join(folder('x', { f: '' }), 'f'))).rejects.toThrow(/is empty/);
   });
 });
 

@@ -1,4 +1,7 @@
-/** What every data set looks like to training: bytes in memory, labels, and how bytes become the model's numbers. */
+/**
+ * What every data set looks like to training: labels, and pictures in memory or read as they are needed; and how bytes become
+ * the model's numbers.
+ */
 import { UsageError } from '../../engine/errors.ts';
 
 /** A file that was left out, and why. */
@@ -16,18 +19,60 @@ export interface DataShape {
   readonly classes: number;
 }
 
-/** Labelled pictures of one size, held in memory as bytes. */
-export interface Dataset extends DataShape {
+/** What is known of all pictures of a data set, wherever they lie. */
+export interface LabelledData extends DataShape {
   readonly count: number;
   /** [classes] */
   readonly classNames?: readonly string[];
   /** Files that were expected or found but not used, by the names they have on disk; empty when all is well. */
   readonly skipped: readonly SkippedFile[];
-  /** Picture i as a view of height * width * channels bytes, rows of pixels of channels (HWC). Not to be written to. */
-  image(i: number): Uint8Array;
   /** Class of picture i, in [0, classes). */
   label(i: number): number;
 }
+
+/** Labelled pictures of one size, held in memory as bytes. */
+export interface Dataset extends LabelledData {
+  /** Picture i as a view of height * width * channels bytes, rows of pixels of channels (HWC). Not to be written to. */
+  image(i: number): Uint8Array;
+}
+
+/** Runs of neighbouring pictures that can only be read together, such as the row groups of a parquet file. */
+export interface PictureGroups {
+  /** Pictures of each group; group 0 has pictures 0, 1, ... */
+  readonly sizes: ArrayLike<number>;
+  /** Groups that are held, and mixed, at a time. */
+  readonly together: number;
+}
+
+/** Reads the pictures of a `StreamedDataset`. */
+export interface PictureReader {
+  /**
+   * Picture i, [height, width, channels]: bytes, or numbers as the model takes them. Of a paired set: noise, then picture, each of
+   * that shape. Several may be asked for at a time. @throws DataError naming the file
+   */
+  read(i: number): Promise<Uint8Array | Float32Array>;
+  /** Ends what is being read, workers included. */
+  close(): Promise<void>;
+}
+
+/** Labelled pictures, or latents, that lie elsewhere and are read as they are needed. */
+export interface StreamedDataset extends LabelledData {
+  /** What is read: bytes 0 to 255, or numbers as the model takes them. */
+  readonly elements: 'bytes' | 'numbers';
+  /** Whether each picture x1 comes with the noise x0 that it is to be trained with (the reference's latent sets). */
+  readonly paired: boolean;
+  /** SHA-256 of what tells these files from others: names and sizes of pictures, or samples of them; hexadecimal. */
+  readonly identity: string;
+  readonly groups?: PictureGroups;
+  /** Starts to read; to be closed. */
+  open(): PictureReader;
+}
+
+/** What training takes: pictures in memory or elsewhere. */
+export type TrainingData = Dataset | StreamedDataset;
+
+/** Whether the pictures are read as they are needed. */
+export const isStreamed = (data: TrainingData): data is StreamedDataset => 'open' in data;
 
 /** What `datasetOf` makes a data set of. */
 export interface DatasetFields extends DataShape {

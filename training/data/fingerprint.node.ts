@@ -1,30 +1,33 @@
 /** What a run remembers of its data set, so that going on with another one is noticed. */
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../../engine/errors.ts';
-import type { DataShape, Dataset } from './dataset.ts';
+import { type DataShape, isStreamed, type TrainingData } from './dataset.ts';
 
 /** Plain data, for a run's config.json. */
 export interface Fingerprint extends DataShape {
   readonly count: number;
   readonly classNames?: readonly string[];
-  /** SHA-256 over all pixels in order, then over all labels as 32-bit little-endian numbers; hexadecimal. */
+  /**
+   * SHA-256 over all pixels in order, or the `identity` of pictures that are not in memory; then over all labels as 32-bit
+   * little-endian numbers; hexadecimal.
+   */
   readonly pixels: string;
   readonly labels: string;
 }
 
 /** The fingerprint of a data set. 60,000 pictures of 28 x 28 take about a tenth of a second. */
-export function fingerprint(data: Dataset): Fingerprint {
+export function fingerprint(data: TrainingData): Fingerprint {
   const { name, count, height, width, channels, classes, classNames } = data;
   const pixels = createHash('sha256');
   const labels = new DataView(new ArrayBuffer(4 * count));
   for (let i = 0; i < count; i++) {
-    pixels.update(data.image(i));
+    if (!isStreamed(data)) pixels.update(data.image(i));
     labels.setUint32(4 * i, data.label(i), true);
   }
   return {
     ...{ name, count, height, width, channels, classes },
     ...(classNames ? { classNames: [...classNames] } : {}),
-    pixels: pixels.digest('hex'),
+    pixels: isStreamed(data) ? data.identity : pixels.digest('hex'),
     labels: createHash('sha256').update(labels).digest('hex'),
   };
 }

@@ -1,20 +1,29 @@
-/** Opens a data set from a path alone: recognises what lies there and hands it to the right reader. */
+/** Opens a data set from a path alone: recognises what lies there by names and first bytes, and hands it to the right reader. */
 import { stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { DataError } from '../../engine/errors.ts';
-import { readCifar10 } from './cifar.ts';
-import type { Dataset } from './dataset.ts';
-import { type FolderOptions, readImageFolder } from './folder.ts';
+import { openRegular } from '../../formats/files.node.ts';
+import { isNpy, isZip } from '../../formats/npy.ts';
+import { isTar, TAR_BLOCK } from '../../formats/tar.ts';
+import { PICTURE_ARRAYS, readNpyFile, readNpzFile } from './arrays.ts';
+import { CIFAR, readCifar } from './cifar.ts';
+import { type Dataset, isStreamed, type TrainingData } from './dataset.ts';
+import { decodeSet, type PictureOptions } from './encoded.ts';
+import { folderBytes, indexFolder, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
-import { listFolder } from './reading.ts';
+import { indexParquet } from './parquet.ts';
+import { failData, listFolder, mostBytes } from './reading.ts';
+import { indexTar } from './tar.ts';
 
 /** Part of a data set. */
 export type Split = 'train' | 'test';
 
 /** How a data set is opened. */
-export interface OpenOptions extends FolderOptions {
+export interface OpenOptions extends PictureOptions {
   /** Which part to read. Default: the training part if it is there, else the test part. */
   split?: Split;
+  /** Of CIFAR-100, the 100 fine classes or the 20 coarse ones. Default fine. */
+  cifar100?: 'fine' | 'coarse';
 }
 
 const FASHION_CLASSES = [
@@ -33,6 +42,8 @@ const FASHION_CLASSES = [
 const UNDERSTOOD = [
   'a folder with train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz] (test part: t10k-...)',
   'a folder with data_batch_1.bin ... data_batch_5.bin or test_batch.bin (CIFAR-10, binary version)',
+  'a folder with train.bin or test.bin (CIFAR-100, binary version)',
+  'tar shards (WebDataset), parquet files with pictures, NumPy arrays (.npy, .npz), or a folder of them',
   'a folder of pictures with one sub-folder per class',
 ].join('; or ');
 
@@ -46,21 +57,63 @@ const isFolder = async (path: string): Promise<boolean> =>
   (await stat(path).catch(() => undefined))?.isDirectory() === true;
 
 /**
- * The data set at a path. size and channels concern folders of pictures only; such a folder has no splits, unless
- * its sub-folders are named train and test, which then hold the classes.
- * Throws DataError (nothing recognised, split missing, damaged files) and what the readers throw.
+ * The data set at a path, in memory. size and channels concern encoded pictures (folders, tar, parquet) only; a folder of pictures has
+ * no splits, unless its sub-folders are named train and test, which then hold the classes.
+ * Throws DataError (nothing recognised, split missing, damaged files, numbers instead of bytes) and what the readers throw.
  */
 export async function openDataset(path: string, options: OpenOptions = {}): Promise<Dataset> {
+  const data = await open(path, options, true);
+  if (!isStreamed(data)) return data;
+  throw new DataError(`${path}: holds numbers, or does not fit into memory`, {
+    hint: 'Open it with openTrainingData.',
+  });
+}
+
+/**
+ * The data set at a path for training: in memory if its pictures fit into `maxBytes`, else read as they are needed, as are arrays of
+ * floats. Throws what `openDataset` throws, but no LimitError where pictures can be read as they are needed.
+ */
+export const openTrainingData = (path: string, options: OpenOptions = {}): Promise<TrainingData> =>
+  open(path, options, false);
+
+/** A file by its first bytes. `files` are it and its fellows, of one format. */
+async function openFile(
+  path: string,
+  files: readonly string[],
+  options: OpenOptions,
+  whole: boolean,
+): Promise<TrainingData> {
+  const file = await openRegular(path, failData(path));
+  const start = await file.read(0, Math.min(TAR_BLOCK, file.size)).finally(file.close);
+  const name = files.length > 1 ? basename(dirname(resolve(path))) : basename(path, extname(path));
+  if (isNpy(start)) return readNpyFile(path, await listFolder(dirname(path)), options);
+  if (isZip(start)) return readNpzFile(path, options);
+  if (new TextDecoder('latin1').decode(start.subarray(0, 4)) === 'PAR1') {
+    return decodeSet(await indexParquet(name, files, options), { ...options, whole });
+  }
+  if (isTar(start) || (path.endsWith('.tar') && files.length > 1)) {
+    return decodeSet(await indexTar(name, files, options), { ...options, whole });
+  }
+  const what = file.size === 0 ? 'is empty' : 'is neither a tar, parquet, .npy nor .npz file';
+  throw new DataError(`${path}: ${what}`, { hint: `Understood: ${UNDERSTOOD}.` });
+}
+
+/** Files of a folder by ending; those of one split where names say it (train-00000-of-00010.parquet). */
+async function openShards(folder: string, names: readonly string[], options: OpenOptions, whole: boolean) {
+  const split = choose(options.split, (s) => names.some((name) => name.startsWith(s)));
+  const own = split ? names.filter((name) => name.startsWith(split)) : options.split === 'test' ? [] : names;
+  if (own.length === 0) throw new DataError(`${folder}: no ${options.split} part (found ${found(names)})`);
+  const paths = [...own].sort().map((name) => join(folder, name));
+  return openFile(paths[0]!, paths, options, whole);
+}
+
+async function open(path: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
   const info = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     const missing = cause.code === 'ENOENT' || cause.code === 'ENOTDIR';
-    const problem = missing ? 'no such folder' : `cannot be read: ${cause.message}`;
+    const problem = missing ? 'no such file or folder' : `cannot be read: ${cause.message}`;
     throw new DataError(`${path}: ${problem}`, { cause, hint: `Understood: ${UNDERSTOOD}.` });
   });
-  if (!info.isDirectory()) {
-    throw new DataError(`${path}: is a file, not a folder`, {
-      hint: `Name the folder it is in. Understood: ${UNDERSTOOD}.`,
-    });
-  }
+  if (!info.isDirectory()) return openFile(path, [path], options, whole);
   const names = (await listFolder(path)).filter((name) => !name.startsWith('.'));
   const missing = (kind: string) =>
     new DataError(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
@@ -79,6 +132,7 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
     const fashion = /fashion/i.test(folder);
     const name = `${fashion ? 'Fashion-MNIST' : folder} ${split}`;
     const classNames = fashion ? FASHION_CLASSES : undefined;
+    options.onRecognised?.(`IDX files: ${images} and ${labels}`);
     return readIdxDataset(name, join(path, images), join(path, labels), { ...options, classNames });
   }
 
@@ -89,7 +143,26 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
   if (cifar.train || cifar.test) {
     const split = choose(options.split, (s) => cifar[s]);
     if (!split) throw missing('CIFAR-10');
-    return readCifar10(path, split, names, options);
+    return readCifar(path, split, names, CIFAR[10], options);
+  }
+  if (names.includes('train.bin') || names.includes('test.bin')) {
+    const split = choose(options.split, (s) => names.includes(`${s}.bin`));
+    if (!split) throw missing('CIFAR-100');
+    return readCifar(path, split, names, CIFAR[options.cifar100 ?? 'fine'], options);
+  }
+
+  for (const ending of ['.tar', '.parquet']) {
+    const shards = names.filter((name) => name.endsWith(ending));
+    if (shards.length > 0) return openShards(path, shards, options, whole);
+  }
+  const array = [...PICTURE_ARRAYS, 'x1'].find((name) => names.includes(`${name}.npy`));
+  if (array) return openFile(join(path, `${array}.npy`), [], options, whole);
+  const zips = names.filter((name) => name.endsWith('.npz'));
+  if (zips.length > 0) return openShards(path, zips.slice(0, 1), options, whole);
+  // As the Hub lays its data sets out.
+  if (names.includes('data') && (await isFolder(join(path, 'data')))) {
+    const shards = (await listFolder(join(path, 'data'))).filter((name) => name.endsWith('.parquet'));
+    if (shards.length > 0) return openShards(join(path, 'data'), shards, options, whole);
   }
 
   const areFolders = await Promise.all(names.map((name) => isFolder(join(path, name))));
@@ -102,10 +175,15 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
   if (folders.every((name) => name === 'train' || name === 'test')) {
     const split = choose(options.split, (s) => folders.includes(s));
     if (!split) throw missing('a folder of pictures');
-    return readImageFolder(join(path, split), options);
+    return openPictures(join(path, split), options, whole);
   }
   if (options.split === 'test') throw missing('a folder of pictures');
-  return readImageFolder(path, options);
+  return openPictures(path, options, whole);
+}
+
+async function openPictures(folder: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
+  if (whole || (await folderBytes(folder, options)) <= mostBytes(options)) return readImageFolder(folder, options);
+  return decodeSet(await indexFolder(folder, options), options);
 }
 
 function found(names: readonly string[]): string {

@@ -1,10 +1,12 @@
 /** What all readers of data sets take, and how they refuse files and folders. */
 import { readdir } from 'node:fs/promises';
 import { DataError, LimitError } from '../../engine/errors.ts';
-import { type FailFile, failAs } from '../../formats/files.node.ts';
+import { type FailFile, failAs, openRegular, type RegularFile } from '../../formats/files.node.ts';
 import type { DataShape } from './dataset.ts';
 
 export interface ReadOptions {
+  /** Called once with what was recognised, in words: the format, its parts, what stands for labels. */
+  onRecognised?: (what: string) => void;
   /** Most bytes of pictures to hold in memory. Default 4 GiB; never more than 2^32 - 4096, as they lie in one array. */
   maxBytes?: number;
   /** Called once it is known, before pictures are read (channels: 3 where only the pictures tell). What it throws ends the reading. */
@@ -39,3 +41,69 @@ export const listFolder = (path: string): Promise<string[]> =>
     const why = cause.code === 'EACCES' || cause.code === 'EPERM' ? 'no permission' : cause.message;
     throw new DataError(`${path} cannot be read: ${why}`, { cause });
   });
+
+/**
+ * The number of classes of labels that were read: 0, 1, ... to the largest. `where` names label i. @throws DataError for labels that are no
+ * integers from 0 to 65534
+ */
+export function countClasses(labels: ArrayLike<number>, where: (i: number) => string): number {
+  let most = 0;
+  for (let i = 0; i < labels.length; i++) {
+    const label = labels[i]!;
+    if (!(Number.isInteger(label) && label >= 0 && label < 65535)) {
+      throw new DataError(`${where(i)}: label ${label} is no integer from 0 to 65534`, {
+        hint: 'Number the classes 0, 1, 2, ...',
+      });
+    }
+    most = Math.max(most, label);
+  }
+  return most + 1;
+}
+
+/** Regular files that are read in pieces for a long time: opened when they are needed, a few kept open, all still as they were. */
+export interface OpenFiles {
+  /** Bytes [begin, end) of a file that had `size` bytes when it was looked at first. @throws DataError naming the file */
+  read(path: string, size: number, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  close(): Promise<void>;
+}
+
+/** Files that are kept open at a time. */
+const MOST_OPEN = 32;
+
+export function openFiles(): OpenFiles {
+  /** Oldest use first; a file is closed once nothing reads from it. */
+  const open = new Map<string, { file: Promise<RegularFile>; readers: number }>();
+  const closeOne = (path: string) => {
+    const closing = open.get(path)!.file;
+    open.delete(path);
+    return closing.then((file) => file.close()).catch(() => {});
+  };
+  return {
+    async read(path, size, begin, end) {
+      const entry = open.get(path) ?? { file: openRegular(path, failData(path)), readers: 0 };
+      open.delete(path);
+      open.set(path, entry);
+      entry.readers += 1;
+      try {
+        const file = await entry.file.catch((error: unknown) => {
+          open.delete(path);
+          throw error;
+        });
+        if (file.size !== size) {
+          throw new DataError(`${path} has ${file.size} bytes; it had ${size} when it was looked at first`, {
+            hint: 'leave the data as they are while a run goes on; start again to take the new ones',
+          });
+        }
+        return await file.read(begin, end);
+      } finally {
+        entry.readers -= 1;
+        for (const [other, { readers }] of [...open]) {
+          if (open.size > MOST_OPEN && readers === 0) await closeOne(other);
+        }
+      }
+    },
+    async close() {
+      await Promise.all([...open.keys()].map(closeOne));
+    },
+  };
+}

@@ -1,0 +1,99 @@
+/**
+ * Batches in the order of training: from memory at once, from elsewhere read ahead of need. How far ahead is bounded in bytes, and
+ * changes no number.
+ */
+import { ConfigError, UsageError } from '../engine/errors.ts';
+import { isStreamed, type PictureReader, type TrainingData, toUnit, toUnitFlipped } from './data/dataset.ts';
+import { dataOrder, fillBatch } from './data/order.ts';
+
+/** Most bytes of pictures that are read ahead, and most pictures. */
+const MOST_AHEAD = 64 * 2 ** 20;
+const MOST_PICTURES = 4096;
+
+/** What decides which pictures come. */
+export interface BatchOptions {
+  /** Integer in [0, 2^32). */
+  readonly seed: number;
+  /** Mirror half of the samples. */
+  readonly flip?: boolean;
+  /** Position, in the order of all epochs, of the first sample to come. Default 0. */
+  readonly first?: number;
+  /** Bytes of pictures to read ahead of need; one picture at least. Default 64 MiB, and 4,096 pictures at most. */
+  readonly maxAhead?: number;
+}
+
+/** Gives one batch after the other. */
+export interface BatchReader {
+  /**
+   * The next labels.length samples: images [rows, H, W, C] as the model takes them, labels [rows] and, of a paired set, the noise
+   * that belongs to them, in the same shape. @throws what the data set's reader throws
+   */
+  next(images: Float32Array, labels: Uint32Array, noise?: Float32Array): Promise<void>;
+  /** Ends reading ahead. */
+  close(): Promise<void>;
+}
+
+/**
+ * Reads the batches of a data set. Nothing is read before the first is asked for.
+ * @throws ConfigError for no pictures, a bad seed, and for latents that are to be mirrored: a mirrored latent is no latent of the mirrored picture
+ */
+export function readBatches(data: TrainingData, options: BatchOptions): BatchReader {
+  const { seed, flip = false, maxAhead = MOST_AHEAD } = options;
+  let position = options.first ?? 0;
+  if (!isStreamed(data)) {
+    const order = dataOrder({ count: data.count, seed, flip });
+    return {
+      async next(images, labels, noise) {
+        if (noise) throw new UsageError(`${data.name} has no noise`);
+        fillBatch(data, order, position, images, labels);
+        position += labels.length;
+      },
+      close: async () => {},
+    };
+  }
+
+  if (flip && data.elements === 'numbers') {
+    throw new ConfigError(`training.flip: '${data.name}' holds numbers, which are not mirrored`, {
+      hint: 'leave training.flip out; put the mirrored pictures into the data, encoded for themselves',
+    });
+  }
+  const order = dataOrder({ count: data.count, seed, flip, groups: data.groups });
+  const size = data.height * data.width * data.channels;
+  const each = size * (data.elements === 'bytes' ? 1 : 4) * (data.paired ? 2 : 1);
+  const ahead = Math.min(Math.max(1, Math.floor(maxAhead / each)), MOST_PICTURES);
+  const queue: { index: number; flip: boolean; picture: Promise<Uint8Array | Float32Array> }[] = [];
+  let reader: PictureReader | undefined;
+  const readAhead = () => {
+    reader ??= data.open();
+    while (queue.length < ahead) {
+      const sample = order.at(position++);
+      const picture = reader.read(sample.index);
+      picture.catch(() => {}); // told when its turn has come
+      queue.push({ ...sample, picture });
+    }
+  };
+  return {
+    async next(images, labels, noise) {
+      for (const array of noise ? [images, noise] : [images]) {
+        if (array.length === labels.length * size) continue;
+        throw new UsageError(`${labels.length} pictures of ${size} numbers do not fill ${array.length}`);
+      }
+      if (noise && !data.paired) throw new UsageError(`${data.name} has no noise`);
+      for (let row = 0; row < labels.length; row++) {
+        readAhead();
+        const { index, flip: mirrored, picture } = queue[0]!;
+        const values = await picture;
+        queue.shift();
+        if (values instanceof Float32Array) {
+          images.set(data.paired ? values.subarray(size) : values, row * size);
+          noise?.set(values.subarray(0, size), row * size);
+        } else if (mirrored) toUnitFlipped(values, data.width, data.channels, images, row * size);
+        else toUnit(values, images, row * size);
+        labels[row] = data.label(index);
+      }
+    },
+    async close() {
+      await reader?.close();
+    },
+  };
+}

@@ -1,0 +1,213 @@
+/**
+ * Parquet files with encoded pictures in a column (`image`: bytes, or a struct with `bytes`, as the Hugging Face Hub has them) and integers
+ * in another (`label`). Footers and labels are read here; a row group's pictures when one of them is wanted, in a worker thread.
+ */
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import type { AsyncBuffer, FileMetaData } from 'hyparquet';
+import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { openRegular } from '../../formats/files.node.ts';
+import type { PackedPictures } from './decode-pool.ts';
+import type { EncodedSet } from './encoded.ts';
+import { countClasses, failData, openFiles, type ReadOptions } from './reading.ts';
+
+const PICTURES = ['image', 'img', 'picture', 'bytes'];
+const LABELS = ['label', 'labels', 'fine_label', 'class', 'cls'];
+/** Largest footer, and largest column of pictures of one row group, packed or not, in bytes. */
+const MOST_FOOTER = 2 ** 26;
+const MOST_GROUP = 2 ** 29;
+/** Bytes of row groups that are held and mixed at a time; the same on every machine, as the order depends on it. */
+const TOGETHER = 2 ** 27;
+
+interface Group {
+  readonly path: string;
+  readonly fileSize: number;
+  readonly metadata: FileMetaData;
+  readonly column: string;
+  readonly index: number;
+  readonly rows: number;
+  /** First row, over all files. */
+  readonly first: number;
+  readonly begin: number;
+  readonly end: number;
+}
+
+const damaged = (what: string, cause: unknown, hint = 'The file is damaged or cut short: copy or write it again.') => {
+  if (cause instanceof DataError || cause instanceof InterruptedError) return cause;
+  return new DataError(`${what} cannot be read: ${cause instanceof Error ? cause.message : cause}`, { cause, hint });
+};
+
+/** Class names in what the Hub's `datasets` writes into files. */
+function namesIn(metadata: FileMetaData, label: string): string[] | undefined {
+  const text = metadata.key_value_metadata?.find(({ key }) => key === 'huggingface')?.value;
+  try {
+    const names = JSON.parse(text ?? 'null')?.info?.features?.[label]?.names;
+    return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Looks at the footers and labels of these files. @throws DataError, InterruptedError */
+export async function indexParquet(
+  name: string,
+  paths: readonly string[],
+  options: ReadOptions = {},
+): Promise<EncodedSet> {
+  const { parquetMetadataAsync, parquetReadObjects } = await import('hyparquet');
+  const groups: Group[] = [];
+  const labels: number[] = [];
+  const hash = createHash('sha256');
+  const skipped: { file: string; reason: string }[] = [];
+  let classNames: string[] | undefined;
+  let count = 0;
+  let columns: { column: string; label: string | undefined } | undefined;
+  for (const path of paths) {
+    if (options.signal?.aborted) throw new InterruptedError(`reading ${path} was interrupted`);
+    const file = await openRegular(path, failData(path));
+    try {
+      const { size } = file;
+      const tail = await file.read(Math.max(0, size - 8), size);
+      const footer = tail.length === 8 ? new DataView(tail.buffer).getUint32(0, true) : 0;
+      if (new TextDecoder('latin1').decode(tail.subarray(4)) !== 'PAR1' || footer > Math.min(size - 12, MOST_FOOTER)) {
+        throw new DataError(`${path}: its last 8 bytes, at byte ${Math.max(0, size - 8)}, do not end a parquet file`, {
+          hint: 'The file is cut short: copy it again.',
+        });
+      }
+      const buffer: AsyncBuffer = {
+        byteLength: size,
+        slice: async (begin, end = size) => (await file.read(begin, Math.max(begin, end))).buffer,
+      };
+      const metadata = await parquetMetadataAsync(buffer, { initialFetchSize: footer + 8 }).catch((cause: unknown) => {
+        throw damaged(`${path}: its footer at byte ${size - 8 - footer}`, cause);
+      });
+      hash.update(`${basename(path)} ${size}\n`).update(await file.read(size - 8 - footer, size));
+      const top = new Set(
+        metadata.row_groups.flatMap((g) => g.columns.map((c) => c.meta_data?.path_in_schema[0] ?? '')),
+      );
+      if (metadata.row_groups.length === 0 || metadata.num_rows === 0n) {
+        skipped.push({ file: path, reason: 'holds no rows' });
+        continue;
+      }
+      const column = PICTURES.find((each) => top.has(each));
+      const label = LABELS.find((each) => top.has(each));
+      if (!column) {
+        throw new DataError(`${path}: no column of pictures among ${[...top].slice(0, 10).join(', ')}`, {
+          hint: `Call it ${PICTURES.join(', ')}.`,
+        });
+      }
+      if (columns && (columns.column !== column || columns.label !== label)) {
+        throw new DataError(
+          `${path} has the columns ${column}, ${label}; the files before it ${columns.column}, ${columns.label}`,
+        );
+      }
+      columns = { column, label };
+      classNames ??= label === undefined ? undefined : namesIn(metadata, label);
+      for (const [index, group] of metadata.row_groups.entries()) {
+        const what = `${path}: row group ${index}`;
+        const chunks = group.columns.filter((c) => c.meta_data?.path_in_schema[0] === column).map((c) => c.meta_data!);
+        const starts = chunks.map((c) => Number(c.dictionary_page_offset || c.data_page_offset));
+        const begin = Math.min(...starts, ...chunks.map((c) => Number(c.data_page_offset)));
+        const end = Math.max(...chunks.map((c, k) => starts[k]! + Number(c.total_compressed_size)));
+        const rows = Number(group.num_rows);
+        if (!(begin >= 4 && end > begin && end <= size - 8 - footer && Number.isSafeInteger(rows) && rows >= 0)) {
+          throw new DataError(`${what}: bytes ${begin} to ${end} of ${size} cannot hold its ${rows} rows`, {
+            hint: 'The file is damaged or cut short: copy or write it again.',
+          });
+        }
+        const most = Math.max(end - begin, ...chunks.map((c) => Number(c.total_uncompressed_size)));
+        if (most > MOST_GROUP) {
+          throw new DataError(`${what}: its pictures have ${most} bytes; at most ${MOST_GROUP} are held`, {
+            hint: 'Write the file again with row groups of 1,000 rows or fewer.',
+          });
+        }
+        // Each row is at least its length, so a number of rows that bytes cannot hold is not believed.
+        if (rows > most) throw new DataError(`${what}: ${rows} rows in ${most} bytes`);
+        if (rows === 0) continue;
+        if (label !== undefined) {
+          const rowStart = metadata.row_groups.slice(0, index).reduce((sum, g) => sum + Number(g.num_rows), 0);
+          const read = { file: buffer, metadata, columns: [label], rowStart, rowEnd: rowStart + rows };
+          const objects = await parquetReadObjects(read).catch((cause: unknown) => {
+            throw damaged(`${what}, column ${label}`, cause);
+          });
+          for (const row of objects) labels.push(Number(row[label] ?? Number.NaN));
+        }
+        groups.push({ path, fileSize: size, metadata, column, index, rows, first: count, begin, end });
+        count += rows;
+        if (label !== undefined && labels.length !== count) throw new DataError(`${what}: fewer labels than rows`);
+      }
+    } finally {
+      await file.close();
+    }
+  }
+  if (count === 0) throw new DataError(`${name}: ${paths.length} parquet files hold no rows`);
+  const groupOf = (i: number) => {
+    let [low, high] = [0, groups.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (groups[middle]!.first <= i) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  };
+  const nameOf = (i: number) => {
+    const { path, index, first } = groups[groupOf(i)]!;
+    return `${path}: row ${i - first} of row group ${index}`;
+  };
+  const label = columns!.label;
+  const seen = label === undefined ? 1 : countClasses(labels, nameOf);
+  if (classNames && classNames.length < seen) {
+    throw new DataError(`${name}: labels go to ${seen - 1}, where the file names ${classNames.length} classes`);
+  }
+  options.onRecognised?.(
+    `parquet: ${paths.length} ${paths.length === 1 ? 'file' : 'files'}, ${groups.length} row groups, pictures in column '${columns!.column}', ` +
+      (label === undefined ? 'without labels: one class' : `labels in '${label}'`),
+  );
+  const largest = Math.max(...groups.map(({ begin, end }) => end - begin));
+  const together = Math.min(groups.length, Math.max(1, Math.floor(TOGETHER / largest)));
+  return {
+    name,
+    count,
+    labels: label === undefined ? new Uint16Array(count) : Uint16Array.from(labels),
+    classes: classNames?.length ?? seen,
+    classNames,
+    skipped,
+    identity: hash.digest('hex'),
+    groups: { sizes: groups.map(({ rows }) => rows), together },
+    nameOf,
+    openBytes(pool) {
+      const files = openFiles();
+      /** Unpacked groups, the least recently used first: those mixed now, and those to come. */
+      const held = new Map<number, Promise<PackedPictures>>();
+      const unpack = async (g: number) => {
+        const { path, fileSize, metadata, column, index, rows, begin, end } = groups[g]!;
+        const what = `${path}: row group ${index}`;
+        const bytes = await files.read(path, fileSize, begin, end);
+        const own = { ...metadata, row_groups: [metadata.row_groups[index]!], num_rows: BigInt(rows) };
+        const pictures = await pool.unpack({ bytes, begin, fileSize, metadata: own, column }, what);
+        if (pictures.ends.length !== rows)
+          throw new DataError(`${what}: ${pictures.ends.length} pictures, where ${rows} are expected`);
+        return pictures;
+      };
+      return {
+        async bytes(i) {
+          const g = groupOf(i);
+          const group = held.get(g) ?? unpack(g);
+          held.delete(g);
+          held.set(g, group);
+          for (const oldest of held.keys()) {
+            if (held.size <= 2 * together) break;
+            held.delete(oldest);
+          }
+          const { packed, ends } = await group;
+          const k = i - groups[g]!.first;
+          return packed.slice(k === 0 ? 0 : ends[k - 1]!, ends[k]!) as Uint8Array<ArrayBuffer>;
+        },
+        async close() {
+          held.clear();
+          await files.close();
+        },
+      };
+    },
+  };
+}

@@ -25,7 +25,10 @@ export interface PackedPictures {
 export interface DecodePool {
   /** Pixels of the picture whose bytes `load` gives, when a thread has time for it. The bytes are given away. */
   decode(load: () => Promise<Uint8Array<ArrayBuffer>>, what: string): Promise<Uint8Array>;
+  /** The pictures of a row group. A damaged one may keep a thread busy for ever: it is ended after a while. */
   unpack(job: RowGroupJob, what: string): Promise<PackedPictures>;
+  /** The same for a column of labels; NaN for what is no number. */
+  labels(job: RowGroupJob, what: string): Promise<Float64Array>;
   close(): Promise<void>;
 }
 
@@ -33,8 +36,14 @@ export interface DecodePool {
 const MOST_THREADS = 8;
 const AT_A_TIME = 4;
 
+/** Milliseconds that a row group may take: so many, and so many for each byte of it. */
+const PATIENCE = 20_000;
+const PATIENCE_PER_BYTE = 1e-3;
+
 interface Thread {
   readonly worker: Worker;
+  /** Rejects all that is pending there; no more is given to it. */
+  readonly fail: (why: string, cause?: unknown) => void;
   readonly pending: Map<number, { resolve: (result: never) => void; reject: (error: Error) => void; what: string }>;
 }
 
@@ -50,23 +59,25 @@ export function createDecodePool(size: number, channels: 1 | 3): DecodePool {
 
   const start = (): Thread => {
     const worker = new Worker(new URL('./decode-worker.js', import.meta.url), { workerData: { size, channels } });
-    const thread: Thread = { worker, pending: new Map() };
+    const pending: Thread['pending'] = new Map();
     const fail = (why: string, cause?: unknown) => {
       const at = threads.indexOf(thread);
       if (at >= 0) threads.splice(at, 1);
-      for (const { reject, what } of thread.pending.values()) {
+      for (const { reject, what } of pending.values()) {
         reject(
           closed
             ? new InterruptedError(`reading ${what} was interrupted`)
             : new DataError(`${what} could not be decoded: ${why}`, { cause }),
         );
       }
-      thread.pending.clear();
+      pending.clear();
     };
+    const thread: Thread = { worker, pending, fail };
     worker.on('message', ({ id, result, failure }: { id: number; result: never; failure?: string }) => {
-      const job = thread.pending.get(id)!;
-      thread.pending.delete(id);
-      if (thread.pending.size === 0) worker.unref();
+      const job = pending.get(id);
+      if (!job) return;
+      pending.delete(id);
+      if (pending.size === 0) worker.unref();
       if (failure === undefined) job.resolve(result);
       else job.reject(new DataError(`${job.what}: ${failure}`, { hint: 'Replace the picture, or leave it out.' }));
     });
@@ -76,18 +87,38 @@ export function createDecodePool(size: number, channels: 1 | 3): DecodePool {
     return thread;
   };
 
-  const post = <T>(message: Record<string, unknown>, moved: ArrayBuffer[], what: string): Promise<T> => {
+  const post = <T>(
+    message: Record<string, unknown>,
+    moved: ArrayBuffer,
+    what: string,
+    patience?: number,
+  ): Promise<T> => {
     if (closed) return Promise.reject(new InterruptedError(`reading ${what} was interrupted`));
     const idle = threads.find(({ pending }) => pending.size === 0);
     const least = [...threads].sort((a, b) => a.pending.size - b.pending.size)[0];
     const thread = idle ?? (threads.length < most || !least ? start() : least);
     return new Promise<T>((resolve, reject) => {
       const id = ids++;
+      const timer =
+        patience === undefined
+          ? undefined
+          : setTimeout(() => {
+              thread.fail(`nothing came of it in ${Math.round(patience / 1000)} seconds`);
+              void thread.worker.terminate();
+            }, patience);
+      const ended =
+        <A>(then: (value: A) => void) =>
+        (value: A) => {
+          clearTimeout(timer);
+          then(value);
+        };
       thread.worker.ref(); // what is waited for keeps the process alive, an idle thread does not
-      thread.pending.set(id, { resolve, reject, what });
-      thread.worker.postMessage({ id, ...message }, moved);
+      thread.pending.set(id, { resolve: ended(resolve), reject: ended(reject), what });
+      thread.worker.postMessage({ id, ...message }, [moved]);
     });
   };
+  const rowGroup = <T>(job: 'unpack' | 'labels', given: RowGroupJob, what: string) =>
+    post<T>({ job, ...given }, given.bytes.buffer, what, PATIENCE + PATIENCE_PER_BYTE * given.bytes.length);
 
   return {
     async decode(load, what) {
@@ -97,15 +128,17 @@ export function createDecodePool(size: number, channels: 1 | 3): DecodePool {
       if (places > 0) places -= 1;
       else await new Promise<void>((resolve) => waiting.push(resolve));
       try {
+        if (closed) throw new InterruptedError(`reading ${what} was interrupted`);
         const bytes = await load();
-        return await post<Uint8Array>({ job: 'decode', bytes }, [bytes.buffer], what);
+        return await post<Uint8Array>({ job: 'decode', bytes }, bytes.buffer, what);
       } finally {
         const next = waiting.shift();
         if (next) next();
         else places += 1;
       }
     },
-    unpack: (job, what) => post<PackedPictures>({ job: 'unpack', ...job }, [job.bytes.buffer], what),
+    unpack: (job, what) => rowGroup('unpack', job, what),
+    labels: (job, what) => rowGroup('labels', job, what),
     async close() {
       closed = true;
       await Promise.all(threads.map(({ worker }) => worker.terminate()));

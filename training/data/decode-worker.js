@@ -29,16 +29,22 @@ const compressors = {
     : {}),
 };
 
-/** The pictures of a row group whose bytes [begin, begin + bytes.length) of the file are given, one after the other, and their ends. */
-async function unpack({ bytes, begin, fileSize, metadata, column }) {
-  const { parquetReadObjects } = await import('hyparquet');
+/** The values of a column of a row group whose bytes [begin, begin + bytes.length) of the file are given. */
+async function valuesOf({ bytes, begin, fileSize, metadata, column }) {
+  // The package's entry for Node adds helpers for files, which nobody needs here.
+  const { parquetReadObjects } = await import('hyparquet/src/index.js');
   const file = {
     byteLength: fileSize,
     slice: (from, to = fileSize) => bytes.buffer.slice(bytes.byteOffset + from - begin, bytes.byteOffset + to - begin),
   };
   const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors, utf8: false });
-  const pictures = rows.map((row, k) => {
-    const value = row[column]?.bytes ?? row[column];
+  return rows.map((row) => row[column]);
+}
+
+/** The pictures of a row group, one after the other, and their ends. */
+async function unpack(given) {
+  const pictures = (await valuesOf(given)).map((cell, k) => {
+    const value = cell?.bytes ?? cell;
     if (!(value instanceof Uint8Array) || value.length === 0) throw new Error(`its row ${k} holds no picture`);
     return value;
   });
@@ -50,7 +56,14 @@ async function unpack({ bytes, begin, fileSize, metadata, column }) {
   return [{ packed, ends }, [packed.buffer, ends.buffer]];
 }
 
-const jobs = { decode, unpack };
+/** The labels of a row group; NaN for what is no number. */
+async function labels(given) {
+  const isNumber = (value) => typeof value === 'number' || typeof value === 'bigint';
+  const numbers = Float64Array.from(await valuesOf(given), (value) => (isNumber(value) ? Number(value) : Number.NaN));
+  return [numbers, [numbers.buffer]];
+}
+
+const jobs = { decode, unpack, labels };
 
 parentPort.on('message', async ({ id, job, ...given }) => {
   try {

@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import type { AsyncBuffer, FileMetaData } from 'hyparquet';
+import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet/src/index.js';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular } from '../../formats/files.node.ts';
-import type { PackedPictures } from './decode-pool.ts';
+import { createDecodePool, type DecodePool, type PackedPictures, type RowGroupJob } from './decode-pool.ts';
 import type { EncodedSet } from './encoded.ts';
 import { countClasses, failData, openFiles, type ReadOptions } from './reading.ts';
 
@@ -48,13 +48,44 @@ function namesIn(metadata: FileMetaData, label: string): string[] | undefined {
   }
 }
 
+/** Where a column of a row group lies in its file, and the bytes that it says it unpacks to. */
+function bytesOf(group: RowGroup, column: string): { begin: number; end: number; unpacked: number } {
+  const chunks = group.columns.map((c) => c.meta_data!).filter((c) => c?.path_in_schema[0] === column);
+  const starts = chunks.map((c) => Number(c.dictionary_page_offset || c.data_page_offset));
+  return {
+    begin: Math.min(...starts, ...chunks.map((c) => Number(c.data_page_offset))),
+    end: Math.max(...chunks.map((c, k) => starts[k]! + Number(c.total_compressed_size))),
+    unpacked: Math.max(0, ...chunks.map((c) => Number(c.total_uncompressed_size))),
+  };
+}
+
+/** The job with a footer that knows of this row group alone. */
+const jobOf = (metadata: FileMetaData, index: number, rest: Omit<RowGroupJob, 'metadata'>): RowGroupJob => {
+  const group = metadata.row_groups[index]!;
+  return { ...rest, metadata: { ...metadata, row_groups: [group], num_rows: group.num_rows } };
+};
+
 /** Looks at the footers and labels of these files. @throws DataError, InterruptedError */
 export async function indexParquet(
   name: string,
   paths: readonly string[],
   options: ReadOptions = {},
 ): Promise<EncodedSet> {
-  const { parquetMetadataAsync, parquetReadObjects } = await import('hyparquet');
+  const pool = createDecodePool(1, 3); // for labels: what is damaged must not hold this thread
+  try {
+    return await indexWith(pool, name, paths, options);
+  } finally {
+    await pool.close();
+  }
+}
+
+async function indexWith(
+  pool: DecodePool,
+  name: string,
+  paths: readonly string[],
+  options: ReadOptions,
+): Promise<EncodedSet> {
+  const { parquetMetadataAsync } = await import('hyparquet/src/index.js');
   const groups: Group[] = [];
   const labels: number[] = [];
   const hash = createHash('sha256');
@@ -105,17 +136,14 @@ export async function indexParquet(
       classNames ??= label === undefined ? undefined : namesIn(metadata, label);
       for (const [index, group] of metadata.row_groups.entries()) {
         const what = `${path}: row group ${index}`;
-        const chunks = group.columns.filter((c) => c.meta_data?.path_in_schema[0] === column).map((c) => c.meta_data!);
-        const starts = chunks.map((c) => Number(c.dictionary_page_offset || c.data_page_offset));
-        const begin = Math.min(...starts, ...chunks.map((c) => Number(c.data_page_offset)));
-        const end = Math.max(...chunks.map((c, k) => starts[k]! + Number(c.total_compressed_size)));
+        const { begin, end, unpacked } = bytesOf(group, column);
         const rows = Number(group.num_rows);
         if (!(begin >= 4 && end > begin && end <= size - 8 - footer && Number.isSafeInteger(rows) && rows >= 0)) {
           throw new DataError(`${what}: bytes ${begin} to ${end} of ${size} cannot hold its ${rows} rows`, {
             hint: 'The file is damaged or cut short: copy or write it again.',
           });
         }
-        const most = Math.max(end - begin, ...chunks.map((c) => Number(c.total_uncompressed_size)));
+        const most = Math.max(end - begin, unpacked);
         if (most > MOST_GROUP) {
           throw new DataError(`${what}: its pictures have ${most} bytes; at most ${MOST_GROUP} are held`, {
             hint: 'Write the file again with row groups of 1,000 rows or fewer.',
@@ -125,16 +153,20 @@ export async function indexParquet(
         if (rows > most) throw new DataError(`${what}: ${rows} rows in ${most} bytes`);
         if (rows === 0) continue;
         if (label !== undefined) {
-          const rowStart = metadata.row_groups.slice(0, index).reduce((sum, g) => sum + Number(g.num_rows), 0);
-          const read = { file: buffer, metadata, columns: [label], rowStart, rowEnd: rowStart + rows };
-          const objects = await parquetReadObjects(read).catch((cause: unknown) => {
-            throw damaged(`${what}, column ${label}`, cause);
-          });
-          for (const row of objects) labels.push(Number(row[label] ?? Number.NaN));
+          const at = bytesOf(group, label);
+          if (!(at.begin >= 4 && at.end > at.begin && at.end <= size && at.unpacked <= MOST_GROUP)) {
+            throw new DataError(`${what}: bytes ${at.begin} to ${at.end} of ${size} cannot hold its column ${label}`);
+          }
+          const bytes = await file.read(at.begin, at.end);
+          const own = await pool.labels(
+            jobOf(metadata, index, { bytes, begin: at.begin, fileSize: size, column: label }),
+            what,
+          );
+          if (own.length !== rows) throw new DataError(`${what}: ${own.length} labels for ${rows} rows`);
+          for (const each of own) labels.push(each);
         }
         groups.push({ path, fileSize: size, metadata, column, index, rows, first: count, begin, end });
         count += rows;
-        if (label !== undefined && labels.length !== count) throw new DataError(`${what}: fewer labels than rows`);
       }
     } finally {
       await file.close();
@@ -183,8 +215,7 @@ export async function indexParquet(
         const { path, fileSize, metadata, column, index, rows, begin, end } = groups[g]!;
         const what = `${path}: row group ${index}`;
         const bytes = await files.read(path, fileSize, begin, end);
-        const own = { ...metadata, row_groups: [metadata.row_groups[index]!], num_rows: BigInt(rows) };
-        const pictures = await pool.unpack({ bytes, begin, fileSize, metadata: own, column }, what);
+        const pictures = await pool.unpack(jobOf(metadata, index, { bytes, begin, fileSize, column }), what);
         if (pictures.ends.length !== rows)
           throw new DataError(`${what}: ${pictures.ends.length} pictures, where ${rows} are expected`);
         return pictures;

@@ -1,6 +1,6 @@
 /** What all readers of data sets take, and how they refuse files and folders. */
 import { readdir } from 'node:fs/promises';
-import { DataError, LimitError } from '../../engine/errors.ts';
+import { DataError, InterruptedError, LimitError } from '../../engine/errors.ts';
 import { type FailFile, failAs, openRegular, type RegularFile } from '../../formats/files.node.ts';
 import type { DataShape } from './dataset.ts';
 
@@ -78,8 +78,10 @@ export function openFiles(): OpenFiles {
     open.delete(path);
     return closing.then((file) => file.close()).catch(() => {});
   };
+  let closed = false;
   return {
     async read(path, size, begin, end) {
+      if (closed) throw new InterruptedError(`reading ${path} was interrupted`);
       const entry = open.get(path) ?? { file: openRegular(path, failData(path)), readers: 0 };
       open.delete(path);
       open.set(path, entry);
@@ -103,6 +105,7 @@ export function openFiles(): OpenFiles {
       }
     },
     async close() {
+      closed = true;
       await Promise.all([...open.keys()].map(closeOne));
     },
   };

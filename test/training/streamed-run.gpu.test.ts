@@ -1,0 +1,69 @@
+/** Training on pictures that are read from disk: the weights of training from memory, and of an uninterrupted run after a resume. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Engine } from '../../engine/engine.ts';
+import { ConfigError } from '../../engine/errors.ts';
+import { isStreamed, type TrainingData } from '../../training/data/dataset.ts';
+import { openTrainingData } from '../../training/data/open.ts';
+import { runTraining } from '../../training/run.node.ts';
+import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
+import { tar } from '../support/archives.ts';
+import { testEngine } from '../support/engine.ts';
+import { setBits, tinyModel, tinyTrain } from '../support/tiny.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'odelt-streamed-run-'));
+const shards = join(scratch, 'set.tar');
+const train = { ...tinyTrain, steps: 4, flip: true };
+let engine: Engine;
+let disk: TrainingData;
+let memory: TrainingData;
+beforeAll(async () => {
+  engine = await testEngine();
+  const raw = { width: 8, height: 8, channels: 1 } as const;
+  const noise = (i: number) => Uint8Array.from({ length: 64 }, (_, k) => (k * 37 + i * 91) % 256);
+  const pngs = await Promise.all(Array.from({ length: 12 }, (_, i) => sharp(noise(i), { raw }).png().toBuffer()));
+  writeFileSync(shards, tar(pngs.flatMap((png, i) => [[`${i}.png`, png] as const, [`${i}.cls`, `${i % 3}`] as const])));
+  disk = await openTrainingData(shards, { size: 8, channels: 1, maxBytes: 100 });
+  memory = await openTrainingData(shards, { size: 8, channels: 1 });
+  expect([isStreamed(disk), isStreamed(memory)]).toEqual([true, false]);
+});
+afterAll(() => {
+  engine.dispose();
+  rmSync(scratch, { recursive: true });
+});
+
+/** The state after training on, at most to `last` updates. */
+async function trained(data: TrainingData, last: number, from?: TrainerOptions['from']) {
+  const trainer = await createTrainer(engine, { model: tinyModel, train, data, from });
+  try {
+    for await (const { step } of trainer.run()) if (step === last) break;
+    return await trainer.snapshot();
+  } finally {
+    trainer.dispose();
+  }
+}
+
+it('gives the bits of memory, and of an uninterrupted run after a resume', async () => {
+  const whole = setBits({ ...(await trained(disk, 4)) });
+  expect(setBits({ ...(await trained(memory, 4)) })).toEqual(whole);
+  const sets = await trained(disk, 2);
+  expect(setBits({ ...(await trained(disk, 4, { sets, step: 2 })) })).toEqual(whole);
+});
+
+it('a run knows its files again, and others when it sees them', async () => {
+  const folder = join(scratch, 'run');
+  const options = { folder, resume: false, saveEvery: 100, environment: {} } as const;
+  const config = { model: tinyModel, train: { ...train, steps: 1 }, data: shards };
+  await runTraining(engine, { ...options, config, data: disk });
+  const { readRunConfig } = await import('../../training/run.node.ts');
+  const kept = await readRunConfig(folder);
+  const again = { ...options, resume: true, config: { ...kept, train: { ...kept.train, steps: 2 } } };
+  const other = { ...disk, identity: '0' } as TrainingData;
+  const error = await runTraining(engine, { ...again, data: other }).catch((e: unknown) => e);
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).message).toMatch(/trained on other data \(set\): contents of the pictures$/);
+  expect(await runTraining(engine, { ...again, data: disk })).toMatch(/step-2$/);
+});

@@ -58,6 +58,7 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
+export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   type Dtype,
   parseSafetensors,
@@ -141,7 +142,7 @@ export { describeLabel, parseLabels } from './sampling/labels.ts';
 export type { Requested, SampleProgress, SampleRequest } from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
 export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
-export { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from './training/config.ts';
+export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,
   type Dataset,

@@ -2,8 +2,10 @@
 import { resolve } from 'node:path';
 import { ConfigError } from '../engine/errors.ts';
 import { shippedData } from '../formats/shipped.node.ts';
+import { TRAIN_OPTIONS } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { type OpenOptions, openTrainingData } from '../training/data/open.ts';
+import { flagNames } from './option-flags.ts';
 
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
 const BUNDLED = 'bundled';
@@ -34,17 +36,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'model.heads': '--heads',
   'model.depth': '--depth',
   'model.dropout': '--dropout',
-  'training.steps': '--steps',
-  'training.batch': '--batch',
-  'training.accumulate': '--accumulate',
-  'training.recompute': '--recompute',
-  'training.lr': '--lr',
-  'training.warmup': '--warmup',
-  'training.seed': '--seed',
-  'training.emaDecay': '--ema-decay',
-  'training.flip': '--flip',
+  ...Object.fromEntries(Object.entries(flagNames(TRAIN_OPTIONS)).map(([name, flag]) => [`training.${name}`, flag])),
   'training.guidance': '--distill-guidance',
-  'training.classDropout': '--class-dropout',
 };
 
 /** Throws the error, with fields in its message and hint written as the flags that set them. */

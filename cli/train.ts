@@ -1,17 +1,18 @@
 /** `odelt train`: trains a model into a run folder. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
-import { parseTrainConfig, TRAIN_DEFAULTS, type TrainConfig } from '../training/config.ts';
+import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
 import { isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
 import { interruptSignal } from './ends.node.ts';
+import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
@@ -26,13 +27,6 @@ interface TrainFlags {
   tuning?: string;
   json?: boolean;
   saveEvery: number;
-  steps?: number;
-  batch?: number;
-  accumulate?: number;
-  recompute?: 'none' | 'blocks';
-  lr?: number;
-  warmup?: number;
-  seed?: number;
   imageSize?: number;
   channels?: 1 | 3;
   width?: number;
@@ -40,16 +34,15 @@ interface TrainFlags {
   heads?: number;
   depth?: number;
   dropout?: number;
-  emaDecay?: number;
-  flip?: boolean;
   unconditional?: boolean;
   distillGuidance?: number;
-  classDropout?: number;
 }
 
-const d = TRAIN_DEFAULTS;
+/** The command's default: its runs are short. */
+const EMA_DECAY = 0.99;
 
 export function addTrain(command: Command): void {
+  addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: EMA_DECAY } });
   command
     .option(
       '--data <path>',
@@ -75,44 +68,13 @@ export function addTrain(command: Command): void {
       'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup and --recompute may change',
       resumeStep,
     )
-    .option('--steps <n>', `updates in all (default ${d.steps})`, number('--steps', { integer: true, min: 1 }))
-    .option('--batch <n>', `samples per update (default ${d.batch})`, number('--batch', { integer: true, min: 1 }))
-    .option(
-      '--accumulate <n>',
-      `batches whose gradients are averaged for one update (default ${d.accumulate})`,
-      number('--accumulate', { integer: true, min: 1 }),
-    )
-    .addOption(
-      new Option(
-        '--recompute <what>',
-        `blocks: less memory, as each block runs again in the backward pass (default ${d.recompute})`,
-      ).choices(['none', 'blocks']),
-    )
-    .option('--lr <rate>', `peak learning rate (default ${d.lr})`, number('--lr', { min: 0 }))
-    .option(
-      '--warmup <n>',
-      `updates of linear warm-up (default ${d.warmup})`,
-      number('--warmup', { integer: true, min: 0 }),
-    )
-    .option('--seed <n>', `seed of everything random (default ${d.seed})`, number('--seed', { integer: true, min: 0 }))
     .option('--width <n>', "features per token, instead of the preset's", number('--width', { integer: true, min: 4 }))
     .option('--patch <n>', 'side of a patch', number('--patch', { integer: true, min: 1 }))
     .option('--heads <n>', 'attention heads', number('--heads', { integer: true, min: 1 }))
     .option('--depth <n>', 'blocks', number('--depth', { integer: true, min: 1 }))
     .option('--dropout <share>', 'share of MLP activations dropped', number('--dropout', { min: 0, max: 1 }))
-    .option(
-      '--ema-decay <x>',
-      'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand (default 0.99)',
-      number('--ema-decay', { min: 0, max: 1 }),
-    )
-    .option('--flip', 'mirror half of the pictures')
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
-    .option(
-      '--class-dropout <p>',
-      `probability of dropping a label (default ${d.classDropout})`,
-      number('--class-dropout', { min: 0, max: 1 }),
-    )
     .option('--save-every <n>', 'updates between checkpoints', number('--save-every', { integer: true, min: 1 }), 250)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--tuning <which>', `${TUNING_HELP}; a run keeps to what it began with unless another is named`)
@@ -250,7 +212,7 @@ async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
 
 /** The data, and the model that they and the flags make of the preset; what cannot be is refused before pictures are read. */
 async function newRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
-  const train = parseTrainConfig({ emaDecay: 0.99, ...givenTrain(flags) });
+  const train = parseTrainConfig({ emaDecay: EMA_DECAY, ...givenTrain(flags) });
   const presetName = flags.preset ?? 'tiny';
   const given = givenModel(flags);
   const place = dataPlace(flags.data);
@@ -285,14 +247,10 @@ const givenModel = ({ imageSize, channels, width, patch, heads, depth, dropout }
   over({ imageSize, channels, width, patch, heads, depth, dropout });
 
 function givenTrain(flags: TrainFlags): Partial<TrainConfig> {
-  const { steps, batch, accumulate, recompute, lr, warmup, seed, flip, classDropout, emaDecay } = flags;
   const guidance = flags.unconditional
     ? { guidance: null, classDropout: 1 }
     : flags.distillGuidance === undefined
       ? {}
       : { guidance: { weight: flags.distillGuidance, distill: true } };
-  return {
-    ...over({ steps, batch, accumulate, recompute, lr, warmup, seed, flip, classDropout, emaDecay }),
-    ...guidance,
-  };
+  return { ...givenFlags(TRAIN_OPTIONS, flags), ...guidance };
 }

@@ -1,59 +1,101 @@
 /** What a training run is: objective, batch, optimiser, schedule. Defaults are the reference's. */
 import { ConfigError } from '../engine/errors.ts';
+import {
+  choice,
+  defaultsOf,
+  integer,
+  type Option,
+  type OptionSet,
+  parseOptions,
+  real,
+  toggle,
+  type ValuesOf,
+} from '../formats/options.ts';
 import type { ModelConfig } from '../model/config.ts';
 
-/** What a training run is, apart from the model and the data. Plain data, for JSON. */
-export interface TrainConfig {
-  readonly batch: number;
+/** What training may also teach beside the velocity for a label; null: no labels. */
+export type Guidance = { readonly weight: number; readonly distill: boolean } | null;
+
+const isGuidance = (x: unknown): boolean => {
+  if (x === null) return true;
+  if (typeof x !== 'object') return false;
+  const { weight, distill = false, ...rest } = x as Partial<NonNullable<Guidance>>;
+  return Number.isFinite(weight) && typeof distill === 'boolean' && Object.keys(rest).length === 0;
+};
+
+/** Every option of training, declared once: type, default, rule, help and flag. */
+export const TRAIN_OPTIONS = {
+  /** Samples per batch. */
+  batch: integer(64, { min: 1, rule: 'a positive integer', help: 'samples per update' }),
   /** Batches, each with draws of its own, whose gradients are averaged for one update. Above 1 costs a second set of gradients. */
-  readonly accumulate: number;
+  accumulate: integer(1, {
+    min: 1,
+    rule: 'a positive integer',
+    help: 'batches whose gradients are averaged for one update',
+  }),
   /** 'blocks': the backward pass runs each block again instead of keeping its activations. The gradients stay the same. */
-  readonly recompute: 'none' | 'blocks';
+  recompute: choice('none', ['none', 'blocks'], {
+    value: 'what',
+    help: 'blocks: less memory, as each block runs again in the backward pass',
+  }),
   /** Optimiser updates in the whole run; the learning rate's last tenth follows from it. */
-  readonly steps: number;
-  /** Peak learning rate, and updates until it is reached. */
-  readonly lr: number;
-  readonly warmup: number;
-  readonly weightDecay: number;
-  readonly emaDecay: number;
+  steps: integer(2000, { min: 1, rule: 'a positive integer', help: 'updates in all' }),
+  /** Peak learning rate. */
+  lr: real(1e-3, { above: 0, rule: 'positive', value: 'rate', help: 'peak learning rate' }),
+  /** Updates until the peak is reached. */
+  warmup: integer(100, { min: 0, rule: 'an integer, 0 or more', help: 'updates of linear warm-up' }),
+  weightDecay: real(0.1, { min: 0, below: 1, rule: 'in [0, 1)', help: 'decoupled weight decay of every parameter' }),
+  emaDecay: real(0.999, {
+    min: 0,
+    below: 1,
+    rule: 'in [0, 1)',
+    help: 'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand',
+  }),
   /** Time steps of the finest grid, a power of two (M in the paper). */
-  readonly finest: number;
-  /** 1 / share of the batch that learns time consistency, and of the batch that learns length consistency; 0: none. */
-  readonly timeEvery: number;
-  readonly lengthEvery: number;
+  finest: integer(128, {
+    min: 2,
+    also: (x) => Number.isInteger(Math.log2(x)),
+    rule: 'a power of two, 2 or more',
+    help: 'time steps of the finest grid, a power of two',
+  }),
+  /** 1 / share of the batch that learns time consistency; 0: none. */
+  timeEvery: integer(8, {
+    min: 0,
+    rule: '0 or a positive integer',
+    help: 'one sample in n learns time consistency; 0: none',
+  }),
+  /** 1 / share of the batch that learns length consistency; 0: none. */
+  lengthEvery: integer(8, {
+    min: 0,
+    rule: '0 or a positive integer',
+    help: 'one sample in n learns length consistency; 0: none',
+  }),
   /** Whether consistency targets come from the moving average of the weights. */
-  readonly targetsFromEma: boolean;
+  targetsFromEma: toggle(true, 'consistency targets come from the moving average of the weights'),
   /**
    * null: unconditional, every label becomes "no class". Otherwise labels are kept, and with `distill` the time targets also
    * teach the guided velocity at this weight.
    */
-  readonly guidance: { readonly weight: number; readonly distill: boolean } | null;
+  guidance: {
+    default: { weight: 1.5, distill: false },
+    rule: 'null or { weight, distill }',
+    accepts: isGuidance,
+    text: { kind: 'fields' },
+    help: 'null: without labels; else time targets also teach the guided velocity at `weight` where `distill` is true',
+    flag: false,
+  } as Option<Guidance>,
   /** Probability that a flow sample loses its label. */
-  readonly classDropout: number;
+  classDropout: real(0.1, { min: 0, max: 1, rule: 'in [0, 1]', value: 'p', help: 'probability of dropping a label' }),
   /** Mirrors pictures left to right with probability one half. */
-  readonly flip: boolean;
-  readonly seed: number;
-}
+  flip: toggle(false, 'mirror half of the pictures'),
+  seed: integer(1, { min: 0, max: 2 ** 32 - 1, rule: 'an integer in [0, 2^32)', help: 'seed of everything random' }),
+} as const satisfies OptionSet;
+
+/** What a training run is, apart from the model and the data. Plain data, for JSON. */
+export type TrainConfig = ValuesOf<typeof TRAIN_OPTIONS>;
 
 /** Values of the fields that a configuration leaves out. */
-export const TRAIN_DEFAULTS: TrainConfig = {
-  batch: 64,
-  accumulate: 1,
-  recompute: 'none',
-  steps: 2000,
-  lr: 1e-3,
-  warmup: 100,
-  weightDecay: 0.1,
-  emaDecay: 0.999,
-  finest: 128,
-  timeEvery: 8,
-  lengthEvery: 8,
-  targetsFromEma: true,
-  guidance: { weight: 1.5, distill: false },
-  classDropout: 0.1,
-  flip: false,
-  seed: 1,
-};
+export const TRAIN_DEFAULTS: TrainConfig = defaultsOf(TRAIN_OPTIONS);
 
 /** Rows of a batch by what they learn. */
 export interface BatchShares {
@@ -75,40 +117,9 @@ export function batchShares(train: TrainConfig, model: ModelConfig): BatchShares
 
 /** Fills in defaults and checks. @throws ConfigError naming the field, its value and the remedy. */
 export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
-  const unknown = Object.keys(given).filter((key) => !Object.hasOwn(TRAIN_DEFAULTS, key));
-  if (unknown.length > 0) {
-    throw new ConfigError(`unknown training option '${unknown[0]}'`, {
-      hint: `known: ${Object.keys(TRAIN_DEFAULTS).join(', ')}`,
-    });
-  }
-  const c: TrainConfig = { ...TRAIN_DEFAULTS, ...given };
-  const need = (ok: boolean, field: keyof TrainConfig, rule: string) => {
-    if (!ok) throw new ConfigError(`training.${field} is ${JSON.stringify(c[field])}; it must be ${rule}`);
-  };
-  const natural = (x: number) => Number.isInteger(x) && x >= 1;
-  need(natural(c.batch), 'batch', 'a positive integer');
-  need(natural(c.accumulate), 'accumulate', 'a positive integer');
-  need(c.recompute === 'none' || c.recompute === 'blocks', 'recompute', "'none' or 'blocks'");
-  need(natural(c.steps), 'steps', 'a positive integer');
-  need(Number.isFinite(c.lr) && c.lr > 0, 'lr', 'positive');
-  need(Number.isInteger(c.warmup) && c.warmup >= 0, 'warmup', 'an integer, 0 or more');
-  const number = (x: unknown) => typeof x === 'number';
-  need(number(c.weightDecay) && c.weightDecay >= 0 && c.weightDecay < 1, 'weightDecay', 'in [0, 1)');
-  need(number(c.emaDecay) && c.emaDecay >= 0 && c.emaDecay < 1, 'emaDecay', 'in [0, 1)');
-  need(
-    natural(c.finest) && Number.isInteger(Math.log2(c.finest)) && c.finest >= 2,
-    'finest',
-    'a power of two, 2 or more',
-  );
-  need(Number.isInteger(c.timeEvery) && c.timeEvery >= 0, 'timeEvery', '0 or a positive integer');
-  need(Number.isInteger(c.lengthEvery) && c.lengthEvery >= 0, 'lengthEvery', '0 or a positive integer');
-  need(c.guidance === null || Number.isFinite(c.guidance.weight), 'guidance', 'null or { weight, distill }');
-  need(number(c.classDropout) && c.classDropout >= 0 && c.classDropout <= 1, 'classDropout', 'in [0, 1]');
-  need(typeof c.targetsFromEma === 'boolean', 'targetsFromEma', 'true or false');
-  need(typeof c.flip === 'boolean', 'flip', 'true or false');
-  need(Number.isInteger(c.seed) && c.seed >= 0 && c.seed < 2 ** 32, 'seed', 'an integer in [0, 2^32)');
-  checkShares(c);
-  return c;
+  const config = parseOptions(TRAIN_OPTIONS, given, { section: 'training', noun: 'training' });
+  checkShares(config);
+  return config;
 }
 
 /** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach consistency. */

@@ -8,6 +8,7 @@ import source from './adamw.wgsl';
 import { contract } from './contract.ts';
 import { guide } from './flow.ts';
 import lib from './lib.wgsl';
+import { globalNorm } from './reduce.ts';
 
 const kernel = defineKernel('adamw', lib, source);
 const WG = 64;
@@ -35,9 +36,11 @@ export interface AdamWOptions {
   /** Decoupled weight decay, of every parameter. */
   readonly decay?: number;
   /** What the moving average keeps of itself in a step. */
-  readonly emaDecay?: number;
+  readonly emaDecay?: Scalar;
   /** Multiplies the gradient first. */
   readonly gradientScale?: Scalar;
+  /** Shortens the scaled gradient to `most` where it is longer; `norm` [1] is that of the whole gradient before it is scaled. */
+  readonly clip?: { readonly norm: Tensor; readonly most: number };
 }
 
 /**
@@ -59,13 +62,14 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
     decay = 0.1,
     emaDecay = 0.999,
     gradientScale = 1,
+    clip,
   } = options;
   const correction = (beta: number) => map(count, `1-${beta}^`, (n) => 1 - beta ** n);
   ctx.dispatch({
     kernel,
     entry: 'update',
-    constants: { WG, EACH },
-    tensors: { weights: params, gradient, m, v, ema },
+    constants: { WG, EACH, CLIP: Number(clip !== undefined) },
+    tensors: { weights: params, gradient, m, v, ema, ...(clip ? { norm: clip.norm } : {}) },
     params: {
       size: sizeOf(params),
       lr,
@@ -78,18 +82,21 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
       eps,
       decay,
       ema_keep: emaDecay,
-      ema_rest: 1 - emaDecay,
+      ema_rest: map(emaDecay, '1-', (x) => 1 - x),
       gradient_scale: gradientScale,
+      most: clip?.most ?? 0,
     },
     grid: ceilDiv(sizeOf(params), WG * EACH),
   });
 }
 
-export const adamwContract = contract<{ size: number; count: number }>({
+export const adamwContract = contract<{ size: number; count: number; clip?: number }>({
   name: 'adamw',
   cases: [
     { size: 1, count: 1 },
     { size: 613, count: 7 },
+    { size: 613, count: 7, clip: 2 },
+    { size: 613, count: 7, clip: 1e6 },
   ],
   inputs: ({ size }) => ({
     params: { shape: [size] },
@@ -98,16 +105,18 @@ export const adamwContract = contract<{ size: number; count: number }>({
     v: { shape: [size], fill: (_, normal) => 1e-4 + normal() ** 2 },
     ema: { shape: [size] },
   }),
-  run(ctx, { params, gradient, m, v, ema }, { count }) {
+  run(ctx, { params, gradient, m, v, ema }, { count, clip }) {
     // Copies: the contract must find its inputs unchanged when it runs again.
     const copy = (t: Tensor | undefined) => guide(ctx, t!, gradient!, 0);
     const tensors = { params: copy(params), gradient: gradient!, m: copy(m), v: copy(v), ema: copy(ema) };
-    adamw(ctx, tensors, { lr: 1e-2, count, gradientScale: 0.5 });
+    const clipping = clip === undefined ? undefined : { norm: globalNorm(ctx, [gradient!]), most: clip };
+    adamw(ctx, tensors, { lr: 1e-2, count, gradientScale: 0.5, clip: clipping });
     return { params: tensors.params, m: tensors.m, v: tensors.v, ema: tensors.ema };
   },
-  reference({ params, gradient, m, v, ema }, { count }) {
-    const m1 = m!.map((x, i) => 0.9 * x + 0.1 * 0.5 * gradient![i]!);
-    const v1 = v!.map((x, i) => 0.999 * x + 0.001 * (0.5 * gradient![i]!) ** 2);
+  reference({ params, gradient, m, v, ema }, { count, clip = Number.POSITIVE_INFINITY }) {
+    const scale = Math.min(0.5, clip / Math.hypot(...gradient!));
+    const m1 = m!.map((x, i) => 0.9 * x + 0.1 * scale * gradient![i]!);
+    const v1 = v!.map((x, i) => 0.999 * x + 0.001 * (scale * gradient![i]!) ** 2);
     const p1 = params!.map((p, i) => {
       const step = m1[i]! / (1 - 0.9 ** count) / (Math.sqrt(v1[i]! / (1 - 0.999 ** count)) + 1e-8);
       return p - 1e-2 * (step + 0.1 * p);
@@ -115,7 +124,7 @@ export const adamwContract = contract<{ size: number; count: number }>({
     return { params: p1, m: m1, v: v1, ema: ema!.map((x, i) => 0.999 * x + 0.001 * p1[i]!) };
   },
   differentiable: [],
-  reduction: () => 4,
+  reduction: ({ size, clip }) => (clip === undefined ? 4 : size),
   bench: {
     cases: [{ size: 4_000_000, count: 1 }],
     // The update: 20 operations on five values in and four out. Before it four copies by `guide`: 3 operations, two in and one out.

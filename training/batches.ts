@@ -16,6 +16,8 @@ export interface BatchOptions {
   readonly seed: number;
   /** Mirror half of the samples. */
   readonly flip?: boolean;
+  /** Only so many pictures, as in DataOrderOptions. Default 0: all. */
+  readonly only?: number;
   /** Position, in the order of all epochs, of the first sample to come. Default 0. */
   readonly first?: number;
   /** Bytes of pictures to read ahead of need; one picture at least. Default 64 MiB, and 4,096 pictures at most. */
@@ -38,10 +40,10 @@ export interface BatchReader {
  * @throws ConfigError for no pictures, a bad seed, and for latents that are to be mirrored: a mirrored latent is no latent of the mirrored picture
  */
 export function readBatches(data: TrainingData, options: BatchOptions): BatchReader {
-  const { seed, flip = false, maxAhead = MOST_AHEAD } = options;
+  const { seed, flip = false, only = 0, maxAhead = MOST_AHEAD } = options;
   let position = options.first ?? 0;
   if (!isStreamed(data)) {
-    const order = dataOrder({ count: data.count, seed, flip });
+    const order = dataOrder({ count: data.count, seed, flip, only });
     return {
       async next(images, labels, noise) {
         if (noise) throw new UsageError(`${data.name} has no noise`);
@@ -57,7 +59,7 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
       hint: 'leave training.flip out; put the mirrored pictures into the data, encoded for themselves',
     });
   }
-  const order = dataOrder({ count: data.count, seed, flip, groups: data.groups });
+  const order = dataOrder({ count: data.count, seed, flip, only, groups: data.groups });
   const size = data.height * data.width * data.channels;
   const each = size * (data.elements === 'bytes' ? 1 : 4) * (data.paired ? 2 : 1);
   const ahead = Math.min(Math.max(1, Math.floor(maxAhead / each)), MOST_PICTURES);

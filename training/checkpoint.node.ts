@@ -37,10 +37,11 @@ export interface Checkpoint {
 /** Told what was found in a folder and left alone or moved, one sentence each. */
 export type OnNotice = (text: string) => void;
 
-const KEPT = 2;
+/** Checkpoints that a folder keeps where nobody says. */
+export const KEPT = 2;
 
 /**
- * Writes a checkpoint and removes all but the newest two. Something else that is called step-N is moved aside, which `onNotice`
+ * Writes a checkpoint and removes all but the newest `keep`. Something else that is called step-N is moved aside, which `onNotice`
  * is told. Returns the checkpoint's folder.
  * @throws CheckpointError; the earlier checkpoints are then untouched, and nothing is left of this one.
  */
@@ -49,6 +50,7 @@ export async function saveCheckpoint(
   state: SavedState,
   sets: TrainSets,
   onNotice: OnNotice = () => {},
+  keep = KEPT,
 ): Promise<string> {
   const final = join(folder, `step-${state.step}`);
   const temporary = `${final}.${process.pid}.tmp`;
@@ -87,7 +89,7 @@ export async function saveCheckpoint(
   if (replaced) await rm(replaced, { recursive: true, force: true }).catch(() => undefined);
   const { steps } = await listCheckpoints(folder);
   // What cannot be removed now is removed after the next save.
-  for (const step of steps.slice(0, -KEPT)) await removeStep(folder, step).catch(() => undefined);
+  for (const step of steps.slice(0, -keep)) await removeStep(folder, step).catch(() => undefined);
   return final;
 }
 

@@ -12,6 +12,7 @@ import {
   type ValuesOf,
 } from '../formats/options.ts';
 import type { ModelConfig } from '../model/config.ts';
+import { longestWarmup } from './schedule.ts';
 
 /** What training may also teach beside the velocity for a label; null: no labels. */
 export type Guidance = { readonly weight: number; readonly distill: boolean } | null;
@@ -44,6 +45,11 @@ export const TRAIN_OPTIONS = {
   lr: real(1e-3, { above: 0, rule: 'positive', value: 'rate', help: 'peak learning rate' }),
   /** Updates until the peak is reached. */
   warmup: integer(100, { min: 0, rule: 'an integer, 0 or more', help: 'updates of linear warm-up' }),
+  /** AdamW's memory of the gradient and of its square. */
+  beta1: real(0.9, { min: 0, below: 1, rule: 'in [0, 1)', help: "AdamW's memory of the gradient" }),
+  beta2: real(0.999, { min: 0, below: 1, rule: 'in [0, 1)', help: "AdamW's memory of the gradient's square" }),
+  /** Largest Euclidean norm of an update's gradient, of all parameters together; a longer one is scaled to it. 0: any. */
+  clip: real(0, { min: 0, rule: '0 or positive', value: 'norm', help: 'largest norm of the gradient; 0: any' }),
   weightDecay: real(0.1, { min: 0, below: 1, rule: 'in [0, 1)', help: 'decoupled weight decay of every parameter' }),
   emaDecay: real(0.999, {
     min: 0,
@@ -51,6 +57,11 @@ export const TRAIN_OPTIONS = {
     rule: 'in [0, 1)',
     help: 'moving average that consistency targets come from; the reference has 0.999 for 100,000 updates, too slow for a few thousand',
   }),
+  /** Whether the average starts with a short memory: update n keeps min(emaDecay, (1 + n) / (10 + n)) of it. */
+  emaWarmup: toggle(
+    false,
+    'let the moving average start with a short memory: (1 + n) / (10 + n) of it stays in update n',
+  ),
   /** Time steps of the finest grid, a power of two (M in the paper). */
   finest: integer(128, {
     min: 2,
@@ -88,6 +99,12 @@ export const TRAIN_OPTIONS = {
   classDropout: real(0.1, { min: 0, max: 1, rule: 'in [0, 1]', value: 'p', help: 'probability of dropping a label' }),
   /** Mirrors pictures left to right with probability one half. */
   flip: toggle(false, 'mirror half of the pictures'),
+  /** Pictures that are trained on, drawn by the seed; 0: all. A model that cannot learn a few by heart has a fault. */
+  overfit: integer(0, {
+    min: 0,
+    rule: '0 or a positive integer',
+    help: 'train on n pictures only, to see that they are learnt by heart; 0: all',
+  }),
   seed: integer(1, { min: 0, max: 2 ** 32 - 1, rule: 'an integer in [0, 2^32)', help: 'seed of everything random' }),
 } as const satisfies OptionSet;
 
@@ -117,9 +134,21 @@ export function batchShares(train: TrainConfig, model: ModelConfig): BatchShares
 
 /** Fills in defaults and checks. @throws ConfigError naming the field, its value and the remedy. */
 export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
-  const config = parseOptions(TRAIN_OPTIONS, given, { section: 'training', noun: 'training' });
+  const parsed = parseOptions(TRAIN_OPTIONS, given, { section: 'training', noun: 'training' });
+  const most = longestWarmup(parsed.steps);
+  // A short run that says nothing of its warm-up has one that fits.
+  const config = given.warmup === undefined ? { ...parsed, warmup: Math.min(parsed.warmup, most) } : parsed;
+  checkWarmup(config, most);
   checkShares(config);
   return config;
+}
+
+function checkWarmup({ warmup, steps }: TrainConfig, most: number): void {
+  if (warmup <= most) return;
+  throw new ConfigError(
+    `training.warmup is ${warmup}; a run of ${steps} updates has room for ${most}, as the rate falls in its last tenth`,
+    { hint: 'give a smaller training.warmup, or more training.steps' },
+  );
 }
 
 /** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach consistency. */

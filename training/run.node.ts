@@ -11,7 +11,14 @@ import type { TuningChoice } from '../engine/tuning.ts';
 import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { paramEntries, paramLayout } from '../model/params.ts';
-import { abandonAfter, checkpointSteps, loadCheckpoint, type OnNotice, saveCheckpoint } from './checkpoint.node.ts';
+import {
+  abandonAfter,
+  checkpointSteps,
+  KEPT,
+  loadCheckpoint,
+  type OnNotice,
+  saveCheckpoint,
+} from './checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { TrainingData } from './data/dataset.ts';
@@ -46,6 +53,10 @@ export interface RunOptions {
   readonly resume: boolean | number;
   /** Updates between checkpoints. */
   readonly saveEvery: number;
+  /** Newest checkpoints that are kept, at least 1. Default 2. */
+  readonly keep?: number;
+  /** Seconds from the call on after which the run ends in order, after at least one update: a checkpoint, and no error. Default: no end. */
+  readonly maxTime?: number;
   /** Goes on although the engine's tuning is not that of the run: numbers then differ in their last bits. Default false. */
   readonly otherTuning?: boolean;
   /** Facts about the machine, for `env.json`. */
@@ -105,7 +116,10 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
  * saving a state that cannot be trained on.
  */
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
-  const { folder, data } = options;
+  const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY } = options;
+  if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
+  if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
+  const ends = performance.now() + 1000 * maxTime;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
   const config = { ...options.config, pictures, tuning: tuningToRecord(engine) };
@@ -117,7 +131,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const unlock = await lockFolder(folder);
   try {
     const from = await openRun({ ...options, config });
-    return await trainInto(engine, options, from);
+    return await trainInto(engine, options, from, ends);
   } finally {
     await unlock();
   }
@@ -172,7 +186,8 @@ async function openRun(options: RunOptions): Promise<From> {
   return { sets, step: state.step };
 }
 
-async function trainInto(engine: Engine, options: RunOptions, from: From): Promise<string> {
+/** `ends`: when the run's time is over, by performance.now(). */
+async function trainInto(engine: Engine, options: RunOptions, from: From, ends: number): Promise<string> {
   const { folder, config, data, signal, onNotice } = options;
   const { model, train } = config;
   const checkpoints = join(folder, 'checkpoints');
@@ -188,7 +203,13 @@ async function trainInto(engine: Engine, options: RunOptions, from: From): Promi
     const sets = await trainer.snapshot();
     checkFinite(sets, done);
     await writing(metrics, () => syncMetrics(metrics));
-    const at = await saveCheckpoint(checkpoints, { step: done, model, classNames: data.classNames }, sets, onNotice);
+    const at = await saveCheckpoint(
+      checkpoints,
+      { step: done, model, classNames: data.classNames },
+      sets,
+      onNotice,
+      options.keep,
+    );
     saved = done;
     savable = true;
     options.onSave?.(at);
@@ -203,6 +224,10 @@ async function trainInto(engine: Engine, options: RunOptions, from: From): Promi
       options.onStep?.(event);
       if (done % options.saveEvery === 0) await save();
       savable = false;
+      if (performance.now() >= ends && done < train.steps) {
+        onNotice?.(`the time is over after ${done} of ${train.steps} updates: --resume goes on`);
+        break;
+      }
     }
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();

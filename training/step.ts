@@ -6,7 +6,7 @@
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
-import { type Scalar, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
+import { map, type Scalar, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
@@ -24,6 +24,7 @@ import { Weights } from '../model/weights/weights.ts';
 import type { Batch } from './batch.ts';
 import { batchShares, type TrainConfig } from './config.ts';
 import { timeTargets } from './objectives/shortcut.ts';
+import { warmDecay } from './schedule.ts';
 
 /** Everything that training changes, on the GPU. */
 export interface TrainState {
@@ -329,15 +330,19 @@ function accumulated(ctx: Context, gradients: Weights, sums: Weights): Tensor[] 
   );
 }
 
-/** AdamW on the mean of `accumulate` gradients whose sum is given, or on as many elements as that has; the norm of the sum. */
+/** AdamW on the mean of `accumulate` gradients whose sum is given, or on as many elements as that has; the norm of the sum, unclipped. */
 function update(ctx: Context, train: TrainConfig, state: TrainState, total: readonly Tensor[]): Tensor {
   const norm = ctx.scope('norm', () => globalNorm(ctx, total));
+  const count = scalarInput('count');
   const options = {
     lr: scalarInput('lr'),
-    count: scalarInput('count'),
+    count,
+    beta1: train.beta1,
+    beta2: train.beta2,
     decay: train.weightDecay,
-    emaDecay: train.emaDecay,
+    emaDecay: train.emaWarmup ? map(count, 'ema', (n) => warmDecay(train.emaDecay, n)) : train.emaDecay,
     gradientScale: 1 / train.accumulate,
+    clip: train.clip > 0 ? { norm, most: train.clip } : undefined,
   };
   total.forEach((gradient, p) => {
     const like = (set: Weights) => reshaped(set.parts[p]!, gradient.shape);

@@ -29,7 +29,10 @@ export interface TrainEvent {
   readonly step: number;
   readonly lr: number;
   readonly losses: Losses;
+  /** Of the gradient before it is clipped. */
   readonly gradNorm: number;
+  /** What clipping left of it, 1 being all; absent where nothing is clipped. */
+  readonly kept?: number;
   readonly seconds: number;
   /** Share of block work that was skipped because samples had fewer blocks. */
   readonly skipped: number;
@@ -77,8 +80,11 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (!(Number.isInteger(done) && done >= 0 && done <= train.steps)) {
     throw new ConfigError(`${train.steps} steps were asked for; ${done} are done`);
   }
-  const first = done * train.accumulate * train.batch;
-  const batches = readBatches(data, { seed: train.seed, flip: train.flip, first });
+  if (train.overfit > data.count) {
+    throw new ConfigError(`training.overfit is ${train.overfit}; '${data.name}' has ${data.count} pictures`);
+  }
+  const { seed, flip, overfit } = train;
+  const batches = readBatches(data, { seed, flip, first: done * train.accumulate * train.batch, only: overfit });
   const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
@@ -117,6 +123,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
         lr,
         losses,
         gradNorm,
+        ...(train.clip > 0 ? { kept: Math.min(1, train.clip / gradNorm) } : {}),
         seconds,
         skipped: skippedShare(
           model,

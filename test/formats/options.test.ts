@@ -85,6 +85,18 @@ describe('the options of training', () => {
     expect(said({ lrr: 1 })).toBe("unknown training option 'lrr'");
   });
 
+  it('refuse a warm-up that the run has no room for; one that nobody gave fits', () => {
+    const error = errorOf(() => parseTrainConfig({ steps: 50, warmup: 100 }));
+    expect(error.message).toBe(
+      'training.warmup is 100; a run of 50 updates has room for 45, as the rate falls in its last tenth',
+    );
+    expect(error.hint).toBe('give a smaller training.warmup, or more training.steps');
+    expect(parseTrainConfig({ steps: 50, warmup: 45 }).warmup).toBe(45);
+    expect(parseTrainConfig({ steps: 50 }).warmup).toBe(45);
+    expect(parseTrainConfig({ steps: 1 }).warmup).toBe(1);
+    expect(parseTrainConfig({ steps: 112 }).warmup).toBe(100);
+  });
+
   it('have defaults that keep their own rules, and each says what it does', () => {
     expect(parseTrainConfig({})).toEqual(TRAIN_DEFAULTS);
     for (const [name, { help, rule }] of Object.entries(TRAIN_OPTIONS)) {

@@ -29,6 +29,8 @@ export interface DataOrderOptions {
    * that needs only so many groups in memory. Default: all pictures are shuffled among each other.
    */
   groups?: PictureGroups;
+  /** Only so many pictures, over and over: the first of the order of all, so that classes are mixed. Default 0: all. */
+  only?: number;
 }
 
 /** Shuffles groups by the seed, and the pictures of each `together` of them by their rank in a shuffle of all. */
@@ -64,7 +66,21 @@ function shuffleGroups(
 }
 
 /** Every epoch visits each picture once, in an order of its own. Throws ConfigError without pictures or with a bad seed. */
-export function dataOrder({ count, seed, flip = false, groups }: DataOrderOptions): DataOrder {
+export function dataOrder({ only = 0, ...options }: DataOrderOptions): DataOrder {
+  const all = orderOfAll(options);
+  if (only === 0) return all;
+  const chosen = Array.from({ length: only }, (_, n) => all.at(n).index);
+  const few = orderOfAll({ count: only, seed: options.seed, flip: options.flip });
+  return {
+    epoch: few.epoch,
+    at(n) {
+      const { index, flip } = few.at(n);
+      return { index: chosen[index]!, flip };
+    },
+  };
+}
+
+function orderOfAll({ count, seed, flip = false, groups }: Omit<DataOrderOptions, 'only'>): DataOrder {
   if (!(Number.isInteger(count) && count > 0)) throw new ConfigError(`an order needs pictures; there are ${count}`);
   // One epoch's permutation is kept only to save time: what at() returns does not depend on it.
   const shuffled = (epoch: number) => {

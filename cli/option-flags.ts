@@ -31,7 +31,7 @@ export function addFlag(command: Command, name: string, option: Option<unknown>,
   const byDefault = words.default ?? option.default;
   const long = flagName(name, option);
   const isSwitch = text.kind === 'switch';
-  const ending = isSwitch || byDefault === undefined ? '' : ` (default ${byDefault})`;
+  const ending = isSwitch || byDefault === undefined || byDefault === null ? '' : ` (default ${byDefault})`;
   const off = isSwitch && option.default === true ? 'not: ' : '';
   const flag = new Flag(isSwitch ? long : `${long} <${value ?? 'value'}>`, `${off}${words.help ?? help}${ending}`);
   if (text.kind === 'choice') flag.choices(text.choices);

@@ -1,10 +1,12 @@
-/** What `odelt train` is told in flags: where the data are, and errors of the library in the words of the command line. */
+/** What `odelt train` is told in flags and files: where the data are, layers of settings, and the library's errors in the user's words. */
 import { resolve } from 'node:path';
 import { ConfigError } from '../engine/errors.ts';
+import { failAs, readRegular } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
-import { TRAIN_OPTIONS } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { type OpenOptions, openTrainingData } from '../training/data/open.ts';
+import { recipe } from '../training/recipes.ts';
+import { type Layer, layerOfSetting, layerOfYaml, SECTIONS } from '../training/settings.ts';
 import { flagNames } from './option-flags.ts';
 
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
@@ -21,28 +23,74 @@ export function dataPlace(flag: string | undefined): string {
 export const openPlace = (place: string, options: OpenOptions): Promise<TrainingData> =>
   openTrainingData(place === BUNDLED ? shippedData() : place, options);
 
+/** Flags that do not follow from their options' names. */
+const OWN_FLAGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  model: { preset: '--preset', channels: '--channels' },
+  train: { guidance: '--distill-guidance' },
+  data: { path: '--data' },
+  out: { folder: '--out' },
+};
+
 /** --channels. @throws ConfigError. */
 export function channels(text: string): 1 | 3 {
   if (text !== '1' && text !== '3') throw new ConfigError(`--channels is '${text}'; it must be 1 (grey) or 3 (colour)`);
   return text === '1' ? 1 : 3;
 }
 
-/** Fields of models and of training, by the flags that set them. */
-const FLAGS: Readonly<Record<string, string>> = {
-  'model.imageSize': '--image-size',
-  'model.channels': '--channels',
-  'model.width': '--width',
-  'model.patch': '--patch',
-  'model.heads': '--heads',
-  'model.depth': '--depth',
-  'model.dropout': '--dropout',
-  ...Object.fromEntries(Object.entries(flagNames(TRAIN_OPTIONS)).map(([name, flag]) => [`training.${name}`, flag])),
-  'training.guidance': '--distill-guidance',
-};
+/** Options by what messages call them (`training.lr`): the path that files and --set take, and the flag, if there is one. */
+const NAMES: ReadonlyMap<string, { readonly path: string; readonly flag: string | undefined }> = new Map(
+  Object.entries(SECTIONS).flatMap(([section, options]) => {
+    const flags = { ...flagNames(options), ...OWN_FLAGS[section] };
+    const spoken = section === 'train' ? 'training' : section;
+    return Object.keys(options).map((name) => [`${spoken}.${name}`, { path: `${section}.${name}`, flag: flags[name] }]);
+  }),
+);
 
-/** Throws the error, with fields in its message and hint written as the flags that set them. */
-export function inFlags(error: unknown): never {
+/** Where values come from that no flag gave, by path: `run.yaml line 3`, or `--set`. */
+export type Origins = ReadonlyMap<string, string>;
+
+/** Throws the error, with fields in its message and hint written as what set them: a flag, a line of a file, or --set. */
+export function inFlags(error: unknown, origins: Origins): never {
   if (!(error instanceof ConfigError)) throw error;
-  const words = (text: string) => text.replace(/\b(?:model|training)\.\w+/g, (field) => FLAGS[field] ?? field);
-  throw new ConfigError(words(error.message), { cause: error.cause, hint: error.hint && words(error.hint) });
+  const named = (text: string, word: (known: { path: string; flag: string | undefined }) => string) =>
+    text.replace(/\b(?:model|training|data|out)\.\w+/g, (field) => {
+      const known = NAMES.get(field);
+      return known ? word(known) : field;
+    });
+  const message = named(error.message, ({ path, flag }) => {
+    const origin = origins.get(path);
+    return origin === undefined ? (flag ?? path) : `${path} (${origin})`;
+  });
+  const hint = error.hint && named(error.hint, ({ path, flag }) => (origins.has(path) ? path : (flag ?? path)));
+  throw new ConfigError(message, { cause: error.cause, hint });
+}
+
+/** The layers that --recipe, --config and --set make, in order, and where their values come from. @throws ConfigError. */
+export async function layersBeforeFlags(flags: {
+  readonly recipe?: string;
+  readonly config?: string;
+  readonly set?: readonly string[];
+}): Promise<{ readonly layers: Layer[]; readonly origins: Origins }> {
+  const layers: Layer[] = [];
+  const origins = new Map<string, string>();
+  if (flags.recipe !== undefined) {
+    const { settings } = recipe(flags.recipe);
+    layers.push(settings);
+    for (const [section, fields] of Object.entries(settings)) {
+      for (const name of Object.keys(fields)) origins.set(`${section}.${name}`, `--recipe ${flags.recipe}`);
+    }
+  }
+  if (flags.config !== undefined) {
+    const fail = failAs(ConfigError, flags.config, 'give --config a YAML file, such as config.yaml of a run folder');
+    const bytes = await readRegular(flags.config, { most: 1 << 20, fail });
+    const { layer, lines } = layerOfYaml(new TextDecoder().decode(bytes), flags.config);
+    layers.push(layer);
+    for (const [path, line] of lines) origins.set(path, `${flags.config} line ${line}`);
+  }
+  for (const setting of flags.set ?? []) {
+    const { layer, path } = layerOfSetting(setting);
+    layers.push(layer);
+    origins.set(path, '--set');
+  }
+  return { layers, origins };
 }

@@ -3,79 +3,91 @@ import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
-import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { parseModelConfig, preset } from '../model/config.ts';
 import { paramLayout } from '../model/params.ts';
-import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
+import { parseTrainConfig, TRAIN_OPTIONS } from '../training/config.ts';
 import { isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
+import { RECIPES } from '../training/recipes.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
+import { type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings, seconds, settingsOf } from '../training/settings.ts';
 import { interruptSignal } from './ends.node.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
-import { channels, dataPlace, inFlags, openPlace } from './train-flags.ts';
+import { channels, dataPlace, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
 
+/** Flags that are no options of their own; the rest is read by the options' names. */
 interface TrainFlags {
   data?: string;
   preset?: string;
-  out: string;
+  out?: string;
+  recipe?: string;
+  config?: string;
+  set?: string[];
   /** A step, or true for the newest checkpoint. */
   resume?: number | true;
   adapter?: string;
   tuning?: string;
   json?: boolean;
-  saveEvery: number;
-  imageSize?: number;
   channels?: 1 | 3;
-  width?: number;
-  patch?: number;
-  heads?: number;
-  depth?: number;
-  dropout?: number;
   unconditional?: boolean;
   distillGuidance?: number;
 }
 
 /** The command's default: its runs are short. */
 const EMA_DECAY = 0.99;
+const RUN_FOLDER = 'runs/train';
 
 export function addTrain(command: Command): void {
-  addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: EMA_DECAY } });
   command
     .option(
       '--data <path>',
       'IDX or CIFAR folder, folder with one sub-folder of pictures per class, tar shards (WebDataset), parquet files, or .npy/.npz arrays: see docs/data.md (default: bundled); with --resume, where the same data are now',
     )
     .option(
-      '--preset <name>',
-      'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2: patch, width, depth, heads and lengths; the rest follows the data (default tiny)',
+      '--recipe <name>',
+      `settings of a published run: ${Object.entries(RECIPES)
+        .map(([name, { data }]) => `${name} (data: ${data})`)
+        .join('; ')}`,
     )
     .option(
-      '--image-size <n>',
-      'side that encoded pictures are cropped and scaled to (default: 28 for tiny, 32 for the others); other formats have their own',
-      number('--image-size', { integer: true, min: 1, max: 4096 }),
+      '--config <file>',
+      'YAML file of settings in sections model, train, data and out; a run folder has one: config.yaml',
+    )
+    .option(
+      '--set <option=value>',
+      'any option by its path, such as train.lr=1e-4 or model.lengths.min=8; may be given again. Defaults yield to --recipe, that to --config, that to --set, that to other flags',
+      (setting: string, before: string[] = []) => [...before, setting],
+    )
+    .option(
+      '--preset <name>',
+      'tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2: patch, width, depth, heads and lengths; the rest follows the data (default tiny)',
     )
     .option(
       '--channels <n>',
       'of encoded pictures, 1 (grey) or 3 (colour) (default: 3, or 1 where all are grey and in memory); other formats have their own',
       channels,
-    )
-    .option('--out <folder>', 'run folder: config, metrics.jsonl, checkpoints', 'runs/train')
+    );
+  addFlags(command, MODEL_OPTIONS, {
+    imageSize: {
+      help: 'side that encoded pictures are cropped and scaled to (default: 28 for tiny, 32 for the others); other formats have their own',
+    },
+  });
+  command
+    .option('--out <folder>', `run folder: config, metrics.jsonl, checkpoints (default ${RUN_FOLDER})`)
     .option(
       '--resume [step]',
       'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup and --recompute may change',
       resumeStep,
-    )
-    .option('--width <n>', "features per token, instead of the preset's", number('--width', { integer: true, min: 4 }))
-    .option('--patch <n>', 'side of a patch', number('--patch', { integer: true, min: 1 }))
-    .option('--heads <n>', 'attention heads', number('--heads', { integer: true, min: 1 }))
-    .option('--depth <n>', 'blocks', number('--depth', { integer: true, min: 1 }))
-    .option('--dropout <share>', 'share of MLP activations dropped', number('--dropout', { min: 0, max: 1 }))
+    );
+  addFlags(command, OUT_OPTIONS);
+  addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: EMA_DECAY } });
+  command
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
-    .option('--save-every <n>', 'updates between checkpoints', number('--save-every', { integer: true, min: 1 }), 250)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--tuning <which>', `${TUNING_HELP}; a run keeps to what it began with unless another is named`)
     .option('--json', 'print one JSON document at the end instead of text')
@@ -88,10 +100,15 @@ Examples:
   odelt train --resume step-250 --lr 3e-4 --out runs/first    (from an earlier checkpoint, more slowly)
   odelt train --data my-pictures/ --preset dit-s/2 --batch 16
   odelt train --preset dit-b/2 --batch 8 --accumulate 4 --recompute blocks    (less memory)
+  odelt train --recipe celebahq256 --data my-latents/ --set model.preset=dit-xl/2
+  odelt train --config runs/first/config.yaml --out runs/again
 
 Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume continues bit for bit.`,
     )
-    .action((flags: TrainFlags) => train(flags).catch(inFlags));
+    .action(async (flags: TrainFlags) => {
+      const { layers, origins } = await layersBeforeFlags(flags);
+      await train(flags, layers).catch((error: unknown) => inFlags(error, origins));
+    });
 }
 
 function resumeStep(text: string): number {
@@ -102,12 +119,15 @@ function resumeStep(text: string): number {
   });
 }
 
-async function train(flags: TrainFlags): Promise<void> {
-  await checkOutput('--out', flags.out, { folder: true });
+async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void> {
+  const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
+  const settings = settingsOf([own, ...before, ...layersOfFlags(flags)]);
+  const folder = flags.out ?? settings.out.folder ?? RUN_FOLDER;
+  await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
   const line = new ProgressLine();
   const reading = { signal, onProgress: readingProgress(line), onRecognised: (what: string) => log(`data: ${what}`) };
-  const opening = flags.resume !== undefined ? resumedRun(flags, reading) : newRun(flags, reading);
+  const opening = flags.resume !== undefined ? resumedRun(folder, settings, reading) : newRun(settings, reading);
   const { config, data } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
@@ -126,12 +146,14 @@ async function train(flags: TrainFlags): Promise<void> {
   let sinceStart = started;
   let last: unknown = null;
   const checkpoint = await runTraining(session.engine, {
-    folder: flags.out,
+    folder,
     config,
     data,
     resume: flags.resume ?? false,
     otherTuning: flags.tuning !== undefined,
-    saveEvery: flags.saveEvery,
+    saveEvery: settings.out.saveEvery,
+    keep: settings.out.keep,
+    maxTime: seconds(settings.out.maxTime) ?? undefined,
     environment: { adapter: session.adapter, node: process.version, command: process.argv.slice(2) },
     signal,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
@@ -186,43 +208,42 @@ function readingProgress(line: ProgressLine): (done: number, total: number) => v
   };
 }
 
-async function resumedRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
-  const config = await resumedConfig(flags);
+async function resumedRun(folder: string, settings: Settings, reading: OpenOptions): Promise<Run> {
+  const config = await resumedConfig(folder, settings);
   const { imageSize: size, channels } = config.model;
   return { config, data: await openPlace(config.data, { ...reading, size, channels: channels as 1 | 3 }) };
 }
 
 /** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
-async function resumedConfig(flags: TrainFlags): Promise<RunConfig> {
-  const before = await readRunConfig(flags.out);
+async function resumedConfig(folder: string, { preset: name, model, train, data }: Settings): Promise<RunConfig> {
+  const before = await readRunConfig(folder);
   const { imageSize, channels, classes } = before.model;
-  const given = givenModel(flags);
   const config: RunConfig = {
     ...before,
-    data: flags.data === undefined ? before.data : dataPlace(flags.data),
+    data: data.path === undefined ? before.data : dataPlace(data.path),
     model:
-      flags.preset === undefined
-        ? parseModelConfig({ ...before.model, ...given })
-        : preset(flags.preset, { imageSize, channels, classes, ...given }),
-    train: parseTrainConfig({ ...before.train, ...givenTrain(flags) }),
+      name === undefined
+        ? parseModelConfig({ ...before.model, ...model })
+        : preset(name, { imageSize, channels, classes, ...model }),
+    train: parseTrainConfig({ ...before.train, ...train }),
   };
   changesOnResume(before, config);
   return config;
 }
 
-/** The data, and the model that they and the flags make of the preset; what cannot be is refused before pictures are read. */
-async function newRun(flags: TrainFlags, reading: OpenOptions): Promise<Run> {
-  const train = parseTrainConfig({ emaDecay: EMA_DECAY, ...givenTrain(flags) });
-  const presetName = flags.preset ?? 'tiny';
-  const given = givenModel(flags);
-  const place = dataPlace(flags.data);
+/** The data, and the model that they and the settings make of the preset; what cannot be is refused before pictures are read. */
+async function newRun(settings: Settings, reading: OpenOptions): Promise<Run> {
+  const train = parseTrainConfig(settings.train);
+  const { preset: presetName = 'tiny', model } = settings;
+  const place = dataPlace(settings.data.path);
+  const { channels } = model;
   const data = await openPlace(place, {
     ...reading,
-    size: flags.imageSize ?? preset(presetName).imageSize,
-    channels: flags.channels,
-    onShape: (shape) => void modelForData(presetName, shape, given),
+    size: model.imageSize ?? preset(presetName).imageSize,
+    channels: channels === 1 || channels === 3 ? channels : undefined,
+    onShape: (shape) => void modelForData(presetName, shape, model),
   });
-  return { data, config: { model: modelForData(presetName, data, given), train, data: place } };
+  return { data, config: { model: modelForData(presetName, data, model), train, data: place } };
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */
@@ -239,18 +260,20 @@ function memoryText({ live, byKind }: MemoryReport): string {
   return `GPU memory: ${bytes(live)} (${text.join(', ')})`;
 }
 
-/** The fields that were given. */
-const over = <T extends object>(fields: T): Partial<T> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
-
-const givenModel = ({ imageSize, channels, width, patch, heads, depth, dropout }: TrainFlags): Partial<ModelConfig> =>
-  over({ imageSize, channels, width, patch, heads, depth, dropout });
-
-function givenTrain(flags: TrainFlags): Partial<TrainConfig> {
-  const guidance = flags.unconditional
-    ? { guidance: null, classDropout: 1 }
+/** What flags give: a preset and its fields, training, the rest; then those that stand for several options. */
+function layersOfFlags(flags: TrainFlags): Layer[] {
+  const { preset, channels, data } = flags;
+  const own = { ...(preset === undefined ? {} : { preset }), ...(channels === undefined ? {} : { channels }) };
+  const labels: Layer[] = flags.unconditional
+    ? [{ train: { guidance: null, classDropout: 1 } }]
     : flags.distillGuidance === undefined
-      ? {}
-      : { guidance: { weight: flags.distillGuidance, distill: true } };
-  return { ...givenFlags(TRAIN_OPTIONS, flags), ...guidance };
+      ? []
+      : [{ train: { guidance: { weight: flags.distillGuidance, distill: true } } }];
+  const given: Layer = {
+    model: { ...own, ...givenFlags(MODEL_OPTIONS, flags) },
+    train: givenFlags(TRAIN_OPTIONS, flags),
+    data: data === undefined ? {} : { path: dataPlace(data) },
+    out: givenFlags(OUT_OPTIONS, flags),
+  };
+  return [given, ...labels];
 }

@@ -1,5 +1,5 @@
 /**
- * A training run as a folder: `config.json`, `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`, and `lock`
+ * A training run as a folder: `config.json`, `config.yaml` (the same to be given again), `env.json`, `metrics.jsonl` (one line per update), `checkpoints/step-N/`, and `lock`
  * while a process trains. Interrupts and failures leave it whole: the checkpoint is written first, then the error goes on.
  */
 import { lstat, readdir, rm } from 'node:fs/promises';
@@ -27,6 +27,7 @@ import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
+import { settingsText } from './settings.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
@@ -75,6 +76,12 @@ export interface RunOptions {
 }
 
 const writeJson = (path: string, value: unknown) => writeText(path, `${JSON.stringify(value, null, 2)}\n`);
+
+/** All that is known of the run, and what was asked for, to ask again. */
+async function writeConfig(folder: string, config: RunConfig): Promise<void> {
+  await writeJson(join(folder, 'config.json'), config);
+  await writeText(join(folder, 'config.yaml'), settingsText(config));
+}
 
 /** Reads a run's configuration. @throws ConfigError when the folder holds none. */
 export async function readRunConfig(folder: string): Promise<RunConfig> {
@@ -149,7 +156,7 @@ async function openRun(options: RunOptions): Promise<From> {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
-      if (/^(config|env)\.json\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
+      if (/^(config\.(json|yaml)|env\.json)\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
     }
   });
   for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {
@@ -157,7 +164,7 @@ async function openRun(options: RunOptions): Promise<From> {
   }
   if (resume === false) {
     await writing(folder, async () => {
-      await writeJson(join(folder, 'config.json'), config);
+      await writeConfig(folder, config);
       await writeJson(join(folder, 'env.json'), environment);
       await dropLinesAfter(metrics, 0);
     });
@@ -180,7 +187,7 @@ async function openRun(options: RunOptions): Promise<From> {
     const lines = await dropLinesAfter(metrics, state.step);
     if (lines.torn) onNotice(`${metrics} ended within a line, which was dropped`);
     if (lines.kept < state.step) onNotice(`${metrics} has lines of ${lines.kept} of the ${state.step} updates`);
-    await writeJson(join(folder, 'config.json'), history.length > 0 ? { ...config, history } : config);
+    await writeConfig(folder, history.length > 0 ? { ...config, history } : config);
     await writeJson(join(folder, 'env.json'), environment);
   });
   return { sets, step: state.step };

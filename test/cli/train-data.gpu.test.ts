@@ -1,5 +1,5 @@
 /** `odelt train` on people's own pictures, from the first update to samples by class name. */
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -92,5 +92,36 @@ describe('other data', () => {
     await run(['train', ...small, '--steps', '1', '--out', 'bundled-run']);
     expect(config('bundled-run').data).toBe('bundled');
     await run(['train', '--resume', '--steps', '2', '--out', 'bundled-run']);
+  });
+});
+
+describe('a run configured by a file', () => {
+  it('is begun again by its config.yaml, bit for bit, and ends in order when its time is over', async () => {
+    writeFileSync(
+      join(scratch, 'run.yaml'),
+      'model: {preset: tiny, width: 16, heads: 2, depth: 4}\ntrain: {batch: 8, clip: 0.5}\nout: {saveEvery: 2}\n',
+    );
+    const file = ['--config', 'run.yaml', '--set', 'train.beta1=0.8', '--set', 'train.batch=16'];
+    await run(['train', ...file, '--steps', '3', '--batch', '8', '--out', 'filed']);
+    expect(config('filed').model).toMatchObject({ width: 16, depth: 4, channels: 1 });
+    expect(config('filed').train).toMatchObject({
+      batch: 8,
+      steps: 3,
+      clip: 0.5,
+      beta1: 0.8,
+      emaDecay: 0.99,
+      warmup: 2,
+    });
+    await run(['train', '--config', 'filed/config.yaml', '--out', 'again']);
+    const bytes = (out: string, name: string) => readFileSync(join(scratch, out, 'checkpoints/step-3', name));
+    for (const name of ['model', 'ema', 'optim']) {
+      const file = `${name}.safetensors`;
+      expect(bytes('again', file).equals(bytes('filed', file))).toBe(true);
+    }
+    expect(config('again')).toEqual(config('filed'));
+    const words = await run(['train', '--config', 'filed/config.yaml', '--max-time', '0.001s', '--out', 'timed']);
+    expect(words).toContain('the time is over after 1 of 3 updates: --resume goes on');
+    await run(['train', '--resume', '--config', 'filed/config.yaml', '--out', 'timed']);
+    expect(bytes('timed', 'optim.safetensors').equals(bytes('filed', 'optim.safetensors'))).toBe(true);
   });
 });

@@ -1,5 +1,5 @@
 /** What `odelt train` says about data before it needs an adapter: contradictions in flags, and Ctrl-C while it reads. */
-import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -63,8 +63,32 @@ describe('flags that do not fit', () => {
           .match(/--[a-z][a-z-]+/g) ?? [],
     );
     const known: readonly string[] = stdout.match(/--[a-z][a-z-]+(?= |,|\n)/g) ?? [];
-    expect(named).toContain('--image-size');
+    expect(named).toContain('--resume');
     expect([...new Set(named)].filter((flag) => !known.includes(flag))).toEqual([]);
+  });
+});
+
+describe('values of files, recipes and --set', () => {
+  it.each<[string, string, string]>([
+    ['--config run.yaml', 'train.lr (run.yaml line 3) is -1; it must be positive', ''],
+    ['--config run.yaml --set train.lr=-2', 'train.lr (--set) is -2; it must be positive', ''],
+    ['--config run.yaml --lr 1 --keep 0', "--keep is '0'; it must be an integer at least 1", ''],
+    ['--config run.yaml --lr 1 --steps 10', 'train.warmup (run.yaml line 4) is 50; a run of 10 updates', '--steps'],
+    ['--recipe celebahq256 --steps 99', 'train.warmup (--recipe celebahq256) is 5000; a run of 99 updates', ''],
+    ['--recipe celebahq256', "model.imageSize (--recipe celebahq256) is 32; the pictures of 'Fashion-MNIST test'", ''],
+    ['--recipe celebahq265', "there is no recipe 'celebahq265'", 'did you mean celebahq256?'],
+    ['--config lost.yaml', 'lost.yaml cannot be read: there is no such file', 'config.yaml of a run folder'],
+    ['--config pets', 'pets is a folder', ''],
+    ['--set train.lrr=1', "--set: unknown option 'train.lrr'", 'did you mean lr?'],
+    ['--steps 50 --warmup 60', '--warmup is 60; a run of 50 updates has room for 45', 'more --steps'],
+    ['--max-time 2', "--max-time is '2'; it must be a time such as 90s, 30m, 2h or 1d", ''],
+  ])('%s: names what set them', async (flags, message, hint) => {
+    writeFileSync(join(scratch, 'run.yaml'), '# a run\ntrain:\n  lr: -1\n  warmup: 50\n');
+    const args = ['train', '--adapter', 'none', '--out', join(scratch, 'run'), ...flags.split(' ')];
+    const { code, stderr } = await command.watch(args, { cwd: scratch });
+    expect(stderr).toContain(`ConfigError: ${message}`);
+    expect(stderr).toContain(hint);
+    expect(code).toBe(2);
   });
 });
 

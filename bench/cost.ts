@@ -96,6 +96,8 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   chunk: { join: { flops: () => 0 } },
   patches: { patchify: { flops: () => 0 }, unpatchify: { flops: () => 0 } },
   flow: { interpolate: {}, mix_by: {}, advance: { bytes: twice('result') }, advance_each: {} },
+  // Slots that count are read, one binding of all of them is made.
+  stages: { combine: {}, scaled: {}, store: { flops: () => 0, bytes: ({ tensors }) => 2 * tensors.x!.bytes } },
   mse: { parts: {}, samples: {}, total: {}, backward: {} },
   random: { uniforms: {}, normals: {} },
   dropout: { apply: {} },

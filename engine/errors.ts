@@ -65,6 +65,26 @@ export class NonFiniteError extends OdeltError {
   }
 }
 
+/** An adaptive solver that cannot reach the end within its limit of steps; carries how far it came. */
+export class ConvergenceError extends OdeltError {
+  /** Time reached, of 1. */
+  readonly t: number;
+  readonly accepted: number;
+  readonly rejected: number;
+  readonly tolerance: number;
+  constructor(
+    message: string,
+    reached: { t: number; accepted: number; rejected: number; tolerance: number },
+    options?: OdeltErrorOptions,
+  ) {
+    super('convergence', message, options);
+    this.t = reached.t;
+    this.accepted = reached.accepted;
+    this.rejected = reached.rejected;
+    this.tolerance = reached.tolerance;
+  }
+}
+
 /** A checkpoint or weight file that is truncated, hostile, or does not fit the model. */
 export class CheckpointError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {

@@ -19,6 +19,7 @@ import { dropoutContract } from './random/dropout.ts';
 import { randomNormalContract, randomUniformContract } from './random/random.ts';
 import { columnSumContract, countNonFiniteContract, globalNormContract } from './reduce.ts';
 import { sinusoidContract } from './sinusoid.ts';
+import { stagesContract } from './stages.ts';
 
 /** The contracts of all kernels that come with odelt. */
 export const contracts: readonly Contract[] = [
@@ -42,6 +43,7 @@ export const contracts: readonly Contract[] = [
   flowInterpolateContract,
   guideContract,
   eulerContract,
+  stagesContract,
   mseContract,
   dropoutContract,
   randomUniformContract,

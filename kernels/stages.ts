@@ -105,7 +105,7 @@ export const stagesContract = contract<StagesCase>({
     const of = { x: x!, stages: stages!, own: OWN, slots };
     const combined = ctx.empty('combined', x!.shape);
     combineStages(ctx, of, combined);
-    const stored = ctx.empty('stored', [2, ...(x!.shape as number[])]);
+    const stored = ctx.empty('stored', [2, rowSize(x!) * (x!.shape[0] as number)]);
     storeStage(ctx, x!, stored, 1);
     storeStage(ctx, end!, stored, 0);
     return { combined, scaled: scaledStages(ctx, of, end!, TOLERANCE), stored };

@@ -8,7 +8,7 @@ import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
 import { paramLayout } from '../model/params.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
-import { checkObject, checkOneOf, checkRequest, isGuided, type Requested } from './request.ts';
+import { checkObject, checkOneOf, checkRequest, type Requested } from './request.ts';
 import { Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */
@@ -30,7 +30,7 @@ export interface Estimate {
   readonly live: number;
   /** The live ones, by what they are for. */
   readonly byKind: MemoryReport['byKind'];
-  /** Activations of one time step: bytes as planned, and the most alive at any one dispatch, which no plan can do without. */
+  /** Activations of one evaluation: bytes as planned, and the most alive at any one dispatch, which no plan can do without. */
   readonly planned: number;
   readonly lowerBound: number;
 }
@@ -67,7 +67,7 @@ export async function estimateSampling(
   const sampler = new Sampler(dry, model, { batch, residentBlocks, ahead });
   await sampler.sample({ ...request, blocks });
   const { peak, live, byKind } = dry.memory.report();
-  const plans = sampler.plans(blocks, isGuided(request.guidance));
+  const plans = [true, false].flatMap((guided) => sampler.plans(blocks, guided));
   const planned = Math.max(...plans.map((plan) => plan.bytes));
   const lowerBound = Math.max(...plans.map((plan) => plan.lowerBound));
   return { peak, live, byKind, planned, lowerBound };

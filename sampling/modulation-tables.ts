@@ -1,7 +1,7 @@
 /**
  * Modulations computed ahead. The adaLN linears are a third of a block's weights and depend only on (t, step, label, L): their
- * outputs for all steps of a request are tabulated before its loop, block by block, and none of those weights stays on the
- * GPU. Pays where the tables are smaller than the weights: large models, few distinct labels.
+ * outputs for all evaluations of a request are tabulated before its loop (those of an adaptive solver before each step), block by
+ * block, and none of those weights stays on the GPU. Pays where the tables are smaller than the weights: large models, few distinct labels.
  */
 
 import type { Context } from '../engine/context.ts';
@@ -15,14 +15,15 @@ import { gatherRows } from '../kernels/gather.ts';
 import { blockModulation, embedConditions, headModulation, type Modulations } from '../model/condition.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
-import { first, type ModulationSource } from './euler-step.ts';
+import { first, type ModulationSource } from './evaluation.ts';
 
 export interface ConditionRows {
-  /** Time, step level and label (u32) of every row of the tables. */
+  /** Time, label (u32) and number of blocks (u32) of every row of the tables. */
   readonly t: Float32Array;
-  readonly level: number;
   readonly labels: Uint32Array;
-  readonly blocks: number;
+  readonly lengths: Uint32Array;
+  /** Of all rows. */
+  readonly level: number;
 }
 
 export class ModulationTables implements ModulationSource {
@@ -75,15 +76,15 @@ export class ModulationTables implements ModulationSource {
 
   /** Fills the tables, unless they hold just that; weights pass through the GPU one group at a time. */
   async fill(conditions: ConditionRows, signal?: AbortSignal): Promise<void> {
-    const { t, level, labels, blocks } = conditions;
-    const wanted = [level, blocks, ...t, ...labels].join();
+    const { t, level, labels, lengths } = conditions;
+    const wanted = [level, ...t, ...labels, ...lengths].join();
     if (wanted === this.#filled) return;
     this.#filled = '';
     await this.#compute(conditions, signal);
     this.#filled = wanted;
   }
 
-  async #compute({ t, level, labels, blocks }: ConditionRows, signal?: AbortSignal): Promise<void> {
+  async #compute({ t, level, labels, lengths }: ConditionRows, signal?: AbortSignal): Promise<void> {
     const { weights, config } = this.#model;
     const at = groupIndices(config);
     const engine = this.#engine;
@@ -91,7 +92,7 @@ export class ModulationTables implements ModulationSource {
     engine.write(this.#rows.t, t);
     engine.write(this.#rows.step, new Float32Array(count).fill(level));
     engine.write(this.#rows.labels, labels);
-    engine.write(this.#rows.lengths, new Uint32Array(count).fill(blocks));
+    engine.write(this.#rows.lengths, lengths);
     const rows = scalarInput('rows', this.capacity);
     const run = async (group: number, name: string, body: (ctx: Context) => void) => {
       await this.#model.withGroup(group, signal, async () => {
@@ -113,7 +114,7 @@ export class ModulationTables implements ModulationSource {
       copyInto(ctx, head, some(this.#embedded.head));
       copyInto(ctx, blocks, some(this.#embedded.blocks));
     });
-    for (let i = 0; i < this.#model.blocksFor(blocks); i++) {
+    for (let i = 0; i < this.#model.blocksFor(Math.max(...lengths)); i++) {
       const table = this.#table(i);
       await run(at.modulation(i), `ahead/block${i}`, (ctx) => {
         copyInto(ctx, blockModulation(ctx, weights, i, first(this.#embedded.blocks, rows)), first(table, rows));

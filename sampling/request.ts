@@ -1,17 +1,49 @@
 /** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
+import { CONTROLLERS, type Controller } from './solvers/controller.ts';
+import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
+
+/** How the way from noise to data is computed: with fixed steps, with steps by their error, or by prediction and new noise. */
+export const SOLVERS = [
+  ...(Object.keys(FIXED) as FixedName[]),
+  ...(Object.keys(ADAPTIVE) as AdaptiveName[]),
+  'consistency',
+] as const;
+/** One of `SOLVERS`. */
+export type Solver = (typeof SOLVERS)[number];
+
+/** Whether a solver chooses its steps by their error. */
+export const isAdaptive = (solver: Solver): solver is AdaptiveName => Object.hasOwn(ADAPTIVE, solver);
+
+/** What adaptive solvers do where a request does not say; the first step and the number of steps are the reference's. */
+export const ADAPTIVE_DEFAULTS = { tolerance: 1e-3, controller: 'integral', firstStep: 0.01, maxSteps: 4096 } as const;
 
 /** What to sample, in how many steps and with how many blocks. */
 export interface SampleRequest {
   /** Class of each sample; null is "no class". At least one. */
   readonly labels: readonly (number | null)[];
-  /** Number of Euler steps T: a power of two up to 128 for shortcut models. */
-  readonly steps: number;
+  /** Number of steps T: a power of two up to 128 for shortcut models. Needed, but for adaptive solvers, which choose their own. */
+  readonly steps?: number;
+  /** Default 'euler'. A step of euler and consistency evaluates the network once, of midpoint and heun twice, of rk4 four times. */
+  readonly solver?: Solver;
+  /**
+   * Of adaptive solvers: the error of a step that is accepted, absolute and relative to the values, as root mean square over all
+   * samples computed together. Default 1e-3.
+   */
+  readonly tolerance?: number;
+  /** How adaptive solvers choose the next step: by the last error ('integral', default), or by the last two ('pi'). */
+  readonly controller?: Controller;
+  /** Of adaptive solvers: length of the first step, 'auto' for one from the velocity at the start. Default 0.01. */
+  readonly firstStep?: number | 'auto';
+  /** Most steps of an adaptive solver, accepted and rejected. Default 4096. */
+  readonly maxSteps?: number;
   /** Number of blocks L, one of the model's allowed lengths. Default: the largest. */
   readonly blocks?: number;
   /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
   readonly guidance?: number;
+  /** Guides at times in this interval only, ends included; elsewhere the label's velocity is taken as it is. Default [0, 1]. */
+  readonly guidanceInterval?: readonly [number, number];
   /** An integer in [0, 2^32). Default 0. */
   readonly seed?: number;
   /**
@@ -21,24 +53,34 @@ export interface SampleRequest {
   readonly first?: number;
   /** Start from this noise [samples, H, W, C] instead of the seed's; all of it finite. */
   readonly noise?: Float32Array;
-  /** Step level fed to the network instead of log2(steps): for replaying recorded runs; allows any number of steps. */
+  /** For `consistency`: the noise [samples, H, W, C] of each step but the last, instead of the seed's. It takes GPU memory for a batch of it. */
+  readonly renoise?: readonly Float32Array[];
+  /**
+   * Step level fed to the network instead of log2(steps), or of 0 for adaptive solvers and consistency: for replaying recorded runs; allows
+   * any number of steps.
+   */
   readonly level?: number;
   /** Keeps blocks and their tables on the GPU that this call does not need. */
   readonly keepBlocks?: boolean;
   readonly signal?: AbortSignal;
-  /** Told after each evaluation of the network. */
+  /** Told after each evaluation of the network, and after each step of an adaptive solver. */
   readonly onProgress?: (progress: SampleProgress) => void;
 }
 
 /** How far a request is. */
 export interface SampleProgress {
-  /** Network evaluations (time steps of batches) done, and in all. */
+  /** Network evaluations of batches done, and in all: null where an adaptive solver decides as it goes. */
   readonly done: number;
-  readonly total: number;
+  readonly total: number | null;
+  /** Time that the batch under way has reached, of 1. */
+  readonly t: number;
+  /** Steps of the batch under way. Only adaptive solvers reject any. */
+  readonly accepted: number;
+  readonly rejected: number;
 }
 
 /** What of a request decides its memory. */
-export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'guidance'>;
+export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval'>;
 
 const FINEST = 128;
 /** Steps of models that know no step sizes: beyond these, t moves by less than float32 tells apart near 1. */
@@ -49,8 +91,8 @@ const WORDS = 2 ** 32;
 const MOST_BYTES = 2 ** 31;
 
 /** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes); LimitError beyond 65,536. */
-export function checkSteps(steps: number, ignoreDt: boolean): void {
-  if (!Number.isInteger(steps) || steps < 1)
+export function checkSteps(steps: number | undefined, ignoreDt: boolean): void {
+  if (steps === undefined || !Number.isInteger(steps) || steps < 1)
     throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
   if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {
     throw new ConfigError(
@@ -119,16 +161,74 @@ function checkWord(name: string, value: number, count = 1): void {
   }
 }
 
-function checkNoise(noise: Float32Array, samples: number, { imageSize, channels }: ModelConfig): void {
+function checkNoise(name: string, noise: Float32Array, samples: number, { imageSize, channels }: ModelConfig): void {
   // By its name, as it may come from another realm.
   if (!ArrayBuffer.isView(noise) || noise[Symbol.toStringTag] !== 'Float32Array')
-    throw new UsageError(`noise is ${shown(noise)}, not a Float32Array`);
+    throw new UsageError(`${name} is ${shown(noise)}, not a Float32Array`);
   const size = samples * imageSize ** 2 * channels;
   if (noise.length !== size) {
-    throw new UsageError(`noise has ${noise.length} elements; ${samples} samples need ${size}`);
+    throw new UsageError(`${name} has ${noise.length} elements; ${samples} samples need ${size}`);
   }
   const bad = noise.findIndex((v) => !Number.isFinite(v));
-  if (bad >= 0) throw new UsageError(`noise is not finite: element ${bad} is ${noise[bad]}`);
+  if (bad >= 0) throw new UsageError(`${name} is not finite: element ${bad} is ${noise[bad]}`);
+}
+
+function checkRenoise({ renoise, solver, steps, labels }: SampleRequest, config: ModelConfig): void {
+  if (solver !== 'consistency') throw new UsageError(`renoise is for the solver consistency, not ${solver ?? 'euler'}`);
+  if (!Array.isArray(renoise)) throw new UsageError(`renoise is ${shown(renoise)}, not an array`);
+  if (renoise.length !== steps! - 1)
+    throw new UsageError(`renoise has ${renoise.length} elements; ${steps} steps need ${steps! - 1}`);
+  for (const [i, noise] of renoise.entries()) checkNoise(`renoise[${i}]`, noise, labels.length, config);
+}
+
+/** @throws ConfigError for an option of another kind of solver, or a value that makes no sense. */
+export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }: Pick<ModelConfig, 'ignoreDt'>): void {
+  const { solver = 'euler', steps, tolerance, controller, firstStep, maxSteps } = request;
+  checkOneOf('the solver', solver, SOLVERS);
+  const own = { tolerance, controller, firstStep, maxSteps };
+  if (!isAdaptive(solver)) {
+    const given = Object.entries(own).find(([, value]) => value !== undefined)?.[0];
+    if (given) {
+      throw new ConfigError(`${given} is for adaptive solvers; ${solver} takes fixed steps`, {
+        hint: `leave it out, or use ${Object.keys(ADAPTIVE).join(' or ')}`,
+      });
+    }
+    // Consistency models are told no step size.
+    checkSteps(steps, ignoreDt || request.level !== undefined || solver === 'consistency');
+    return;
+  }
+  if (steps !== undefined) {
+    throw new ConfigError(`${solver} chooses its own steps; ${shown(steps)} were asked for`, {
+      hint: 'say how exact it is to be with a tolerance, or use a solver with fixed steps',
+    });
+  }
+  const positive = (name: string, value: number | undefined) => {
+    if (value !== undefined && !(value > 0 && value <= 1))
+      throw new ConfigError(`${name} is ${shown(value)}; it must be above 0 and at most 1`);
+  };
+  positive('tolerance', tolerance);
+  checkOneOf('the controller', controller, CONTROLLERS);
+  if (firstStep !== 'auto') positive('firstStep', firstStep);
+  if (maxSteps !== undefined && !(Number.isInteger(maxSteps) && maxSteps >= 1))
+    throw new ConfigError(`maxSteps is ${shown(maxSteps)}; it must be a positive integer`);
+}
+
+/** @throws ConfigError for a weight that is not finite, or an interval that is none or has nothing to limit. */
+export function checkGuidance(guidance: number, interval: readonly [number, number] | undefined): void {
+  if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${shown(guidance)}; it must be a finite number`);
+  if (interval === undefined) return;
+  if (!Array.isArray(interval)) throw new UsageError(`guidanceInterval is ${shown(interval)}, not an array`);
+  const [low, high] = interval as readonly unknown[];
+  if (interval.length !== 2 || !(Number(low) >= 0 && Number(low) < Number(high) && Number(high) <= 1)) {
+    throw new ConfigError(
+      `the guidance interval is ${interval.map(shown).join(' to ')}; it must be two times in order, from 0 to 1`,
+    );
+  }
+  if (!isGuided(guidance)) {
+    throw new ConfigError(`a guidance interval limits nothing at guidance ${guidance}`, {
+      hint: 'give a weight other than 0 and 1, or no interval',
+    });
+  }
 }
 
 /**
@@ -138,18 +238,17 @@ function checkNoise(noise: Float32Array, samples: number, { imageSize, channels 
  */
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
-  const { labels, steps, blocks = Math.max(...allowedLengths(config)), guidance = 1, seed = 0, first = 0 } = request;
+  const { labels, blocks = Math.max(...allowedLengths(config)), guidance = 1, seed = 0, first = 0 } = request;
   checkLabels(labels, config);
-  if (request.level === undefined) checkSteps(steps, config.ignoreDt);
-  else {
-    checkSteps(steps, true);
-    if (!Number.isFinite(request.level)) throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
-  }
+  checkSolver(request, config);
+  if (request.level !== undefined && !Number.isFinite(request.level))
+    throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
   checkLength(config, blocks);
-  if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${shown(guidance)}; it must be a finite number`);
+  checkGuidance(guidance, request.guidanceInterval);
   checkWord('seed', seed);
   checkWord('first', first, labels.length);
-  if (request.noise !== undefined) checkNoise(request.noise, labels.length, config);
+  if (request.noise !== undefined) checkNoise('noise', request.noise, labels.length, config);
+  if (request.renoise !== undefined) checkRenoise(request, config);
   if (request.onProgress !== undefined && typeof request.onProgress !== 'function') {
     throw new UsageError(`onProgress is ${shown(request.onProgress)}, not a function`);
   }

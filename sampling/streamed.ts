@@ -18,16 +18,26 @@ import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import {
   applyVelocity,
+  type EvaluationInputs,
+  type EvaluationScalars,
   evaluatedImages,
   evaluatedRows,
   first,
-  type StepInputs,
-  type StepScalars,
-  stepModulations,
-} from './euler-step.ts';
+  rowModulations,
+} from './evaluation.ts';
 import type { ModulationTables } from './modulation-tables.ts';
 
-export class StreamedStep {
+/** How many blocks run, how many are on the GPU at a time, for how many samples, and what becomes of the velocity. */
+interface StreamedOptions {
+  readonly length: number;
+  readonly resident: number;
+  readonly batch: number;
+  readonly guided: boolean;
+  readonly stages: Tensor | null;
+  readonly signal?: AbortSignal;
+}
+
+export class StreamedEvaluation {
   readonly #engine: Engine;
   readonly #model: ResidentModel;
   readonly #blocks: number;
@@ -56,13 +66,13 @@ export class StreamedStep {
   static async create(
     engine: Engine,
     model: ResidentModel,
-    inputs: StepInputs,
+    inputs: EvaluationInputs,
     tables: ModulationTables,
     arena: Arena,
-    options: { length: number; resident: number; batch: number; guided: boolean; signal?: AbortSignal },
-  ): Promise<StreamedStep> {
+    options: StreamedOptions,
+  ): Promise<StreamedEvaluation> {
     const { config } = model;
-    const { batch, guided, signal } = options;
+    const { batch, guided, stages, signal } = options;
     const blocks = model.blocksFor(options.length);
     const { all } = evaluatedRows(batch, guided);
     const shape: [number, number, number] = [batch * (guided ? 2 : 1), tokenCount(config), config.width];
@@ -72,7 +82,7 @@ export class StreamedStep {
     }));
     const [x, v] = [first(state.x, all), first(state.v, all)];
     const programs: Program[] = [];
-    const streamed = new StreamedStep(engine, model, blocks, options.resident, programs, state);
+    const streamed = new StreamedEvaluation(engine, model, blocks, options.resident, programs, state);
     const compile = async (name: string, body: (ctx: Context) => void) => {
       programs.push(await Program.compile(engine, record(engine, name, body).recording, { arena, signal }));
     };
@@ -83,7 +93,7 @@ export class StreamedStep {
       });
       for (let i = 0; i < blocks; i++) {
         await compile(`stream/block${i}`, (ctx) => {
-          const modulation = stepModulations(ctx, model, inputs, all, tables).block(i, all);
+          const modulation = rowModulations(ctx, model, inputs, all, tables).block(i, all);
           const y = block(ctx, model, i, x, modulation);
           if (!ends.has(i)) return void copyInto(ctx, y, x);
           const isFirstGroup = [...ends].every((end) => end >= i);
@@ -92,8 +102,8 @@ export class StreamedStep {
         });
       }
       await compile('stream/head', (ctx) => {
-        const modulation = stepModulations(ctx, model, inputs, all, tables).head();
-        applyVelocity(ctx, inputs, decode(ctx, model, config.lengths ? v : x, modulation), batch, guided);
+        const modulation = rowModulations(ctx, model, inputs, all, tables).head();
+        applyVelocity(ctx, inputs, decode(ctx, model, config.lengths ? v : x, modulation), batch, guided, stages);
       });
     } catch (error) {
       streamed.dispose();
@@ -107,8 +117,8 @@ export class StreamedStep {
     return this.#programs.map((program) => program.plan);
   }
 
-  /** One Euler step. */
-  async run(scalars: StepScalars, signal?: AbortSignal): Promise<void> {
+  /** One evaluation, and what becomes of its velocity. */
+  async run(scalars: EvaluationScalars, signal?: AbortSignal): Promise<void> {
     const values = { ...scalars };
     this.#programs[0]!.run(values);
     // While the GPU runs one block the next is read and written, and no more: until then the driver holds a copy of what is written.

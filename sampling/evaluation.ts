@@ -1,17 +1,21 @@
-/** What one Euler step dispatches, shared by whole-model and streamed sampling: inputs, guidance, update. */
+/**
+ * What one evaluation of the network dispatches, shared by whole-model and streamed sampling: inputs, guidance, and what becomes of
+ * the velocity, an Euler step at once or a stage that a solver keeps.
+ */
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
 import { reshaped, type Tensor } from '../engine/tensor.ts';
 import { euler, guide } from '../kernels/flow.ts';
 import { gatherRows } from '../kernels/gather.ts';
+import { storeStage } from '../kernels/stages.ts';
 import type { Modulations } from '../model/condition.ts';
 import { modulationsOf } from '../model/condition.ts';
 import type { Model } from '../model/dit.ts';
 
 /** Persistent inputs for up to `batch` samples; guided sampling evaluates twice as many rows, "no class" first. */
-export interface StepInputs {
-  /** [batch, H, W, C]: the samples under way. */
+export interface EvaluationInputs {
+  /** [batch, H, W, C]: where the velocity is asked for; between steps, the samples under way. */
   readonly x: Tensor;
   /** [2 batch]: the condition of every row, and its row in tables computed ahead. */
   readonly t: Tensor;
@@ -26,7 +30,7 @@ export interface StepInputs {
   readonly second: Tensor;
 }
 
-export function createInputs(engine: Engine, { config }: Model, batch: number): StepInputs {
+export function createInputs(engine: Engine, { config }: Model, batch: number): EvaluationInputs {
   const { imageSize, channels } = config;
   const f32 = (label: string) => engine.tensor(label, [2 * batch]);
   const u32 = (label: string, size: number) => engine.tensor(label, [size], { dtype: 'u32' });
@@ -43,12 +47,11 @@ export function createInputs(engine: Engine, { config }: Model, batch: number): 
   }));
 }
 
-/** Scalars of a step program, given at every run: samples, step size, guidance weight. */
-export interface StepScalars {
-  readonly rows: number;
-  readonly h: number;
-  readonly guidance: number;
-}
+/** Scalars of an evaluation's program, given at every run: samples, guidance weight, and what becomes of the velocity. */
+export type EvaluationScalars = Sink & { readonly rows: number; readonly guidance: number };
+
+/** What becomes of a velocity: x += h v, or slot `slot` of the solver's stages = v. */
+export type Sink = { readonly h: number } | { readonly slot: number };
 
 /** How many rows are evaluated for `rows` samples. */
 export function evaluatedRows(batch: number, guided: boolean): { rows: Scalar; all: Scalar } {
@@ -60,7 +63,7 @@ export function evaluatedRows(batch: number, guided: boolean): { rows: Scalar; a
 export const first = (x: Tensor, rows: Scalar): Tensor => reshaped(x, [rows, ...(x.shape.slice(1) as number[])]);
 
 /** Images that the network sees: x, or x twice over where guided. */
-export function evaluatedImages(ctx: Context, inputs: StepInputs, batch: number, guided: boolean): Tensor {
+export function evaluatedImages(ctx: Context, inputs: EvaluationInputs, batch: number, guided: boolean): Tensor {
   const { rows, all } = evaluatedRows(batch, guided);
   const x = first(inputs.x, rows);
   return guided ? gatherRows(ctx, x, first(inputs.twice, all)) : x;
@@ -73,10 +76,10 @@ export interface ModulationSource {
 }
 
 /** Modulations of the rows: from the tables, or computed on the spot. */
-export function stepModulations(
+export function rowModulations(
   ctx: Context,
   model: Model,
-  inputs: StepInputs,
+  inputs: EvaluationInputs,
   all: Scalar,
   tables: ModulationSource | null,
 ): Modulations {
@@ -85,14 +88,20 @@ export function stepModulations(
   return modulationsOf(ctx, model.weights, conditions, model.config.lengths ? first(inputs.lengths, all) : undefined);
 }
 
-/** x += h v, with v = v_u + w (v_c - v_u) where guided. */
-export function applyVelocity(ctx: Context, inputs: StepInputs, v: Tensor, batch: number, guided: boolean): void {
+/** v = v_u + w (v_c - v_u) where guided; then x += h v, or, where there are `stages`, one of them is v. */
+export function applyVelocity(
+  ctx: Context,
+  inputs: EvaluationInputs,
+  v: Tensor,
+  batch: number,
+  guided: boolean,
+  stages: Tensor | null,
+): void {
   const { rows } = evaluatedRows(batch, guided);
-  const x = first(inputs.x, rows);
-  const h = scalarInput('h');
   if (guided) {
     const conditional = gatherRows(ctx, v, first(inputs.second, rows));
     v = guide(ctx, ctx.prefix(v, rows), conditional, scalarInput('guidance'));
   }
-  euler(ctx, x, v, h);
+  if (stages) storeStage(ctx, v, stages, scalarInput('slot'));
+  else euler(ctx, first(inputs.x, rows), v, scalarInput('h'));
 }

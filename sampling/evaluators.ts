@@ -1,0 +1,122 @@
+/** Compiled ways to evaluate the network: the whole model as one program, or block by block; made at first use and kept. */
+import type { Engine } from '../engine/engine.ts';
+import type { Arena } from '../engine/memory/arena.ts';
+import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
+import { Program, record } from '../engine/program.ts';
+import type { Tensor } from '../engine/tensor.ts';
+import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
+import type { ResidentModel } from '../model/weights/residency.ts';
+import {
+  applyVelocity,
+  type EvaluationInputs,
+  type EvaluationScalars,
+  evaluatedImages,
+  evaluatedRows,
+  rowModulations,
+} from './evaluation.ts';
+import type { ModulationTables } from './modulation-tables.ts';
+import type { Variant } from './schedule.ts';
+import { StreamedEvaluation } from './streamed.ts';
+
+/** What decides how an evaluation is compiled. */
+export interface Way extends Variant {
+  /** Most samples of one run. */
+  readonly batch: number;
+  readonly tables: ModulationTables | null;
+  /** Where velocities go; null: straight into an Euler step. */
+  readonly stages: Tensor | null;
+  /** Present where blocks are streamed, with `tables`. */
+  readonly residentBlocks?: number;
+}
+
+export interface Evaluator {
+  run(scalars: EvaluationScalars, signal?: AbortSignal): Promise<void>;
+  /** Evaluations that may be submitted before the one before them is done: one keeps the GPU busy while the host encodes. */
+  readonly ahead: number;
+  dispose(): void;
+  readonly program?: Program;
+  /** Of its programs, in the order that they run in. */
+  readonly plans: readonly MemoryPlan[];
+}
+
+/** What evaluators are compiled for and with. */
+export interface Compiling {
+  readonly engine: Engine;
+  readonly model: ResidentModel;
+  readonly inputs: EvaluationInputs;
+  readonly arena: Arena;
+  readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
+}
+
+/** Ends the keys of those that use each velocity at once. */
+const AT_ONCE = '/at once';
+
+export class Evaluators {
+  readonly #with: Compiling;
+  readonly #known = new Map<string, Evaluator>();
+
+  constructor(compiling: Compiling) {
+    this.#with = compiling;
+  }
+
+  /** The evaluator of this way, compiled if it is new. */
+  async get(way: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
+    const { blocks, guided, tables, stages, residentBlocks } = way;
+    const how = residentBlocks ? `${residentBlocks} resident` : tables ? 'ahead' : 'inline';
+    const key = `${blocks}/${guided}/${how}${stages ? '' : AT_ONCE}`;
+    const known = this.#known.get(key);
+    if (known) return known;
+    const made = await (residentBlocks ? this.#streamed(way, residentBlocks, signal) : this.#whole(way, signal));
+    this.#known.set(key, made);
+    return made;
+  }
+
+  /** One that has been used with this number of blocks, guided or not. */
+  find({ blocks, guided }: Variant): Evaluator | undefined {
+    return [...this.#known].find(([key]) => key.startsWith(`${blocks}/${guided}/`))?.[1];
+  }
+
+  /** Frees those that keep velocities in stages, or all of them. */
+  clear(which: 'keeping' | 'all'): void {
+    for (const [key, evaluator] of this.#known) {
+      if (which === 'keeping' && key.endsWith(AT_ONCE)) continue;
+      evaluator.dispose();
+      this.#known.delete(key);
+    }
+  }
+
+  async #whole({ blocks, guided, batch, tables, stages }: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
+    const { engine, model, inputs, arena, onCompile } = this.#with;
+    const { config } = model;
+    const { all } = evaluatedRows(batch, guided);
+    const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0);
+    const { recording } = record(engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
+      const images = evaluatedImages(ctx, inputs, batch, guided);
+      const modulations = rowModulations(ctx, model, inputs, all, tables);
+      const v = modulatedVelocity(ctx, model, images, modulations, config.lengths ? groups.map(() => all) : undefined);
+      applyVelocity(ctx, inputs, v, batch, guided, stages);
+    });
+    const program = await Program.compile(engine, recording, { arena, signal, onProgress: onCompile });
+    return {
+      program,
+      plans: [program.plan],
+      run: async (scalars) => program.run({ ...scalars }),
+      ahead: 1,
+      dispose: () => program.dispose(),
+    };
+  }
+
+  async #streamed(way: Way, resident: number, signal: AbortSignal | undefined): Promise<Evaluator> {
+    const { engine, model, inputs, arena } = this.#with;
+    const { blocks: length, batch, guided, stages } = way;
+    const options = { length, resident, batch, guided, stages, signal };
+    const evaluation = await StreamedEvaluation.create(engine, model, inputs, way.tables!, arena, options);
+    // Its weights pass through memory that the evaluation before still reads: it waits for itself.
+    return {
+      plans: evaluation.plans,
+      run: (scalars, s) => evaluation.run(scalars, s),
+      ahead: 0,
+      dispose: () => evaluation.dispose(),
+    };
+  }
+}

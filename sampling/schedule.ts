@@ -1,0 +1,97 @@
+/**
+ * A request as a schedule: which evaluations of the network its solver makes, at which times, with how many blocks, guided or not. Pure:
+ * what is loaded, tabulated, compiled, allocated and told follows from it, and the sampler only runs it.
+ */
+import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
+import { ADAPTIVE, FIXED, type Tableau } from './solvers/tableaux.ts';
+
+/** One evaluation of the network for a batch. */
+export interface Evaluation {
+  readonly t: number;
+  /** Number of blocks L. */
+  readonly blocks: number;
+  /** Whether the velocity is asked for with the labels and without. */
+  readonly guided: boolean;
+}
+
+/** One step in time, and the evaluations that it needs, by stage. */
+export interface Step {
+  readonly from: number;
+  readonly to: number;
+  readonly h: number;
+  readonly evaluations: readonly Evaluation[];
+}
+
+/** What is compiled for itself. */
+export type Variant = Pick<Evaluation, 'blocks' | 'guided'>;
+
+export interface Schedule {
+  readonly solver: Solver;
+  readonly tableau: Tableau & { readonly error?: readonly number[] };
+  /** Velocities that are kept at a time; 0 where each is used at once. */
+  readonly kept: number;
+  /** The step index that the network is told. */
+  readonly level: number;
+  /** In order; none of an adaptive solver, which chooses as it goes. */
+  readonly steps: readonly Step[];
+  /** The evaluations of any one step. */
+  stepAt(from: number, to: number, h?: number): Step;
+  /** All that may occur. */
+  readonly variants: readonly Variant[];
+  /** The largest number of blocks. */
+  readonly blocks: number;
+  /** Evaluations of a batch; null of an adaptive solver. */
+  readonly evaluations: number | null;
+}
+
+/** Solvers that use each velocity at once. */
+const tableauOf = (solver: Solver): Tableau =>
+  isAdaptive(solver) ? ADAPTIVE[solver] : FIXED[solver === 'consistency' ? 'euler' : solver];
+
+/** What a request, which has been checked, makes the sampler do for each batch. */
+export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedule {
+  const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level } = request;
+  const tableau = tableauOf(solver);
+  const adaptive = isAdaptive(solver);
+  const blocks = request.blocks ?? Math.max(...allowedLengths(config));
+  const [low, high] = guidanceInterval ?? [0, 1];
+  const guidedAt = (t: number) => isGuided(guidance) && low <= t && t <= high;
+  const stepAt = (from: number, to: number, h = to - from): Step => ({
+    from,
+    to,
+    h,
+    evaluations: tableau.nodes.map((node) => {
+      // Exactly the time at which the next step starts.
+      const t = node === 1 ? to : from + node * h;
+      return { t, blocks, guided: guidedAt(t) };
+    }),
+  });
+  const planned = adaptive
+    ? []
+    : Array.from({ length: steps }, (_, i) => stepAt(i / steps, (i + 1) / steps, 1 / steps));
+  const occurring = adaptive
+    ? [...(isGuided(guidance) ? [true] : []), ...(!isGuided(guidance) || low > 0 || high < 1 ? [false] : [])]
+    : planned.flatMap(({ evaluations }) => evaluations.map(({ guided }) => guided));
+  return {
+    solver,
+    tableau,
+    kept: tableau.nodes.length === 1 ? 0 : tableau.nodes.length,
+    level: config.ignoreDt ? 0 : (level ?? (adaptive || solver === 'consistency' ? 0 : Math.log2(steps))),
+    steps: planned,
+    stepAt,
+    variants: [...new Set(occurring)].map((guided) => ({ blocks, guided })),
+    blocks,
+    evaluations: adaptive ? null : planned.length * tableau.nodes.length,
+  };
+}
+
+/** What the network is told of time and depth: a row of the tables for each, and for each label. */
+export type Condition = Pick<Evaluation, 't' | 'blocks'>;
+
+/** The different conditions among evaluations, in order. */
+export function conditionsOf(evaluations: readonly Evaluation[]): Condition[] {
+  return [...new Map(evaluations.map(({ t, blocks }) => [conditionKey({ t, blocks }), { t, blocks }])).values()];
+}
+
+export const conditionKey = ({ t, blocks }: Condition): string => `${t}/${blocks}`;

@@ -120,6 +120,17 @@ export const TOLERANCES = {
   },
   /** (2.1e-7) */
   sampling: 1e-5,
+  /** Adaptive solvers. */
+  adaptive: {
+    /** Of the samples, where the recording says that rounding does not decide the steps (8.6e-7). */
+    plain: 1e-5,
+    /** (2.4e-6) */
+    strong: 3e-5,
+    /** Of their accepted times, by the whole interval: they follow from the last digits of small differences (6.1e-5). */
+    times: 8e-4,
+    /** Of the samples where rounding decides the steps: both solves are near the truth, to the solver's tolerance (5.3e-4). */
+    rounding: 6e-3,
+  },
 } as const;
 
 /** Another summation order, and exp and tanh of another maths library, err a few times more than the reference's own float32. */

@@ -4,7 +4,7 @@ import { type GoldenDir, isAbout } from './golden.ts';
 /** Why a file is not replayed, by its name; the first that fits. */
 const REASONS: readonly (readonly [RegExp, string])[] = [
   [/^targets_/, 'objectives that odelt does not train'],
-  [/^sampling_float64\.|^solver_/, 'adaptive solvers, which odelt does not have'],
+  [/^sampling_float64\./, 'the same solves in double precision: for choosing tolerances'],
   [/^fid\./, 'the Fréchet distance, which odelt does not compute'],
   [/^prng\./, "the reference's random numbers; what it drew is recorded and used"],
   [/^formula_check\./, "single values of the parameter formula; each model's config.json has statistics of all"],

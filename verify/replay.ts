@@ -2,13 +2,14 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError, DeviceLostError, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { paramLayout } from '../model/params.ts';
-import type { Case, CaseGroup, CaseResult, Measured } from './case.ts';
+import { type Case, type CaseGroup, type CaseResult, casesOf, type Measured } from './case.ts';
 import { networkCases } from './forward.ts';
 import type { GoldenDir, GoldenModel } from './golden.ts';
 import { recordingCases } from './manifest.ts';
 import { notReplayed } from './not-replayed.ts';
 import { parameterCases } from './parameters.ts';
 import { samplingCases } from './sampling.ts';
+import { toyCases } from './solver-toy.ts';
 import { storageCases } from './storage.ts';
 import { targetCases } from './targets.ts';
 import { trajectoryCases } from './trajectory.ts';
@@ -29,6 +30,9 @@ export interface VerifyOptions {
 
 /** Parameters above which a model counts as large: half a gigabyte of weights takes minutes on a CPU. */
 const LARGE = 20_000_000;
+
+/** Solves of plain equations, beside the models. */
+const TOY = 'solver_toy';
 
 const LOOKED_FOR =
   'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut, ' +
@@ -101,6 +105,12 @@ interface ModelPlan {
 async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions): Promise<ModelPlan[]> {
   const plans: ModelPlan[] = [];
   const used = new Set<string>();
+  const toy = `${TOY}.json`;
+  if (dir.files.has(toy)) {
+    used.add(toy);
+    const cases = await casesOf('solver', toy, async () => toyCases(await dir.json(TOY)));
+    plans.push({ model: '.', groups: [{ cases, skipped: [], dispose: () => {} }] });
+  }
   /** Folders of which nothing is replayed, as is said of them otherwise. */
   const settled = new Set<string>();
   for (const folder of dir.folders) {

@@ -96,7 +96,13 @@ export const trajectorySchema = v.looseObject({
 });
 
 /** sampling.json. */
-export const samplingSchema = v.looseObject({ formula_seeds: v.looseObject({ params_ema: seed }) });
+export const samplingSchema = v.looseObject({
+  formula_seeds: v.looseObject({ params_ema: seed }),
+  adaptive: v.optional(
+    v.record(v.string(), v.looseObject({ step_sequence_set_by_float32_rounding: v.optional(v.boolean()) })),
+    {},
+  ),
+});
 
 /** A golden model's JSON file, checked; undefined without one. @throws DataError naming the file and the field. */
 export async function readJson<T extends v.GenericSchema>(

@@ -49,6 +49,7 @@ describe('the bundled recordings', () => {
     expect(failures(found)).toEqual([]);
     expect([...new Set([...found.values()].map((c) => c.kind))]).toEqual([
       'recording',
+      'solver',
       'model',
       'forward',
       'gradients',
@@ -84,7 +85,10 @@ describe('the bundled recordings', () => {
       [/\/trajectory\/(loss_bootstrap|depth_consistency|grad_norm)$/, 1e-4],
       [/\/trajectory\/final\/params_ema$/, 1e-3],
       [/\/trajectory\//, 1e-4],
+      [/\/sampling\/.*\/accepted_times$/, 1e-4],
+      [/\/sampling\/strong\/.*\/x_1$/, 1e-3],
       [/\/sampling\//, 1e-6],
+      [/\/solver\//, 3e-8],
       [/\/model\//, 1e-12],
     ];
     const exact = [...found].filter(([, { kind }]) => kind !== 'storage');
@@ -132,6 +136,14 @@ describe('the bundled recordings', () => {
       'b/trajectory/final/params',
       'a/sampling/euler/l6_t3_cfg0',
       'b/sampling/euler/conventional_t4_cfg1.5',
+      './solver/pulse/dopri5/tol0.0001',
+      'a/sampling/plots/l6_t3_cfg1',
+      'a/sampling/livereflow/l0_t4_cfg1',
+      'a/sampling/consistency/l6_t4_cfg1',
+      'a/sampling/consistency/l0_t4_cfg1.5',
+      'a/sampling/dopri5/l6_tol0.0001_cfg0/accepted_times',
+      'a/sampling/tsit5/l2_tol0.0001_cfg1/x_1',
+      'b/sampling/strong/tsit5/l12_tol0.001/x_1',
     ]) {
       expect(found.has(id), id).toBe(true);
     }
@@ -141,9 +153,8 @@ describe('the bundled recordings', () => {
   it('that are not replayed are listed, each once, with the reason', () => {
     const text = skipped.join('\n');
     expect(text).toContain('dit_b2: 131,101,712 parameters');
-    expect(text).toMatch(/a\/sampling: .*dopri5\/\*.* \(other samplers than Euler's/);
+    expect(text).toContain('a/sampling: adaptive_v0_at_t0 (no sample of a solver');
     for (const what of [
-      'solver_toy.json (adaptive solvers, which odelt does not have)',
       "formula_check.json (single values of the parameter formula; each model's config.json has statistics of all)",
       'b/forward_strong.json (losses and statistics of forward_strong.safetensors in words)',
       'a/train_trajectory_noise.json (how rounding moves',
@@ -151,7 +162,7 @@ describe('the bundled recordings', () => {
       expect(text.split(what), what).toHaveLength(2);
     }
     // Every file is compared by a case or in the list, but for those of a model that is left out as a whole.
-    const read = /\/(config|float_noise|grads|targets|train_trajectory|sampling)\.json$|\.safetensors$/;
+    const read = /\/(config|float_noise|grads|targets|train_trajectory|sampling|solver_toy)\.json$|\.safetensors$/;
     for (const id of found.keys()) {
       const [model, kind, file] = id.split('/') as [string, string, string];
       if (kind !== 'recording' || model === 'dit_b2') continue;

@@ -139,8 +139,10 @@ export {
   type Wanted,
 } from './sampling/budget.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
-export type { Requested, SampleProgress, SampleRequest } from './sampling/request.ts';
+export { type Requested, type SampleProgress, type SampleRequest, SOLVERS, type Solver } from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
+export { CONTROLLERS, type Controller } from './sampling/solvers/controller.ts';
+export type { Solve } from './sampling/solvers/integrate.ts';
 export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
 export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {

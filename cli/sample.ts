@@ -15,8 +15,19 @@ import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.
 import { writePng } from '../pictures/png.node.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
-import { checkOneOf, checkSteps, type Requested } from '../sampling/request.ts';
-import { Sampler } from '../sampling/sampler.ts';
+import {
+  ADAPTIVE_DEFAULTS,
+  checkGuidance,
+  checkOneOf,
+  checkSolver,
+  isAdaptive,
+  type SampleProgress,
+  type SampleRequest,
+  SOLVERS,
+  type Solver,
+} from '../sampling/request.ts';
+import { Sampler, type Samples } from '../sampling/sampler.ts';
+import type { Controller } from '../sampling/solvers/controller.ts';
 import { interruptSignal } from './ends.node.ts';
 import { openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
@@ -27,7 +38,13 @@ interface SampleFlags {
   weights: WhichWeights;
   count?: number;
   labels?: string;
-  steps: number;
+  steps?: number;
+  solver: Solver;
+  tolerance?: number;
+  controller?: Controller;
+  firstStep?: number | 'auto';
+  maxSteps?: number;
+  guidanceInterval?: [number, number];
   blocks?: string;
   precision?: Precision;
   activations?: Activations;
@@ -43,6 +60,9 @@ interface SampleFlags {
   json?: boolean;
 }
 
+/** Time steps where nothing is asked. */
+const STEPS = 16;
+
 export function addSample(command: Command): void {
   command
     .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
@@ -56,7 +76,24 @@ export function addSample(command: Command): void {
       '--labels <list>',
       'classes by number or name, e.g. 0,3,9 or sneaker,bag (default: all); "none" for unconditional',
     )
-    .option('--steps <T>', 'Euler steps: 1, 2, 4, ..., 128', number('--steps', { integer: true, min: 1 }), 16)
+    .option(
+      '--steps <T>',
+      `steps: 1, 2, 4, ..., 128 (default: ${STEPS}; adaptive solvers choose their own)`,
+      number('--steps', { integer: true, min: 1 }),
+    )
+    .option(
+      '--solver <name>',
+      'fixed steps: euler (1 evaluation a step), midpoint, heun (2), rk4 (4), consistency (1, with new noise); steps by their error: dopri5, tsit5',
+      'euler',
+    )
+    .option('--tolerance <e>', 'of dopri5 and tsit5: error of a step (default: 0.001)', number('--tolerance'))
+    .option('--controller <name>', 'of dopri5 and tsit5: integral or pi (default: integral)')
+    .option('--first-step <h>', 'of dopri5 and tsit5: its length, or auto (default: 0.01)', parseFirstStep)
+    .option(
+      '--max-steps <n>',
+      'of dopri5 and tsit5: most steps, rejected ones included (default: 4096)',
+      number('--max-steps', { integer: true, min: 1 }),
+    )
     .option('--blocks <L>', 'transformer blocks to run (default: all); auto lets --max-memory choose')
     .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
     .option('--activations <a>', 'activations on the GPU: f32 or f16 (default f32, or what --max-memory asks for)')
@@ -76,6 +113,7 @@ export function addSample(command: Command): void {
       number('--guidance'),
       2,
     )
+    .option('--guidance-interval <from,to>', 'guide at these times only, e.g. 0.2,0.8 (default: always)', parseInterval)
     .option(
       '--seed <n>',
       'picture n of a seed is the same whatever the batch',
@@ -90,10 +128,19 @@ export function addSample(command: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
     )
     .action((flags: SampleFlags) => sample(flags));
 }
+
+/** 0.2,0.8. @throws ConfigError for what are not two numbers. */
+function parseInterval(text: string): [number, number] {
+  const parts = text.split(',').map(number('--guidance-interval'));
+  if (parts.length !== 2) throw new ConfigError(`--guidance-interval is '${text}'; write it like 0.2,0.8`);
+  return parts as [number, number];
+}
+
+const parseFirstStep = (text: string): number | 'auto' => (text === 'auto' ? text : number('--first-step')(text));
 
 /** 300MB, 1.5GB, 64000000: powers of ten. @throws ConfigError. */
 function parseBytes(text: string): number {
@@ -147,16 +194,21 @@ function asked(
   flags: SampleFlags,
   config: ModelConfig,
   names?: readonly string[],
-): { request: Requested; wanted: Wanted } {
-  const { precision, activations, residentBlocks, steps, guidance } = flags;
-  checkSteps(steps, config.ignoreDt);
+): { request: SampleRequest; wanted: Wanted } {
+  const { precision, activations, residentBlocks, solver, guidance, guidanceInterval } = flags;
+  checkOneOf('--solver', solver, SOLVERS);
+  const { tolerance, controller, firstStep, maxSteps } = flags;
+  const steps = flags.steps ?? (isAdaptive(solver) ? undefined : STEPS);
+  const how = { solver, steps, tolerance, controller, firstStep, maxSteps };
+  checkSolver(how, config);
+  checkGuidance(guidance, guidanceInterval);
   checkOneOf('--precision', precision, PRECISIONS);
   checkOneOf('--activations', activations, ACTIVATIONS);
   checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
-  return { request: { labels, steps, guidance }, wanted };
+  return { request: { labels, guidance, guidanceInterval, ...how }, wanted };
 }
 
 function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): number | 'auto' {
@@ -194,7 +246,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, T=${flags.steps}, L=${settings.blocks}`,
+    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${settings.blocks}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
@@ -203,21 +255,45 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });
   const started = performance.now();
-  const { values } = await sampler
+  const samples = await sampler
     .sample({
       ...{ ...request, blocks: settings.blocks, seed: flags.seed, signal },
-      onProgress: ({ done, total }) => line.update(`step ${done}/${total}`),
+      onProgress: (progress) => line.update(describeProgress(progress)),
     })
     .finally(() => line.end());
   const seconds = (performance.now() - started) / 1000;
-  const pictures = fromUnit(values, config.imageSize, config.imageSize, config.channels);
+  const pictures = fromUnit(samples.values, config.imageSize, config.imageSize, config.channels);
   const columns = columnsFor(pictures.length, request.labels);
   await writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
   const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
   const { out, seed } = flags;
-  if (flags.json) printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes });
-  else log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+  const { evaluations } = samples;
+  const taken = { ...stepsTaken(samples), evaluations };
+  if (flags.json)
+    printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes, ...taken });
+  else {
+    if (isAdaptive(flags.solver)) {
+      const each = samples.solves.length > 1 ? ` of ${samples.solves.length} batches` : '';
+      log(`${taken.accepted} steps accepted, ${taken.rejected} rejected${each}: ${evaluations} evaluations`);
+    }
+    log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+  }
+}
+
+/** Steps of all batches together. */
+const stepsTaken = ({ solves }: Samples) => ({
+  accepted: solves.reduce((sum, { accepted }) => sum + accepted.length, 0),
+  rejected: solves.reduce((sum, { rejected }) => sum + rejected, 0),
+});
+
+function describeSolver({ solver = 'euler', steps, tolerance = ADAPTIVE_DEFAULTS.tolerance }: SampleRequest): string {
+  if (isAdaptive(solver)) return `${solver} at ${tolerance}`;
+  return solver === 'euler' ? `T=${steps}` : `${solver}, T=${steps}`;
+}
+
+function describeProgress({ done, total, t, rejected }: SampleProgress): string {
+  return total === null ? `t=${t.toFixed(3)} after ${done} evaluations, ${rejected} rejected` : `step ${done}/${total}`;
 }
 
 /** The settings that fit the engine's memory limit, and a line that says why. */
@@ -225,7 +301,7 @@ async function chosen(
   engine: Engine,
   config: ModelConfig,
   wanted: Wanted,
-  request: Requested,
+  request: SampleRequest,
   line: ProgressLine,
   signal: AbortSignal,
 ): Promise<Settings> {

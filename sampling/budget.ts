@@ -65,7 +65,8 @@ export async function estimateSampling(
   const source = { layout, bytesOf: () => 0, read: async () => new Float32Array(0) };
   const model = new ResidentModel(dry, config, source, { precision, activations, dry: true });
   const sampler = new Sampler(dry, model, { batch, residentBlocks, ahead });
-  await sampler.sample({ ...request, blocks });
+  // Errors are zero here, so that steps need no limit.
+  await sampler.sample({ ...request, blocks, maxSteps: undefined });
   const { peak, live, byKind } = dry.memory.report();
   const plans = [true, false].flatMap((guided) => sampler.plans(blocks, guided));
   const planned = Math.max(...plans.map((plan) => plan.bytes));

@@ -7,6 +7,7 @@ import { checkRequest, type SampleRequest } from '../../sampling/request.ts';
 
 const config = preset('tiny', { classes: 3 });
 const good: SampleRequest = { labels: [0, 2, null], steps: 4 };
+const adaptive = { solver: 'tsit5', steps: undefined };
 const pixels = config.imageSize ** 2 * config.channels;
 
 function refusal(request: unknown): Error {
@@ -25,6 +26,10 @@ describe('a request', () => {
     { blocks: 12, guidance: -1.5, seed: 0, first: 0, level: 2.5, steps: 5 },
     { noise: new Float32Array(3 * pixels), keepBlocks: true, onProgress: () => {} },
     { steps: 128 },
+    { steps: 4, solver: 'rk4', guidance: 2, guidanceInterval: [0.2, 0.8] },
+    { steps: undefined, solver: 'tsit5', tolerance: 1e-2, controller: 'pi', firstStep: 'auto', maxSteps: 10 },
+    { steps: 2, solver: 'consistency', renoise: [new Float32Array(3 * pixels)] },
+    { steps: 3, solver: 'consistency' },
   ])('of allowed fields passes: %o', (fields) => {
     expect(() => checkRequest({ ...good, ...fields }, config)).not.toThrow();
   });
@@ -50,6 +55,13 @@ describe('a request', () => {
     [{ ...good, noise: new Float32Array(5) }, `noise has 5 elements; 3 samples need ${3 * pixels}`],
     [{ ...good, noise: new Float32Array(3 * pixels).fill(Number.NaN, 9) }, 'noise is not finite: element 9 is NaN'],
     [{ ...good, level: Number.NaN }, 'level is NaN, not a finite number'],
+    [{ ...good, renoise: [] }, 'renoise is for the solver consistency, not euler'],
+    [{ ...good, solver: 'consistency', renoise: [] }, 'renoise has 0 elements; 4 steps need 3'],
+    [
+      { ...good, steps: 2, solver: 'consistency', renoise: [new Float32Array(5)] },
+      `renoise[0] has 5 elements; 3 samples need ${3 * pixels}`,
+    ],
+    [{ ...good, guidance: 2, guidanceInterval: 0.5 }, 'guidanceInterval is 0.5, not an array'],
     [{ ...good, onProgress: true }, 'onProgress is true, not a function'],
   ])('of the wrong form is a UsageError: %o', (request, message) => {
     const error = refusal(request);
@@ -71,6 +83,25 @@ describe('a request', () => {
     [{ blocks: Number.NaN }, 'this model cannot run NaN'],
     [{ guidance: Number.POSITIVE_INFINITY }, 'guidance is Infinity; it must be a finite number'],
     [{ guidance: '2' }, "guidance is '2'; it must be a finite number"],
+    [
+      { solver: 'rk5' },
+      "the solver is 'rk5'; it must be one of euler, midpoint, heun, rk4, dopri5, tsit5, consistency",
+    ],
+    [{ solver: 'tsit5' }, 'tsit5 chooses its own steps; 4 were asked for'],
+    [{ tolerance: 0.1 }, 'tolerance is for adaptive solvers; euler takes fixed steps'],
+    [{ solver: 'heun', maxSteps: 5 }, 'maxSteps is for adaptive solvers; heun takes fixed steps'],
+    [{ solver: 'heun', steps: 3 }, '3 steps are none of them'],
+    [{ ...adaptive, tolerance: 0 }, 'tolerance is 0; it must be above 0 and at most 1'],
+    [{ ...adaptive, tolerance: Number.NaN }, 'tolerance is NaN'],
+    [{ ...adaptive, firstStep: 'now' }, "firstStep is 'now'; it must be above 0 and at most 1"],
+    [{ ...adaptive, maxSteps: 0 }, 'maxSteps is 0; it must be a positive integer'],
+    [{ ...adaptive, controller: 'pid' }, "the controller is 'pid'; it must be one of integral, pi"],
+    [
+      { guidance: 2, guidanceInterval: [0.8, 0.2] },
+      'the guidance interval is 0.8 to 0.2; it must be two times in order',
+    ],
+    [{ guidance: 2, guidanceInterval: [0, 1.5] }, 'the guidance interval is 0 to 1.5'],
+    [{ guidance: 1, guidanceInterval: [0.2, 0.8] }, 'a guidance interval limits nothing at guidance 1'],
   ])('that the model does not allow is a ConfigError: %o', (fields, message) => {
     const error = refusal({ ...good, ...fields });
     expect(error).toBeInstanceOf(ConfigError);

@@ -1,0 +1,51 @@
+/** `odelt sample` with solvers: what it says, what it prints, and how it refuses. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { buildCli, type Cli } from '../support/cli.ts';
+
+let cli: Cli;
+beforeAll(async () => {
+  cli = await buildCli();
+});
+afterAll(() => cli?.remove());
+
+const ONE = ['sample', '--count', '1', '--labels', '7', '--blocks', '4', '--scale', '1', '--out', 's.png'];
+
+it('samples with an adaptive solver, guided in an interval, and says which steps it took', async () => {
+  const options = ['--solver', 'tsit5', '--tolerance', '1e-2', '--guidance-interval', '0.2,0.8', '--controller', 'pi'];
+  const said = await cli.run(...ONE, ...options);
+  expect(said.code, said.stderr).toBe(0);
+  expect(said.stderr).toContain('1 pictures, tsit5 at 0.01, L=4');
+  expect(said.stderr).toMatch(/\d+ steps accepted, \d+ rejected: \d+ evaluations/);
+  const printed = await cli.run(...ONE, ...options, '--first-step', 'auto', '--max-memory', '30MB', '--json');
+  expect(printed.code, printed.stderr).toBe(0);
+  const result = JSON.parse(printed.stdout);
+  expect(result).toMatchObject({
+    ...{ solver: 'tsit5', tolerance: 0.01, controller: 'pi', firstStep: 'auto', guidanceInterval: [0.2, 0.8] },
+  });
+  expect(result.steps).toBeUndefined();
+  // One at the start, one more for the first step's length.
+  expect(result.evaluations).toBe(2 + 6 * (result.accepted + result.rejected));
+});
+
+it('takes fixed steps with other solvers, and refuses what does not fit together', async () => {
+  const heun = await cli.run(...ONE, '--solver', 'heun', '--steps', '2', '--json');
+  expect(JSON.parse(heun.stdout)).toMatchObject({ solver: 'heun', steps: 2, evaluations: 4, accepted: 2, rejected: 0 });
+  for (const [options, message] of [
+    [
+      ['--solver', 'rk45'],
+      "--solver is 'rk45'; it must be one of euler, midpoint, heun, rk4, dopri5, tsit5, consistency",
+    ],
+    [['--solver', 'dopri5', '--steps', '4'], 'dopri5 chooses its own steps; 4 were asked for'],
+    [['--tolerance', '0.1'], 'tolerance is for adaptive solvers; euler takes fixed steps'],
+    [['--guidance-interval', '0.2'], "--guidance-interval is '0.2'; write it like 0.2,0.8"],
+    [['--guidance-interval', '0.8,0.2'], 'the guidance interval is 0.8 to 0.2'],
+  ] as const) {
+    const { code, stderr } = await cli.run(...ONE, ...options);
+    expect(code, stderr).toBe(2);
+    expect(stderr).toContain(message);
+  }
+  const short = await cli.run(...ONE, '--solver', 'dopri5', '--max-steps', '2');
+  expect(short.code).toBe(1);
+  expect(short.stderr).toContain('ConvergenceError: the solver reached t = 0.11 of 1 in 2 accepted');
+  expect(short.stderr).toContain('hint: allow more steps, or use a larger tolerance');
+});

@@ -12,7 +12,7 @@ const kernel = defineKernel('stages', lib, source);
 const constants = { WG: 64, EACH: 8 };
 
 /** Most slots of a tensor of stages. */
-export const MOST_STAGES = 7;
+const MOST_STAGES = 7;
 
 /** What a sum over x [B, ...] and the slots of `stages` [slots, B at most, ...] counts: x times `own`, slot j times `slots[j]`. */
 export interface StageSum {

@@ -91,7 +91,7 @@ const WORDS = 2 ** 32;
 const MOST_BYTES = 2 ** 31;
 
 /** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes); LimitError beyond 65,536. */
-export function checkSteps(steps: number | undefined, ignoreDt: boolean): void {
+function checkSteps(steps: number | undefined, ignoreDt: boolean): void {
   if (steps === undefined || !Number.isInteger(steps) || steps < 1)
     throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
   if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {

@@ -31,7 +31,7 @@ describe('a request', () => {
     { steps: 2, solver: 'consistency', renoise: [new Float32Array(3 * pixels)] },
     { steps: 3, solver: 'consistency' },
   ])('of allowed fields passes: %o', (fields) => {
-    expect(() => checkRequest({ ...good, ...fields }, config)).not.toThrow();
+    expect(() => checkRequest({ ...good, ...fields } as SampleRequest, config)).not.toThrow();
   });
 
   it.each([

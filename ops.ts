@@ -8,7 +8,16 @@ export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { chunk } from './kernels/chunk.ts';
 export { mul, silu } from './kernels/elementwise.ts';
-export { euler, eulerEach, flowInterpolate, guide, mean2 } from './kernels/flow.ts';
+export {
+  euler,
+  eulerEach,
+  eulerWithin,
+  flowInterpolate,
+  guide,
+  mean2,
+  mixEach,
+  velocityToward,
+} from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';

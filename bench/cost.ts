@@ -95,7 +95,15 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   gate: { forward: {}, backward: {} },
   chunk: { join: { flops: () => 0 } },
   patches: { patchify: { flops: () => 0 }, unpatchify: { flops: () => 0 } },
-  flow: { interpolate: {}, mix_by: {}, advance: { bytes: twice('result') }, advance_each: {} },
+  flow: {
+    interpolate: {},
+    mix_by: {},
+    advance: { bytes: twice('result') },
+    advance_each: {},
+    advance_within: {},
+    mix_each: {},
+    toward: {},
+  },
   // Slots that count are read, one binding of all of them is made.
   stages: { combine: {}, scaled: {}, store: { flops: () => 0, bytes: ({ tensors }) => 2 * tensors.x!.bytes } },
   mse: { parts: {}, samples: {}, total: {}, backward: {} },

@@ -56,6 +56,27 @@ export function eulerEach(ctx: Context, x: Tensor, v: Tensor, h: Tensor): Tensor
   return next;
 }
 
+/** x + h v, h [B], every element held within [-bound, bound]. */
+export function eulerWithin(ctx: Context, x: Tensor, v: Tensor, h: Tensor, bound: number): Tensor {
+  const next = ctx.empty('next', x.shape);
+  elementwise(ctx, 'advance_within', { a: x, b: v, t: h, result: next }, x, bound);
+  return next;
+}
+
+/** a + w (b - a) with a weight per sample, w [B]. */
+export function mixEach(ctx: Context, a: Tensor, b: Tensor, w: Tensor): Tensor {
+  const mixed = ctx.empty('mixed', a.shape);
+  elementwise(ctx, 'mix_each', { a, b, t: w, result: mixed }, a, 0);
+  return mixed;
+}
+
+/** The velocity (end - x) / (1 - t) that leads straight from x at the samples' times t [B], below 1, to `end` at time 1. */
+export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor): Tensor {
+  const v = ctx.empty('v', x.shape);
+  elementwise(ctx, 'toward', { a: x, b: end, t, result: v }, x, 0);
+  return v;
+}
+
 /** Classifier-free guidance: vUncond + w (vCond - vUncond) (Ho & Salimans 2022). */
 export function guide(ctx: Context, vUncond: Tensor, vCond: Tensor, w: Scalar): Tensor {
   const guided = ctx.empty('guided', vUncond.shape);
@@ -134,4 +155,33 @@ export const guideContract = contract<FlowCase>({
   differentiable: [],
   reduction: () => 2,
   bench: bench(5, 6), // guide and mean2: three values each
+});
+
+export const flowEachContract = contract<FlowCase>({
+  name: 'flowEach',
+  cases: cases(0.75),
+  inputs: ({ batch, row }) => ({
+    a: { shape: [batch, row] },
+    b: { shape: [batch, row] },
+    t: { shape: [batch], fill: (i) => i / 4 },
+  }),
+  run: (ctx, { a, b, t }, { k }) => ({
+    moved: eulerEach(ctx, a!, b!, t!),
+    within: eulerWithin(ctx, a!, b!, t!, k),
+    mixed: mixEach(ctx, a!, b!, t!),
+    toward: velocityToward(ctx, a!, b!, t!),
+  }),
+  reference: ({ a, b, t }, { row, k }) => {
+    const each = (f: (x: number, y: number, w: number) => number) =>
+      a!.map((x, i) => f(x, b![i]!, t![Math.floor(i / row)]!));
+    return {
+      moved: each((x, y, w) => x + w * y),
+      within: each((x, y, w) => Math.max(-k, Math.min(k, x + w * y))),
+      mixed: each((x, y, w) => x + w * (y - x)),
+      toward: each((x, y, w) => (y - x) / (1 - w)),
+    };
+  },
+  differentiable: [],
+  reduction: () => 2,
+  bench: bench(12, 12), // four operations: three values each
 });

@@ -47,3 +47,30 @@ fn advance_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) grou
   let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
   for (var i = first; i < min(first + WG * EACH, params.size); i += WG) { result[i] = a[i] + t[i / params.row] * b[i]; }
 }
+
+// result = a + t b, held within [-k, k].
+@compute @workgroup_size(WG)
+fn advance_within(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
+    result[i] = clamp(a[i] + t[i / params.row] * b[i], -params.k, params.k);
+  }
+}
+
+// result = a + t (b - a).
+@compute @workgroup_size(WG)
+fn mix_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
+    result[i] = a[i] + t[i / params.row] * (b[i] - a[i]);
+  }
+}
+
+// result = (b - a) / (1 - t).
+@compute @workgroup_size(WG)
+fn toward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
+    result[i] = (b[i] - a[i]) / (1.0 - t[i / params.row]);
+  }
+}

@@ -5,7 +5,7 @@ import { attentionContract } from './attention/attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { siluContract } from './elementwise.ts';
-import { eulerContract, flowInterpolateContract, guideContract } from './flow.ts';
+import { eulerContract, flowEachContract, flowInterpolateContract, guideContract } from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
@@ -44,6 +44,7 @@ export const contracts: readonly Contract[] = [
   guideContract,
   eulerContract,
   stagesContract,
+  flowEachContract,
   mseContract,
   dropoutContract,
   randomUniformContract,

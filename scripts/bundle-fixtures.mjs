@@ -7,11 +7,12 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const LIMIT_BYTES = 8_000_000;
+const LIMIT_BYTES = 8_200_000;
 const TARGET = join(dirname(fileURLToPath(import.meta.url)), '../test/fixtures/golden');
 
 const all = () => true;
 const without = (pattern) => (name) => !pattern.test(name);
+const only = (pattern) => (name) => pattern.test(name);
 
 /** Files to copy; for safetensors files, which tensors to keep. What is dropped can be computed or is information only. */
 const FILES = {
@@ -27,6 +28,11 @@ const FILES = {
   'a/targets.json': all,
   'a/targets_shortcut.safetensors': all,
   'a/targets_length.safetensors': all,
+  'a/targets_icfm.safetensors': only(/^(images|labels|discrete\/.*)$/),
+  'a/targets_progressive.safetensors': only(/^(images|labels|step50_cfg1_ema1_depth0\/(?!x_t).*)$/),
+  'a/targets_consistency.safetensors': only(/^(images|labels|step90_depth6\/(?!x_t).*)$/),
+  'a/targets_consistency_distillation.safetensors': only(/^(images|labels|default_depth0\/(?!x_t).*)$/),
+  'a/targets_livereflow.safetensors': only(/^(images|labels|cfg1\.5_depth6\/.*)$/),
   'a/train_trajectory.json': all,
   'a/train_trajectory_noise.json': all,
   'a/train_trajectory.safetensors': without(/^step(?!00)\d+\/(x_t|v_t|v_t_time|v_prime|v_length_target)$/),

@@ -12,6 +12,7 @@ import {
   type ValuesOf,
 } from '../formats/options.ts';
 import type { ModelConfig } from '../model/config.ts';
+import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { longestWarmup } from './schedule.ts';
 
 /** What training may also teach beside the velocity for a label; null: no labels. */
@@ -26,6 +27,22 @@ const isGuidance = (x: unknown): boolean => {
 
 /** Every option of training, declared once: type, default, rule, help and flag. */
 export const TRAIN_OPTIONS = {
+  /** What is learned: a key of OBJECTIVES; training/objectives has a file for each. */
+  objective: choice('shortcut', Object.keys(OBJECTIVES) as ObjectiveName[], {
+    value: 'name',
+    help: 'what is learned; docs/concepts.md explains each',
+  }),
+  /** fm: what is left of the noise at time 1; icfm: deviation of the noise around the path. */
+  sigma: real(0.01, { min: 0, below: 1, rule: 'in [0, 1)', help: 'fm, icfm: noise of the path' }),
+  /** Times of flow rows: on the finest grid, or anywhere. */
+  timeSampling: choice('discrete', ['discrete', 'continuous'], {
+    value: 'how',
+    help: 'times on the finest grid, or anywhere',
+  }),
+  /** shortcut: half of the time rows have one of the two lowest levels, as in shortcut-models; false: all levels evenly. */
+  dtBias: toggle(false, 'shortcut: half of the time rows learn the two largest steps'),
+  /** Number of blocks of length targets: drawn like any other, as in the reference, or always all. */
+  lengthTarget: choice('drawn', ['drawn', 'full'], { help: 'number of blocks that length targets have' }),
   /** Samples per batch. */
   batch: integer(64, { min: 1, rule: 'a positive integer', help: 'samples per update' }),
   /** Batches, each with draws of its own, whose gradients are averaged for one update. Above 1 costs a second set of gradients. */
@@ -116,8 +133,9 @@ export const TRAIN_DEFAULTS: TrainConfig = defaultsOf(TRAIN_OPTIONS);
 
 /** Rows of a batch by what they learn. */
 export interface BatchShares {
-  /** Drawn pairs for time consistency; with distilled guidance each fills two rows. */
+  /** Consistency targets that are drawn; with distilled guidance each may fill two rows. */
   readonly timePairs: number;
+  /** The first rows, whose target a network makes, and the others, whose target is the path's velocity. */
   readonly timeRows: number;
   readonly flowRows: number;
   /** The last rows, whose target is the velocity at another length. */
@@ -126,9 +144,11 @@ export interface BatchShares {
 
 /** How a batch is divided (Algorithm 1). */
 export function batchShares(train: TrainConfig, model: ModelConfig): BatchShares {
-  const timeRows = train.timeEvery > 0 ? Math.floor(train.batch / train.timeEvery) : 0;
+  const { consistency, paired } = factsOf(train.objective);
+  const share = train.timeEvery > 0 ? Math.floor(train.batch / train.timeEvery) : 0;
+  const timeRows = { none: 0, share, all: train.batch }[consistency];
   const lengthRows = model.lengths && train.lengthEvery > 0 ? Math.floor(train.batch / train.lengthEvery) : 0;
-  const timePairs = train.guidance?.distill ? timeRows / 2 : timeRows;
+  const timePairs = paired && train.guidance?.distill ? timeRows / 2 : timeRows;
   return { timePairs, timeRows, flowRows: train.batch - timeRows, lengthRows };
 }
 
@@ -139,8 +159,17 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   // A short run that says nothing of its warm-up has one that fits.
   const config = given.warmup === undefined ? { ...parsed, warmup: Math.min(parsed.warmup, most) } : parsed;
   checkWarmup(config, most);
-  checkShares(config);
+  checkGuided(config);
+  checkShares(config, factsOf(config.objective).consistency === 'share');
   return config;
+}
+
+function checkGuided({ objective, guidance }: TrainConfig): void {
+  if (!guidance?.distill || factsOf(objective).guided !== 'never') return;
+  const able = Object.keys(OBJECTIVES).filter((name) => factsOf(name as ObjectiveName).guided !== 'never');
+  throw new ConfigError(`training.guidance is to be distilled; training.objective ${objective} has no guided targets`, {
+    hint: `leave that out, or take one of ${able.join(', ')}`,
+  });
 }
 
 function checkWarmup({ warmup, steps }: TrainConfig, most: number): void {
@@ -152,14 +181,14 @@ function checkWarmup({ warmup, steps }: TrainConfig, most: number): void {
 }
 
 /** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach consistency. */
-function checkShares({ batch, timeEvery, lengthEvery, guidance }: TrainConfig): void {
-  for (const [every, what] of [[timeEvery, 'time'] as const, [lengthEvery, 'length'] as const]) {
+function checkShares({ objective, batch, timeEvery, lengthEvery, guidance }: TrainConfig, shared: boolean): void {
+  for (const [every, what] of [[shared ? timeEvery : 0, 'time'] as const, [lengthEvery, 'length'] as const]) {
     if (every <= batch) continue;
     throw new ConfigError(
       `training.batch is ${batch}; it must be at least ${every}, as one sample in ${every} learns ${what} consistency`,
     );
   }
-  if (!guidance?.distill || timeEvery === 0) return;
+  if (!factsOf(objective).paired || !guidance?.distill || timeEvery === 0) return;
   const rows = Math.floor(batch / timeEvery);
   if (rows % 2 === 0) return;
   throw new ConfigError(

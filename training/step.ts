@@ -1,10 +1,12 @@
 /**
- * One training step as one recorded program: noise, time targets, length targets, forward, loss, backward and AdamW (Algorithm 1).
+ * One training step as one recorded program: noise, the objective's points and targets, length targets, forward, loss, backward and
+ * AdamW (Algorithm 1).
  * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths. With
  * accumulation it runs once per batch; symbolic sizes of zero leave the update out until the last one.
  */
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
+import { UsageError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, type Scalar, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
@@ -21,9 +23,11 @@ import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
 import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
 import { uploadPositions } from '../model/weights/residency.ts';
 import { Weights } from '../model/weights/weights.ts';
-import type { Batch } from './batch.ts';
+import { assembleBatch, type Batch, drawStep } from './batch.ts';
 import { batchShares, type TrainConfig } from './config.ts';
-import { timeTargets } from './objectives/shortcut.ts';
+import { factsOf } from './objectives/facts.ts';
+import type { OwnInputs } from './objectives/objective.ts';
+import { objectiveOf } from './objectives/registry.ts';
 import { warmDecay } from './schedule.ts';
 
 /** Everything that training changes, on the GPU. */
@@ -33,6 +37,8 @@ export interface TrainState {
   /** Adam's first and second moments. */
   readonly m: Weights;
   readonly v: Weights;
+  /** The network that targets come from, where the objective has one. Training changes it only between updates. */
+  readonly teacher?: Weights;
 }
 
 /** The same in host memory: what a checkpoint holds. */
@@ -41,6 +47,8 @@ export interface TrainSets {
   readonly ema: ParamSet;
   readonly m: ParamSet;
   readonly v: ParamSet;
+  /** Of an objective that has a teacher. */
+  readonly teacher?: ParamSet;
 }
 
 export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
@@ -48,7 +56,7 @@ export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
 /** Uploads a state; moments start at zero and the average at the parameters where they are not given. @throws as Weights, with nothing allocated. */
 export function createState(
   engine: Engine,
-  sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet },
+  sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet; teacher?: ParamSet },
 ): TrainState {
   const { layout } = sets.params;
   const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') =>
@@ -58,11 +66,12 @@ export function createState(
     ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
     m: make('m', sets.m ?? zeroParams(layout), 'optimizer'),
     v: make('v', sets.v ?? zeroParams(layout), 'optimizer'),
+    ...(sets.teacher ? { teacher: make('teacher', sets.teacher, 'weights') } : {}),
   }));
 }
 
 export interface StepResult {
-  /** Mean squared velocity error of each row, in the reference's order: time rows, then flow rows. */
+  /** Mean squared velocity error of each row, in the reference's order: consistency rows, then flow rows. */
   readonly perSample: Float32Array;
   readonly loss: number;
   /** Of the gradient that AdamW gets: the mean over the batches of the update, known after the last; 0 before. */
@@ -96,28 +105,28 @@ export class TrainStep {
   readonly tensors: Readonly<Record<string, Tensor>>;
   readonly #engine: Engine;
   readonly #buffers: Buffers;
+  readonly #train: TrainConfig;
   readonly #lengthRows: number;
-  readonly #accumulate: number;
 
   private constructor(
     engine: Engine,
     program: Program,
     buffers: Buffers,
     tensors: Record<string, Tensor>,
+    train: TrainConfig,
     lengthRows: number,
-    accumulate: number,
   ) {
     this.#engine = engine;
     this.program = program;
     this.#buffers = buffers;
     this.tensors = tensors;
+    this.#train = train;
     this.#lengthRows = lengthRows;
-    this.#accumulate = accumulate;
   }
 
   /**
    * Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller.
-   * @throws as Program.compile; nothing stays allocated then.
+   * @throws UsageError for a state without the teacher that the objective needs; as Program.compile. Nothing stays allocated then.
    */
   static async create(
     engine: Engine,
@@ -130,7 +139,10 @@ export class TrainStep {
       signal?: AbortSignal;
     } = {},
   ): Promise<TrainStep> {
-    const { accumulate } = train;
+    const { accumulate, objective } = train;
+    if (factsOf(objective).teacher && !state.teacher) {
+      throw new UsageError(`the objective ${objective} needs a teacher, and the state has none`);
+    }
     const zeros = (label: string) => new Weights(engine, state.params.layout, label, { kind: 'gradients' });
     const buffers = engine.memory.allOrNothing(() => ({
       inputs: createInputs(engine, config, train),
@@ -139,17 +151,22 @@ export class TrainStep {
     }));
     try {
       const { positions } = buffers.inputs;
-      const student: Model = { config, weights: state.params, positions };
-      const teacher: Model = { config, weights: train.targetsFromEma ? state.ema : state.params, positions };
+      const model = (weights: Weights): Model => ({ config, weights, positions });
+      const models = {
+        raw: model(state.params),
+        average: model(state.ema),
+        chosen: model(train.targetsFromEma ? state.ema : state.params),
+        teacher: state.teacher ? model(state.teacher) : null,
+      };
       const { recording, result } = record(engine, 'train', (ctx, keep) => {
         const at = { ...buffers, state, givenNoise: options.givenNoise ?? false };
-        const tensors = recordStep(ctx, train, student, teacher, at);
+        const tensors = recordStep(ctx, train, models, at);
         for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
         return tensors;
       });
       const program = await Program.compile(engine, recording, options);
       const { lengthRows } = batchShares(train, config);
-      return new TrainStep(engine, program, buffers, result, lengthRows, accumulate);
+      return new TrainStep(engine, program, buffers, result, train, lengthRows);
     } catch (error) {
       free(engine, buffers);
       throw error;
@@ -163,19 +180,20 @@ export class TrainStep {
 
   /** The program's scalar inputs for a request. */
   scalars({ batch, index, lr, part = 0 }: Omit<StepRequest, 'images' | 'noise'>): ScalarValues {
-    const every = this.#accumulate;
+    const { accumulate: every, objective } = this.#train;
     const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
     const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
     const flags = { more: Number(part > 0), last: Number(part === every - 1) };
     const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
-    return { ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}) };
+    const own = objectiveOf(objective).scalars?.(this.#train, index);
+    return { ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}), ...own };
   }
 
   /** Submits one batch, with its update if it is the last of one, and waits for its losses. */
   async run(request: StepRequest): Promise<StepResult> {
     const { batch } = request;
-    const every = this.#accumulate;
-    const { main, time, length, images, noise } = this.#buffers.inputs;
+    const every = this.#train.accumulate;
+    const { main, own, length, images, noise } = this.#buffers.inputs;
     const engine = this.#engine;
     engine.write(images, request.images);
     if (request.noise) engine.write(noise, request.noise);
@@ -183,7 +201,7 @@ export class TrainStep {
       for (const [name, t] of Object.entries(to)) engine.write(t, from[name] as Float32Array);
     };
     send(main, { ...batch.main });
-    if (time) send(time, { ...batch.time, targets0: batch.time.targets[0], targets1: batch.time.targets[1] });
+    send(own, batch.own);
     if (length) send(length, { ...batch.length });
     this.program.run(this.scalars(request));
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
@@ -201,13 +219,13 @@ export class TrainStep {
 function free(engine: Engine, { inputs, gradients, sums }: Buffers): void {
   gradients.release();
   sums?.release();
-  const { main, time, length, ...single } = inputs;
-  const groups: Record<string, Tensor>[] = [single, main, time ?? {}, length ?? {}];
+  const { main, own, length, ...single } = inputs;
+  const groups: Record<string, Tensor>[] = [single, main, own, length ?? {}];
   for (const t of groups.flatMap((group) => Object.values(group))) engine.release(t);
 }
 
 function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
-  const { timePairs, lengthRows } = batchShares(train, config);
+  const { lengthRows } = batchShares(train, config);
   const B = train.batch;
   const pixels = [config.imageSize, config.imageSize, config.channels] as const;
   const f32 = (name: string, n: number) => engine.tensor(name, [n]);
@@ -223,17 +241,7 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
     one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
     positions: uploadPositions(engine, config),
     main: { ...rows('main', B), source: u32('main.source', B), lengths: u32('main.lengths', B) },
-    time:
-      timePairs === 0
-        ? null
-        : {
-            ...rows('time', timePairs),
-            source: u32('time.source', timePairs),
-            h: f32('time.h', timePairs),
-            later: f32('time.later', timePairs),
-            targets0: u32('time.targets0', timePairs),
-            ...(train.guidance?.distill ? { targets1: u32('time.targets1', timePairs) } : {}),
-          },
+    own: createOwn(engine, config, train),
     length:
       lengthRows === 0
         ? null
@@ -242,16 +250,19 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
             targets: u32('length.targets', lengthRows),
             lengths: u32('length.lengths', lengthRows),
           },
-    /** "No class" for the unconditional half of guided time targets, and the full length. */
-    none: engine.tensor('none', [Math.max(1, timePairs)], {
-      dtype: 'u32',
-      data: new Uint32Array(Math.max(1, timePairs)).fill(config.classes),
-    }),
-    full: engine.tensor('full', [Math.max(1, timePairs)], {
-      dtype: 'u32',
-      data: new Uint32Array(Math.max(1, timePairs)).fill(config.depth),
-    }),
   };
+}
+
+/** Tensors for what the objective adds to a batch, as its first batch has it. */
+function createOwn(engine: Engine, config: ModelConfig, train: TrainConfig): Record<string, Tensor> {
+  const labels = new Uint32Array(train.batch);
+  const own: OwnInputs = assembleBatch(config, train, labels, drawStep(config, train, 0)).own;
+  return Object.fromEntries(
+    Object.entries(own).map(([name, data]) => {
+      const dtype = data instanceof Uint32Array ? 'u32' : 'f32';
+      return [name, engine.tensor(`time.${name}`, [data.length], { dtype })];
+    }),
+  );
 }
 
 /** Group 0 runs for every sample; how many run the others is known only at replay. */
@@ -261,30 +272,27 @@ const symbolicRows = (config: ModelConfig, name: string, batch: number): Scalar[
 function recordStep(
   ctx: Context,
   train: TrainConfig,
-  student: Model,
-  teacher: Model,
+  models: { readonly raw: Model; readonly average: Model; readonly chosen: Model; readonly teacher: Model | null },
   at: Buffers & { state: TrainState; givenNoise: boolean },
 ): Record<string, Tensor> {
+  const { raw: student, chosen } = models;
   const { config } = student;
   const { inputs, gradients } = at;
-  const { main, time, length, images } = inputs;
+  const { main, own, length, images } = inputs;
   const index = scalarInput('index');
   const noise = at.givenNoise
     ? inputs.noise
     : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
-  const between = (source: Tensor, t: Tensor) =>
-    flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t);
-
-  const { xt, v: target } = ctx.scope('flow', () => between(main.source, main.t));
-  const found: Record<string, Tensor> = { xt, target };
-  if (time) {
-    ctx.scope('time', () => {
-      const start = between(time.source, time.t).xt;
-      const targets = timeTargets(ctx, train, teacher, { ...time, xt: start, none: inputs.none, full: inputs.full });
-      scatterRows(ctx, target, targets[0]!, time.targets0);
-      if (targets[1]) scatterRows(ctx, target, targets[1], time.targets1!);
-    });
-  }
+  const { xt, target } = objectiveOf(train.objective).record(ctx, {
+    ...models,
+    train,
+    shares: batchShares(train, config),
+    main,
+    own,
+    noise: (source) => gatherRows(ctx, noise, source),
+    path: (source, t, sigma) =>
+      flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t, sigma),
+  });
   if (length) {
     ctx.scope('length', () => {
       const depth: Depth = {
@@ -292,7 +300,7 @@ function recordStep(
         rows: symbolicRows(config, 'targetRows', length.targets.shape[0] as number),
       };
       const x = gatherRows(ctx, xt, length.targets);
-      const v = velocity(ctx, teacher, { x, t: length.t, step: length.step, labels: length.labels }, depth);
+      const v = velocity(ctx, chosen, { x, t: length.t, step: length.step, labels: length.labels }, depth);
       scatterRows(ctx, target, v, length.targets);
     });
   }
@@ -314,7 +322,7 @@ function recordStep(
 
   const total = at.sums ? accumulated(ctx, gradients, at.sums) : gradients.parts;
   const gradNorm = update(ctx, train, at.state, total);
-  return { ...found, prediction, perSample, gradNorm };
+  return { xt, target, prediction, perSample, gradNorm };
 }
 
 /** Adds the gradients to the sums, which start anew where `more` is 0; the sums, of no elements unless `last` is 1. */

@@ -89,10 +89,12 @@ export const TOLERANCES = {
   strongGradients: 1.5e-4,
   /** Of a key bias, by the largest gradient: softmax ignores such a bias, so both sides are rounding noise (8e-9). */
   keyBiases: 1.5e-7,
-  /** Training targets. `points`: of the path (8e-8); `velocities`: targets and predictions (3.3e-7). */
+  /** Training targets. `points`: of the path (1.4e-7); `velocities`: targets and predictions (3.8e-7). */
   targets: {
     points: 1.5e-6,
     velocities: 5e-6,
+    /** Targets that are differences by the time that remains, which may be 1/128 (1.4e-6). */
+    quotients: 2e-5,
     /** Squared differences of nearly independent velocities, their means, and the gradient's norm (5e-7). */
     losses: 8e-6,
     /** Means of squared differences of velocities that are nearly equal (3e-6). */

@@ -3,7 +3,7 @@ import { type GoldenDir, isAbout } from './golden.ts';
 
 /** Why a file is not replayed, by its name; the first that fits. */
 const REASONS: readonly (readonly [RegExp, string])[] = [
-  [/^targets_/, 'objectives that odelt does not train'],
+  [/^targets_/, 'objectives that odelt does not know'],
   [/^sampling_float64\./, 'the same solves in double precision: for choosing tolerances'],
   [/^fid\./, 'the Fréchet distance, which odelt does not compute'],
   [/^prng\./, "the reference's random numbers; what it drew is recorded and used"],

@@ -6,9 +6,10 @@ import type { ModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { assembleBatch, type Batch } from '../training/batch.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from '../training/config.ts';
-import { createState, STATE_PARTS, type StepResult, type TrainState, TrainStep } from '../training/step.ts';
+import { createState, type StepResult, type TrainState, TrainStep } from '../training/step.ts';
 import { relativeError, worst } from './case.ts';
 import { permuted } from './network.ts';
+import { recordedDraws } from './recorded-draws.ts';
 import type { TrainFlags } from './schemas.ts';
 
 /** What is trained, from the reference's flags; a string says why it cannot be replayed. */
@@ -28,6 +29,7 @@ export function trainingOf(
     targetsFromEma: flags.bootstrap_ema === 1,
     guidance: guided ? { weight: flags.cfg_scale, distill: flags.bootstrap_cfg === 1 } : null,
     classDropout: flags.class_dropout_prob,
+    timeSampling: flags.t_sampling,
     ...options,
   });
   return { config: flags.depth_wise === 0 ? { ...model, lengths: null } : model, train };
@@ -37,37 +39,38 @@ export interface RecordedStep {
   readonly images: Float32Array;
   readonly noise: Float32Array;
   readonly batch: Batch;
+  readonly index: number;
 }
 
-/** The draws in the tensors `at(...)` of a file. `labels` and `images` are those before the recorded permutation, if any. */
+/** The draws in the tensors `at(...)` of a file for update `update`, from 0. `labels` and `images` are those before the recorded permutation, if any. */
 export function recordedStep(
   config: ModelConfig,
   train: TrainConfig,
   f: Tensors,
   at: (tensor: string) => string,
   raw: { images: Float32Array; labels: ArrayLike<number> },
+  update: number,
 ): RecordedStep {
-  const { timePairs, flowRows, lengthRows } = batchShares(train, config);
+  const { lengthRows } = batchShares(train, config);
   const pixels = config.imageSize ** 2 * config.channels;
   const perm = f.has(at('perm')) ? f.integers(at('perm')) : Int32Array.from({ length: train.batch }, (_, i) => i);
-  const draw = <T extends ArrayLike<number>>(values: T, name: string, count: number): T => {
+  const integers = (name: string, count: number): ArrayLike<number> => {
+    const values = f.integers(at(name));
     if (values.length === count) return values;
     throw new DataError(`${at(name)} has ${values.length} values; the recorded flags ask for ${count}`);
   };
-  const integers = (name: string, count: number) => draw(f.integers(at(name)), name, count);
-  const noise = new Float32Array(train.batch * pixels);
-  noise.set(draw(f.floats(at('draw_x0_flow')), 'draw_x0_flow', flowRows * pixels));
-  const labels = Array.from(draw(perm, 'perm', train.batch), (p) => raw.labels[p]!);
+  if (perm.length !== train.batch) {
+    throw new DataError(`${at('perm')} has ${perm.length} values; the recorded flags ask for ${train.batch}`);
+  }
+  const { targets, noise } = recordedDraws(config, train, f, at, update);
+  const labels = Array.from(perm, (p) => raw.labels[p]!);
   const batch = assembleBatch(config, train, labels, {
-    levels: integers('draw_dt_base_bootstrap', timePairs),
-    timeT: draw(f.floats(at('draw_t_bootstrap')), 'draw_t_bootstrap', timePairs),
-    flowT: draw(f.floats(at('draw_t_flow')), 'draw_t_flow', flowRows),
-    dropped: integers('draw_label_dropout', flowRows),
+    ...targets,
     // Targets alone are recorded without lengths: all rows then run everything.
     lengths: f.has(at('blocks')) ? integers('blocks', train.batch) : new Array(train.batch).fill(config.depth),
     targetLengths: lengthRows > 0 ? integers('blocks_target', lengthRows) : [],
   });
-  return { images: permuted(raw.images, perm, pixels), noise, batch };
+  return { images: permuted(raw.images, perm, pixels), noise, batch, index: update };
 }
 
 /** Builds the training step and its state, lets `work` use them, and frees them. */
@@ -75,7 +78,7 @@ export async function withTrainStep<T>(
   engine: Engine,
   config: ModelConfig,
   train: TrainConfig,
-  sets: { params: ParamSet; ema: ParamSet },
+  sets: { params: ParamSet; ema: ParamSet; teacher?: ParamSet },
   work: (step: TrainStep, state: TrainState) => Promise<T>,
 ): Promise<T> {
   const state = createState(engine, sets);
@@ -87,7 +90,7 @@ export async function withTrainStep<T>(
       step.dispose();
     }
   } finally {
-    for (const part of STATE_PARTS) state[part].release();
+    for (const weights of Object.values(state)) weights.release();
   }
 }
 
@@ -114,14 +117,20 @@ export async function stepOutputs(step: TrainStep, { batch }: RecordedStep, resu
     v_t: v_t!,
     v_prime: v_prime!,
     t: column(main.t),
-    dt_base: column(main.step),
+    dt_base: column(main.levels),
     labels_out: column(main.labels),
   };
 }
 
-/** The error of the rows' times, step levels and labels, which no GPU computes. */
+/** The error of the rows' times, step levels and labels, which no GPU computes. A level that is recorded once holds for all rows. */
 export const rowErrors = (f: Tensors, at: (tensor: string) => string, got: StepOutputs) =>
-  worst((['t', 'dt_base', 'labels_out'] as const).map((name) => [name, relativeError(got[name], f.numbers(at(name)))]));
+  worst(
+    (['t', 'dt_base', 'labels_out'] as const).map((name) => {
+      const want = f.numbers(at(name));
+      const each = name === 'dt_base' && want.length === 1 ? got[name].map(() => want[0]!) : want;
+      return [name, relativeError(got[name], each)];
+    }),
+  );
 
 /** The logged means of the rows' losses, as the reference divides them. */
 export function loggedLosses(config: ModelConfig, train: TrainConfig, { perSample, loss, gradNorm }: StepResult) {

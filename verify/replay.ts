@@ -35,8 +35,8 @@ const LARGE = 20_000_000;
 const TOY = 'solver_toy';
 
 const LOOKED_FOR =
-  'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut, ' +
-  'targets_length, train_trajectory or sampling .safetensors';
+  'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut ' +
+  '(or another objective), targets_length, train_trajectory or sampling .safetensors';
 
 /** "model/kind/name": what is printed, and what `only` is looked for in. */
 export const caseId = ({ model, kind, name }: Pick<CaseResult, 'model' | 'kind' | 'name'>): string =>

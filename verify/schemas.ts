@@ -55,24 +55,31 @@ const trainFlags = {
   bootstrap_every: v.optional(v.number(), 8),
   depth_bootstrap: v.optional(v.number(), 8),
   denoise_timesteps: v.optional(v.number(), 128),
+  t_sampling: v.optional(v.picklist(['discrete', 'continuous']), 'discrete'),
 };
 export type TrainFlags = v.InferOutput<v.ObjectSchema<typeof trainFlags, undefined>>;
 
-/** targets.json. Other types of target are not replayed. */
+const variant = v.looseObject({
+  flags: v.looseObject(trainFlags),
+  max_steps: v.optional(v.number()),
+  sigma: v.optional(v.number()),
+  ignore_dt: v.optional(v.boolean(), false),
+  /** Number of the update, from 1. */
+  train_state_step: v.optional(v.number(), 1),
+  /** Of recordings of whole updates. */
+  info_of_update: v.optional(v.record(v.string(), v.number())),
+});
+export type RecordedVariant = v.InferOutput<typeof variant>;
+
+/** targets.json: variants by the reference's name of the objective, `length` being whole updates; a note in place of a variant is a string. */
 export const targetsSchema = v.looseObject({
-  formula_seeds: v.looseObject({ params: seed, params_ema: seed }),
-  types: v.looseObject({
-    shortcut: v.optional(v.record(v.string(), v.looseObject({ flags: v.looseObject(trainFlags) }))),
-    length: v.optional(
-      v.record(
-        v.string(),
-        v.looseObject({
-          flags: v.looseObject(trainFlags),
-          info_of_update: v.record(v.string(), v.number()),
-        }),
-      ),
-    ),
+  formula_seeds: v.looseObject({
+    params: seed,
+    params_ema: seed,
+    teacher_params: v.optional(seed),
+    teacher_params_ema: v.optional(seed),
   }),
+  types: v.record(v.string(), v.record(v.string(), v.union([v.string(), variant]))),
 });
 
 /** train_trajectory.json. */

@@ -86,9 +86,9 @@ async function runCases(engine: Engine, golden: GoldenModel): Promise<Case[] | s
       for (const [i, want] of steps.entries()) {
         const at = (tensor: string) => `step${String(i).padStart(2, '0')}/${tensor}`;
         const raw = { images: f.floats(at('images')), labels: f.integers(at('labels')) };
-        const request = recordedStep(config, train, f, at, raw);
+        const request = recordedStep(config, train, f, at, raw, i);
         const lr = learningRate(i, train);
-        const result = await step.run({ ...request, index: i, lr });
+        const result = await step.run({ ...request, lr });
         const got = await stepOutputs(step, request, result);
         const logged = loggedLosses(config, train, got);
         const floor = LOSS_FLOOR * (want.loss ?? 0);

@@ -54,7 +54,15 @@ test('files and variants that the bundle lacks are absent, and files are read on
   expect(await a.json('nothing')).toBeUndefined();
   expect(await a.tensors('grads')).toBe(await a.tensors('grads'));
   const { types } = (await a.json('targets')) as { types: Record<string, object> };
-  expect(Object.keys(types)).toEqual(['shortcut', 'length']);
+  expect(Object.keys(types)).toEqual([
+    'shortcut',
+    'icfm',
+    'progressive',
+    'consistency',
+    'consistency-distillation',
+    'livereflow',
+    'length',
+  ]);
 });
 
 test('the trajectory only decays the table that nothing reads, by the applied learning rates', async () => {

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join, parse } from 'node:path';
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type FailFile, failAs, readRegular } from '../formats/files.node.ts';
+import { type ReadTensors, readTensors } from '../formats/safetensors.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
@@ -47,6 +48,19 @@ export async function openModel(
   if (isUrl(path)) return { ...(await openModelUrl(path, { signal })), path };
   const found = await modelPath(path, which);
   return { ...(await openModelSource(found)), path: found };
+}
+
+/**
+ * The tensors of a weight file, at the paths that `readModel` takes, that need not describe a model; values only of those that are
+ * `wanted`. @throws CheckpointError, ConfigError.
+ */
+export async function readWeights(
+  path: string,
+  wanted: (name: string) => boolean,
+): Promise<ReadTensors & { path: string }> {
+  if (isUrl(path)) refuse(path, 'is a URL; a file is wanted');
+  const found = await modelPath(path, 'ema');
+  return { ...(await readTensors(found, wanted)), path: found };
 }
 
 /** The file that holds the weights: `path` itself, or one in that folder. */

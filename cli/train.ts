@@ -3,17 +3,21 @@ import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
-import { parseModelConfig, preset } from '../model/config.ts';
-import { paramLayout } from '../model/params.ts';
-import { parseTrainConfig, TRAIN_OPTIONS } from '../training/config.ts';
+import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
+import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
 import { isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
+import { factsOf } from '../training/objectives/facts.ts';
 import { RECIPES } from '../training/recipes.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
 import { type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings, seconds, settingsOf } from '../training/settings.ts';
+import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { interruptSignal } from './ends.node.ts';
+import { readModel, readWeights } from './models.node.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
@@ -21,6 +25,8 @@ import { channels, dataPlace, inFlags, layersBeforeFlags, openPlace } from './tr
 
 /** Flags that are no options of their own; the rest is read by the options' names. */
 interface TrainFlags {
+  teacher?: string;
+  init?: string;
   data?: string;
   preset?: string;
   out?: string;
@@ -77,6 +83,14 @@ export function addTrain(command: Command): void {
     },
   });
   command
+    .option(
+      '--teacher <path>',
+      'trained model (file, checkpoint or run folder) of the same sizes, for progressive and consistency-distillation; the run starts from it too, unless --init is given',
+    )
+    .option(
+      '--init <path>',
+      'start from these weights (file, checkpoint or run folder): every parameter of the same name and shape is copied',
+    )
     .option('--out <folder>', `run folder: config, metrics.jsonl, checkpoints (default ${RUN_FOLDER})`)
     .option(
       '--resume [step]',
@@ -99,6 +113,8 @@ Examples:
   odelt train --resume --out runs/first
   odelt train --resume step-250 --lr 3e-4 --out runs/first    (from an earlier checkpoint, more slowly)
   odelt train --data my-pictures/ --preset dit-s/2 --batch 16
+  odelt train --objective naive --out runs/flow
+  odelt train --objective progressive --teacher runs/flow --out runs/few-steps
   odelt train --preset dit-b/2 --batch 8 --accumulate 4 --recompute blocks    (less memory)
   odelt train --recipe celebahq256 --data my-latents/ --set model.preset=dit-xl/2
   odelt train --config runs/first/config.yaml --out runs/again
@@ -127,8 +143,9 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
   const signal = interruptSignal();
   const line = new ProgressLine();
   const reading = { signal, onProgress: readingProgress(line), onRecognised: (what: string) => log(`data: ${what}`) };
-  const opening = flags.resume !== undefined ? resumedRun(folder, settings, reading) : newRun(settings, reading);
-  const { config, data } = await opening.finally(() => line.end());
+  const opening =
+    flags.resume !== undefined ? resumedRun(folder, flags, settings, reading) : newRun(flags, settings, reading);
+  const { config, data, params, teacher } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
   if (flags.resume !== undefined && flags.tuning === undefined) await tuneAsBefore(session, config.tuning);
@@ -149,6 +166,8 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
     folder,
     config,
     data,
+    params,
+    teacher,
     resume: flags.resume ?? false,
     otherTuning: flags.tuning !== undefined,
     saveEvery: settings.out.saveEvery,
@@ -171,7 +190,7 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
       const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
       const { loss, flow, time, length } = event.losses;
       const parts = [
-        `flow ${flow.toFixed(4)}`,
+        flow === undefined ? '' : `flow ${flow.toFixed(4)}`,
         time === undefined ? '' : `time ${time.toFixed(4)}`,
         length === undefined ? '' : `length ${length.toFixed(4)}`,
       ];
@@ -198,6 +217,9 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
 interface Run {
   readonly config: RunConfig;
   readonly data: TrainingData;
+  /** Of a new run: weights to start from, and the teacher. */
+  readonly params?: ParamSet;
+  readonly teacher?: ParamSet;
 }
 
 /** Says how far reading is, once it has taken two seconds. */
@@ -208,7 +230,13 @@ function readingProgress(line: ProgressLine): (done: number, total: number) => v
   };
 }
 
-async function resumedRun(folder: string, settings: Settings, reading: OpenOptions): Promise<Run> {
+async function resumedRun(folder: string, flags: TrainFlags, settings: Settings, reading: OpenOptions): Promise<Run> {
+  for (const name of ['init', 'teacher'] as const) {
+    if (flags[name] === undefined) continue;
+    throw new ConfigError(`--${name} is for new runs; ${folder} goes on with the weights of its checkpoint`, {
+      hint: `leave --${name} out, or start another run in another --out`,
+    });
+  }
   const config = await resumedConfig(folder, settings);
   const { imageSize: size, channels } = config.model;
   return { config, data: await openPlace(config.data, { ...reading, size, channels: channels as 1 | 3 }) };
@@ -217,14 +245,14 @@ async function resumedRun(folder: string, settings: Settings, reading: OpenOptio
 /** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
 async function resumedConfig(folder: string, { preset: name, model, train, data }: Settings): Promise<RunConfig> {
   const before = await readRunConfig(folder);
-  const { imageSize, channels, classes } = before.model;
+  const { imageSize, channels, classes, ignoreDt } = before.model;
   const config: RunConfig = {
     ...before,
     data: data.path === undefined ? before.data : dataPlace(data.path),
     model:
       name === undefined
         ? parseModelConfig({ ...before.model, ...model })
-        : preset(name, { imageSize, channels, classes, ...model }),
+        : preset(name, { imageSize, channels, classes, ignoreDt, ...model }),
     train: parseTrainConfig({ ...before.train, ...train }),
   };
   changesOnResume(before, config);
@@ -232,18 +260,40 @@ async function resumedConfig(folder: string, { preset: name, model, train, data 
 }
 
 /** The data, and the model that they and the settings make of the preset; what cannot be is refused before pictures are read. */
-async function newRun(settings: Settings, reading: OpenOptions): Promise<Run> {
+async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOptions): Promise<Run> {
   const train = parseTrainConfig(settings.train);
-  const { preset: presetName = 'tiny', model } = settings;
+  const { preset: presetName = 'tiny' } = settings;
+  checkTeacher(train, flags.teacher !== undefined);
+  // What the network is told of step sizes, sampling must know: it goes into the model's description.
+  const given = { ignoreDt: !factsOf(train.objective).stepLevel, ...settings.model };
   const place = dataPlace(settings.data.path);
-  const { channels } = model;
+  const { channels } = given;
   const data = await openPlace(place, {
     ...reading,
-    size: model.imageSize ?? preset(presetName).imageSize,
+    size: given.imageSize ?? preset(presetName).imageSize,
     channels: channels === 1 || channels === 3 ? channels : undefined,
-    onShape: (shape) => void modelForData(presetName, shape, model),
+    onShape: (shape) => void modelForData(presetName, shape, given),
   });
-  return { data, config: { model: modelForData(presetName, data, model), train, data: place } };
+  const model = modelForData(presetName, data, given);
+  return { data, config: { model, train, data: place }, ...(await startOf(flags, model, train)) };
+}
+
+/** The weights that --init and --teacher name. @throws CheckpointError for a teacher of another model, and for what cannot be read. */
+async function startOf({ init, teacher }: TrainFlags, model: ModelConfig, train: TrainConfig): Promise<Partial<Run>> {
+  const start: { params?: ParamSet; teacher?: ParamSet } = {};
+  if (init !== undefined) {
+    const names = new Set(allSpecs(paramLayout(model)).map(({ name }) => name));
+    const source = await readWeights(init, (name) => names.has(name));
+    const warm = warmStart(model, train.seed, source, source.path);
+    for (const text of warmStartText(warm)) log(`${source.path}: ${text}`);
+    start.params = warm.params;
+  }
+  if (teacher !== undefined) {
+    const { config, params, path } = await readModel(teacher);
+    checkTeacherModel(config, model, path);
+    start.teacher = params;
+  }
+  return start;
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */

@@ -72,6 +72,33 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   };
 }
 
+/** The tensors of a weight file, in memory. */
+export interface ReadTensors {
+  readonly names: readonly string[];
+  has(name: string): boolean;
+  shape(name: string): readonly number[];
+  /** Values as 32-bit floats, of a tensor that was wanted. */
+  floats(name: string): Float32Array;
+}
+
+/** A whole weight file as float32, tensor by tensor: it may be larger than one buffer can be. `wanted`: which; the others have no values. */
+export async function readTensors(path: string, wanted: (name: string) => boolean = () => true): Promise<ReadTensors> {
+  const file = await openSafetensors(path);
+  try {
+    const values = new Map<string, Float32Array>();
+    const { tensors } = file.header;
+    for (const name of tensors.keys()) if (wanted(name)) values.set(name, await file.floats(name));
+    return {
+      names: [...tensors.keys()],
+      has: (name) => tensors.has(name),
+      shape: (name) => tensors.get(name)!.shape,
+      floats: (name) => values.get(name)!,
+    };
+  } finally {
+    await file.close();
+  }
+}
+
 /** Writes tensors, in the given order, as a weight file; whole or not at all. Throws CheckpointError for tensors that make no file, OutputError. */
 export async function writeSafetensors(
   path: string,

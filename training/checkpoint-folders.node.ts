@@ -7,7 +7,9 @@ import { SUMS_FILE } from './checksums.node.ts';
 
 /** What a checkpoint must hold; checkpoints of earlier versions have no sums. */
 const FILES = ['model.safetensors', 'ema.safetensors', 'optim.safetensors', 'state.json'] as const;
-const OURS: ReadonlySet<string> = new Set([...FILES, SUMS_FILE]);
+/** What it holds besides where the objective has a teacher. */
+export const TEACHER_FILE = 'teacher.safetensors';
+const OURS: ReadonlySet<string> = new Set([...FILES, TEACHER_FILE, SUMS_FILE]);
 const NAME = /^step-(0|[1-9]\d{0,14})$/;
 
 export interface CheckpointList {

@@ -1,5 +1,6 @@
 /**
- * Checkpoints on disk: `step-N/{model,ema,optim}.safetensors`, `state.json` and their checksums, written under a temporary name
+ * Checkpoints on disk: `step-N/{model,ema,optim}.safetensors` (and `teacher` of an objective that has one), `state.json` and their
+ * checksums, written under a temporary name
  * and renamed, and renamed again before they are removed, so that a folder called step-N is always whole. Everything random
  * is a function of seed and step, so nothing else is needed to go on bit for bit.
  */
@@ -8,12 +9,12 @@ import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
-import { openSafetensors } from '../formats/safetensors.node.ts';
+import { readTensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { type ParamLayout, paramsFrom, type TensorSource } from '../model/params.ts';
+import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '../model/params.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
-import { clearPlace, listCheckpoints, moveAside, removeStep } from './checkpoint-folders.node.ts';
+import { clearPlace, listCheckpoints, moveAside, removeStep, TEACHER_FILE } from './checkpoint-folders.node.ts';
 import { checkSum, readSums, summedFolder } from './checksums.node.ts';
 import type { TrainSets } from './step.ts';
 
@@ -60,12 +61,14 @@ export async function saveCheckpoint(
     const files = summedFolder(temporary);
     const { classNames } = state;
     const extra = { 'odelt.step': String(state.step) };
-    for (const [name, params] of [
-      ['model', sets.params],
-      ['ema', sets.ema],
-    ] as const) {
+    const models: [string, ParamSet][] = [
+      ['model.safetensors', sets.params],
+      ['ema.safetensors', sets.ema],
+      ...(sets.teacher ? ([[TEACHER_FILE, sets.teacher]] as [string, ParamSet][]) : []),
+    ];
+    for (const [name, params] of models) {
       const { tensors, metadata } = await modelContents(state.model, params, { extra, classNames });
-      await files.write(`${name}.safetensors`, safetensorsChunks(tensors, metadata));
+      await files.write(name, safetensorsChunks(tensors, metadata));
     }
     const moments = (['m', 'v'] as const).flatMap((part) =>
       modelTensors(sets[part]).map((t) => ({ ...t, name: `${part}/${t.name}` })),
@@ -138,7 +141,7 @@ export async function loadCheckpoint(
           : `go on from the checkpoint before it with --resume step-${earlier}`,
     });
   });
-  const { model, ema, optim } = tensors;
+  const { model, ema, optim, teacher } = tensors;
   const part = (name: 'm' | 'v'): TensorSource => ({
     has: (leaf) => optim.has(`${name}/${leaf}`),
     shape: (leaf) => optim.shape(`${name}/${leaf}`),
@@ -149,6 +152,7 @@ export async function loadCheckpoint(
     ema: paramsFrom(layout, ema, at),
     m: paramsFrom(layout, part('m'), at),
     v: paramsFrom(layout, part('v'), at),
+    ...(teacher ? { teacher: paramsFrom(layout, teacher, at) } : {}),
   };
   return { state, sets, checked };
 }
@@ -165,8 +169,11 @@ async function readStep(at: string, step: number) {
     ema: await read('ema.safetensors'),
     optim: await read('optim.safetensors'),
   };
+  // Only checkpoints with sums are of a version that knows teachers: one that is named there must be there.
+  const teacher = sums?.has(TEACHER_FILE) ? await read(TEACHER_FILE) : null;
   if (sums) await checkSum(at, 'state.json', sums);
-  return { state: await readState(join(at, 'state.json'), step), tensors, checked: sums !== null };
+  const state = await readState(join(at, 'state.json'), step);
+  return { state, tensors: { ...tensors, teacher }, checked: sums !== null };
 }
 
 async function readState(path: string, step: number): Promise<SavedState> {
@@ -179,20 +186,4 @@ async function readState(path: string, step: number): Promise<SavedState> {
   }
   if (state?.step !== step) throw new CheckpointError(`${path} is of step ${state?.step}, not ${step}`);
   return state;
-}
-
-/** A whole weight file as float32, tensor by tensor: it may be larger than one buffer can be. */
-async function readTensors(path: string): Promise<TensorSource> {
-  const file = await openSafetensors(path);
-  try {
-    const values = new Map<string, Float32Array>();
-    for (const name of file.header.tensors.keys()) values.set(name, await file.floats(name));
-    return {
-      has: (name) => values.has(name),
-      shape: (name) => file.header.tensors.get(name)!.shape,
-      floats: (name) => values.get(name)!,
-    };
-  } finally {
-    await file.close();
-  }
 }

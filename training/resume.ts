@@ -3,6 +3,7 @@ import { ConfigError } from '../engine/errors.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
+import { factsOf } from './objectives/facts.ts';
 
 /** The schedule may change, and what costs memory but changes no number. */
 const MAY_CHANGE: readonly string[] = ['training.steps', 'training.lr', 'training.warmup', 'training.recompute'];
@@ -44,11 +45,13 @@ export function changesOnResume(
 ): ConfigChange['changed'] {
   const train = differences('training', before.train, now.train);
   const all = { ...differences('model', before.model, now.model), ...train };
-  const fixed = Object.entries(all).filter(([field]) => !MAY_CHANGE.includes(field));
+  const { scheduled } = factsOf(before.train.objective);
+  const may = MAY_CHANGE.filter((field) => !(scheduled && field === 'training.steps'));
+  const fixed = Object.entries(all).filter(([field]) => !may.includes(field));
   if (fixed.length > 0) {
     const list = (side: 'from' | 'to') => fixed.map(([field, c]) => `${field} ${JSON.stringify(c[side])}`).join(', ');
     throw new ConfigError(`the run has ${list('from')}; it cannot go on with ${list('to')}`, {
-      hint: `leave that out, or start another run in another --out; only ${MAY_CHANGE.join(', ')} may change`,
+      hint: `leave that out, or start another run in another --out; only ${may.join(', ')} may change`,
     });
   }
   const data: Changed = before.data === now.data ? {} : { data: { from: before.data, to: now.data } };

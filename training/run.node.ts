@@ -10,7 +10,7 @@ import { makeFolder } from '../engine/folders.node.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
 import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { paramEntries, paramLayout } from '../model/params.ts';
+import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import {
   abandonAfter,
   checkpointSteps,
@@ -28,6 +28,7 @@ import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
 import { settingsText } from './settings.ts';
+import { checkStart } from './start.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
@@ -62,6 +63,9 @@ export interface RunOptions {
   readonly otherTuning?: boolean;
   /** Facts about the machine, for `env.json`. */
   readonly environment: Readonly<Record<string, unknown>>;
+  /** Of a new run: the teacher that the objective needs, and weights to start from; as in TrainerOptions. */
+  readonly teacher?: ParamSet;
+  readonly params?: ParamSet;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -131,6 +135,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
   const config = { ...options.config, pictures, tuning: tuningToRecord(engine) };
   checkFits(config.model, data);
+  if (options.resume === false) checkStart(config.model, config.train, options);
   await writing(folder, async () => {
     await makeFolder(folder);
     await syncFolder(dirname(folder));
@@ -199,7 +204,8 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
   const { model, train } = config;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
-  const trainer = await createTrainer(engine, { model, train, data, from, signal, onCompile: options.onCompile });
+  const { params, teacher, onCompile } = options;
+  const trainer = await createTrainer(engine, { model, train, data, from, params, teacher, signal, onCompile });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */

@@ -2,22 +2,27 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { initParams } from '../model/params.ts';
+import type { ParamSet } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
 import { readBatches } from './batches.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
 import type { Dataset, StreamedDataset, TrainingData } from './data/dataset.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
+import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
 import { createState, type StepResult, type TrainSets, TrainStep } from './step.ts';
 
 /** Means of the per-sample loss over the rows that learn the same thing. Absent where a batch has no such rows. */
 export interface Losses {
   readonly loss: number;
-  readonly flow: number;
+  readonly flow?: number;
+  /** Of the rows whose target a network makes. */
   readonly time?: number;
   readonly length?: number;
-  /** Over the flow rows, by their time (in quarters), and over all rows, by number of blocks and by step level. */
+  /**
+   * Over the flow rows, or where there are none over those of `time`, by their time (in quarters); and over all rows, by number of
+   * blocks and by step level.
+   */
   readonly byTime: Readonly<Record<string, number>>;
   readonly byBlocks: Readonly<Record<string, number>>;
   readonly byLevel: Readonly<Record<string, number>>;
@@ -45,6 +50,13 @@ export interface TrainerOptions {
   readonly data: TrainingData;
   /** State to go on from, and the updates it has had. */
   readonly from?: { sets: TrainSets; step: number };
+  /**
+   * Trained weights that targets come from; needed by the objectives `progressive` and `consistency-distillation`, and refused by
+   * the others. A state to go on from has its own.
+   */
+  readonly teacher?: ParamSet;
+  /** Weights that a new run starts from. Default: the teacher's, if there is one, as in the reference; else initial ones. */
+  readonly params?: ParamSet;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -63,8 +75,9 @@ export interface Trainer {
 
 /**
  * A trainer of a new model, or of the state to go on from; compiles its step.
- * @throws ConfigError for a configuration that makes no sense or data that do not fit the model, before anything is allocated;
- * OutOfMemoryError, LimitError, InterruptedError, UsageError.
+ * @throws ConfigError for a configuration that makes no sense or data that do not fit the model; CheckpointError for a teacher or
+ * parameters of another model, or that are not finite; both before anything is allocated. OutOfMemoryError, LimitError,
+ * InterruptedError, UsageError.
  */
 export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
   const { data, signal } = options;
@@ -85,7 +98,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   }
   const { seed, flip, overfit } = train;
   const batches = readBatches(data, { seed, flip, first: done * train.accumulate * train.batch, only: overfit });
-  const state = createState(engine, options.from?.sets ?? { params: initParams(model, train.seed) });
+  const sets = startingWeights(model, train, options);
+  const state = createState(engine, sets);
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
   };
@@ -116,6 +130,9 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
         throw new NonFiniteError(`step ${index + 1}: the loss is ${losses.loss} and the gradient norm ${gradNorm}`, {
           hint: 'continue from the last checkpoint with a lower --lr',
         });
+      }
+      if (state.teacher && teacherChanges(train, index + 1)) {
+        await replaceTeacher(state.teacher, train.targetsFromEma ? state.ema : state.params);
       }
       const seconds = (performance.now() - started) / 1000;
       yield {
@@ -150,6 +167,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       ema: await state.ema.read(),
       m: await state.m.read(),
       v: await state.v.read(),
+      ...(state.teacher ? { teacher: await state.teacher.read() } : {}),
     }),
     dispose() {
       step.dispose();
@@ -170,10 +188,11 @@ function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Par
   const rows = parts.flatMap(({ batch, draws, result }) =>
     Array.from(result.perSample, (value, r) => ({
       value,
-      kind: r < timeRows ? 'time' : r >= train.batch - lengthRows ? 'length' : 'flow',
+      // Length targets come last, and replace those of the objective.
+      kind: r >= train.batch - lengthRows ? 'length' : r < timeRows ? 'time' : 'flow',
       t: batch.main.t[batch.position[r]!]!,
       blocks: draws.lengths[r]!,
-      level: batch.main.step[batch.position[r]!]!,
+      level: batch.main.levels[batch.position[r]!]!,
     })),
   );
   const loss = parts.reduce((sum, { result }) => sum + result.loss, 0) / parts.length;
@@ -184,12 +203,13 @@ function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Par
     return Object.fromEntries([...parts].sort(([a], [b]) => Number(a) - Number(b)).map(([k, part]) => [k, mean(part)]));
   };
   const of = (kind: string) => rows.filter((r) => r.kind === kind);
+  const [flow, time, length] = [of('flow'), of('time'), of('length')];
   return {
     loss,
-    flow: mean(of('flow')),
-    ...(timeRows > 0 ? { time: mean(of('time')) } : {}),
-    ...(lengthRows > 0 ? { length: mean(of('length')) } : {}),
-    byTime: means(of('flow'), (r) => Math.min(0.75, Math.floor(r.t * 4) / 4)),
+    ...(flow.length > 0 ? { flow: mean(flow) } : {}),
+    ...(time.length > 0 ? { time: mean(time) } : {}),
+    ...(length.length > 0 ? { length: mean(length) } : {}),
+    byTime: means(flow.length > 0 ? flow : time, (r) => Math.min(0.75, Math.floor(r.t * 4) / 4)),
     byBlocks: means(rows, (r) => r.blocks),
     byLevel: means(rows, (r) => r.level),
   };

@@ -198,7 +198,7 @@ describe('accumulation', () => {
     two.events.forEach((event, i) => {
       const [a, b] = [one.events[2 * i]!, one.events[2 * i + 1]!];
       expect(event.losses.loss).toBeCloseTo((a.losses.loss + b.losses.loss) / 2, 5);
-      expect(event.losses.flow).toBeCloseTo((a.losses.flow + b.losses.flow) / 2, 5);
+      expect(event.losses.flow).toBeCloseTo((a.losses.flow! + b.losses.flow!) / 2, 5);
       expect(event.skipped).toBeCloseTo((a.skipped + b.skipped) / 2, 12);
     });
   });

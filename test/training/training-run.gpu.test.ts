@@ -133,7 +133,7 @@ describe('resuming', () => {
       expect(lr).toBe(learningRate(step - 1, train));
       expect(skipped).toBe(skippedShare(model, drawStep(model, train, step - 1).lengths));
       // Two rows of time, two of length, four of flow: the shares of a batch of eight.
-      expect(losses.loss).toBeCloseTo((2 * losses.time! + 2 * losses.length! + 4 * losses.flow) / 8, 5);
+      expect(losses.loss).toBeCloseTo((2 * losses.time! + 2 * losses.length! + 4 * losses.flow!) / 8, 5);
     }
   });
 

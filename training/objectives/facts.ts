@@ -9,30 +9,61 @@ export interface ObjectiveFacts {
   readonly guided: 'asked' | 'always' | 'never';
   /** Whether the network is told the step level. Otherwise the model's `ignoreDt` must be true. */
   readonly stepLevel: boolean;
+  /** Whether levels follow from the share of the run's updates that are done, so that their number cannot change later. */
+  readonly scheduled: boolean;
   /** Whether targets come from another, trained model: one that stays, or one that the student replaces level by level. */
   readonly teacher: 'fixed' | 'replaced' | null;
 }
 
-const flow = { consistency: 'none', paired: false, guided: 'never', stepLevel: false, teacher: null } as const;
+const flow = {
+  consistency: 'none',
+  paired: false,
+  guided: 'never',
+  stepLevel: false,
+  scheduled: false,
+  teacher: null,
+} as const;
 
 /** Every objective; the comment at the top of its file says where it comes from. */
 export const OBJECTIVES = {
-  shortcut: { consistency: 'share', paired: true, guided: 'asked', stepLevel: true, teacher: null },
+  shortcut: { consistency: 'share', paired: true, guided: 'asked', stepLevel: true, scheduled: false, teacher: null },
   naive: flow,
   fm: flow,
   icfm: flow,
   rfm: flow,
-  progressive: { consistency: 'all', paired: false, guided: 'asked', stepLevel: false, teacher: 'replaced' },
-  consistency: { consistency: 'all', paired: false, guided: 'never', stepLevel: false, teacher: null },
+  progressive: {
+    consistency: 'all',
+    paired: false,
+    guided: 'asked',
+    stepLevel: false,
+    scheduled: true,
+    teacher: 'replaced',
+  },
+  consistency: { consistency: 'all', paired: false, guided: 'never', stepLevel: false, scheduled: true, teacher: null },
   'consistency-distillation': {
     consistency: 'all',
     paired: false,
     guided: 'never',
     stepLevel: false,
+    scheduled: false,
     teacher: 'fixed',
   },
-  livereflow: { consistency: 'share', paired: false, guided: 'always', stepLevel: true, teacher: null },
-  splitmeanflow: { consistency: 'share', paired: true, guided: 'asked', stepLevel: true, teacher: null },
+  livereflow: {
+    consistency: 'share',
+    paired: false,
+    guided: 'always',
+    stepLevel: true,
+    scheduled: false,
+    teacher: null,
+  },
+  splitmeanflow: {
+    consistency: 'share',
+    paired: true,
+    guided: 'asked',
+    stepLevel: true,
+    scheduled: false,
+    teacher: null,
+  },
 } as const satisfies Record<string, ObjectiveFacts>;
 
 /** Name of an objective. */

@@ -1,0 +1,129 @@
+/** What an objective asks of a run before its first update: a model that fits it, a teacher, and weights to start from; when the teacher changes. */
+import { CheckpointError, ConfigError } from '../engine/errors.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { initParams, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
+import type { Weights } from '../model/weights/weights.ts';
+import type { TrainConfig } from './config.ts';
+import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
+import { progressiveLevel } from './objectives/progressive.ts';
+import type { TrainSets } from './step.ts';
+
+/** @throws ConfigError for a model that is told step levels which the objective does not teach. */
+function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {
+  if (factsOf(objective).stepLevel || model.ignoreDt) return;
+  throw new ConfigError(`training.objective ${objective} teaches no step level, and model.ignoreDt is false`, {
+    hint: 'set model.ignoreDt to true, so that sampling tells the network none',
+  });
+}
+
+/** The objectives that a teacher can be given for, in words. */
+const taught = (Object.keys(OBJECTIVES) as ObjectiveName[]).filter((name) => factsOf(name).teacher).join(' and ');
+
+/** @throws ConfigError for a teacher that is missing, or that the objective has no use for. `given`: whether there is one. */
+export function checkTeacher({ objective }: TrainConfig, given: boolean): void {
+  const { teacher } = factsOf(objective);
+  if (teacher && !given) {
+    throw new ConfigError(`training.objective ${objective} needs a teacher, and none was given`, {
+      hint: 'give trained weights of the same model (teacher, --teacher FILE)',
+    });
+  }
+  if (!teacher && given) {
+    throw new ConfigError(`a teacher was given, and training.objective ${objective} has no use for one`, {
+      hint: `leave it out, or train with ${taught}`,
+    });
+  }
+}
+
+/** @throws CheckpointError for a teacher whose description is not the student's, but for dropout: its velocities would be others. */
+export function checkTeacherModel(teacher: ModelConfig, student: ModelConfig, label: string): void {
+  const fields = (Object.keys(student) as (keyof ModelConfig)[]).filter(
+    (field) => field !== 'dropout' && JSON.stringify(teacher[field]) !== JSON.stringify(student[field]),
+  );
+  if (fields.length === 0) return;
+  const list = (of: ModelConfig) => fields.map((field) => `${field} ${JSON.stringify(of[field])}`).join(', ');
+  throw new CheckpointError(`the teacher ${label} has ${list(teacher)}; the model has ${list(student)}`, {
+    hint: fields.includes('ignoreDt')
+      ? 'take a teacher that was trained without step levels: --objective naive, fm, icfm or rfm'
+      : 'train the student with the sizes of its teacher',
+  });
+}
+
+/** Weights that a run is given, as in TrainerOptions. */
+interface Given {
+  readonly from?: { readonly sets: TrainSets };
+  readonly teacher?: ParamSet;
+  readonly params?: ParamSet;
+}
+
+/** @throws ConfigError, CheckpointError for weights that are missing, not wanted, of another model or not finite. */
+export function checkStart(model: ModelConfig, train: TrainConfig, { from, teacher, params }: Given): void {
+  checkObjective(model, train);
+  if (from) {
+    if (teacher ?? params) {
+      throw new ConfigError(`${teacher ? 'a teacher was' : 'weights were'} given for a run that goes on`, {
+        hint: 'leave that out: the run keeps what it began with',
+      });
+    }
+    if (factsOf(train.objective).teacher && !from.sets.teacher) {
+      throw new CheckpointError(
+        `the state to go on from has no teacher; training.objective ${train.objective} needs it`,
+        {
+          hint: 'go on from a checkpoint of a run with this objective: it holds teacher.safetensors',
+        },
+      );
+    }
+    return;
+  }
+  checkTeacher(train, teacher !== undefined);
+  if (teacher) checkWeights(model, teacher, "the teacher's weights");
+  if (params) checkWeights(model, params, 'the weights to start from');
+}
+
+/** The state to go on from, or the weights of a new run: the student's and, where the objective has one, the teacher's. @throws as checkStart. */
+export function startingWeights(
+  model: ModelConfig,
+  train: TrainConfig,
+  given: Given,
+): { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet; teacher?: ParamSet } {
+  checkStart(model, train, given);
+  const { from, teacher, params } = given;
+  if (from) return from.sets;
+  return { params: params ?? teacher ?? initParams(model, train.seed), ...(teacher ? { teacher } : {}) };
+}
+
+/** @throws CheckpointError for weights of another model, or that are not finite. */
+function checkWeights(model: ModelConfig, given: ParamSet, what: string): void {
+  const found = new Map(Array.from(paramEntries(given), (entry) => [entry.spec.name, entry]));
+  const hint = 'give weights of the same sizes, from a run with the same model';
+  for (const { specs } of paramLayout(model).groups) {
+    for (const { name, shape } of specs) {
+      const there = found.get(name);
+      if (!there) throw new CheckpointError(`${what} have no ${name}; the model needs it, [${shape}]`, { hint });
+      if (there.spec.shape.join() !== shape.join()) {
+        const message = `${what}: ${name} has shape [${there.spec.shape}], the model needs [${shape}]`;
+        throw new CheckpointError(message, { hint });
+      }
+      const at = there.values.findIndex((x) => !Number.isFinite(x));
+      if (at < 0) continue;
+      throw new CheckpointError(`${what}: ${name} holds ${there.values[at]} at element ${at}`, {
+        hint: 'the run that made them diverged: take an earlier checkpoint of it',
+      });
+    }
+  }
+  const count = paramLayout(model).groups.reduce((sum, { specs }) => sum + specs.length, 0);
+  if (found.size === count) return;
+  const known = new Set(paramLayout(model).groups.flatMap(({ specs }) => specs.map(({ name }) => name)));
+  const stranger = [...found.keys()].find((name) => !known.has(name));
+  throw new CheckpointError(`${what} have a ${stranger}; the model has none`, { hint });
+}
+
+/** Whether the teacher becomes what the student is after `done` updates: where the next one has another level. */
+export const teacherChanges = (train: TrainConfig, done: number): boolean =>
+  factsOf(train.objective).teacher === 'replaced' &&
+  progressiveLevel(train, done) !== progressiveLevel(train, done - 1);
+
+/** Copies one set of weights over another of the same layout. */
+export async function replaceTeacher(teacher: Weights, by: Weights): Promise<void> {
+  const { groups } = await by.read();
+  for (const [g, values] of groups.entries()) teacher.place(g, values);
+}

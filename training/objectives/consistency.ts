@@ -23,7 +23,7 @@ import {
 } from './objective.ts';
 
 /** The level of an update, from 0. */
-export function consistencyLevel(train: TrainConfig, update: number): number {
+function consistencyLevel(train: TrainConfig, update: number): number {
   const levels = finestLevel(train);
   return Math.min(levels, Math.floor((update + 1) / (train.steps / levels)));
 }

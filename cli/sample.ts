@@ -14,6 +14,7 @@ import { type ModelSource, prefetching, reporting } from '../model/weights/sourc
 import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
+import { jaxLabels, RNGS, type Rng } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import {
   ADAPTIVE_DEFAULTS,
@@ -52,6 +53,7 @@ interface SampleFlags {
   maxMemory?: number;
   guidance: number;
   seed: number;
+  rng: Rng;
   batch: number;
   out: string;
   scale: number;
@@ -120,6 +122,11 @@ export function addSample(command: Command): void {
       number('--seed', { integer: true, min: 0, max: 2 ** 32 - 1 }),
       0,
     )
+    .option(
+      '--rng <which>',
+      "odelt, or jax: the reference's noise for the seed (its own is 42) and, without --labels, its labels",
+      'odelt',
+    )
     .option('--batch <n>', 'pictures computed at once', number('--batch', { integer: true, min: 1 }), 16)
     .option('--out <file>', 'PNG to write', join('out', 'sample.png'))
     .option('--scale <n>', 'enlarge pictures', number('--scale', { integer: true, min: 1, max: 16 }), 3)
@@ -157,7 +164,11 @@ const columnsFor = (count: number, labels: readonly (number | null)[]): number =
  * Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all classes, where nothing is asked.
  * @throws ConfigError; LimitError where they make too large a sheet.
  */
-function chooseLabels({ labels: text, count, scale }: SampleFlags, config: ModelConfig, names?: readonly string[]) {
+function chooseLabels(
+  { labels: text, count, scale, seed, rng }: SampleFlags,
+  config: ModelConfig,
+  names?: readonly string[],
+) {
   const { classes } = config;
   const asked: (number | null)[] =
     text === undefined ? Array.from({ length: classes }, (_, i) => i) : parseLabels(text, classes, names, '--labels');
@@ -166,6 +177,7 @@ function chooseLabels({ labels: text, count, scale }: SampleFlags, config: Model
   const side = { width: config.imageSize, height: config.imageSize };
   const { width, height } = gridSize(total, side, { columns, scale });
   checkPictureSize(`a sheet of ${total} pictures`, width, height);
+  if (rng === 'jax' && text === undefined) return jaxLabels(seed, 0, total, classes);
   return Array.from({ length: total }, (_, i) => asked[Math.floor((i * asked.length) / total)]!);
 }
 
@@ -204,6 +216,7 @@ function asked(
   checkGuidance(guidance, guidanceInterval);
   checkOneOf('--precision', precision, PRECISIONS);
   checkOneOf('--activations', activations, ACTIVATIONS);
+  checkOneOf('--rng', flags.rng, RNGS);
   checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
@@ -257,7 +270,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const started = performance.now();
   const samples = await sampler
     .sample({
-      ...{ ...request, blocks: settings.blocks, seed: flags.seed, signal },
+      ...{ ...request, blocks: settings.blocks, seed: flags.seed, rng: flags.rng, signal },
       onProgress: (progress) => line.update(describeProgress(progress)),
     })
     .finally(() => line.end());
@@ -267,11 +280,22 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   await writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
   const { peak: peakBytes } = engine.memory.report();
   engine.dispose();
-  const { out, seed } = flags;
+  const { out, seed, rng } = flags;
   const { evaluations } = samples;
   const taken = { ...stepsTaken(samples), evaluations };
   if (flags.json)
-    printJson({ out, ...request, classNames, ...settings, seed, weights: file.path, seconds, peakBytes, ...taken });
+    printJson({
+      out,
+      ...request,
+      classNames,
+      ...settings,
+      seed,
+      rng,
+      weights: file.path,
+      seconds,
+      peakBytes,
+      ...taken,
+    });
   else {
     if (isAdaptive(flags.solver)) {
       const each = samples.solves.length > 1 ? ` of ${samples.solves.length} batches` : '';

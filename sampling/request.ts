@@ -1,6 +1,7 @@
 /** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
+import { RNGS, type Rng } from './jax-draws.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
 
@@ -46,6 +47,11 @@ export interface SampleRequest {
   readonly guidanceInterval?: readonly [number, number];
   /** An integer in [0, 2^32). Default 0. */
   readonly seed?: number;
+  /**
+   * Where the seed's noise comes from: odelt's generator on the GPU (default), or, for the pictures that the reference makes with the
+   * seed, JAX's as it draws batch 0 (sampling/jax-draws.ts), whose row n is sample n.
+   */
+  readonly rng?: Rng;
   /**
    * Number of the first sample: sample n of a seed is the same picture whatever batch it is drawn in. An integer; the last sample's
    * number is less than 2^32. Default 0.
@@ -246,6 +252,12 @@ export function checkRequest(request: SampleRequest, config: ModelConfig): void 
   checkLength(config, blocks);
   checkGuidance(guidance, request.guidanceInterval);
   checkWord('seed', seed);
+  checkOneOf('rng', request.rng, RNGS);
+  if (request.rng === 'jax' && request.solver === 'consistency' && request.renoise === undefined) {
+    throw new ConfigError("rng 'jax' gives the first noise only, and the solver consistency adds noise between steps", {
+      hint: 'give renoise, or leave rng out',
+    });
+  }
   checkWord('first', first, labels.length);
   if (request.noise !== undefined) checkNoise('noise', request.noise, labels.length, config);
   if (request.renoise !== undefined) checkRenoise(request, config);

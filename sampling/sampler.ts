@@ -12,6 +12,7 @@ import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import { createInputs, type EvaluationInputs, type Sink } from './evaluation.ts';
 import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
+import { jaxNoise } from './jax-draws.ts';
 import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
 import { Noise } from './noise.ts';
 import { Pace } from './pace.ts';
@@ -160,7 +161,8 @@ export class Sampler {
       const part = rowLabels.slice(from, from + batch);
       const samples = { rows: part.length, seed, first: first + from };
       const of = (noise: Float32Array | undefined) => noise?.subarray(from * pixels, (from + part.length) * pixels);
-      await this.#noise.start(samples, of(request.noise));
+      const drawn = request.rng === 'jax' ? jaxNoise(seed, 0, [part.length, pixels], first + from) : undefined;
+      await this.#noise.start(samples, of(request.noise) ?? drawn);
       const renoise = (index: number, t: number) => this.#noise.again(samples, index, t, of(request.renoise?.[index]));
       const { under, settle } = this.#batch(prepared, part, request, count, renoise);
       solves.push(await walk(under, schedule, stages, request));

@@ -6,6 +6,7 @@ import { ConfigError, InterruptedError, UsageError } from '../../engine/errors.t
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
+import { jaxNoise } from '../../sampling/jax-draws.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { testEngine } from '../support/engine.ts';
@@ -53,6 +54,22 @@ describe('a sample is the same', () => {
     expect((await sampler.sample(request)).values).toEqual(before.values);
     sampler.dispose();
   });
+});
+
+it("starts from the reference's noise where it is asked to, whatever the batch", async () => {
+  const sampler = new Sampler(engine, model, { batch: 2 });
+  const request = { labels, steps: 2, blocks: 4, seed: 42 };
+  const noise = jaxNoise(42, 0, [labels.length, 8, 8, 1]);
+  const expected = (await sampler.sample({ ...request, noise })).values;
+  expect((await sampler.sample({ ...request, rng: 'jax' })).values).toEqual(expected);
+  const tail = await sampler.sample({ ...request, labels: labels.slice(3), first: 3, rng: 'jax' });
+  expect(tail.values).toEqual(expected.subarray(3 * 64));
+  expect((await sampler.sample(request)).values).not.toEqual(expected);
+  expect((await sampler.sample({ ...request, rng: 'odelt' })).values).not.toEqual(expected);
+  await expect(sampler.sample({ ...request, rng: 'numpy' as never })).rejects.toThrow(
+    "rng is 'numpy'; it must be one of odelt, jax",
+  );
+  sampler.dispose();
 });
 
 it('depends on the seed, the blocks, the steps and the label', async () => {

@@ -29,6 +29,7 @@ export { eager } from './engine/eager.ts';
 export { Engine, type EngineOptions, type HostPhase, type TensorData } from './engine/engine.ts';
 export * from './engine/errors.ts';
 export type { Gradients, TapeEntry } from './engine/gradients.ts';
+export { jaxBernoulli, jaxIntegers, jaxNormal, jaxPermutation, jaxUniform } from './engine/jax-random.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';
 export type { Memory, MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
 export { Arena } from './engine/memory/arena.ts';
@@ -50,6 +51,16 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
+export {
+  type DrawRange,
+  foldIn,
+  prngKey,
+  randomBits,
+  splitKey,
+  type ThreefryKey,
+  type ThreefryOptions,
+  threefry2x32,
+} from './engine/threefry.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
   type Agreement,
@@ -59,6 +70,13 @@ export {
   type Reference,
 } from './evaluation/agreement.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
+export {
+  createFeatureSums,
+  type FeatureStatistics,
+  type FeatureSums,
+  featureStatistics,
+} from './evaluation/feature-statistics.ts';
+export { type FrechetOptions, frechetDistance, REFERENCE_OFFSET } from './evaluation/frechet.ts';
 export {
   type Dtype,
   parseSafetensors,
@@ -138,6 +156,7 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export { jaxLabels, jaxNoise, REFERENCE_SEED, RNGS, type Rng } from './sampling/jax-draws.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export { type Requested, type SampleProgress, type SampleRequest, SOLVERS, type Solver } from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';

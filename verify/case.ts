@@ -3,6 +3,8 @@
 export type Kind =
   | 'recording'
   | 'solver'
+  | 'random'
+  | 'evaluation'
   | 'model'
   | 'forward'
   | 'storage'
@@ -53,6 +55,10 @@ export const TOLERANCES = {
   parameters: 1e-12,
   /** Without a GPU: solves in double precision, whose errors grow from step to step (1.8e-8). */
   solver: 2e-7,
+  /** Without a GPU: random numbers, to the bit. */
+  random: 0,
+  /** Without a GPU; roots of what is zero but for rounding, in covariances of lower rank, are in the recorded values (7e-7). */
+  distances: 1e-6,
   /** Without a GPU: times, levels and labels, to the bit. */
   rows: 0,
   /** Without a GPU; recorded in float32 (1.6e-7). */

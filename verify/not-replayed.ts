@@ -5,9 +5,6 @@ import { type GoldenDir, isAbout } from './golden.ts';
 const REASONS: readonly (readonly [RegExp, string])[] = [
   [/^targets_/, 'objectives that odelt does not know'],
   [/^sampling_float64\./, 'the same solves in double precision: for choosing tolerances'],
-  [/^fid\./, 'the Fréchet distance, which odelt does not compute'],
-  [/^prng\./, "the reference's random numbers; what it drew is recorded and used"],
-  [/^formula_check\./, "single values of the parameter formula; each model's config.json has statistics of all"],
   [/_noise\.json$/, "how rounding moves the reference's own result: for choosing tolerances"],
   [/^forward_strong\.json$/, 'losses and statistics of forward_strong.safetensors in words'],
 ];

@@ -5,6 +5,7 @@ import { paramLayout } from '../model/params.ts';
 import { type Case, type CaseGroup, type CaseResult, casesOf, type Measured } from './case.ts';
 import { networkCases } from './forward.ts';
 import type { GoldenDir, GoldenModel } from './golden.ts';
+import { hostCases } from './host.ts';
 import { recordingCases } from './manifest.ts';
 import { notReplayed } from './not-replayed.ts';
 import { parameterCases } from './parameters.ts';
@@ -143,6 +144,8 @@ async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions)
     for (const { skipped } of groups) for (const what of skipped) options.onSkipped?.(`${golden.name}/${what}`);
     plans.push({ model: golden.name, groups });
   }
+  const host = await hostCases(dir, used);
+  if (host.length > 0) plans.push({ model: '.', groups: [{ cases: host, skipped: [], dispose: () => {} }] });
   for (const what of notReplayed(dir, used, settled)) options.onSkipped?.(what);
   return plans;
 }

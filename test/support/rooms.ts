@@ -12,7 +12,7 @@ const LIBRARY = {
   training: ['engine', 'formats', 'kernels', 'model'],
   sampling: ['engine', 'formats', 'kernels', 'model'],
   evaluation: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'pictures'],
-  verify: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling'],
+  verify: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'evaluation'],
   bench: ['engine', 'formats', 'pictures', 'kernels', 'model', 'training', 'sampling', 'verify'],
   tuning: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'bench'],
 };

@@ -17,11 +17,11 @@ const HALF = 128;
 export const SINUSOID_WIDTH = 2 * HALF;
 
 /**
- * Features [B, 256] of values [B] (a time in [0, 1] or a step level): cosines, then sines, at frequencies
+ * Features [B, 256] of `scale` times values [B] (a time in [0, 1] or a step level): cosines, then sines, at frequencies
  * 10000^(-i / 128) (Vaswani et al. 2017). Not differentiable.
  * @throws UsageError when values is not one-dimensional.
  */
-export function sinusoid(ctx: Context, values: Tensor): Tensor {
+export function sinusoid(ctx: Context, values: Tensor, scale = 1): Tensor {
   if (values.shape.length !== 1) throw new UsageError(`sinusoid takes one value per sample, not ${shapeText(values)}`);
   const rows = values.shape[0];
   const features = ctx.empty('sinusoid', [rows, SINUSOID_WIDTH]);
@@ -30,28 +30,29 @@ export function sinusoid(ctx: Context, values: Tensor): Tensor {
     entry: 'forward',
     constants: { WG, HALF },
     tensors: { values, features },
-    params: { rows },
+    params: { rows, scale },
     grid: ceilDiv(times(rows, HALF), WG),
   });
   return features;
 }
 
-export const sinusoidContract = contract<{ batch: number; largest: number }>({
+export const sinusoidContract = contract<{ batch: number; largest: number; scale?: number }>({
   name: 'sinusoid',
   cases: [
     { batch: 1, largest: 1 },
     { batch: 7, largest: 1 },
     { batch: 8, largest: 7 },
+    { batch: 5, largest: 0.007, scale: 1000 },
   ],
   inputs: ({ batch, largest }) => ({
     values: { shape: [batch], fill: (i) => (batch === 1 ? largest : Math.fround((largest * i) / (batch - 1))) },
   }),
-  run: (ctx, { values }) => ({ features: sinusoid(ctx, values!) }),
-  reference({ values }, { batch }) {
+  run: (ctx, { values }, { scale }) => ({ features: sinusoid(ctx, values!, scale) }),
+  reference({ values }, { batch, scale = 1 }) {
     const features = new Float64Array(batch * SINUSOID_WIDTH);
     for (let b = 0; b < batch; b++) {
       for (let i = 0; i < HALF; i++) {
-        const angle = values![b]! * 10000 ** (-i / HALF);
+        const angle = scale * values![b]! * 10000 ** (-i / HALF);
         features[b * SINUSOID_WIDTH + i] = Math.cos(angle);
         features[b * SINUSOID_WIDTH + HALF + i] = Math.sin(angle);
       }

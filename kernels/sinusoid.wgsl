@@ -1,4 +1,4 @@
-// Sinusoidal features: out[b, i] = cos(values[b] * f_i), out[b, HALF + i] = sin(values[b] * f_i), f_i = 10000^(-i / HALF).
+// Sinusoidal features: out[b, i] = cos(scale values[b] f_i), out[b, HALF + i] = sin(scale values[b] f_i), f_i = 10000^(-i / HALF).
 // One invocation per (sample, frequency).
 
 override WG: u32 = 64;
@@ -6,7 +6,7 @@ override HALF: u32 = 128;
 
 const LN_10000 = 9.210340371976184;
 
-struct Params { rows: u32 }
+struct Params { rows: u32, scale: f32 }
 @group(1) @binding(0) var<uniform> params: Params;
 
 @group(0) @binding(0) var<storage, read> values: array<f32>;  // [rows]
@@ -18,7 +18,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   if (id >= params.rows * HALF) { return; }
   let b = id / HALF;
   let i = id % HALF;
-  let angle = values[b] * exp(-LN_10000 * f32(i) / f32(HALF));
+  let angle = params.scale * values[b] * exp(-LN_10000 * f32(i) / f32(HALF));
   // To within pi/4 of a multiple of pi/2, which is subtracted in three exact pieces.
   let q = round(angle * 0.63661977);
   let rest = ((angle - q * 1.5703125) - q * 4.837512969970703e-4) - q * 7.549789954891882e-8;

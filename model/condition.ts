@@ -10,6 +10,7 @@ import { silu } from '../kernels/elementwise.ts';
 import { gatherRows } from '../kernels/gather.ts';
 import { type LinearWeights, linear } from '../kernels/matmul/linear.ts';
 import { sinusoid } from '../kernels/sinusoid.ts';
+import type { ModelConfig } from './config.ts';
 import type { Weights } from './weights/weights.ts';
 
 export interface Conditions {
@@ -39,19 +40,25 @@ export const dense = (weights: Weights, path: string): LinearWeights => ({
   bias: weights.get(`${path}/bias`),
 });
 
+/** What is conditioned: a network's weights, and how it takes the time. */
+interface Conditioned {
+  readonly config: ModelConfig;
+  readonly weights: Weights;
+}
+
 /** c = time + step + label embedding; the blocks see c + length embedding where there are `lengths` [B] u32. */
 export function embedConditions(
   ctx: Context,
-  weights: Weights,
+  { config, weights }: Conditioned,
   { t, step, labels }: Conditions,
   lengths?: Tensor,
 ): Embedded {
   return ctx.scope('condition', () => {
-    const embedder = (name: string, values: Tensor) => {
-      const hidden = linear(ctx, sinusoid(ctx, values), dense(weights, `${name}/Dense_0`), 'silu');
+    const embedder = (name: string, values: Tensor, scale?: number) => {
+      const hidden = linear(ctx, sinusoid(ctx, values, scale), dense(weights, `${name}/Dense_0`), 'silu');
       return linear(ctx, hidden, dense(weights, `${name}/Dense_1`));
     };
-    const time = embedder('TimestepEmbedder_0', t);
+    const time = embedder('TimestepEmbedder_0', t, config.timeScale);
     const steps = embedder('TimestepEmbedder_1', step);
     const c = add(
       ctx,
@@ -72,8 +79,9 @@ export const headModulation = (ctx: Context, weights: Weights, embedded: Tensor)
   linear(ctx, embedded, dense(weights, 'FinalLayer_0/Dense_0'));
 
 /** Modulations computed where they are used. */
-export function modulationsOf(ctx: Context, weights: Weights, conditions: Conditions, lengths?: Tensor): Modulations {
-  const embedded = embedConditions(ctx, weights, conditions, lengths);
+export function modulationsOf(ctx: Context, model: Conditioned, conditions: Conditions, lengths?: Tensor): Modulations {
+  const embedded = embedConditions(ctx, model, conditions, lengths);
+  const { weights } = model;
   return {
     block: (i, rows) => blockModulation(ctx, weights, i, ctx.prefix(embedded.blocks, rows)),
     head: () => headModulation(ctx, weights, embedded.head),

@@ -30,6 +30,13 @@ export interface ModelConfig {
   readonly lengths: LengthConfig | null;
   /** True feeds 0 to the step embedding, whatever the step (objectives without step sizes). */
   readonly ignoreDt: boolean;
+  /** What the time is multiplied by before it is embedded; 1 where it is absent. Models of other programs may have another one. */
+  readonly timeScale?: number;
+  /**
+   * What the output is; absent for the velocity. `noise`: the noise in the input at step timeScale * t of a diffusion with
+   * discrete steps, of which 0 is data (DiT).
+   */
+  readonly predicts?: 'noise';
 }
 
 /** Values of the fields that a description may leave out. */
@@ -116,7 +123,7 @@ function knownFields(fields: Record<string, unknown>, known: readonly string[], 
   }
 }
 
-const FIELDS = Object.keys(PRESETS.tiny) as (keyof ModelConfig)[];
+const FIELDS = [...Object.keys(PRESETS.tiny), 'timeScale', 'predicts'] as (keyof ModelConfig)[];
 
 function parseLengths(value: unknown, depth: number): LengthConfig | null {
   if (value === null) return null;
@@ -137,7 +144,7 @@ function parseLengths(value: unknown, depth: number): LengthConfig | null {
 
 /**
  * Checks a description (parsed JSON or a literal) and fills in what may be left out (mlpRatio 4, dropout 0, lengths null,
- * ignoreDt false). Throws ConfigError naming the field, its value and the remedy.
+ * ignoreDt false, timeScale 1, predicts the velocity). Throws ConfigError naming the field, its value and the remedy.
  */
 export function parseModelConfig(json: unknown): ModelConfig {
   const given = record('a model description', json);
@@ -181,7 +188,24 @@ export function parseModelConfig(json: unknown): ModelConfig {
   }
   if (typeof ignoreDt !== 'boolean') reject('ignoreDt', ignoreDt, 'true or false', 'shortcut models need false');
   const lengths = parseLengths(fields.lengths, depth);
-  return { imageSize, channels, patch, width, heads, depth, mlpRatio, classes, dropout, lengths, ignoreDt };
+  return {
+    ...{ imageSize, channels, patch, width, heads, depth, mlpRatio, classes, dropout, lengths, ignoreDt },
+    ...parseConventions(fields),
+  };
+}
+
+/** What only models of other programs have, left out where it is as usual. */
+function parseConventions({ timeScale, predicts }: Record<string, unknown>): Partial<ModelConfig> {
+  if (timeScale !== undefined && !(typeof timeScale === 'number' && timeScale > 0 && timeScale <= 1e6)) {
+    reject('timeScale', timeScale, 'positive and at most 1000000', 'leave it out for 1');
+  }
+  if (predicts !== undefined && predicts !== 'velocity' && predicts !== 'noise') {
+    reject('predicts', predicts, '"velocity" or "noise"', 'leave it out for the velocity');
+  }
+  return {
+    ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
+    ...(predicts === 'noise' ? { predicts } : {}),
+  };
 }
 
 /**

@@ -98,7 +98,7 @@ export function velocity(
   depth?: Depth,
   training?: TrainingMode,
 ): Tensor {
-  const modulations = modulationsOf(ctx, model.weights, inputs, depth?.lengths);
+  const modulations = modulationsOf(ctx, model, inputs, depth?.lengths);
   return modulatedVelocity(ctx, model, inputs.x, modulations, depth?.rows, training);
 }
 

@@ -85,7 +85,7 @@ export function rowModulations(
 ): Modulations {
   if (tables) return tables.modulations(ctx, first(inputs.indices, all));
   const conditions = { t: first(inputs.t, all), step: first(inputs.step, all), labels: first(inputs.labels, all) };
-  return modulationsOf(ctx, model.weights, conditions, model.config.lengths ? first(inputs.lengths, all) : undefined);
+  return modulationsOf(ctx, model, conditions, model.config.lengths ? first(inputs.lengths, all) : undefined);
 }
 
 /** v = v_u + w (v_c - v_u) where guided; then x += h v, or, where there are `stages`, one of them is v. */

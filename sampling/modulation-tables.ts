@@ -110,7 +110,12 @@ export class ModulationTables implements ModulationSource {
       const some = (x: Tensor) => first(x, rows);
       const { t, step, labels, lengths } = this.#rows;
       const conditions = { t: some(t), step: some(step), labels: some(labels) };
-      const { head, blocks } = embedConditions(ctx, weights, conditions, config.lengths ? some(lengths) : undefined);
+      const { head, blocks } = embedConditions(
+        ctx,
+        { config, weights },
+        conditions,
+        config.lengths ? some(lengths) : undefined,
+      );
       copyInto(ctx, head, some(this.#embedded.head));
       copyInto(ctx, blocks, some(this.#embedded.blocks));
     });

@@ -244,6 +244,14 @@ export function checkGuidance(guidance: number, interval: readonly [number, numb
  */
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
+  if (config.predicts === 'noise') {
+    throw new ConfigError(
+      'this model predicts the noise of a diffusion with discrete steps, not a velocity to follow',
+      {
+        hint: 'its network can be evaluated (`velocity`); sample from models of velocities, such as those of SiT',
+      },
+    );
+  }
   const { labels, blocks = Math.max(...allowedLengths(config)), guidance = 1, seed = 0, first = 0 } = request;
   checkLabels(labels, config);
   checkSolver(request, config);

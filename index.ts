@@ -69,6 +69,7 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
+export { type ByteSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   createFeatureSums,
@@ -86,6 +87,7 @@ export {
   type Tensors,
   type TensorToWrite,
 } from './formats/safetensors.ts';
+export type { ElementType, StoredTensor } from './formats/stored-tensor.ts';
 export {
   allowedLengths,
   type LengthConfig,
@@ -113,6 +115,10 @@ export {
   type ParamSpec,
   paramLayout,
 } from './model/params.ts';
+export { ditTensors } from './model/weights/imports/dit-export.ts';
+export type { ForeignWeights, ModelHints } from './model/weights/imports/foreign.ts';
+export { type ImportedModel, type ImportedState, importState, importWeights } from './model/weights/imports/import.ts';
+export { type Beside, type Checkpointed, openCheckpoint } from './model/weights/imports/open.ts';
 export {
   type ContentsOptions,
   classNamesOf,

@@ -22,6 +22,7 @@ export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
+export { type CheckpointOnDisk, openCheckpointFile } from './model/weights/imports/open.node.ts';
 export { openModelSource } from './model/weights/source.node.ts';
 export {
   type Checkpoint,

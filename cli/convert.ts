@@ -1,43 +1,187 @@
-/** `odelt convert`: writes a checkpoint's weights as one model file, to be sampled from or served. */
+/** `odelt convert`: writes a model, of a run or of another program's checkpoint, as one model file. */
+import { stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { checkOutput } from '../formats/files.node.ts';
-import { writeSafetensors } from '../formats/safetensors.node.ts';
-import { classNamesOf, modelContents } from '../model/weights/model-file.ts';
+import { openSafetensors, writeSafetensors } from '../formats/safetensors.node.ts';
+import type { LengthConfig, ModelConfig } from '../model/config.ts';
+import type { ParamSet } from '../model/params.ts';
+import { ditTensors } from '../model/weights/imports/dit-export.ts';
+import type { ModelHints } from '../model/weights/imports/foreign.ts';
+import { importState, importWeights } from '../model/weights/imports/import.ts';
+import { checkpointFile, mayBeSafetensors, openCheckpointFile } from '../model/weights/imports/open.node.ts';
+import { classNamesOf, describesModel, modelContents } from '../model/weights/model-file.ts';
+import { saveCheckpoint } from '../training/checkpoint.node.ts';
 import { readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './output.node.ts';
+import { number } from './session.node.ts';
 
 const DTYPES = { f32: 'F32', f16: 'F16' } as const;
 
 interface ConvertFlags {
-  weights: WhichWeights;
+  weights: string;
   dtype: string;
-  out: string;
+  names: string;
+  out?: string;
+  from?: string;
+  heads?: number;
+  imageSize?: number;
+  lengths?: LengthConfig;
+  ignoreDt?: boolean;
+  optimizer?: boolean;
   json?: boolean;
+}
+
+const HELP = `
+What the input is, its contents say:
+  a run, a checkpoint of one, or a model file of odelt
+  a pickle of the Flax reference or of shortcut-models (no code in it is run)
+  a .pt of PyTorch's DiT or SiT (torch.save since PyTorch 1.6; no code in it is run)
+  .safetensors with the names of either; a model.safetensors.index.json, or its folder
+
+Sizes are read off the tensors. What they do not show must be given: --heads for
+all of them; --image-size and --lengths for weights of the Flax reference; --from
+for weights with PyTorch's names, which DiT and SiT share.
+
+  odelt convert checkpoint.pkl model.safetensors --heads 12 --image-size 32 --lengths 4,4
+  odelt convert SiT-XL-2-256.pt sit.safetensors --from sit --heads 16
+  odelt convert sit.safetensors back.safetensors --names torch --dtype f32
+  odelt convert checkpoint.pkl run --optimizer --heads 12 --image-size 32 --lengths 4,4`;
+
+function lengths(text: string): LengthConfig {
+  const match = /^(\d+),(\d+)$/.exec(text);
+  if (!match) {
+    throw new ConfigError(`--lengths is '${text}'; it must be MIN,GROUP`, {
+      hint: 'such as 4,4: --depth_min and --depth_group of the training',
+    });
+  }
+  return { min: Number(match[1]), group: Number(match[2]) };
 }
 
 export function addConvert(command: Command): void {
   command
-    .argument('<model>', '.safetensors file, checkpoint or run folder')
-    .requiredOption('--out <file>', 'the .safetensors file to write')
-    .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
+    .argument('<model>', 'model file, run folder, or checkpoint of another program')
+    .argument('[out]', 'the .safetensors file to write; with --optimizer, the folder')
+    .option('--out <file>', 'the same, as a flag')
+    .option('--weights <which>', 'where there are both: ema (moving average) or raw', 'ema')
     .option('--dtype <type>', 'f16 or f32', 'f16')
+    .option('--names <whose>', "names of the tensors: odelt, or torch for PyTorch's DiT", 'odelt')
+    .option('--from <program>', "dit or sit, for weights with PyTorch's names")
+    .option('--heads <n>', 'heads of attention', number('--heads', { integer: true, min: 1 }))
+    .option(
+      '--image-size <n>',
+      'side of the pictures or latents in pixels',
+      number('--image-size', { integer: true, min: 1 }),
+    )
+    .option('--lengths <min,group>', 'numbers of blocks the model may run', lengths)
+    .option('--ignore-dt', 'the model was trained without step sizes')
+    .option('--optimizer', "keep raw weights, average and Adam's moments: a checkpoint folder is written")
     .option('--json', 'print one JSON document')
-    .action((model: string, flags: ConvertFlags) => convert(model, flags));
+    .addHelpText('after', HELP)
+    .action((model: string, out: string | undefined, flags: ConvertFlags) => convert(model, out, flags));
 }
 
-async function convert(path: string, flags: ConvertFlags): Promise<void> {
-  const { weights, dtype, out } = flags;
-  if (weights !== 'ema' && weights !== 'raw') throw new ConfigError(`--weights is '${weights}'; it must be ema or raw`);
-  if (dtype !== 'f16' && dtype !== 'f32') throw new ConfigError(`--dtype is '${dtype}'; it must be f16 or f32`);
-  await checkOutput('--out', out);
-  const model = await readModel(path, weights);
-  const { config, params, metadata, path: from } = model;
-  const kept = metadata.get('odelt.step');
-  const extra = { 'odelt.weights': weights, ...(kept === undefined ? {} : { 'odelt.step': kept }) };
-  const options = { dtype: DTYPES[dtype], extra, classNames: classNamesOf(model, from) };
-  const contents = await modelContents(config, params, options);
-  await writeSafetensors(out, contents.tensors, contents.metadata);
-  if (flags.json) printJson({ from, out, weights, dtype, parameters: params.layout.count });
-  else log(`${from} -> ${out}: ${params.layout.count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
+/** A flag's value, if it is one of these. */
+function oneOf<T extends string>(name: string, value: string, known: readonly [T, T]): T {
+  const found = known.find((one) => one === value);
+  if (found === undefined) throw new ConfigError(`${name} is '${value}'; it must be ${known.join(' or ')}`);
+  return found;
+}
+
+/** The output, named once: as the second argument or by --out. */
+function outputOf(out: string | undefined, flags: ConvertFlags): { name: string; path: string } {
+  if (out !== undefined && flags.out !== undefined) {
+    throw new ConfigError('the output is named twice', { hint: 'give either OUT or --out' });
+  }
+  const path = flags.out ?? out;
+  if (path === undefined) throw new ConfigError('no output is named', { hint: 'odelt convert MODEL OUT' });
+  return { name: flags.out === undefined ? 'OUT' : '--out', path };
+}
+
+async function convert(path: string, out: string | undefined, flags: ConvertFlags): Promise<void> {
+  const weights = oneOf('--weights', flags.weights, ['ema', 'raw']);
+  const dtype = oneOf('--dtype', flags.dtype, ['f16', 'f32']);
+  const names = oneOf('--names', flags.names, ['odelt', 'torch']);
+  const program = flags.from === undefined ? undefined : oneOf('--from', flags.from, ['dit', 'sit']);
+  const output = outputOf(out, flags);
+  await checkOutput(output.name, output.path, { folder: flags.optimizer });
+  const { heads, imageSize, lengths, ignoreDt } = flags;
+  const hints: ModelHints = { heads, imageSize, lengths, ignoreDt, program };
+  if (flags.optimizer) return convertState(path, output.path, hints, flags);
+  const model = await read(path, weights, hints);
+  const { config, params, from, classNames } = model;
+  const extra = { ...model.extra, 'odelt.weights': weights };
+  const contents =
+    names === 'torch'
+      ? { tensors: ditTensors(config, params, DTYPES[dtype]), metadata: { ...extra, format: 'pt' } }
+      : await modelContents(config, params, { dtype: DTYPES[dtype], extra, classNames });
+  await writeSafetensors(output.path, contents.tensors, contents.metadata);
+  const { count } = params.layout;
+  if (flags.json) printJson({ from, out: output.path, weights, dtype, names, parameters: count, model: config });
+  else log(`${from} -> ${output.path}: ${count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
+}
+
+interface Read {
+  readonly config: ModelConfig;
+  readonly params: ParamSet;
+  /** The file that it came from. */
+  readonly from: string;
+  readonly extra: Readonly<Record<string, string>>;
+  readonly classNames?: readonly string[];
+}
+
+const kept = (step: string | undefined): Record<string, string> => (step === undefined ? {} : { 'odelt.step': step });
+
+async function read(path: string, weights: WhichWeights, hints: ModelHints): Promise<Read> {
+  const foreign = await foreignFile(path);
+  if (foreign === undefined) {
+    const given = Object.entries({
+      heads: hints.heads,
+      'image-size': hints.imageSize,
+      lengths: hints.lengths,
+      from: hints.program,
+    });
+    const useless = given.find(([, value]) => value !== undefined);
+    if (useless)
+      throw new ConfigError(`--${useless[0]} is for checkpoints of other programs; ${path} describes its model`);
+    const model = await readModel(path, weights);
+    const { config, params, metadata, path: from } = model;
+    return { config, params, from, extra: kept(metadata.get('odelt.step')), classNames: classNamesOf(model, from) };
+  }
+  const checkpoint = await openCheckpointFile(foreign);
+  try {
+    const { config, params } = await importWeights(checkpoint, weights, hints);
+    const step = checkpoint.step === undefined ? undefined : String(checkpoint.step);
+    const extra = { 'odelt.source': `${checkpoint.kind} ${basename(foreign)}`, ...kept(step) };
+    return { config, params, from: foreign, extra };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** The file of another program's checkpoint; undefined for what odelt wrote, and for what is no file at all. */
+async function foreignFile(path: string): Promise<string | undefined> {
+  const file = path === '' ? undefined : await checkpointFile(path);
+  if (file === undefined || !(await stat(file).catch(() => null))?.isFile()) return undefined;
+  if (!(await mayBeSafetensors(file))) return file;
+  const { header, close } = await openSafetensors(file);
+  await close();
+  return describesModel(header.metadata) ? undefined : file;
+}
+
+async function convertState(path: string, out: string, hints: ModelHints, flags: ConvertFlags): Promise<void> {
+  const foreign = await foreignFile(path);
+  if (foreign === undefined)
+    throw new ConfigError('--optimizer is for pickles of the Flax reference', { hint: 'copy the run folder' });
+  const checkpoint = await openCheckpointFile(foreign);
+  try {
+    const { config, step, sets } = await importState(checkpoint, hints);
+    const folder = await saveCheckpoint(join(out, 'checkpoints'), { step, model: config }, sets);
+    if (flags.json)
+      printJson({ from: foreign, out: folder, step, parameters: sets.params.layout.count, model: config });
+    else log(`${foreign} -> ${folder}: weights, average and moments after ${step} updates`);
+  } finally {
+    await checkpoint.close();
+  }
 }

@@ -37,7 +37,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./bench.ts')).addBench,
   },
   convert: {
-    description: 'write the weights of a run or checkpoint as one model file',
+    description: 'write a run, or a checkpoint of the reference, of DiT or SiT, as one model file',
     load: async () => (await import('./convert.ts')).addConvert,
   },
   plot: {

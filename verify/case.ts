@@ -6,6 +6,7 @@ export type Kind =
   | 'random'
   | 'evaluation'
   | 'model'
+  | 'checkpoint'
   | 'forward'
   | 'storage'
   | 'gradients'
@@ -59,12 +60,16 @@ export const TOLERANCES = {
   random: 0,
   /** Without a GPU; roots of what is zero but for rounding, in covariances of lower rank, are in the recorded values (7e-7). */
   distances: 1e-6,
+  /** Without a GPU: sums over a leaf of a checkpoint, in another order (2.6e-14). */
+  sums: 4e-13,
   /** Without a GPU: times, levels and labels, to the bit. */
   rows: 0,
   /** Without a GPU; recorded in float32 (1.6e-7). */
   learningRate: 2e-6,
   /** (2.6e-7) */
   forward: 4e-6,
+  /** Of PyTorch's DiT, whose frequencies differ by rounding and are multiplied by up to 999 (1.2e-6, with a guidance of 4). */
+  pytorch: 2e-5,
   /** Parameters that make the blocks, and with them attention, dominate the output (1.6e-6). */
   strong: 2e-5,
   /**

@@ -11,7 +11,7 @@ import { addGradients } from '../kernels/add.ts';
 import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type Depth, groupsOf, type Model, rowsPerGroup, velocity } from '../model/dit.ts';
-import { allSpecs, type ParamLayout, paramLayout, paramsByName } from '../model/params.ts';
+import { allSpecs, type ParamLayout, type ParamSet, paramLayout, paramsByName } from '../model/params.ts';
 import { type Storing, uploadPositions } from '../model/weights/residency.ts';
 import { Weights } from '../model/weights/weights.ts';
 import { formulaParams } from './formula-params.ts';
@@ -71,9 +71,14 @@ export class Network {
   load(seed: number, strong: boolean): void {
     const wanted = `${seed}/${strong}`;
     if (wanted === this.#loaded) return;
-    const { groups } = formulaParams(this.#config, seed, { strong });
-    for (const [g, values] of groups.entries()) this.#model.weights.place(g, values);
+    this.place(formulaParams(this.#config, seed, { strong }));
     this.#loaded = wanted;
+  }
+
+  /** Fills the parameters with these. */
+  place({ groups }: ParamSet): void {
+    for (const [g, values] of groups.entries()) this.#model.weights.place(g, values);
+    this.#loaded = '';
   }
 
   /** Velocity [B, H, W, C] of the rows, in their order. */

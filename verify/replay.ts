@@ -3,12 +3,14 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError, DeviceLostError, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { paramLayout } from '../model/params.ts';
 import { type Case, type CaseGroup, type CaseResult, casesOf, type Measured } from './case.ts';
+import { checkpointCases } from './checkpoints.ts';
 import { networkCases } from './forward.ts';
 import type { GoldenDir, GoldenModel } from './golden.ts';
 import { hostCases } from './host.ts';
 import { recordingCases } from './manifest.ts';
 import { notReplayed } from './not-replayed.ts';
 import { parameterCases } from './parameters.ts';
+import { pytorchCases } from './pytorch.ts';
 import { samplingCases } from './sampling.ts';
 import { toyCases } from './solver-toy.ts';
 import { storageCases } from './storage.ts';
@@ -37,7 +39,7 @@ const TOY = 'solver_toy';
 
 const LOOKED_FOR =
   'sub-folders (or the directory itself) with a config.json and forward, forward_strong, grads, targets_shortcut ' +
-  '(or another objective), targets_length, train_trajectory or sampling .safetensors';
+  '(or another objective), targets_length, train_trajectory or sampling .safetensors, and the folders checkpoints and torch';
 
 /** "model/kind/name": what is printed, and what `only` is looked for in. */
 export const caseId = ({ model, kind, name }: Pick<CaseResult, 'model' | 'kind' | 'name'>): string =>
@@ -144,6 +146,8 @@ async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions)
     for (const { skipped } of groups) for (const what of skipped) options.onSkipped?.(`${golden.name}/${what}`);
     plans.push({ model: golden.name, groups });
   }
+  plans.push({ model: 'checkpoints', groups: await checkpointCases(dir, used) });
+  plans.push({ model: 'torch', groups: await pytorchCases(engine, dir, used) });
   const host = await hostCases(dir, used);
   if (host.length > 0) plans.push({ model: '.', groups: [{ cases: host, skipped: [], dispose: () => {} }] });
   for (const what of notReplayed(dir, used, settled)) options.onSkipped?.(what);

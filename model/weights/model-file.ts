@@ -121,6 +121,9 @@ export async function parseModelFile(bytes: Uint8Array, file: string, config?: M
   return { config: described, params: await readParams(source), metadata: header.metadata };
 }
 
+/** Whether a file's metadata describe a model: files of odelt do. */
+export const describesModel = (metadata: ReadonlyMap<string, string>): boolean => metadata.has(CONFIG_KEY);
+
 /** The model that a file's metadata describe, or `given`. @throws CheckpointError for none or one that is not valid. */
 export function describedModel(header: SafetensorsHeader, file: string, given?: ModelConfig): ModelConfig {
   if (given !== undefined) return given;

@@ -28,7 +28,14 @@ describe('wrong arguments', () => {
 
   it.each([
     [['sample', '--stps', '4', '--json'], "unknown option '--stps'", '(Did you mean --steps?)'],
-    [['convert', 'x', '--json'], "required option '--out <file>' not specified", null],
+    [['convert', 'x', '--json'], 'no output is named', 'odelt convert MODEL OUT'],
+    [['convert', 'x', 'y', '--out', 'z', '--json'], 'the output is named twice', 'give either OUT or --out'],
+    [['convert', 'x', 'y', '--from', 'dut', '--json'], "--from is 'dut'; it must be dit or sit", null],
+    [
+      ['convert', 'x', 'y', '--lengths', '4', '--json'],
+      "--lengths is '4'; it must be MIN,GROUP",
+      'such as 4,4: --depth_min and --depth_group of the training',
+    ],
     [['convert', '--out', 'x', '--json'], "missing required argument 'model'", null],
     [['sample', '--steps', 'many', '--json'], "--steps is 'many'; it must be an integer at least 1", null],
     [['convert', 'x', '--out', 'y', '--dtype', 'f8', '--json'], "--dtype is 'f8'; it must be f16 or f32", null],

@@ -107,18 +107,7 @@ export function zip(entries: readonly Entry[], count = entries.length): Uint8Arr
       ...u16(named.length),
     ];
     const local = raw('PK\x03\x04', ...head, ...u16(0), named, data);
-    directory.push(
-      raw(
-        'PK\x01\x02',
-        ...u16(20),
-        ...head,
-        ...u32(0),
-        ...u32(0),
-        ...u32(0),
-        ...u32(place),
-        named,
-      ),
-    );
+    directory.push(raw('PK\x01\x02', ...u16(20), ...head, ...u32(0), ...u32(0), ...u32(0), ...u32(place), named));
     parts.push(local);
     at += local.length;
   }

@@ -57,6 +57,7 @@ describe('the bundled recordings', () => {
       'targets',
       'trajectory',
       'sampling',
+      'checkpoint',
     ]);
   });
 
@@ -74,6 +75,7 @@ describe('the bundled recordings', () => {
 
   it('agree far better than verify demands', () => {
     const bounds: [RegExp, number][] = [
+      [/^torch\/forward\//, 3e-6],
       [/\/forward\/strong\//, 5e-6],
       [/\/forward\//, 1e-6],
       [/\/gradients\/strong\//, 5e-5],
@@ -91,6 +93,7 @@ describe('the bundled recordings', () => {
       [/\/sampling\//, 1e-6],
       [/\/solver\//, 3e-8],
       [/\/model\//, 1e-12],
+      [/\/checkpoint\//, 1e-13],
     ];
     const exact = [...found].filter(([, { kind }]) => kind !== 'storage');
     const loose = exact.filter(([id, { error }]) => !(error <= bounds.find(([pattern]) => pattern.test(id))![1]));
@@ -150,6 +153,8 @@ describe('the bundled recordings', () => {
       'a/sampling/dopri5/l6_tol0.0001_cfg0/accepted_times',
       'a/sampling/tsit5/l2_tol0.0001_cfg1/x_1',
       'b/sampling/strong/tsit5/l12_tol0.001/x_1',
+      'checkpoints/checkpoint/checkpoint_jax_arrays.pkl/values',
+      'torch/forward/dit_guided_4',
     ]) {
       expect(found.has(id), id).toBe(true);
     }
@@ -168,7 +173,8 @@ describe('the bundled recordings', () => {
       expect(text.split(what), what).toHaveLength(2);
     }
     // Every file is compared by a case or in the list, but for those of a model that is left out as a whole.
-    const read = /\/(config|float_noise|grads|targets|train_trajectory|sampling|solver_toy)\.json$|\.safetensors$/;
+    const read =
+      /\/(config|float_noise|grads|targets|train_trajectory|sampling|solver_toy|checkpoints|dit)\.json$|\.(safetensors|pkl)$/;
     for (const id of found.keys()) {
       const [model, kind, file] = id.split('/') as [string, string, string];
       if (kind !== 'recording' || model === 'dit_b2') continue;

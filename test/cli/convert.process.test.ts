@@ -1,0 +1,200 @@
+/** `odelt convert` of other programs' checkpoints: what is written, what is asked for, what is refused, and what Python makes of it. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
+import { fromGolden, parseModelConfig } from '../../model/config.ts';
+import { initParams, paramEntries, paramLayout } from '../../model/params.ts';
+import { ditTensors } from '../../model/weights/imports/dit-export.ts';
+import { modelTensors, parseModelFile } from '../../model/weights/model-file.ts';
+import { loadCheckpoint } from '../../training/checkpoint.node.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
+import { FIXTURES } from '../support/golden.ts';
+import { call, dict, dtype, global, int, ndarray, pickle, raw, text, torchFile, tuple } from '../support/pickle.ts';
+
+const PICKLE = join(FIXTURES, 'checkpoints', 'checkpoint_jax_arrays.pkl');
+const TINY = fromGolden(
+  JSON.parse(readFileSync(join(FIXTURES, 'checkpoints', 'checkpoints.json'), 'utf8')).tiny_config,
+);
+const HINTS = ['--heads', '2', '--image-size', '8', '--lengths', '2,2'];
+const CONVENTIONAL = parseModelConfig({
+  ...{ imageSize: 4, channels: 4, patch: 2, width: 8, heads: 2, depth: 2, classes: 3 },
+  ...{ lengths: null, ignoreDt: true },
+});
+
+let cli: Cli;
+beforeAll(async () => {
+  cli = await buildCli();
+});
+afterAll(() => cli?.remove());
+const at = (file: string) => join(cli.folder, file);
+const written = (file: string) => readFileSync(at(file));
+const put = (file: string, bytes: Uint8Array) => writeFileSync(at(file), bytes);
+
+describe('a pickle of the reference', () => {
+  it('becomes a model file, with where it came from', async () => {
+    const { code, stdout } = await cli.run('convert', PICKLE, 'tiny.safetensors', '--dtype', 'f32', '--json', ...HINTS);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ from: PICKLE, out: 'tiny.safetensors', dtype: 'f32', model: TINY });
+    const { config, params, metadata } = await parseModelFile(written('tiny.safetensors'), 'tiny');
+    expect(config).toEqual(TINY);
+    expect(metadata.get('odelt.source')).toBe('pickle of the Flax reference checkpoint_jax_arrays.pkl');
+    expect(metadata.get('odelt.step')).toBe('12');
+    const expected = parseSafetensors(
+      readFileSync(join(FIXTURES, 'checkpoints', 'checkpoint_tiny_expected.safetensors')),
+    );
+    const compared = [...paramEntries(params)].filter(({ spec }) => expected.has(`params/${spec.name}`));
+    expect(compared.length).toBeGreaterThan(10);
+    for (const { spec, values } of compared) expect(values).toEqual(expected.floats(`params/${spec.name}`));
+  });
+
+  it('takes half the bytes as f16, which is what is written otherwise', async () => {
+    expect(await cli.run('convert', PICKLE, '--out', 'half.safetensors', ...HINTS)).toMatchObject({ code: 0 });
+    const { header } = parseSafetensors(written('half.safetensors'));
+    expect([...header.tensors.values()].every(({ dtype }) => dtype === 'F16')).toBe(true);
+  });
+
+  it('asks for what it does not say', async () => {
+    const { code, stderr } = await cli.run('convert', PICKLE, 'no.safetensors');
+    expect(code).toBe(2);
+    expect(stderr).toContain(
+      `ConfigError: ${PICKLE} does not say how many heads its attention has\n  hint: give --heads N`,
+    );
+    expect(existsSync(at('no.safetensors'))).toBe(false);
+  });
+
+  it('gives the checkpoint of a run where its optimiser is wanted', async () => {
+    const tree = (seed: number) => {
+      const leaves: Record<string, Record<string, Uint8Array>> = {};
+      for (const { spec, values } of paramEntries(initParams(CONVENTIONAL, seed))) {
+        const cut = spec.name.lastIndexOf('/');
+        const path = spec.name.slice(0, cut);
+        leaves[path] = {
+          ...leaves[path],
+          [spec.name.slice(cut + 1)]: ndarray(dtype('f4'), spec.shape, new Uint8Array(values.slice().buffer)),
+        };
+      }
+      return dict(Object.fromEntries(Object.entries(leaves).map(([path, inner]) => [path, dict(inner)])));
+    };
+    const adam = raw(global('optax._src.transform.ScaleByAdamState'), tuple(int(9), tree(3), tree(4)), 0x81);
+    put('run.pkl', pickle(dict({ params: tree(1), params_ema: tree(2), opt_state: tuple(adam), step: int(9) })));
+    const flags = ['--heads', '2', '--image-size', '4', '--ignore-dt', '--optimizer', '--json'];
+    const { code, stdout } = await cli.run('convert', 'run.pkl', 'from-pickle', ...flags);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ out: join('from-pickle', 'checkpoints', 'step-9'), step: 9 });
+    const { state, sets, checked } = await loadCheckpoint(at('from-pickle/checkpoints'), paramLayout(CONVENTIONAL));
+    expect([state.step, state.model, checked]).toEqual([9, CONVENTIONAL, true]);
+    const groups = [sets.params, sets.ema, sets.m, sets.v].map((set) => set.groups);
+    expect(groups).toEqual([1, 2, 3, 4].map((seed) => initParams(CONVENTIONAL, seed).groups));
+  });
+});
+
+describe('names of PyTorch', () => {
+  it('are written, and read back as the same model', async () => {
+    const params = initParams(CONVENTIONAL, 3);
+    for (const { spec, values } of paramEntries(params)) if (spec.name.startsWith('TimestepEmbedder_1')) values.fill(0);
+    put('sit.safetensors', serializeSafetensors(ditTensors(CONVENTIONAL, params, 'F32')));
+    const f32 = ['--dtype', 'f32'];
+    const asked = await cli.run('convert', 'sit.safetensors', 'ours.safetensors', '--heads', '2');
+    expect(asked).toMatchObject({ code: 2, stderr: expect.stringContaining('hint: give --from dit or --from sit') });
+    const hints = ['--heads', '2', '--from', 'sit'];
+    expect(await cli.run('convert', 'sit.safetensors', 'ours.safetensors', ...hints, ...f32)).toMatchObject({
+      code: 0,
+    });
+    const ours = await parseModelFile(written('ours.safetensors'), 'ours');
+    expect(ours.config).toEqual(CONVENTIONAL);
+    expect(ours.params.groups).toEqual(params.groups);
+    expect(await cli.run('convert', 'ours.safetensors', 'back.safetensors', '--names', 'torch', ...f32)).toMatchObject({
+      code: 0,
+    });
+    const [before, after] = ['sit.safetensors', 'back.safetensors'].map((file) => parseSafetensors(written(file)));
+    expect(after!.names().sort()).toEqual(before!.names().sort());
+    for (const name of before!.names()) expect(after!.floats(name)).toEqual(before!.floats(name));
+  });
+
+  it('do not fit a model that chooses its blocks', async () => {
+    put('wired.safetensors', serializeSafetensors(modelTensors(initParams(TINY, 1))));
+    const { code, stderr } = await cli.run(
+      'convert',
+      'wired.safetensors',
+      'x.safetensors',
+      '--names',
+      'torch',
+      ...HINTS,
+    );
+    expect(code).toBe(2);
+    expect(stderr).toContain('ConfigError: DiT always runs all its blocks; this model chooses how many');
+  });
+});
+
+describe('a file that is damaged or hostile', () => {
+  it.each([
+    [
+      'evil.pkl',
+      () => pickle(dict({ params: call('os.system', text('touch ran')) })),
+      "evil.pkl: the pickle names os.system, which is no part of a checkpoint's weights",
+    ],
+    [
+      'cut.pkl',
+      () => readFileSync(PICKLE).subarray(0, 1000),
+      'cut.pkl: the pickle announces more bytes than there are: it is truncated or damaged',
+    ],
+    [
+      'cut.pt',
+      () => torchFile(dict({}), {}).subarray(0, 90),
+      'cut.pt: the zip file has no directory at its end: it is truncated or damaged',
+    ],
+    ['other.bin', () => raw('GIF89a'), 'other.bin: '],
+  ])('%s ends in an error that says so', async (file, bytes, message) => {
+    put(file, bytes());
+    const { code, stderr } = await cli.run('convert', file, 'x.safetensors', ...HINTS);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`CheckpointError: ${message}`);
+    expect(stderr).toContain('hint: ');
+    expect(existsSync(at('x.safetensors'))).toBe(false);
+    expect(existsSync(at('ran'))).toBe(false);
+  });
+
+  it('is not looked at before the output', async () => {
+    put('evil.pkl', pickle(call('os.system', text('ls'))));
+    expect((await cli.run('convert', 'evil.pkl', 'evil.pkl/x')).stderr).toContain(
+      "OutputError: OUT 'evil.pkl/x' cannot be written",
+    );
+  });
+});
+
+/** A Python that has safetensors, if there is one: of ODELT_PYTHON, or the system's. */
+function python(): string | undefined {
+  for (const program of [process.env.ODELT_PYTHON, 'python3'].filter((name) => name !== undefined)) {
+    try {
+      execFileSync(program, ['-c', 'import numpy, safetensors.numpy'], { stdio: 'ignore' });
+      return program;
+    } catch {
+      // The next one may.
+    }
+  }
+  return undefined;
+}
+
+describe("Python's safetensors", () => {
+  const program = python();
+  if (!program) console.warn('skipped: no Python with numpy and safetensors (ODELT_PYTHON names one)');
+  it.skipIf(!program)('reads what odelt writes', async () => {
+    expect(await cli.run('convert', PICKLE, 'for-python.safetensors', ...HINTS)).toMatchObject({ code: 0 });
+    const code = `
+import json, safetensors, safetensors.numpy
+path = 'for-python.safetensors'
+tensors = safetensors.numpy.load_file(path)
+metadata = safetensors.safe_open(path, 'np').metadata()
+print(json.dumps([{name: [str(t.dtype), list(t.shape), float(t.astype('f8').sum())] for name, t in tensors.items()}, metadata]))`;
+    const [tensors, metadata] = JSON.parse(execFileSync(program!, ['-c', code], { cwd: cli.folder, encoding: 'utf8' }));
+    const ours = parseSafetensors(written('for-python.safetensors'));
+    expect(Object.keys(tensors).sort()).toEqual(ours.names().sort());
+    for (const name of ours.names()) {
+      const sum = ours.floats(name).reduce((a, b) => a + b, 0);
+      expect(tensors[name]).toEqual(['float16', ours.shape(name), expect.closeTo(sum, 6)]);
+    }
+    expect(metadata).toEqual(Object.fromEntries(ours.header.metadata));
+  });
+});

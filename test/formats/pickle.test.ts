@@ -189,6 +189,31 @@ describe('arrays', () => {
     expect([...(await floatsOf(found.get('a/b')!, 'x'))]).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
+  it('may be larger than memory: their bytes are not read until they are wanted', async () => {
+    const size = 2 ** 36;
+    const count = raw(...Array.from({ length: 8 }, (_, i) => Number((BigInt(size) >> BigInt(8 * i)) & 255n)));
+    const head = raw(0x80, 4, '(', text('before'), 0x8e, count);
+    const tail = raw(text('after'), 't.');
+    const read: [number, number][] = [];
+    const source = {
+      size: head.length + size + tail.length,
+      async read(begin: number, end: number) {
+        read.push([begin, end]);
+        expect(end - begin).toBeLessThanOrEqual(2 ** 18);
+        return Uint8Array.from({ length: end - begin }, (_, i) => {
+          const at = begin + i;
+          return (at < head.length ? head[at] : tail[at - head.length - size]) ?? 0;
+        });
+      },
+    };
+    expect(await readPickle(source, { names: ARRAY_NAMES })).toEqual([
+      'before',
+      { kind: 'bytes', begin: head.length, end: head.length + size },
+      'after',
+    ]);
+    expect(read).toHaveLength(2);
+  });
+
   it('of an optimiser are in a named tuple', async () => {
     const state = raw(global('optax._src.transform.ScaleByAdamState'), tuple(int(1), text('mu'), text('nu')), 0x81);
     expect(optaxState(await read(pickle(state)), 'ScaleByAdamState')).toEqual([1, 'mu', 'nu']);

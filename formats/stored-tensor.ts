@@ -1,16 +1,16 @@
 /** A tensor as somebody's file holds it, in any number type and order: checked against its bytes, and read when asked for. */
 import { CheckpointError } from '../engine/errors.ts';
 import { fromBfloat16, fromHalf } from './half.ts';
-import { checkReadable, noRoom } from './safetensors.ts';
-
-/** Bytes of one element by type. */
-const ELEMENT_BYTES = {
-  ...{ F64: 8, F32: 4, F16: 2, BF16: 2 },
-  ...{ I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1 },
-} as const;
+import { checkReadable, type Dtype, noRoom } from './safetensors.ts';
 
 /** Type of a number in a checkpoint. */
-export type ElementType = keyof typeof ELEMENT_BYTES;
+export type ElementType = Dtype | 'I16' | 'I8' | 'U64' | 'U16' | 'BOOL';
+
+/** Bytes of one element by type. */
+const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
+  ...{ F64: 8, F32: 4, F16: 2, BF16: 2 },
+  ...{ I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1 },
+};
 
 /** A tensor of a checkpoint, whose values are still in the file. */
 export interface StoredTensor {

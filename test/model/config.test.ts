@@ -148,3 +148,15 @@ test('the golden field names are understood', () => {
     ignoreDt: false,
   });
 });
+
+test("what only other programs' models have is left out where it is as usual", () => {
+  expect(parseModelConfig({ ...PRESETS.tiny, timeScale: 1, predicts: 'velocity' })).toEqual(PRESETS.tiny);
+  const dit = { ...PRESETS.tiny, timeScale: 1000, predicts: 'noise' };
+  expect(parseModelConfig(dit)).toEqual(dit);
+  expect(() => parseModelConfig({ ...dit, timeScale: 0 })).toThrow(
+    'model.timeScale must be positive and at most 1000000; found 0',
+  );
+  expect(() => parseModelConfig({ ...dit, predicts: 'image' })).toThrow(
+    'model.predicts must be "velocity" or "noise"; found "image"',
+  );
+});

@@ -13,8 +13,8 @@ export const raw = (...pieces: readonly (number | string | Uint8Array)[]): Uint8
     ),
   );
 
-export const PROTO = raw(0x80, 4);
-export const STOP = raw('.');
+const PROTO = raw(0x80, 4);
+const STOP = raw('.');
 export const text = (value: string) => raw(0x8c, encoder.encode(value).length, value);
 export const int = (value: number) => raw('J', ...u32(value >>> 0));
 export const bytes = (value: Uint8Array) => raw('B', ...u32(value.length), value);

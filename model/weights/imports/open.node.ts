@@ -12,6 +12,7 @@ const INDEX = 'model.safetensors.index.json';
 export interface CheckpointOnDisk extends Checkpointed {
   /** The file that was opened. */
   readonly path: string;
+  /** Closes all of its files; may be called more than once. */
   close(): Promise<void>;
 }
 

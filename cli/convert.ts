@@ -111,20 +111,23 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   if (flags.optimizer) return convertState(path, output.path, hints, flags);
   const model = await read(path, weights, hints);
   const { config, params, from, classNames } = model;
-  const extra = { ...model.extra, 'odelt.weights': weights };
+  const extra = { ...model.extra, 'odelt.weights': model.weights };
   const contents =
     names === 'torch'
       ? { tensors: ditTensors(config, params, DTYPES[dtype]), metadata: { ...extra, format: 'pt' } }
       : await modelContents(config, params, { dtype: DTYPES[dtype], extra, classNames });
   await writeSafetensors(output.path, contents.tensors, contents.metadata);
   const { count } = params.layout;
-  if (flags.json) printJson({ from, out: output.path, weights, dtype, names, parameters: count, model: config });
-  else log(`${from} -> ${output.path}: ${count.toLocaleString('en')} parameters as ${dtype}, ${weights} weights`);
+  if (flags.json)
+    printJson({ from, out: output.path, weights: model.weights, dtype, names, parameters: count, model: config });
+  else log(`${from} -> ${output.path}: ${count.toLocaleString('en')} parameters as ${dtype}, ${model.weights} weights`);
 }
 
 interface Read {
   readonly config: ModelConfig;
   readonly params: ParamSet;
+  /** Which set of weights: the only one of a file may be either. */
+  readonly weights: WhichWeights | 'only';
   /** The file that it came from. */
   readonly from: string;
   readonly extra: Readonly<Record<string, string>>;
@@ -147,14 +150,21 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
       throw new ConfigError(`--${useless[0]} is for checkpoints of other programs; ${path} describes its model`);
     const model = await readModel(path, weights);
     const { config, params, metadata, path: from } = model;
-    return { config, params, from, extra: kept(metadata.get('odelt.step')), classNames: classNamesOf(model, from) };
+    return {
+      config,
+      params,
+      weights,
+      from,
+      extra: kept(metadata.get('odelt.step')),
+      classNames: classNamesOf(model, from),
+    };
   }
   const checkpoint = await openCheckpointFile(foreign);
   try {
-    const { config, params } = await importWeights(checkpoint, weights, hints);
+    const { config, params, weights: found } = await importWeights(checkpoint, weights, hints);
     const step = checkpoint.step === undefined ? undefined : String(checkpoint.step);
     const extra = { 'odelt.source': `${checkpoint.kind} ${basename(foreign)}`, ...kept(step) };
-    return { config, params, from: foreign, extra };
+    return { config, params, weights: found, from: foreign, extra };
   } finally {
     await checkpoint.close();
   }

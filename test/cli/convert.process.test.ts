@@ -41,6 +41,8 @@ describe('a pickle of the reference', () => {
     expect(config).toEqual(TINY);
     expect(metadata.get('odelt.source')).toBe('pickle of the Flax reference checkpoint_jax_arrays.pkl');
     expect(metadata.get('odelt.step')).toBe('12');
+    // It holds no average: what was asked for by default is not what was written.
+    expect([metadata.get('odelt.weights'), JSON.parse(stdout).weights]).toEqual(['only', 'only']);
     const expected = parseSafetensors(
       readFileSync(join(FIXTURES, 'checkpoints', 'checkpoint_tiny_expected.safetensors')),
     );

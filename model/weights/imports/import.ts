@@ -13,6 +13,8 @@ export interface ImportedModel {
   readonly params: ParamSet;
   /** Whose names the tensors had. */
   readonly names: 'flax' | 'torch';
+  /** Which set it is: `only` where the file holds one, whatever was asked for. */
+  readonly weights: 'ema' | 'raw' | 'only';
 }
 
 const namesOf = ({ tensors, file }: ForeignWeights): 'flax' | 'torch' => {
@@ -39,7 +41,7 @@ export async function importWeights(
   const names = namesOf(weights);
   const config = names === 'flax' ? flaxConfig(weights, hints) : ditConfig(weights, hints);
   const params = names === 'flax' ? await flaxParams(weights, config) : await ditParams(weights, config);
-  return { config, params, names };
+  return { config, params, names, weights: checkpoint.raw && checkpoint.ema ? which : 'only' };
 }
 
 /** All that training goes on from: both sets of weights, and Adam's moments. */

@@ -87,7 +87,8 @@ describe("the reference's pickles", () => {
       ['raw', 1],
       ['ema', 2],
     ] as const) {
-      const { config, params: found, names } = await importWeights(checkpoint, which, HINTS);
+      const { config, params: found, names, weights } = await importWeights(checkpoint, which, HINTS);
+      expect(weights).toBe(which);
       expect([config, names, checkpoint.step]).toEqual([CONFIG, 'flax', 7]);
       expect(found.groups).toEqual(params(CONFIG, seed).groups);
     }

@@ -3,12 +3,13 @@
  * empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commandsOf, fencedBlocks } from '../support/fenced.ts';
+import { FIXTURES } from '../support/golden.ts';
 import { buildInto, ROOT, textOf } from '../support/repository.ts';
 
 const blocks = fencedBlocks(textOf('README.md'));
@@ -24,6 +25,8 @@ beforeAll(async () => {
   symlinkSync(ROOT, join(folder, 'node_modules/odelt'));
   symlinkSync(join(ROOT, 'dist/cli.js'), join(folder, 'node_modules/.bin/odelt'));
   await myPictures();
+  // What the page calls checkpoint.pkl: one of the reference.
+  copyFileSync(join(FIXTURES, 'checkpoints/checkpoint_jax_arrays.pkl'), join(folder, 'checkpoint.pkl'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -89,7 +92,7 @@ describe('the commands', () => {
   }
 
   it('leave the pictures and runs that they speak of', () => {
-    expect(readdirSync(join(folder, 'runs')).sort()).toEqual(['mine', 'train']);
+    expect(readdirSync(join(folder, 'runs')).sort()).toEqual(['flow', 'mine', 'train']);
     expect(existsSync(join(folder, 'runs/mine/checkpoints'))).toBe(true);
   });
 

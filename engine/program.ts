@@ -17,6 +17,7 @@ import { planRecording, type Recording } from './recording.ts';
 import { ReplayState } from './replay.ts';
 import type { ScalarValues } from './scalar.ts';
 import { byteSize, placeOf, type Storage, type Tensor } from './tensor.ts';
+import { withTimestamps } from './timestamps.ts';
 
 export { planRecording, type Recording, record } from './recording.ts';
 
@@ -38,6 +39,8 @@ interface Step {
 }
 
 const UNIFORM_COPY_DST = 0x40 | 0x8;
+/** Dispatches that are timed in one submission: a query set has at most 4,096 timestamps. */
+const MOST_TIMED = 2048;
 
 /**
  * A recording, compiled: its memory planned, its pipelines and bind groups made. `run` replays it and allocates
@@ -229,28 +232,18 @@ export class Program {
 
   /**
    * Runs once with every dispatch timed by timestamps, in a pass of its own; in order, `begin` in seconds after the first one's.
-   * Needs 'timestamp-query'.
+   * @throws UsageError without 'timestamp-query'.
    */
-  async profile(values: ScalarValues = {}): Promise<{ label: string; begin: number; seconds: number }[]> {
-    const { device, memory } = this.#engine;
-    if (!device.features.has('timestamp-query'))
-      throw new UsageError(`this device has no 'timestamp-query' to profile with`);
-    this.#prepare(values);
-    this.#arena.owner = this;
-    const out: { label: string; begin: number; seconds: number }[] = [];
-    let first: bigint | undefined;
-    const chunk = 2048;
-    const queries = device.createQuerySet({ type: 'timestamp', count: chunk * 2 });
-    const buffers: GPUBuffer[] = [];
-    try {
-      const resolved = memory.create('staging', 'timestamps', chunk * 16, 0x200 | 0x4);
-      buffers.push(resolved);
-      const staging = memory.create('staging', 'timestamps/read', chunk * 16, 0x1 | 0x8);
-      buffers.push(staging);
-      await this.#engine.allocated();
-      for (let start = 0; start < this.#steps.length; start += chunk) {
-        const steps = this.#steps.slice(start, start + chunk);
-        const encoder = device.createCommandEncoder({ label: `${this.name}/profile` });
+  profile(values: ScalarValues = {}): Promise<{ label: string; begin: number; seconds: number }[]> {
+    const most = Math.min(Math.max(1, this.#steps.length), MOST_TIMED);
+    return withTimestamps(this.#engine, this.name, 2 * most, async ({ queries, submit }) => {
+      this.#prepare(values);
+      this.#arena.owner = this;
+      const out: { label: string; begin: number; seconds: number }[] = [];
+      let first: bigint | undefined;
+      for (let start = 0; start < this.#steps.length; start += most) {
+        const steps = this.#steps.slice(start, start + most);
+        const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/profile` });
         steps.forEach((step, i) => {
           const counts = this.#state.counts.subarray(3 * (start + i), 3 * (start + i) + 3);
           const timestampWrites = {
@@ -264,63 +257,33 @@ export class Program {
           if (!counts.includes(0)) pass.dispatchWorkgroups(counts[0]!, counts[1], counts[2]);
           pass.end();
         });
-        encoder.resolveQuerySet(queries, 0, steps.length * 2, resolved, 0);
-        encoder.copyBufferToBuffer(resolved, 0, staging, 0, steps.length * 16);
-        device.queue.submit([encoder.finish()]);
-        // Before the mapping: the engine knows how to wait without taking the cores that compute.
-        await this.#engine.idle();
-        await staging.mapAsync(1);
-        const times = new BigUint64Array(staging.getMappedRange().slice(0, steps.length * 16));
-        staging.unmap();
+        const times = await submit(encoder, 2 * steps.length);
         steps.forEach((step, i) => {
           const [begin, end] = [times[2 * i]!, times[2 * i + 1]!];
           first ??= begin;
           out.push({ label: step.node.label, begin: Number(begin - first) / 1e9, seconds: Number(end - begin) / 1e9 });
         });
       }
-    } finally {
-      queries.destroy();
-      for (const buffer of buffers) memory.destroy(buffer);
-    }
-    return out;
+      return out;
+    });
   }
 
   /**
-   * Runs once, all dispatches in one pass between two timestamps, and waits for the end. Needs 'timestamp-query'.
-   * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without the feature.
+   * Runs once, all dispatches in one pass between two timestamps, and waits for the end.
+   * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without 'timestamp-query'.
    */
-  async timed(values: ScalarValues = {}): Promise<number> {
-    const { device, memory } = this.#engine;
-    if (!device.features.has('timestamp-query'))
-      throw new UsageError(`this device has no 'timestamp-query' to time '${this.name}' with`);
-    this.#prepare(values);
-    const queries = device.createQuerySet({ type: 'timestamp', count: 2 });
-    const buffers: GPUBuffer[] = [];
-    try {
-      const resolved = memory.create('staging', 'timestamps', 256, 0x200 | 0x4);
-      buffers.push(resolved);
-      const staging = memory.create('staging', 'timestamps/read', 16, 0x1 | 0x8);
-      buffers.push(staging);
-      await this.#engine.allocated();
-      const encoder = device.createCommandEncoder({ label: `${this.name}/timed` });
+  timed(values: ScalarValues = {}): Promise<number> {
+    return withTimestamps(this.#engine, this.name, 2, async ({ queries, submit }) => {
+      this.#prepare(values);
+      const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/timed` });
       const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
       const pass = encoder.beginComputePass({ label: this.name, timestampWrites });
       this.#encode(pass);
       pass.end();
-      encoder.resolveQuerySet(queries, 0, 2, resolved, 0);
-      encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
       this.#arena.owner = this;
-      device.queue.submit([encoder.finish()]);
-      // Before the mapping: the engine knows how to wait without taking the cores that compute.
-      await this.#engine.idle();
-      await staging.mapAsync(1);
-      const [begin, end] = new BigUint64Array(staging.getMappedRange().slice(0, 16));
-      staging.unmap();
+      const [begin, end] = await submit(encoder, 2);
       return Number(end! - begin!) / 1e9;
-    } finally {
-      queries.destroy();
-      for (const buffer of buffers) memory.destroy(buffer);
-    }
+    });
   }
 
   /**

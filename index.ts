@@ -69,8 +69,6 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
-export { type ByteSource, bytesSource } from './formats/byte-source.ts';
-export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   createFeatureSums,
   type FeatureStatistics,
@@ -78,6 +76,8 @@ export {
   featureStatistics,
 } from './evaluation/feature-statistics.ts';
 export { type FrechetOptions, frechetDistance, REFERENCE_OFFSET } from './evaluation/frechet.ts';
+export { type ByteSource, bytesSource } from './formats/byte-source.ts';
+export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   type Dtype,
   parseSafetensors,

@@ -12,7 +12,7 @@ export interface FlagWords {
 }
 
 /** The flag of an option by its name. A switch that is on by default has one that turns it off. */
-export function flagName(name: string, { text, default: value }: Option<unknown>): string {
+function flagName(name: string, { text, default: value }: Option<unknown>): string {
   const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   return text.kind === 'switch' && value === true ? `--no-${words}` : `--${words}`;
 }
@@ -26,7 +26,7 @@ export const flagNames = (options: OptionSet): Readonly<Record<string, string>> 
   );
 
 /** Adds one option's flag to a command. */
-export function addFlag(command: Command, name: string, option: Option<unknown>, words: FlagWords = {}): void {
+function addFlag(command: Command, name: string, option: Option<unknown>, words: FlagWords = {}): void {
   const { text, value, help } = option;
   const byDefault = words.default ?? option.default;
   const long = flagName(name, option);

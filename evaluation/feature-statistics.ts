@@ -91,7 +91,7 @@ export function featureStatistics(features: Float32Array | Float64Array, width: 
 }
 
 /** @throws NonFiniteError naming the row, of which the first is number `first`. */
-export function checkFinite(features: Float32Array | Float64Array, width: number, first = 0): void {
+function checkFinite(features: Float32Array | Float64Array, width: number, first = 0): void {
   for (let i = 0; i < features.length; i++) {
     if (Number.isFinite(features[i]!)) continue;
     throw new NonFiniteError(`feature ${i % width} of sample ${first + Math.floor(i / width)} is ${features[i]}`);

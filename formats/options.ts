@@ -93,7 +93,7 @@ function listed(choices: readonly string[]): string {
 }
 
 /** What a value is called in a message. */
-export const shown = (value: unknown): string => JSON.stringify(value) ?? String(value);
+const shown = (value: unknown): string => JSON.stringify(value) ?? String(value);
 
 /**
  * The values with defaults filled in, each checked by its rule. `section` begins the fields' names in messages, `noun` is what they

@@ -7,7 +7,7 @@ export interface FeatureStatistics {
   readonly width: number;
   /** [width] */
   readonly mean: Float64Array;
-  /** [width * width]: sums of products of deviations over count - 1. */
+  /** Sums of products of deviations over count - 1, [width * width]. */
   readonly covariance: Float64Array;
 }
 

@@ -19,6 +19,7 @@ export interface Option<T> {
   readonly default: T;
   /** What a value must be: follows "it must be". */
   readonly rule: string;
+  /** Whether a value keeps the rule. */
   readonly accepts: (value: unknown) => boolean;
   readonly text: OptionText;
   /** What it does, for help and documents; neither sentence nor default, which follows. */
@@ -29,6 +30,7 @@ export interface Option<T> {
   readonly flag?: false;
 }
 
+/** Options by name. */
 // biome-ignore lint/suspicious/noExplicitAny: a set holds options of any types, which ValuesOf tells apart.
 export type OptionSet = Readonly<Record<string, Option<any>>>;
 

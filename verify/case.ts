@@ -59,7 +59,7 @@ export const TOLERANCES = {
   /** Without a GPU: random numbers, to the bit. */
   random: 0,
   /** Without a GPU; roots of what is zero but for rounding, in covariances of lower rank, are in the recorded values (7e-7). */
-  distances: 1e-6,
+  distances: 6e-6,
   /** Without a GPU: sums over a leaf of a checkpoint, in another order (2.6e-14). */
   sums: 4e-13,
   /** Without a GPU: times, levels and labels, to the bit. */

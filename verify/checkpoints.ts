@@ -73,6 +73,7 @@ export async function checkpointCases(dir: GoldenDir, used: Set<string>): Promis
     const { files, tiny_config } = parsed.output;
     for (const [file, { config, step }] of Object.entries(files)) {
       if (!dir.files.has(FOLDER + file)) continue;
+      used.add(FOLDER + file);
       const golden = config === 'a' ? reader.json('a/config.json') : Promise.resolve<unknown>(tiny_config);
       const training = config === 'a' ? 'a/train_trajectory.safetensors' : '';
       const expected = `${FOLDER}checkpoint_${config === 'a' ? 'odelt' : 'tiny'}_expected.safetensors`;

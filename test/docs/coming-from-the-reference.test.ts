@@ -16,7 +16,9 @@ it('every flag of the recorded run has a row', async () => {
 });
 
 it('every option that it names exists', () => {
-  const named = code.map((text) => /^(model|train|data|out)\.(?!safetensors)(\w+)/.exec(text)).filter((found) => found !== null);
+  const named = code
+    .map((text) => /^(model|train|data|out)\.(?!safetensors)(\w+)/.exec(text))
+    .filter((found) => found !== null);
   expect(named.length).toBeGreaterThan(25);
   const unknown = named.filter(([, section, name]) => !Object.hasOwn(SECTIONS[section as 'train'], name!));
   expect(unknown.map(([text]) => text)).toEqual([]);

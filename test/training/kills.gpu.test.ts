@@ -74,7 +74,7 @@ it('interrupted exits with 130 after saving; resumed goes on from there', async 
   expect(stopped.code).toBe(130);
   const at = await lines(out);
   expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at]);
-  const resumed = await start(['--out', out, '--resume', '--steps', String(at + 2), '--json']).done;
+  const resumed = await start(['--out', out, '--resume', '--steps', String(at + 2), '--warmup', '1', '--json']).done;
   expect(resumed.code, resumed.output).toBe(0);
   expect(await lines(out)).toBe(at + 2);
   expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([at, at + 2]);
@@ -111,7 +111,13 @@ it('killed again and again, each time resumed, ends with the bits of a run that 
   expect(kills).toBeGreaterThanOrEqual(3);
   expect(await result(out, steps)).toEqual(await result(whole, steps));
   expect((await readdir(join(out, 'checkpoints'))).sort()).toEqual(['step-39', 'step-40']);
-  expect((await readdir(out)).sort()).toEqual(['checkpoints', 'config.json', 'env.json', 'metrics.jsonl']);
+  expect((await readdir(out)).sort()).toEqual([
+    'checkpoints',
+    'config.json',
+    'config.yaml',
+    'env.json',
+    'metrics.jsonl',
+  ]);
 });
 
 it('a second process in the same folder is refused, naming the first, and changes nothing', async () => {
@@ -129,7 +135,7 @@ it('a second process in the same folder is refused, naming the first, and change
   expect(code, output).toBe(130);
   const at = await lines(out);
   expect((await checkpointSteps(join(out, 'checkpoints'))).at(-1)).toBe(at);
-  expect((await start(['--resume', '--steps', String(at + 1), '--out', out]).done).code).toBe(0);
+  expect((await start(['--resume', '--steps', String(at + 1), '--warmup', '1', '--out', out]).done).code).toBe(0);
 });
 
 it('--resume takes a step, a rate and what is the same, and refuses what the run cannot change', async () => {
@@ -143,7 +149,7 @@ it('--resume takes a step, a rate and what is the same, and refuses what the run
   await refused(2, 'batch 8; it cannot go on with', '--resume', '--batch', '16');
   await refused(2, 'width 16; it cannot go on with', '--resume', '--width', '32');
   await refused(2, 'seed 1; it cannot go on with', '--resume', '--seed', '2');
-  await refused(2, '3 steps were asked for; the run has done 4', '--resume', '--steps', '3');
+  await refused(2, '3 steps were asked for; the run has done 4', '--resume', '--steps', '3', '--warmup', '1');
   await refused(2, "--resume is 'newest'; it must be a checkpoint, such as step-250", '--resume', 'newest');
   await refused(1, 'there is no checkpoint of step 3 in', '--resume', 'step-3');
   await refused(2, 'already holds a run', '--data', data, ...SIZE);

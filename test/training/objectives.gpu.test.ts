@@ -83,6 +83,6 @@ it('a teacher that is missing, not wanted, of another model or not finite is ref
     'teaches no step level, and model.ignoreDt is false',
   );
   expect(() => parseTrainConfig({ objective: 'nothing' as ObjectiveName })).toThrow(
-    'training.objective is "nothing"; it must be one of shortcut, naive',
+    "training.objective is \"nothing\"; it must be 'shortcut', 'naive', ",
   );
 });

@@ -304,7 +304,13 @@ describe('resuming', () => {
     const error = (await second) as ConfigError;
     expect(error).toBeInstanceOf(ConfigError);
     expect(error.message).toBe(`process ${process.pid} is training into ${folder}`);
-    expect((await readdir(folder)).sort()).toEqual(['checkpoints', 'config.json', 'env.json', 'metrics.jsonl']);
+    expect((await readdir(folder)).sort()).toEqual([
+      'checkpoints',
+      'config.json',
+      'config.yaml',
+      'env.json',
+      'metrics.jsonl',
+    ]);
     expect(await metrics()).toEqual(await metrics(whole));
   });
 

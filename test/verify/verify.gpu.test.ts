@@ -58,6 +58,8 @@ describe('the bundled recordings', () => {
       'trajectory',
       'sampling',
       'checkpoint',
+      'random',
+      'evaluation',
     ]);
   });
 
@@ -94,6 +96,9 @@ describe('the bundled recordings', () => {
       [/\/solver\//, 3e-8],
       [/\/model\//, 1e-12],
       [/\/checkpoint\//, 1e-13],
+      [/\/random\//, 0],
+      [/\/evaluation\/.*set3_rank_deficient/, 1e-6],
+      [/\/evaluation\//, 1e-13],
     ];
     const exact = [...found].filter(([, { kind }]) => kind !== 'storage');
     const loose = exact.filter(([id, { error }]) => !(error <= bounds.find(([pattern]) => pattern.test(id))![1]));
@@ -166,7 +171,6 @@ describe('the bundled recordings', () => {
     expect(text).toContain('dit_b2: 131,101,712 parameters');
     expect(text).toContain('a/sampling: adaptive_v0_at_t0 (no sample of a solver');
     for (const what of [
-      "formula_check.json (single values of the parameter formula; each model's config.json has statistics of all)",
       'b/forward_strong.json (losses and statistics of forward_strong.safetensors in words)',
       'a/train_trajectory_noise.json (how rounding moves',
     ]) {
@@ -174,7 +178,7 @@ describe('the bundled recordings', () => {
     }
     // Every file is compared by a case or in the list, but for those of a model that is left out as a whole.
     const read =
-      /\/(config|float_noise|grads|targets|train_trajectory|sampling|solver_toy|checkpoints|dit)\.json$|\.(safetensors|pkl)$/;
+      /\/(config|float_noise|grads|targets|train_trajectory|sampling|solver_toy|formula_check|prng|fid|checkpoints|dit)\.json$|\.(safetensors|pkl)$/;
     for (const id of found.keys()) {
       const [model, kind, file] = id.split('/') as [string, string, string];
       if (kind !== 'recording' || model === 'dit_b2') continue;

@@ -64,7 +64,7 @@ export async function samplingCases(engine: Engine, golden: GoldenModel): Promis
         const recorded: Recorded = { f, golden, adaptive, open };
         const others: string[] = [];
         const found = f.names().flatMap((tensor): Case[] => {
-          const cases = fixedCases(recorded, tensor) ?? adaptiveCases(recorded, tensor);
+          const cases = fixedCases(recorded, tensor) ?? adaptiveCases(recorded, tensor) ?? firstCases(recorded, tensor);
           if (!cases && !INPUT.test(tensor)) others.push(tensor);
           return cases ?? [];
         });
@@ -109,6 +109,22 @@ function fixedCases(recorded: Recorded, tensor: string): Case[] | undefined {
       ...(renoised ? { solver: 'consistency', renoise: noises(f, steps - 1) } : {}),
     });
     return worstSample(values, f.floats(tensor), shape[0]);
+  };
+  return [{ kind: 'sampling', name: tensor, tolerance: TOLERANCES.sampling, run }];
+}
+
+/** The velocity from which adaptive solvers start, with all blocks: what one step of length 1 adds. */
+function firstCases(recorded: Recorded, tensor: string): Case[] | undefined {
+  if (tensor !== 'adaptive_v0_at_t0') return undefined;
+  const { f, golden } = recorded;
+  const run = async () => {
+    const { values, shape } = await sample(recorded, golden.config.depth, false, '', { steps: 1, level: 0 });
+    const from = f.floats('x_0');
+    return worstSample(
+      values.map((x, i) => x - from[i]!),
+      f.floats(tensor),
+      shape[0],
+    );
   };
   return [{ kind: 'sampling', name: tensor, tolerance: TOLERANCES.sampling, run }];
 }

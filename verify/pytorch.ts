@@ -81,6 +81,7 @@ export async function pytorchCases(engine: Engine, dir: GoldenDir, used: Set<str
     const described = parsed.output;
     const formula = formulaWeights(described, 'dit.json');
     const files = ['dit.pt', 'dit.safetensors'].filter((name) => dir.files.has(FOLDER + name));
+    for (const file of files) used.add(FOLDER + file);
     const open = async (name: string) => {
       const checkpoint = await openCheckpoint(bytesSource(await reader.bytes(FOLDER + name)), name);
       return checkpoint.raw!;

@@ -107,6 +107,7 @@ export class TrainStep {
   readonly #buffers: Buffers;
   readonly #train: TrainConfig;
   readonly #lengthRows: number;
+  readonly #givenNoise: boolean;
 
   private constructor(
     engine: Engine,
@@ -114,7 +115,7 @@ export class TrainStep {
     buffers: Buffers,
     tensors: Record<string, Tensor>,
     train: TrainConfig,
-    lengthRows: number,
+    { lengthRows, givenNoise }: { readonly lengthRows: number; readonly givenNoise: boolean },
   ) {
     this.#engine = engine;
     this.program = program;
@@ -122,6 +123,7 @@ export class TrainStep {
     this.tensors = tensors;
     this.#train = train;
     this.#lengthRows = lengthRows;
+    this.#givenNoise = givenNoise;
   }
 
   /**
@@ -140,6 +142,7 @@ export class TrainStep {
     } = {},
   ): Promise<TrainStep> {
     const { accumulate, objective } = train;
+    const { givenNoise = false } = options;
     if (factsOf(objective).teacher && !state.teacher) {
       throw new UsageError(`the objective ${objective} needs a teacher, and the state has none`);
     }
@@ -159,14 +162,14 @@ export class TrainStep {
         teacher: state.teacher ? model(state.teacher) : null,
       };
       const { recording, result } = record(engine, 'train', (ctx, keep) => {
-        const at = { ...buffers, state, givenNoise: options.givenNoise ?? false };
+        const at = { ...buffers, state, givenNoise };
         const tensors = recordStep(ctx, train, models, at);
         for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
         return tensors;
       });
       const program = await Program.compile(engine, recording, options);
       const { lengthRows } = batchShares(train, config);
-      return new TrainStep(engine, program, buffers, result, train, lengthRows);
+      return new TrainStep(engine, program, buffers, result, train, { lengthRows, givenNoise });
     } catch (error) {
       free(engine, buffers);
       throw error;
@@ -189,9 +192,16 @@ export class TrainStep {
     return { ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}), ...own };
   }
 
-  /** Submits one batch, with its update if it is the last of one, and waits for its losses. */
+  /**
+   * Submits one batch, with its update if it is the last of one, and waits for its losses.
+   * @throws UsageError for noise that is given to a step that draws its own, or not given to one that does not.
+   */
   async run(request: StepRequest): Promise<StepResult> {
     const { batch } = request;
+    if ((request.noise !== undefined) !== this.#givenNoise) {
+      const [built, found] = this.#givenNoise ? ['takes its noise', 'none was'] : ['draws its noise', 'noise was'];
+      throw new UsageError(`the step ${built} and ${found} given`, { hint: 'create it with givenNoise to match' });
+    }
     const every = this.#train.accumulate;
     const { main, own, length, images, noise } = this.#buffers.inputs;
     const engine = this.#engine;

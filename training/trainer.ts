@@ -6,7 +6,7 @@ import type { ParamSet } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
 import { readBatches } from './batches.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
-import type { Dataset, StreamedDataset, TrainingData } from './data/dataset.ts';
+import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
@@ -47,6 +47,7 @@ export interface TrainEvent {
 export interface TrainerOptions {
   readonly model: ModelConfig;
   readonly train: TrainConfig;
+  /** Of a paired set each picture trains with the noise that belongs to it, whatever the objective; of another with noise of the seed. */
   readonly data: TrainingData;
   /** State to go on from, and the updates it has had. */
   readonly from?: { sets: TrainSets; step: number };
@@ -103,12 +104,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
   };
-  const compiling = TrainStep.create(engine, model, train, state, { onProgress: options.onCompile, signal });
+  const givenNoise = isPaired(data);
+  const compiling = TrainStep.create(engine, model, train, state, { givenNoise, onProgress: options.onCompile, signal });
   const step = await compiling.catch((error: unknown) => {
     release();
     throw error;
   });
   const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
+  const noise = givenNoise ? new Float32Array(images.length) : undefined;
   const labels = new Uint32Array(train.batch);
 
   async function* updates(): AsyncGenerator<TrainEvent> {
@@ -119,10 +122,10 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       const parts: Part[] = [];
       for (let part = 0; part < train.accumulate; part++) {
         const at = index * train.accumulate + part;
-        await batches.next(images, labels);
+        await batches.next(images, labels, noise);
         const draws = drawStep(model, train, at);
         const batch = assembleBatch(model, train, labels, draws);
-        parts.push({ batch, draws, result: await step.run({ images, batch, index, lr, part }) });
+        parts.push({ batch, draws, result: await step.run({ images, noise, batch, index, lr, part }) });
       }
       const losses = splitLosses(model, train, parts);
       const { gradNorm } = parts.at(-1)!.result;

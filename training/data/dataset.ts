@@ -74,6 +74,9 @@ export type TrainingData = Dataset | StreamedDataset;
 /** Whether the pictures are read as they are needed. */
 export const isStreamed = (data: TrainingData): data is StreamedDataset => 'open' in data;
 
+/** Whether each picture comes with the noise that it is to be trained with. */
+export const isPaired = (data: TrainingData): boolean => isStreamed(data) && data.paired;
+
 /** What `datasetOf` makes a data set of. */
 export interface DatasetFields extends DataShape {
   /** [classes] */

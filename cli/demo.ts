@@ -17,7 +17,7 @@ import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
 import { checkFits } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
-import { openModel } from './models.node.ts';
+import { checkShown, openModel } from './models.node.ts';
 import { bytes, log, ProgressLine, print, printJson } from './output.node.ts';
 import { number, openSession } from './session.node.ts';
 
@@ -75,6 +75,7 @@ async function demoOf(
   started: number,
   signal: AbortSignal,
 ): Promise<void> {
+  checkShown(config, flags.model);
   const lengths = allowedLengths(config);
   const count = config.classes * flags.perClass;
   const cellGrid = { columns: config.classes, scale: 1, pad: 2 };
@@ -85,7 +86,7 @@ async function demoOf(
   const source = prefetching(file, { keep: true });
   source.prefetch(groups, { signal });
   const { imageSize: size, channels } = config;
-  const data = await openDataset(flags.data, { split: 'test', size, channels: channels as 1 | 3, signal });
+  const data = await openDataset(flags.data, { split: 'test', size, channels: channels === 1 ? 1 : 3, signal });
   checkFits(config, { ...data, classes: config.classes });
   if (data.classes < config.classes) {
     throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model draws ${config.classes}`, {

@@ -1,7 +1,7 @@
 /** Flags made of declared options: their names, help and parsers, and the values that were given. */
 import { type Command, Option as Flag } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import type { Option, OptionSet, ValuesOf } from '../formats/options.ts';
+import { knownNames, type Option, type OptionSet, type ValuesOf } from '../formats/options.ts';
 import { number } from './session.node.ts';
 
 /** What differs from the declaration in one command. */
@@ -34,7 +34,12 @@ function addFlag(command: Command, name: string, option: Option<unknown>, words:
   const ending = isSwitch || byDefault === undefined || byDefault === null ? '' : ` (default ${byDefault})`;
   const off = isSwitch && option.default === true ? 'not: ' : '';
   const flag = new Flag(isSwitch ? long : `${long} <${value ?? 'value'}>`, `${off}${words.help ?? help}${ending}`);
-  if (text.kind === 'choice') flag.choices(text.choices);
+  if (text.kind === 'choice') {
+    flag.choices(text.choices).argParser((given: string) => {
+      if (text.choices.includes(given)) return given;
+      throw new ConfigError(`${long} has no '${given}'`, { hint: knownNames(given, text.choices) });
+    });
+  }
   if (text.kind === 'number') flag.argParser(number(long, text));
   if (text.kind === 'text') {
     flag.argParser((given: string) => {

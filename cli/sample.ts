@@ -30,7 +30,7 @@ import {
 import { Sampler, type Samples } from '../sampling/sampler.ts';
 import type { Controller } from '../sampling/solvers/controller.ts';
 import { interruptSignal } from './ends.node.ts';
-import { openModel, type WhichWeights } from './models.node.ts';
+import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
 
@@ -237,6 +237,7 @@ function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): 
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
   const { config } = file;
+  checkShown(config, file.path);
   const classNames = classNamesOf(file, file.path);
   const { request, wanted } = asked(flags, config, classNames);
   const source = prefetching(file.source);

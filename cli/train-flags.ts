@@ -31,6 +31,10 @@ const OWN_FLAGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   out: { folder: '--out' },
 };
 
+/** Channels that encoded pictures are brought to for a model of so many; undefined where they have no such form: latents. */
+export const encodedChannels = (ofModel: number | undefined): 1 | 3 | undefined =>
+  ofModel === 1 || ofModel === 3 ? ofModel : undefined;
+
 /** --channels. @throws ConfigError. */
 export function channels(text: string): 1 | 3 {
   if (text !== '1' && text !== '3') throw new ConfigError(`--channels is '${text}'; it must be 1 (grey) or 3 (colour)`);

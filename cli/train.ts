@@ -6,13 +6,13 @@ import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
-import { isStreamed, type TrainingData } from '../training/data/dataset.ts';
+import { isPaired, isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
 import { RECIPES } from '../training/recipes.ts';
 import { changesOnResume } from '../training/resume.ts';
-import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
+import { type RunConfig, readRunConfig, runTraining, unconfiguredModel } from '../training/run.node.ts';
 import { type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings, seconds, settingsOf } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
@@ -21,7 +21,7 @@ import { readModel, readWeights } from './models.node.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
-import { channels, dataPlace, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
+import { channels, dataPlace, encodedChannels, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
 
 /** Flags that are no options of their own; the rest is read by the options' names. */
 interface TrainFlags {
@@ -154,6 +154,7 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
   const size = `${data.height}x${data.width}x${data.channels}`;
   const where = isStreamed(data) ? ', read from disk as they are needed' : '';
   log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes${where}`);
+  if (isPaired(data)) log(`${data.name} is paired: each picture trains with its own noise x0, none is drawn`);
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
@@ -237,14 +238,23 @@ async function resumedRun(folder: string, flags: TrainFlags, settings: Settings,
       hint: `leave --${name} out, or start another run in another --out`,
     });
   }
-  const config = await resumedConfig(folder, settings);
+  const config = await resumedConfig(folder, flags.resume, settings);
   const { imageSize: size, channels } = config.model;
-  return { config, data: await openPlace(config.data, { ...reading, size, channels: channels as 1 | 3 }) };
+  return { config, data: await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) }) };
+}
+
+/** What the run began with; of checkpoints that no run made (`odelt convert --optimizer`), their model and what is given now. */
+async function configBefore(folder: string, step: TrainFlags['resume'], { train, data }: Settings): Promise<RunConfig> {
+  const model = await unconfiguredModel(folder, step === true ? undefined : step);
+  if (!model) return readRunConfig(folder);
+  log(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
+  return { model, train: parseTrainConfig(train), data: dataPlace(data.path) };
 }
 
 /** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
-async function resumedConfig(folder: string, { preset: name, model, train, data }: Settings): Promise<RunConfig> {
-  const before = await readRunConfig(folder);
+async function resumedConfig(folder: string, step: TrainFlags['resume'], settings: Settings): Promise<RunConfig> {
+  const { preset: name, model, train, data } = settings;
+  const before = await configBefore(folder, step, settings);
   const { imageSize, channels, classes, ignoreDt } = before.model;
   const config: RunConfig = {
     ...before,
@@ -267,11 +277,10 @@ async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOption
   // What the network is told of step sizes, sampling must know: it goes into the model's description.
   const given = { ignoreDt: !factsOf(train.objective).stepLevel, ...settings.model };
   const place = dataPlace(settings.data.path);
-  const { channels } = given;
   const data = await openPlace(place, {
     ...reading,
     size: given.imageSize ?? preset(presetName).imageSize,
-    channels: channels === 1 || channels === 3 ? channels : undefined,
+    channels: encodedChannels(given.channels),
     onShape: (shape) => void modelForData(presetName, shape, given),
   });
   const model = modelForData(presetName, data, given);

@@ -114,9 +114,13 @@ export function parseOptions<D extends OptionSet>(
     throw new ConfigError(`unknown ${noun} option '${stranger}'`, { hint: knownNames(stranger, Object.keys(options)) });
   }
   const values: Record<string, unknown> = { ...defaultsOf(options), ...given };
-  for (const [name, { accepts, rule }] of Object.entries(options)) {
-    if (accepts(values[name])) continue;
-    throw new ConfigError(`${section}.${name} is ${shown(values[name])}; it must be ${rule}`);
+  for (const [name, { accepts, rule, text }] of Object.entries(options)) {
+    const value = values[name];
+    if (accepts(value)) continue;
+    const near = text.kind === 'choice' && typeof value === 'string' ? nearest(value, text.choices) : undefined;
+    throw new ConfigError(`${section}.${name} is ${shown(value)}; it must be ${rule}`, {
+      hint: near && `did you mean ${near}?`,
+    });
   }
   return values as ValuesOf<D>;
 }

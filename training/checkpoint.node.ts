@@ -11,7 +11,7 @@ import { makeFolder } from '../engine/folders.node.ts';
 import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
 import { readTensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '../model/params.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { clearPlace, listCheckpoints, moveAside, removeStep, TEACHER_FILE } from './checkpoint-folders.node.ts';
@@ -118,18 +118,7 @@ export async function loadCheckpoint(
   layout: ParamLayout,
   options: { readonly step?: number } = {},
 ): Promise<Checkpoint> {
-  const { steps, skipped } = await listCheckpoints(folder);
-  const step = options.step ?? steps.at(-1);
-  if (step === undefined || !steps.includes(step)) {
-    const why = skipped.find(({ name }) => step === undefined || name === `step-${step}`);
-    const found = why ? `: ${why.name} ${why.reason}` : '';
-    throw new CheckpointError(
-      `there is no checkpoint ${step === undefined ? '' : `of step ${step} `}in ${folder}${found}`,
-      {
-        hint: steps.length > 0 ? `there are: ${steps.join(', ')}` : 'train without --resume to start a run',
-      },
-    );
-  }
+  const { step, steps } = await chooseStep(folder, options.step);
   const at = join(folder, `step-${step}`);
   const { state, tensors, checked } = await readStep(at, step).catch((error: unknown) => {
     const earlier = steps.filter((s) => s < step).at(-1);
@@ -155,6 +144,27 @@ export async function loadCheckpoint(
     ...(teacher ? { teacher: paramsFrom(layout, teacher, at) } : {}),
   };
   return { state, sets, checked };
+}
+
+/** The step asked for, or the newest, and all that there are. @throws CheckpointError where it is not there. */
+async function chooseStep(folder: string, asked?: number): Promise<{ step: number; steps: readonly number[] }> {
+  const { steps, skipped } = await listCheckpoints(folder);
+  const step = asked ?? steps.at(-1);
+  if (step !== undefined && steps.includes(step)) return { step, steps };
+  const why = skipped.find(({ name }) => step === undefined || name === `step-${step}`);
+  const found = why ? `: ${why.name} ${why.reason}` : '';
+  throw new CheckpointError(
+    `there is no checkpoint ${step === undefined ? '' : `of step ${step} `}in ${folder}${found}`,
+    {
+      hint: steps.length > 0 ? `there are: ${steps.join(', ')}` : 'train without --resume to start a run',
+    },
+  );
+}
+
+/** The model of the newest checkpoint of a folder, or of that of `step`, without its weights. @throws as loadCheckpoint; ConfigError for no model. */
+export async function checkpointModel(folder: string, asked?: number): Promise<ModelConfig> {
+  const { step } = await chooseStep(folder, asked);
+  return parseModelConfig((await readState(join(folder, `step-${step}`, 'state.json'), step)).model);
 }
 
 /** All that a checkpoint's files hold, compared with their sums. */

@@ -13,6 +13,7 @@ import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import {
   abandonAfter,
+  checkpointModel,
   checkpointSteps,
   KEPT,
   loadCheckpoint,
@@ -28,7 +29,7 @@ import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
 import { settingsText } from './settings.ts';
-import { checkStart } from './start.ts';
+import { checkObjective, checkStart } from './start.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 
@@ -120,6 +121,18 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
 }
 
 /**
+ * The model of the newest checkpoint, or that of `step`, in a folder that no run configured, as `odelt convert --optimizer` writes
+ * it: `runTraining` goes on from it with any configuration. Undefined where there is a config.json, or no checkpoint at all.
+ * @throws CheckpointError for a step that is not there, or that cannot be read.
+ */
+export async function unconfiguredModel(folder: string, step?: number): Promise<ModelConfig | undefined> {
+  const checkpoints = join(folder, 'checkpoints');
+  if ((await exists(join(folder, 'config.json'))) || !(await exists(checkpoints))) return undefined;
+  if ((await checkpointSteps(checkpoints)).length === 0) return undefined;
+  return checkpointModel(checkpoints, step);
+}
+
+/**
  * Trains to the end of the schedule. @returns the folder of the last checkpoint.
  * When the signal aborts or a callback throws, what is done is saved before the error goes on.
  * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run
@@ -135,6 +148,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
   const config = { ...options.config, pictures, tuning: tuningToRecord(engine) };
   checkFits(config.model, data);
+  checkObjective(config.model, config.train);
   if (options.resume === false) checkStart(config.model, config.train, options);
   await writing(folder, async () => {
     await makeFolder(folder);

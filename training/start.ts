@@ -9,7 +9,7 @@ import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './step.ts';
 
 /** @throws ConfigError for a model that is told step levels which the objective does not teach. */
-function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {
+export function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {
   if (factsOf(objective).stepLevel || model.ignoreDt) return;
   throw new ConfigError(`training.objective ${objective} teaches no step level, and model.ignoreDt is false`, {
     hint: 'set model.ignoreDt to true, so that sampling tells the network none',

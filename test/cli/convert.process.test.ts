@@ -11,7 +11,7 @@ import { modelTensors, parseModelFile } from '../../model/weights/model-file.ts'
 import { loadCheckpoint } from '../../training/checkpoint.node.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 import { FIXTURES } from '../support/golden.ts';
-import { call, dict, dtype, global, int, ndarray, pickle, raw, text, torchFile, tuple } from '../support/pickle.ts';
+import { call, dict, pickle, raw, text, torchFile, trainingPickle } from '../support/pickle.ts';
 
 const PICKLE = join(FIXTURES, 'checkpoints', 'checkpoint_jax_arrays.pkl');
 const TINY = fromGolden(
@@ -67,20 +67,8 @@ describe('a pickle of the reference', () => {
   });
 
   it('gives the checkpoint of a run where its optimiser is wanted', async () => {
-    const tree = (seed: number) => {
-      const leaves: Record<string, Record<string, Uint8Array>> = {};
-      for (const { spec, values } of paramEntries(initParams(CONVENTIONAL, seed))) {
-        const cut = spec.name.lastIndexOf('/');
-        const path = spec.name.slice(0, cut);
-        leaves[path] = {
-          ...leaves[path],
-          [spec.name.slice(cut + 1)]: ndarray(dtype('f4'), spec.shape, new Uint8Array(values.slice().buffer)),
-        };
-      }
-      return dict(Object.fromEntries(Object.entries(leaves).map(([path, inner]) => [path, dict(inner)])));
-    };
-    const adam = raw(global('optax._src.transform.ScaleByAdamState'), tuple(int(9), tree(3), tree(4)), 0x81);
-    put('run.pkl', pickle(dict({ params: tree(1), params_ema: tree(2), opt_state: tuple(adam), step: int(9) })));
+    const [params, ema, m, v] = [1, 2, 3, 4].map((seed) => initParams(CONVENTIONAL, seed));
+    put('run.pkl', trainingPickle({ params: params!, ema: ema!, m: m!, v: v! }, 9));
     const flags = ['--heads', '2', '--image-size', '4', '--ignore-dt', '--optimizer', '--json'];
     const { code, stdout } = await cli.run('convert', 'run.pkl', 'from-pickle', ...flags);
     expect(code).toBe(0);

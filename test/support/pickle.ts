@@ -1,5 +1,7 @@
 /** Pickles and files of torch.save, written byte by byte. */
+
 import { concatenated } from '../../formats/bytes.ts';
+import { type ParamSet, paramEntries } from '../../model/params.ts';
 
 const encoder = new TextEncoder();
 const u16 = (n: number) => [n & 255, n >> 8];
@@ -123,3 +125,23 @@ export const torchFile = (value: Uint8Array, data: Readonly<Record<string, Uint8
     { name: 'archive/byteorder', data: encoder.encode(order) },
     ...Object.entries(data).map(([key, bytes]) => ({ name: `archive/data/${key}`, data: bytes })),
   ]);
+
+/** A pickle of the reference's training after `step` updates: both sets of weights, and Adam's moments. */
+export function trainingPickle(
+  sets: Readonly<Record<'params' | 'ema' | 'm' | 'v', ParamSet>>,
+  step: number,
+): Uint8Array {
+  const tree = (set: ParamSet) => {
+    const leaves: Record<string, Record<string, Uint8Array>> = {};
+    for (const { spec, values } of paramEntries(set)) {
+      const cut = spec.name.lastIndexOf('/');
+      const path = spec.name.slice(0, cut);
+      const array = ndarray(dtype('f4'), spec.shape, new Uint8Array(values.slice().buffer));
+      leaves[path] = { ...leaves[path], [spec.name.slice(cut + 1)]: array };
+    }
+    return dict(Object.fromEntries(Object.entries(leaves).map(([path, inner]) => [path, dict(inner)])));
+  };
+  const { params, ema, m, v } = sets;
+  const adam = raw(global('optax._src.transform.ScaleByAdamState'), tuple(int(step), tree(m), tree(v)), 0x81);
+  return pickle(dict({ params: tree(params), params_ema: tree(ema), opt_state: tuple(adam), step: int(step) }));
+}

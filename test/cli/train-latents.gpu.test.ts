@@ -1,0 +1,164 @@
+/** `odelt train` on latents, alone and paired with noise, and from a checkpoint of another program. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
+import { type ParamSet, paramLayout } from '../../model/params.ts';
+import { loadCheckpoint } from '../../training/checkpoint.node.ts';
+import { openTrainingData } from '../../training/data/open.ts';
+import { readMetrics } from '../../training/metrics.node.ts';
+import { readRunConfig } from '../../training/run.node.ts';
+import { createTrainer } from '../../training/trainer.ts';
+import { formulaParams } from '../../verify/formula-params.ts';
+import { npy } from '../support/archives.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
+import { testEngine } from '../support/engine.ts';
+import { normals } from '../support/normals.ts';
+import { trainingPickle } from '../support/pickle.ts';
+import { pictureFolder } from '../support/pictures.ts';
+import { setBits } from '../support/tiny.ts';
+
+// CPU drivers take minutes to compile shaders that they have not seen before.
+vi.setConfig({ testTimeout: 900_000 });
+
+const normal = normals(2);
+const latents = (count: number, side: number) =>
+  npy(
+    '<f4',
+    [count, side, side, 4],
+    Float32Array.from({ length: count * side * side * 4 }, () => normal()),
+  );
+
+let cli: Cli;
+beforeAll(async () => {
+  cli = await buildCli();
+});
+afterAll(() => cli?.remove());
+const at = (...path: string[]) => join(cli.folder, ...path);
+
+describe('a recipe on latents', () => {
+  const tiny = ['width=16', 'heads=2', 'depth=8'].flatMap((field) => ['--set', `model.${field}`]);
+
+  it('trains from end to end, and goes on', async () => {
+    writeFileSync(at('latents.npy'), latents(10, 32));
+    const args = ['--data', 'latents.npy', '--recipe', 'celebahq256', ...tiny, '--batch', '8', '--warmup', '1'];
+    const { code, stderr } = await cli.run('train', ...args, '--steps', '2', '--out', 'celeb');
+    expect(code).toBe(0);
+    expect(stderr).toContain('data: NumPy arrays of numbers, [N, H, W, C], without labels: one class');
+    expect(stderr).toContain('latents: 10 pictures of 32x32x4, 1 classes, read from disk as they are needed');
+    expect(stderr).not.toContain('paired');
+    const { model, train } = await readRunConfig(at('celeb'));
+    expect(model).toMatchObject({ imageSize: 32, channels: 4, patch: 2, width: 16, depth: 8, classes: 1 });
+    expect([model.lengths, train.guidance, train.emaDecay]).toEqual([{ min: 4, group: 4 }, null, 0.999]);
+    expect(await cli.run('train', '--resume', '--steps', '3', '--out', 'celeb')).toMatchObject({ code: 0 });
+    const events = (await readMetrics(at('celeb', 'metrics.jsonl')))!.events;
+    expect(events.map(({ step }) => step)).toEqual([1, 2, 3]);
+    // Latents and noise are standard normal, and the new network says 0: the velocity's mean square is 2.
+    expect(events[0]!.losses.flow).toBeGreaterThan(1.8);
+    expect(events[0]!.losses.flow).toBeLessThan(2.2);
+  });
+
+  it('makes what no command shows as pictures: that is said before anything is computed', async () => {
+    for (const args of [
+      ['sample', '--model', 'celeb', '--out', 'no.png'],
+      ['demo', '--model', 'celeb', '--out', 'no'],
+    ]) {
+      const { code, stderr } = await cli.run(...args);
+      expect(stderr).toMatch(
+        /^ConfigError: celeb\S* makes latents of 4 channels; pictures have 1 or 3\n {2}hint: sample it/m,
+      );
+      expect(code).toBe(2);
+    }
+    expect(existsSync(at('no.png'))).toBe(false);
+  });
+
+  it('does not go on with pictures', async () => {
+    await pictureFolder(at('pets'), ['cat'], 4);
+    const { code, stderr } = await cli.run('train', '--resume', '--steps', '4', '--out', 'celeb', '--data', 'pets');
+    expect(stderr).toContain('ConfigError: the run was trained on other data (latents): pictures: 10, now 4; size:');
+    expect(code).toBe(2);
+  });
+});
+
+it('pairs of noise and latents train, and the first lines say so', async () => {
+  mkdirSync(at('pairs'));
+  for (const name of ['x0', 'x1']) writeFileSync(at('pairs', `${name}.npy`), latents(9, 8));
+  const sizes = ['--width', '16', '--heads', '2', '--depth', '4', '--patch', '2', '--batch', '8'];
+  const { code, stderr } = await cli.run('train', '--data', 'pairs', ...sizes, '--steps', '1', '--out', 'paired');
+  expect(code).toBe(0);
+  expect(stderr).toContain('data: NumPy arrays of pairs of noise and latents, [N, H, W, C]');
+  expect(stderr).toMatch(/^\S+ is paired: each picture trains with its own noise x0, none is drawn$/m);
+});
+
+describe('a checkpoint of another program, with its optimiser', () => {
+  const model: ModelConfig = parseModelConfig({
+    ...{ imageSize: 4, channels: 4, patch: 2, width: 8, heads: 2, depth: 2, classes: 3 },
+    ...{ lengths: null, ignoreDt: true },
+  });
+  const scaled = (set: ParamSet, f: (x: number) => number): ParamSet => ({
+    ...set,
+    groups: set.groups.map((group) => group.map(f)),
+  });
+  const resume = (...args: string[]) => cli.run('train', '--resume', '--out', 'converted', ...args);
+
+  it('goes on as a run with the settings that are given, and then with those', async () => {
+    const [params, ema, m, v] = [1, 2, 3, 4].map((seed) => formulaParams(model, seed));
+    const sets = { params: params!, ema: ema!, m: scaled(m!, (x) => x / 100), v: scaled(v!, (x) => x * x) };
+    writeFileSync(at('run.pkl'), trainingPickle(sets, 9));
+    const hints = ['--heads', '2', '--image-size', '4', '--ignore-dt', '--optimizer'];
+    expect(await cli.run('convert', 'run.pkl', 'converted', ...hints)).toMatchObject({ code: 0 });
+    mkdirSync(at('small'));
+    writeFileSync(at('small', 'latents.npy'), latents(12, 4));
+    writeFileSync(
+      at('small', 'labels.npy'),
+      npy(
+        '|u1',
+        [12],
+        Uint8Array.from({ length: 12 }, (_, i) => i % 3),
+      ),
+    );
+
+    const given = ['--data', 'small', '--batch', '8', '--warmup', '1'];
+    const short = await resume(...given, '--steps', '5');
+    expect(short).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('ConfigError: 5 steps were asked for; the run has done 9'),
+    });
+    const wider = await resume(...given, '--steps', '11', '--width', '16');
+    expect(wider).toMatchObject({ code: 2, stderr: expect.stringContaining('the run has --width 8; it cannot go on') });
+    const missing = await cli.run('train', '--resume', 'step-7', '--out', 'converted');
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no checkpoint of step 7 in') });
+    expect(existsSync(at('converted', 'config.json'))).toBe(false);
+
+    const { code, stderr } = await resume(...given, '--steps', '11');
+    expect(stderr).toContain('converted has checkpoints and no config.json: goes on with the settings given now');
+    expect(code).toBe(0);
+    const run = await readRunConfig(at('converted'));
+    expect(run.model).toEqual(model);
+    // The reference's decay, not that of the command's short runs.
+    expect(run.train).toMatchObject({ steps: 11, batch: 8, warmup: 1, emaDecay: 0.999, objective: 'shortcut' });
+    const { state, sets: found } = await loadCheckpoint(at('converted', 'checkpoints'), paramLayout(model));
+    expect(state.step).toBe(11);
+
+    const engine = await testEngine();
+    const data = await openTrainingData(at('small'));
+    const trainer = await createTrainer(engine, { model, train: run.train, data, from: { sets, step: 9 } });
+    const steps: number[] = [];
+    for await (const { step } of trainer.run()) steps.push(step);
+    expect(steps).toEqual([10, 11]);
+    expect(setBits({ ...found })).toEqual(setBits({ ...(await trainer.snapshot()) }));
+    trainer.dispose();
+    engine.dispose();
+
+    expect(await resume('--steps', '12')).toMatchObject({ code: 0 });
+    const lines = readFileSync(at('converted', 'metrics.jsonl'), 'utf8').trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line).step)).toEqual([10, 11, 12]);
+  });
+
+  it('a folder with neither is no run', async () => {
+    mkdirSync(at('empty', 'checkpoints'), { recursive: true });
+    const { code, stderr } = await cli.run('train', '--resume', '--out', 'empty');
+    expect([code, stderr]).toEqual([2, expect.stringContaining('config.json')]);
+    expect(stderr).toContain('hint: give --out the folder of an earlier run');
+  });
+});

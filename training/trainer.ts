@@ -105,7 +105,11 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     for (const weights of Object.values(state)) weights.release();
   };
   const givenNoise = isPaired(data);
-  const compiling = TrainStep.create(engine, model, train, state, { givenNoise, onProgress: options.onCompile, signal });
+  const compiling = TrainStep.create(engine, model, train, state, {
+    givenNoise,
+    onProgress: options.onCompile,
+    signal,
+  });
   const step = await compiling.catch((error: unknown) => {
     release();
     throw error;

@@ -103,6 +103,7 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
     advance_within: {},
     mix_each: {},
     toward: {},
+    toward_backward: {},
   },
   // Slots that count are read, one binding of all of them is made.
   stages: { combine: {}, scaled: {}, store: { flops: () => 0, bytes: ({ tensors }) => 2 * tensors.x!.bytes } },

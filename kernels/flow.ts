@@ -1,4 +1,4 @@
-/** The elementwise arithmetic of flow matching and its sampler: interpolation, Euler step, guidance. Not differentiable. */
+/** The elementwise arithmetic of flow matching and its sampler: interpolation, Euler step, guidance. Only `velocityToward` is differentiable. */
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
@@ -11,7 +11,14 @@ import lib from './lib.wgsl';
 const kernel = defineKernel('flow', lib, source);
 const constants = { WG: 64, EACH: 8 };
 
-function elementwise(ctx: Context, entry: string, tensors: Record<string, Tensor>, like: Tensor, k: Scalar): void {
+function elementwise(
+  ctx: Context,
+  entry: string,
+  tensors: Record<string, Tensor>,
+  like: Tensor,
+  k: Scalar,
+  chosen: Readonly<Record<string, number>> = {},
+): void {
   for (const x of [tensors.a, tensors.b]) {
     if (x && rowSize(x) !== rowSize(like)) {
       throw new UsageError(`flow/${entry}: rows of ${shapeText(x)} and ${shapeText(like)} differ in size`);
@@ -20,7 +27,7 @@ function elementwise(ctx: Context, entry: string, tensors: Record<string, Tensor
   ctx.dispatch({
     kernel,
     entry,
-    constants,
+    constants: { ...constants, ...chosen },
     tensors,
     params: { size: sizeOf(like), row: rowSize(like), k },
     grid: ceilDiv(sizeOf(like), constants.WG * constants.EACH),
@@ -70,10 +77,24 @@ export function mixEach(ctx: Context, a: Tensor, b: Tensor, w: Tensor): Tensor {
   return mixed;
 }
 
-/** The velocity (end - x) / (1 - t) that leads straight from x at the samples' times t [B], below 1, to `end` at time 1. */
-export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor): Tensor {
-  const v = ctx.empty('v', x.shape);
-  elementwise(ctx, 'toward', { a: x, b: end, t, result: v }, x, 0);
+/**
+ * The velocity (end - x) / max(1 - t, floor) that leads straight from x at the samples' times t [B] to `end` at time 1, both of one
+ * shape [B, ...]. Without a floor, times are below 1. Differentiable in x and end, not in t.
+ */
+export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor, floor = 0): Tensor {
+  const v = ctx.empty('v', end.shape);
+  elementwise(ctx, 'toward', { a: x, b: end, t, result: v }, v, floor);
+  ctx.tape?.add({
+    name: 'velocityToward',
+    inputs: [x, end],
+    outputs: [v],
+    backward(g) {
+      for (const [i, SIGN] of [-1, 1].entries()) {
+        if (!g.needs(i)) continue;
+        elementwise(ctx, 'toward_backward', { a: g.dy(0), t, result: g.out(i) }, v, floor, { SIGN });
+      }
+    },
+  });
   return v;
 }
 
@@ -184,4 +205,30 @@ export const flowEachContract = contract<FlowCase>({
   differentiable: [],
   reduction: () => 2,
   bench: bench(12, 12), // four operations: three values each
+});
+
+export const velocityTowardContract = contract<FlowCase>({
+  name: 'velocityToward',
+  cases: cases(0.05, 0.4),
+  inputs: ({ batch, row }) => ({
+    x: { shape: [batch, row] },
+    end: { shape: [batch, row] },
+    // On both sides of either floor, and at the end.
+    t: { shape: [batch], fill: (i) => [0.25, 0.9, 1][i % 3]! },
+  }),
+  run: (ctx, { x, end, t }, { k }) => ({ v: velocityToward(ctx, x!, end!, t!, k) }),
+  reference: ({ x, end, t }, { row, k }) => ({
+    v: x!.map((value, i) => (end![i]! - value) / Math.max(1 - t![Math.floor(i / row)]!, k)),
+  }),
+  differentiable: ['x', 'end'],
+  reduction: () => 2,
+  bench: {
+    cases: [{ batch: 64, row: 4096, k: 0.05 }],
+    // Backward: a quotient and its negative, from one gradient.
+    cost: ({ batch, row }) => ({
+      flops: 2 * batch * row,
+      bytes: 4 * 3 * batch * row,
+      backward: { flops: 2 * batch * row, bytes: 4 * 3 * batch * row },
+    }),
+  },
 });

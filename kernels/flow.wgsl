@@ -2,6 +2,7 @@
 
 override WG: u32 = 64;
 override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
+override SIGN: f32 = 1.0;
 
 struct Params {
   size: u32,
@@ -66,11 +67,20 @@ fn mix_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: 
   }
 }
 
-// result = (b - a) / (1 - t).
+// result = (b - a) / max(1 - t, k).
 @compute @workgroup_size(WG)
 fn toward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
   let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
   for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
-    result[i] = (b[i] - a[i]) / (1.0 - t[i / params.row]);
+    result[i] = (b[i] - a[i]) / max(1.0 - t[i / params.row], params.k);
+  }
+}
+
+// Of toward, whose result's gradient is a: result = SIGN a / max(1 - t, k), the gradient of b (SIGN 1) or of a (SIGN -1).
+@compute @workgroup_size(WG)
+fn toward_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
+  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
+    result[i] = SIGN * a[i] / max(1.0 - t[i / params.row], params.k);
   }
 }

@@ -5,7 +5,13 @@ import { attentionContract } from './attention/attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { siluContract } from './elementwise.ts';
-import { eulerContract, flowEachContract, flowInterpolateContract, guideContract } from './flow.ts';
+import {
+  eulerContract,
+  flowEachContract,
+  flowInterpolateContract,
+  guideContract,
+  velocityTowardContract,
+} from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
@@ -45,6 +51,7 @@ export const contracts: readonly Contract[] = [
   eulerContract,
   stagesContract,
   flowEachContract,
+  velocityTowardContract,
   mseContract,
   dropoutContract,
   randomUniformContract,

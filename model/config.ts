@@ -8,6 +8,11 @@ export interface LengthConfig {
   readonly group: number;
 }
 
+/** What a network's output may be read as; `ModelConfig` says what each is. */
+const PREDICTS = ['velocity', 'data', 'noise'] as const;
+/** One of them. */
+export type Predicts = (typeof PREDICTS)[number];
+
 /** A model's description; plain data, so that JSON.stringify writes it and `parseModelConfig` reads it back. */
 export interface ModelConfig {
   /** Height and width of the (square) images or latents, in pixels. */
@@ -33,10 +38,11 @@ export interface ModelConfig {
   /** What the time is multiplied by before it is embedded; 1 where it is absent. Models of other programs may have another one. */
   readonly timeScale?: number;
   /**
-   * What the output is; absent for the velocity. `noise`: the noise in the input at step timeScale * t of a diffusion with
-   * discrete steps, of which 0 is data (DiT).
+   * What the network's output is. `velocity`: that; a parsed description leaves it out. `data`: the picture at time 1, from which
+   * the velocity toward it is made (model/dit.ts, `decode`; JiT, arXiv 2511.13720). `noise`: the noise in the input at step
+   * timeScale * t of a diffusion with discrete steps, of which 0 is data (DiT); such a model is neither trained nor sampled.
    */
-  readonly predicts?: 'noise';
+  readonly predicts?: Predicts;
 }
 
 /** Values of the fields that a description may leave out. */
@@ -194,19 +200,27 @@ export function parseModelConfig(json: unknown): ModelConfig {
   };
 }
 
-/** What only models of other programs have, left out where it is as usual. */
+/** What few models have, left out where it is as usual. */
 function parseConventions({ timeScale, predicts }: Record<string, unknown>): Partial<ModelConfig> {
   if (timeScale !== undefined && !(typeof timeScale === 'number' && timeScale > 0 && timeScale <= 1e6)) {
     reject('timeScale', timeScale, 'positive and at most 1000000', 'leave it out for 1');
   }
-  if (predicts !== undefined && predicts !== 'velocity' && predicts !== 'noise') {
-    reject('predicts', predicts, '"velocity" or "noise"', 'leave it out for the velocity');
+  const known = PREDICTS.find((name) => name === predicts);
+  if (predicts !== undefined && known === undefined) {
+    reject('predicts', predicts, '"velocity", "data" or "noise"', 'leave it out for the velocity');
   }
   return {
     ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
-    ...(predicts === 'noise' ? { predicts } : {}),
+    ...(known === undefined || known === 'velocity' ? {} : { predicts: known }),
   };
 }
+
+/** The description with what a parsed one leaves out, so that two can be compared field by field. */
+export const spelledOut = (config: ModelConfig): Required<ModelConfig> => ({
+  timeScale: 1,
+  predicts: 'velocity',
+  ...config,
+});
 
 /**
  * The description in a config.json of the reference's golden data, whose fields are named as in the reference's flags.

@@ -6,6 +6,7 @@ import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { add, addEach } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';
+import { velocityToward } from '../kernels/flow.ts';
 import { linear } from '../kernels/matmul/linear.ts';
 import { layernorm } from '../kernels/norm/layernorm.ts';
 import { patchify, unpatchify } from '../kernels/patches.ts';
@@ -14,11 +15,16 @@ import { type Conditions, dense, type Modulations, modulationsOf } from './condi
 import { allowedLengths, blocksThatRun, type ModelConfig, tokenCount } from './config.ts';
 import type { Weights } from './weights/weights.ts';
 
-/** What the network is evaluated at, one row per sample. */
-export interface VelocityInputs extends Conditions {
+/** Where a velocity is asked for, one row per sample. */
+export interface Point {
   /** [B, H, W, C]. */
   readonly x: Tensor;
+  /** [B], in [0, 1]; 0 is noise. */
+  readonly t: Tensor;
 }
+
+/** What the network is evaluated at, one row per sample. */
+export interface VelocityInputs extends Conditions, Point {}
 
 /** Bytes of the largest tensor that one evaluation of one sample makes. */
 export function largestActivation(config: ModelConfig, activations: Activations = 'f32'): number {
@@ -99,14 +105,14 @@ export function velocity(
   training?: TrainingMode,
 ): Tensor {
   const modulations = modulationsOf(ctx, model, inputs, depth?.lengths);
-  return modulatedVelocity(ctx, model, inputs.x, modulations, depth?.rows, training);
+  return modulatedVelocity(ctx, model, inputs, modulations, depth?.rows, training);
 }
 
-/** The velocity from modulations that are already known; `rows` as in Depth. */
+/** The velocity at a point from modulations that are already known; `rows` as in Depth. */
 export function modulatedVelocity(
   ctx: Context,
   model: Model,
-  images: Tensor,
+  point: Point,
   modulations: Modulations,
   rows?: readonly Scalar[],
   training?: TrainingMode,
@@ -118,12 +124,13 @@ export function modulatedVelocity(
     const body = () => ctx.scope(name, () => block(ctx, model, i, x, modulation, training));
     return training?.recompute ? checkpoint(ctx, body) : body();
   };
-  const embedded = embedPatches(ctx, model, images);
+  const embedded = embedPatches(ctx, model, point.x);
   return decode(
     ctx,
     model,
     rows ? wired(ctx, model.config, embedded, rows, run) : conventional(model.config, embedded, run),
     modulations.head(),
+    () => point,
   );
 }
 
@@ -137,12 +144,31 @@ export function embedPatches(ctx: Context, model: Model, images: Tensor): Tensor
   });
 }
 
-/** The final layer: [B, T, D] and its modulation [B, 2D] to [B, H, W, C]. */
-export function decode(ctx: Context, { config, weights }: Model, x: Tensor, modulation: Tensor): Tensor {
+/**
+ * Of a model that predicts data, 1 - t counts as no less than this where the velocity toward the picture is made, in training and in
+ * sampling: near the end, errors of the picture would be magnified without bound (JiT, arXiv 2511.13720).
+ */
+const LEAST_TIME_LEFT = 0.05;
+
+/**
+ * The final layer: features [B, T, D] and their modulation [B, 2D] to the velocity [B, H, W, C]. The one place where an output that
+ * is the picture becomes a velocity; only then is the point asked for that the features were made at.
+ */
+export function decode(
+  ctx: Context,
+  { config, weights }: Model,
+  features: Tensor,
+  modulation: Tensor,
+  point: () => Point,
+): Tensor {
   return ctx.scope('head', () => {
     const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
-    const patches = linear(ctx, layernorm(ctx, x, shift, scale), dense(weights, 'FinalLayer_0/Dense_1'), 'none', 'f32');
-    return unpatchify(ctx, patches, config.patch);
+    const normed = layernorm(ctx, features, shift, scale);
+    const patches = linear(ctx, normed, dense(weights, 'FinalLayer_0/Dense_1'), 'none', 'f32');
+    const output = unpatchify(ctx, patches, config.patch);
+    if (config.predicts !== 'data') return output;
+    const { x, t } = point();
+    return velocityToward(ctx, x, output, t, LEAST_TIME_LEFT);
   });
 }
 

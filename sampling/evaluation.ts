@@ -11,7 +11,7 @@ import { gatherRows } from '../kernels/gather.ts';
 import { storeStage } from '../kernels/stages.ts';
 import type { Modulations } from '../model/condition.ts';
 import { modulationsOf } from '../model/condition.ts';
-import type { Model } from '../model/dit.ts';
+import type { Model, Point } from '../model/dit.ts';
 
 /** Persistent inputs for up to `batch` samples; guided sampling evaluates twice as many rows, "no class" first. */
 export interface EvaluationInputs {
@@ -67,6 +67,12 @@ export function evaluatedImages(ctx: Context, inputs: EvaluationInputs, batch: n
   const { rows, all } = evaluatedRows(batch, guided);
   const x = first(inputs.x, rows);
   return guided ? gatherRows(ctx, x, first(inputs.twice, all)) : x;
+}
+
+/** The points that the network sees: `evaluatedImages`, each at its row's time. */
+export function evaluatedPoint(ctx: Context, inputs: EvaluationInputs, batch: number, guided: boolean): Point {
+  const { all } = evaluatedRows(batch, guided);
+  return { x: evaluatedImages(ctx, inputs, batch, guided), t: first(inputs.t, all) };
 }
 
 /** Modulations that were computed before. */

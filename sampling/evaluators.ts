@@ -10,7 +10,7 @@ import {
   applyVelocity,
   type EvaluationInputs,
   type EvaluationScalars,
-  evaluatedImages,
+  evaluatedPoint,
   evaluatedRows,
   rowModulations,
 } from './evaluation.ts';
@@ -91,9 +91,9 @@ export class Evaluators {
     const { all } = evaluatedRows(batch, guided);
     const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0);
     const { recording } = record(engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
-      const images = evaluatedImages(ctx, inputs, batch, guided);
+      const point = evaluatedPoint(ctx, inputs, batch, guided);
       const modulations = rowModulations(ctx, model, inputs, all, tables);
-      const v = modulatedVelocity(ctx, model, images, modulations, config.lengths ? groups.map(() => all) : undefined);
+      const v = modulatedVelocity(ctx, model, point, modulations, config.lengths ? groups.map(() => all) : undefined);
       applyVelocity(ctx, inputs, v, batch, guided, stages);
     });
     const program = await Program.compile(engine, recording, { arena, signal, onProgress: onCompile });

@@ -21,6 +21,7 @@ import {
   type EvaluationInputs,
   type EvaluationScalars,
   evaluatedImages,
+  evaluatedPoint,
   evaluatedRows,
   first,
   rowModulations,
@@ -103,7 +104,9 @@ export class StreamedEvaluation {
       }
       await compile('stream/head', (ctx) => {
         const modulation = rowModulations(ctx, model, inputs, all, tables).head();
-        applyVelocity(ctx, inputs, decode(ctx, model, config.lengths ? v : x, modulation), batch, guided, stages);
+        const point = () => evaluatedPoint(ctx, inputs, batch, guided);
+        const velocity = decode(ctx, model, config.lengths ? v : x, modulation, point);
+        applyVelocity(ctx, inputs, velocity, batch, guided, stages);
       });
     } catch (error) {
       streamed.dispose();

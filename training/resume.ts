@@ -1,7 +1,7 @@
 /** What may differ when a run goes on, and what may not: the updates to come must fit those that are done. */
 import { ConfigError } from '../engine/errors.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { type ModelConfig, spelledOut } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
 import { factsOf } from './objectives/facts.ts';
 
@@ -44,7 +44,7 @@ export function changesOnResume(
   { otherTuning = false }: { otherTuning?: boolean } = {},
 ): ConfigChange['changed'] {
   const train = differences('training', before.train, now.train);
-  const all = { ...differences('model', before.model, now.model), ...train };
+  const all = { ...differences('model', spelledOut(before.model), spelledOut(now.model)), ...train };
   const { scheduled } = factsOf(before.train.objective);
   const may = MAY_CHANGE.filter((field) => !(scheduled && field === 'training.steps'));
   const fixed = Object.entries(all).filter(([field]) => !may.includes(field));

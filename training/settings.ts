@@ -1,6 +1,7 @@
 /** All that a run is told, in sections, as layers of which later ones win: defaults, a recipe, a file, single values, flags. */
 import { ConfigError } from '../engine/errors.ts';
 import {
+  choice,
   integer,
   knownNames,
   type Option,
@@ -65,6 +66,11 @@ export const MODEL_OPTIONS = {
     flag: false,
   } as Option<ModelConfig['lengths'] | undefined>,
   ignoreDt: { ...optional(toggle(false, 'the step embedding gets 0, whatever the step')), flag: false as const },
+  predicts: optional(
+    choice('velocity', ['velocity', 'data'], {
+      help: "the network's output: the velocity, or the picture, from which the velocity is made",
+    }),
+  ),
 } as const satisfies OptionSet;
 
 /** Where the pictures are. */

@@ -1,6 +1,6 @@
 /** What an objective asks of a run before its first update: a model that fits it, a teacher, and weights to start from; when the teacher changes. */
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { type ModelConfig, spelledOut } from '../model/config.ts';
 import { initParams, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
 import type { TrainConfig } from './config.ts';
@@ -8,8 +8,14 @@ import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './step.ts';
 
-/** @throws ConfigError for a model that is told step levels which the objective does not teach. */
+/** @throws ConfigError for a model that has no velocity to train, or is told step levels which the objective does not teach. */
 export function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {
+  if (model.predicts === 'noise') {
+    throw new ConfigError(
+      'model.predicts is "noise", as of a diffusion with discrete steps; training teaches velocities',
+      { hint: 'train a model that predicts velocities or data; it may start from the weights of this one (--init)' },
+    );
+  }
   if (factsOf(objective).stepLevel || model.ignoreDt) return;
   throw new ConfigError(`training.objective ${objective} teaches no step level, and model.ignoreDt is false`, {
     hint: 'set model.ignoreDt to true, so that sampling tells the network none',
@@ -36,15 +42,16 @@ export function checkTeacher({ objective }: TrainConfig, given: boolean): void {
 
 /** @throws CheckpointError for a teacher whose description is not the student's, but for dropout: its velocities would be others. */
 export function checkTeacherModel(teacher: ModelConfig, student: ModelConfig, label: string): void {
-  const fields = (Object.keys(student) as (keyof ModelConfig)[]).filter(
-    (field) => field !== 'dropout' && JSON.stringify(teacher[field]) !== JSON.stringify(student[field]),
+  const [theirs, ours] = [spelledOut(teacher), spelledOut(student)];
+  const fields = (Object.keys(ours) as (keyof ModelConfig)[]).filter(
+    (field) => field !== 'dropout' && JSON.stringify(theirs[field]) !== JSON.stringify(ours[field]),
   );
   if (fields.length === 0) return;
   const list = (of: ModelConfig) => fields.map((field) => `${field} ${JSON.stringify(of[field])}`).join(', ');
-  throw new CheckpointError(`the teacher ${label} has ${list(teacher)}; the model has ${list(student)}`, {
+  throw new CheckpointError(`the teacher ${label} has ${list(theirs)}; the model has ${list(ours)}`, {
     hint: fields.includes('ignoreDt')
       ? 'take a teacher that was trained without step levels: --objective naive, fm, icfm or rfm'
-      : 'train the student with the sizes of its teacher',
+      : 'train the student as its teacher was, with its sizes and what it predicts',
   });
 }
 

@@ -149,14 +149,19 @@ test('the golden field names are understood', () => {
   });
 });
 
-test("what only other programs' models have is left out where it is as usual", () => {
+test('what few models have is left out where it is as usual', () => {
   expect(parseModelConfig({ ...PRESETS.tiny, timeScale: 1, predicts: 'velocity' })).toEqual(PRESETS.tiny);
   const dit = { ...PRESETS.tiny, timeScale: 1000, predicts: 'noise' };
   expect(parseModelConfig(dit)).toEqual(dit);
+  const data = { ...PRESETS.tiny, predicts: 'data' };
+  expect(parseModelConfig(data)).toEqual(data);
+  expect(parseModelConfig(JSON.parse(JSON.stringify(parseModelConfig(data))))).toEqual(data);
+  expect(preset('tiny', { predicts: 'data' })).toEqual(data);
+  for (const name of Object.keys(PRESETS)) expect(preset(name)).not.toHaveProperty('predicts');
   expect(() => parseModelConfig({ ...dit, timeScale: 0 })).toThrow(
     'model.timeScale must be positive and at most 1000000; found 0',
   );
   expect(() => parseModelConfig({ ...dit, predicts: 'image' })).toThrow(
-    'model.predicts must be "velocity" or "noise"; found "image"',
+    'model.predicts must be "velocity", "data" or "noise"; found "image"',
   );
 });

@@ -55,6 +55,22 @@ describe('layers', () => {
   });
 });
 
+it('what the network predicts is a field of the model, by file, --set and in the run that is written', () => {
+  const shape = { name: 'x', height: 28, width: 28, channels: 1, classes: 10 };
+  for (const layer of [yaml('model:\n  predicts: data\n').layer, layerOfSetting('model.predicts=data').layer]) {
+    const { model: given } = settingsOf([layer]);
+    const model = modelForData('tiny', shape, given);
+    expect(model).toEqual({ ...PRESETS.tiny, predicts: 'data' });
+    const written = yaml(settingsText({ model, train: TRAIN_DEFAULTS, data: 'a' })).layer;
+    expect(modelForData('tiny', shape, settingsOf([written]).model)).toEqual(model);
+  }
+  const velocity = settingsOf([layerOfSetting('model.predicts=velocity').layer]).model;
+  expect(modelForData('tiny', shape, velocity)).toEqual(PRESETS.tiny);
+  expect(errorOf(() => settingsOf([layerOfSetting('model.predicts=noise').layer])).message).toBe(
+    `model.predicts is "noise"; it must be 'velocity' or 'data'`,
+  );
+});
+
 describe('documents that are wrong', () => {
   const bomb = `a: &a [x,x]\n${'bcdefgh'.replace(/./g, (c, i) => `${c}: &${c} [*${'abcdefg'[i]},*${'abcdefg'[i]}]\n`)}`;
   it.each<[string, string, string | RegExp, string?]>([

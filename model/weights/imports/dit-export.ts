@@ -23,7 +23,7 @@ function constantStep(params: ReadonlyMap<string, Float32Array>, width: number):
 
 /**
  * The tensors of a state_dict of DiT, `pos_embed` included, for a final layer without variances (learn_sigma=False).
- * @throws ConfigError for a model that DiT has no place for: one that chooses its number of blocks, or knows step sizes.
+ * @throws ConfigError for a model that DiT has no place for: one that chooses its number of blocks, knows step sizes or predicts data.
  */
 export function ditTensors(config: ModelConfig, set: ParamSet, dtype: 'F32' | 'F16'): TensorToWrite[] {
   const { width, depth, patch, channels, classes, imageSize } = config;
@@ -34,6 +34,11 @@ export function ditTensors(config: ModelConfig, set: ParamSet, dtype: 'F32' | 'F
   }
   if (!config.ignoreDt) {
     throw new ConfigError('DiT knows no step sizes; this model does', {
+      hint: 'write it with its own names: leave --names out',
+    });
+  }
+  if (config.predicts === 'data') {
+    throw new ConfigError("DiT's output is the noise or, as SiT, the velocity; this model's is the picture", {
       hint: 'write it with its own names: leave --names out',
     });
   }

@@ -247,6 +247,8 @@ describe("weights with PyTorch's names", () => {
     expect(() => ditTensors(CONFIG, params(CONFIG), 'F32')).toThrow('DiT always runs all its blocks');
     const stepped = { ...CONVENTIONAL, ignoreDt: false };
     expect(() => ditTensors(stepped, params(stepped), 'F32')).toThrow('DiT knows no step sizes');
+    const data: ModelConfig = { ...CONVENTIONAL, predicts: 'data' };
+    expect(() => ditTensors(data, params(data), 'F32')).toThrow("this model's is the picture");
   });
 
   it('take a constant step embedding into the bias of the time', () => {

@@ -9,9 +9,8 @@ export interface LengthConfig {
 }
 
 /** What a network's output may be read as; `ModelConfig` says what each is. */
-const PREDICTS = ['velocity', 'data', 'noise'] as const;
-/** One of them. */
-export type Predicts = (typeof PREDICTS)[number];
+export type Predicts = 'velocity' | 'data' | 'noise';
+const PREDICTS: readonly Predicts[] = ['velocity', 'data', 'noise'];
 
 /** A model's description; plain data, so that JSON.stringify writes it and `parseModelConfig` reads it back. */
 export interface ModelConfig {

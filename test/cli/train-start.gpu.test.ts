@@ -105,7 +105,7 @@ describe('a teacher', () => {
         ['--objective', 'consistency-distillation', '--teacher', 'wider.safetensors'],
         1,
         'CheckpointError: the teacher wider.safetensors has width 32; the model has width 16',
-        'train the student with the sizes of its teacher',
+        'train the student as its teacher was, with its sizes and what it predicts',
       ],
       [
         ['--objective', 'progressive', '--teacher', 'told.safetensors'],

@@ -187,4 +187,4 @@ it("matrices beyond WebGPU's default binding of 128 MiB, with default limits: th
   expect(relativeError(packed.values, halves.values)).toBeLessThan(2e-3);
   small.dispose();
   plain.dispose();
-}, 120_000);
+});

@@ -17,26 +17,48 @@ const median = (values: readonly number[]): number =>
     0.5,
   );
 
-/** Interval of a statistic of samples drawn again with replacement (Efron 1979), always the same for the same samples. */
-function bootstrap(
-  sets: readonly (readonly number[])[],
-  statistic: (sets: readonly (readonly number[])[]) => number,
-): Ratio {
-  const draws = sets.map(({ length }, stream) => integers({ seed: 1, stream, step: 0 }, length, length * RESAMPLINGS));
-  const found = Array.from({ length: RESAMPLINGS }, (_, round) =>
-    statistic(sets.map((set, s) => set.map((_, i) => set[draws[s]![round * set.length + i]!]!))),
-  ).sort((a, b) => a - b);
-  return { ratio: statistic(sets), low: quantile(found, OUTSIDE / 2), high: quantile(found, 1 - OUTSIDE / 2) };
+/** Interval of a statistic of samples drawn again with replacement (Efron 1979): `again` gives it of the draw of this number. */
+function intervalOf(ratio: number, again: (draw: number) => number): Ratio {
+  const found = Array.from({ length: RESAMPLINGS }, (_, draw) => again(draw)).sort((a, b) => a - b);
+  return { ratio, low: quantile(found, OUTSIDE / 2), high: quantile(found, 1 - OUTSIDE / 2) };
 }
 
-/** Median of the ratios round by round. Both were timed in turn: round i of one beside round i of the other. */
-export function pairedRatio(seconds: readonly number[], base: readonly number[]): Ratio {
-  return bootstrap([seconds.map((s, i) => s / base[i]!)], ([ratios]) => median(ratios!));
+/** Draws `count` of so many for every resampling, always the same. */
+function draws(of: number, count: number, stream: number): (draw: number, i: number) => number {
+  const drawn = integers({ seed: 1, stream, step: 0 }, of, count * RESAMPLINGS);
+  return (draw, i) => drawn[draw * count + i]!;
+}
+
+/**
+ * Median of the ratios round by round. Both were timed in turn: round i of one beside round i of the other. Of several `placements`
+ * (groups of as many rounds, each with programs of its own) the median of their medians: rounds of one placement tell nothing of the
+ * next, so placements are drawn again, too, and the interval holds the ratio of each. What one placement does not show is no difference.
+ */
+export function pairedRatio(seconds: readonly number[], base: readonly number[], placements = 1): Ratio {
+  const rounds = seconds.length / placements;
+  const groups = Array.from({ length: placements }, (_, p) =>
+    Array.from({ length: rounds }, (_, i) => seconds[p * rounds + i]! / base[p * rounds + i]!),
+  );
+  const place = draws(placements, placements, 1);
+  const round = draws(rounds, seconds.length, 0);
+  const again = (draw: number) =>
+    median(
+      groups.map((_, p) => {
+        const group = groups[place(draw, p)]!;
+        return median(group.map((_, i) => group[round(draw, p * rounds + i)]!));
+      }),
+    );
+  const own = groups.map(median);
+  const { ratio, low, high } = intervalOf(median(own), again);
+  return { ratio, low: Math.min(low, ...own), high: Math.max(high, ...own) };
 }
 
 /** Ratio of the medians of two runs; the samples of each are drawn again. */
 export function runsRatio(now: readonly number[], base: readonly number[]): Ratio {
-  return bootstrap([now, base], ([a, b]) => median(a!) / median(b!));
+  const [ofNow, ofBase] = [draws(now.length, now.length, 0), draws(base.length, base.length, 1)];
+  const again = (draw: number) =>
+    median(now.map((_, i) => now[ofNow(draw, i)]!)) / median(base.map((_, i) => base[ofBase(draw, i)]!));
+  return intervalOf(median(now) / median(base), again);
 }
 
 /**
@@ -92,10 +114,11 @@ export function compareSubjects(kernels: readonly KernelResult[], subject: strin
   const { matched, leftOut } = match(of(subject), of(base));
   const margin = MARGINS.paired;
   const comparisons = matched.map(([r, other]): Comparison => {
-    const raw = pairedRatio(r.timing.seconds, other.timing.seconds);
+    const raw = pairedRatio(r.timing.seconds, other.timing.seconds, r.placements);
     return { ...comparison(r, other), raw, inCopies: null, inMultiplyAdds: null, verdict: verdictOf([raw], margin) };
   });
-  return { subject, base, paired: true, margin, comparisons, leftOut, warnings: [] };
+  const placements = matched[0]?.[0].placements ?? 1;
+  return { subject, base, paired: true, placements, margin, comparisons, leftOut, warnings: [] };
 }
 
 /** What two runs are compared by. */
@@ -123,7 +146,7 @@ export function compareRuns(now: Comparable, saved: Comparable, name: string): C
       { ...saved.versions, machine: saved.machine, ...aboutAdapter(theirs) },
     ),
   ];
-  return { subject: mine.name, base: name, paired: false, margin, comparisons, leftOut, warnings };
+  return { subject: mine.name, base: name, paired: false, placements: 1, margin, comparisons, leftOut, warnings };
 }
 
 /** Seconds times what the ceiling's program did in a second of the same round: a machine that is slower at the time cancels. */

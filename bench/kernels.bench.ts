@@ -41,6 +41,8 @@ export interface KernelResult {
    * forward alone, round by round, so that a sample may be negative where noise is larger than the backward.
    */
   readonly timing: Timing;
+  /** How often the case was prepared: the samples are so many groups of as many rounds, one after the other. */
+  readonly placements: number;
   /** Forward and backward together, as measured; of a forward: null. */
   readonly both: Timing | null;
   readonly clock: Clock;
@@ -73,7 +75,10 @@ export interface KernelResult {
 /** What is timed, how often, and who is told. */
 export interface KernelBenchOptions extends CaseChoice {
   readonly contracts: readonly Contract[];
-  /** Timed submissions of each program. Default: `mostRounds` (9), fewer (at least 3) for cases that take long. */
+  /**
+   * Timed submissions of each program. Default: `mostRounds` (9), fewer (at least 3) for cases that take long. Of several subjects each
+   * case is prepared 4 times, and the rounds are shared out among these, rounded up (at least 2 each by default).
+   */
   readonly rounds?: number;
   readonly mostRounds?: number;
   /** Holds each contract to all its `cases` first: forward, gradients, replay. Default false. */
@@ -88,6 +93,10 @@ export interface KernelBenchOptions extends CaseChoice {
 /** Rounds of a case may take so many seconds, where their number is not given. */
 const CASE_SECONDS = 2;
 const LEAST_ROUNDS = 3;
+
+/** How often each case is prepared where subjects are compared: even, so that each is the first as often as the other. */
+const COMPARED_PLACEMENTS = 4;
+const LEAST_IN_PLACEMENT = 2;
 
 /** Measures the cases of `contracts`. @throws OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError. */
 export async function benchKernels(
@@ -125,48 +134,96 @@ async function benchCase(
   k: object,
   { rounds, mostRounds = 9 }: Pick<KernelBenchOptions, 'rounds' | 'mostRounds'>,
 ): Promise<KernelResult[]> {
-  const prepared: Prepared[] = [];
-  try {
-    for (const [i, { engine, clock, prepareCase: prepare = prepareCase }] of subjects.entries()) {
-      prepared.push(await prepare(engine, known[i]!, k, clock));
-    }
-    // The work is the first build's: the rates of two builds are of the same work.
-    const cost = known[0]!.bench!.cost(k);
-    const works = { forward: cost, backward: cost.backward ?? null };
-    const programs = new Set(prepared.flatMap(({ forward, both }) => (both ? [forward, both] : [forward])));
-    const roundSeconds = [...programs].reduce((sum, program) => sum + program.roundSeconds, 0);
-    for (const { ceilings } of subjects) programs.add(ceilings.copy).add(ceilings.multiplyAdd);
-    const fitting = Math.floor(CASE_SECONDS / roundSeconds);
-    const timings = await interleave([...programs], rounds ?? Math.max(LEAST_ROUNDS, Math.min(mostRounds, fitting)));
-    const timingFor = new Map([...programs].map((program, i) => [program, timings[i]!]));
-    return prepared.flatMap(({ forward, both, accuracy }, i) => {
-      const subject = subjects[i]!;
-      const about = { kernel: known[0]!.name, case: k, subject: subject.name, clock: subject.clock, ...accuracy };
-      const once = timingFor.get(forward)!;
-      const result = (
-        pass: KernelResult['pass'],
-        program: Repeated,
-        timing: Timing,
-        together: Timing | null,
-      ): KernelResult => {
-        const work = works[pass];
-        const { repeats, dispatches, pipelines, coldSeconds } = program;
-        return {
-          ...{ ...about, pass, timing, both: together, repeats, dispatches, pipelines, coldSeconds },
-          ...ratesOf(work, timing, subject.ceilings, timingFor),
-        };
+  const placements = subjects.length > 1 ? COMPARED_PLACEMENTS : 1;
+  const least = placements > 1 ? LEAST_IN_PLACEMENT : LEAST_ROUNDS;
+  const roundsOf = (roundSeconds: number): number => {
+    const fitting = Math.floor(CASE_SECONDS / roundSeconds / placements);
+    return rounds === undefined
+      ? Math.max(least, Math.min(Math.ceil(mostRounds / placements), fitting))
+      : Math.ceil(rounds / placements);
+  };
+  const all = [await placeCase(subjects, known, k, 0, roundsOf)];
+  // The same number of rounds in each.
+  const each = all[0]!.seconds[0]!.length;
+  while (all.length < placements) all.push(await placeCase(subjects, known, k, all.length, () => each));
+  const [{ prepared, programs }] = all as [Placement];
+  const timings = programs.map((_, i) => timingOf(all.flatMap(({ seconds }) => seconds[i]!)));
+  const timingFor = new Map(programs.map((program, i) => [program, timings[i]!]));
+  // The work is the first build's: the rates of two builds are of the same work.
+  const cost = known[0]!.bench!.cost(k);
+  const works = { forward: cost, backward: cost.backward ?? null };
+  return prepared.flatMap(({ forward, both, accuracy }, i) => {
+    const subject = subjects[i]!;
+    const about = { kernel: known[0]!.name, case: k, subject: subject.name, clock: subject.clock, ...accuracy! };
+    const once = timingFor.get(forward)!;
+    const result = (
+      pass: KernelResult['pass'],
+      program: Repeated,
+      timing: Timing,
+      together: Timing | null,
+    ): KernelResult => {
+      const work = works[pass];
+      const { repeats, dispatches, pipelines, coldSeconds } = program;
+      return {
+        ...{ ...about, pass, timing, placements, both: together, repeats, dispatches, pipelines, coldSeconds },
+        ...ratesOf(work, timing, subject.ceilings, timingFor),
       };
-      const results = [result('forward', forward, once, null)];
-      if (both) {
-        const together = timingFor.get(both)!;
-        const difference = timingOf(together.seconds.map((seconds, round) => seconds - once.seconds[round]!));
-        const own = { ...both, dispatches: both.dispatches - forward.dispatches };
-        results.push(result('backward', own, difference, together));
-      }
-      return results;
-    });
+    };
+    const results = [result('forward', forward, once, null)];
+    if (both) {
+      const together = timingFor.get(both)!;
+      const difference = timingOf(together.seconds.map((seconds, round) => seconds - once.seconds[round]!));
+      const own = { ...both, dispatches: both.dispatches - forward.dispatches };
+      results.push(result('backward', own, difference, together));
+    }
+    return results;
+  });
+}
+
+/** A case prepared and timed once. The programs are gone; what is known of them is not. */
+interface Placement {
+  /** By subject. */
+  readonly prepared: readonly Prepared[];
+  /** Those of the subjects, in their order, and of their ceilings; and the seconds of each by round. */
+  readonly programs: readonly Repeated[];
+  readonly seconds: readonly (readonly number[])[];
+}
+
+/**
+ * `place` 0 compares with float64, the others need not. In odd ones the subjects change places: in memory, as they are prepared, and in
+ * the rounds, where what ran before leaves its data in the caches.
+ */
+async function placeCase(
+  subjects: readonly Measurable[],
+  known: readonly Contract[],
+  k: object,
+  place: number,
+  roundsOf: (roundSeconds: number) => number,
+): Promise<Placement> {
+  const order = [...subjects.keys()];
+  if (place % 2 === 1) order.reverse();
+  const made = new Map<number, Prepared>();
+  const programsOf = (i: number): Repeated[] => {
+    const { forward, both } = made.get(i)!;
+    return both ? [forward, both] : [forward];
+  };
+  try {
+    for (const i of order) {
+      const { engine, clock, prepareCase: prepare = prepareCase } = subjects[i]!;
+      made.set(i, await prepare(engine, known[i]!, k, clock, place === 0));
+    }
+    const ceilings = subjects.flatMap(({ ceilings: { copy, multiplyAdd } }) => [copy, multiplyAdd]);
+    const inOrder = [...new Set([...order.flatMap(programsOf), ...ceilings])];
+    const roundSeconds = order.flatMap(programsOf).reduce((sum, program) => sum + program.roundSeconds, 0);
+    const timings = await interleave(inOrder, roundsOf(roundSeconds));
+    const programs = [...new Set([...subjects.keys()].flatMap(programsOf).concat(ceilings))];
+    return {
+      prepared: subjects.map((_, i) => made.get(i)!),
+      programs,
+      seconds: programs.map((program) => timings[inOrder.indexOf(program)]!.seconds),
+    };
   } finally {
-    for (const p of prepared) p.dispose();
+    for (const p of made.values()) p.dispose();
   }
 }
 

@@ -27,8 +27,8 @@ export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
 }
 
 const CEILING_ROUNDS = 7;
-/** Intervals of few samples are too narrow. */
-const COMPARED_ROUNDS = 15;
+/** Intervals of few samples are too narrow. Rounds of two subjects are shared out among several preparations. */
+const COMPARED_ROUNDS = { runs: 15, subjects: 28 } as const;
 
 /**
  * Checks and times kernels, and replay, on every subject.
@@ -70,7 +70,8 @@ async function measure(
   options: BenchOptions & { readonly date: string },
 ): Promise<BenchReport> {
   const { filter = '', contracts = registered, saved, onCase, date } = options;
-  const mostRounds = options.mostRounds ?? (saved || subjects.length > 1 ? COMPARED_ROUNDS : undefined);
+  const compared = subjects.length > 1 ? COMPARED_ROUNDS.subjects : saved ? COMPARED_ROUNDS.runs : undefined;
+  const mostRounds = options.mostRounds ?? compared;
   const kernels = await benchKernels(subjects, { ...options, contracts: chosen, mostRounds });
   const replay: ({ subject: string } & ReplayResult)[] = [];
   for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {

@@ -106,13 +106,13 @@ export function formatBench(report: BenchReport): string {
 }
 
 /** How ratios are to be read, in a sentence. */
-export function describeComparison({ subject, base, paired, margin }: Comparisons): string {
+export function describeComparison({ subject, base, paired, placements, margin }: Comparisons): string {
   const how = paired
-    ? 'rounds in turn, ratios of pairs'
+    ? `each case prepared ${placements} times, rounds in turn, ratios of pairs`
     : "medians of two runs, in seconds and in units of what each run's ceilings reached in the same rounds";
   const much = (100 * margin).toFixed(0);
   return (
-    `${subject} against ${base}: time over time, below 1 is faster; ${how}. With bootstrap intervals of 99 %; ` +
+    `${subject} against ${base}: time over time, below 1 is faster; ${how}. With bootstrap intervals of 99 %${placements > 1 ? ' over rounds and preparations' : ''}; ` +
     `a difference where ${paired ? 'the whole interval is' : 'all intervals are wholly'} more than ${much} % away from 1.`
   );
 }

@@ -26,7 +26,8 @@ export interface Prepared {
   readonly forward: Repeated;
   /** Forward and backward; null where nothing is differentiable. */
   readonly both: Repeated | null;
-  readonly accuracy: Comparison64;
+  /** Null where it was prepared without the check. */
+  readonly accuracy: Comparison64 | null;
   /** Frees the programs and their tensors. */
   dispose(): void;
 }
@@ -35,10 +36,16 @@ export interface Prepared {
 const MOST_REFERENCE_FLOPS = 1.5e9;
 
 /**
- * Compiles the case's programs and compares the forward pass with float64: all of it, or its `bench.part`.
+ * Compiles the case's programs and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.
  * @throws OdeltError ('wrong-result') for a kernel that computes wrong; OutOfMemoryError, LimitError for a case that does not fit.
  */
-export async function prepareCase(engine: Engine, c: Contract, k: object, clock: Clock): Promise<Prepared> {
+export async function prepareCase(
+  engine: Engine,
+  c: Contract,
+  k: object,
+  clock: Clock,
+  check = true,
+): Promise<Prepared> {
   const arrays = caseInputs(c, k);
   const tensors: Tensor[] = [];
   const own = <T extends Record<string, Tensor>>(made: T): T => {
@@ -77,6 +84,7 @@ export async function prepareCase(engine: Engine, c: Contract, k: object, clock:
     };
     const forward = await compiled(false);
     const both = c.differentiable.length > 0 ? await compiled(true) : null;
+    if (!check) return { forward, both, accuracy: null, dispose };
     // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
     const { bench } = c;
     const large = bench?.part && bench.cost(k).flops > MOST_REFERENCE_FLOPS;

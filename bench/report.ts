@@ -52,6 +52,8 @@ export interface Comparisons {
   readonly base: string;
   /** True: rounds of one run, in turn. False: two runs. */
   readonly paired: boolean;
+  /** How often each case was prepared, in turn by one subject first and the other. 1 between two runs. */
+  readonly placements: number;
   /** An interval must lie this far from 1 for a difference. */
   readonly margin: number;
   readonly comparisons: readonly Comparison[];

@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from '../../bench/compare.ts';
 import { timingOf } from '../../bench/harness.ts';
 import type { KernelResult } from '../../bench/kernels.bench.ts';
+import { formatBench } from '../../bench/markdown.ts';
 import { parseReport, type SubjectReport } from '../../bench/report.ts';
 import { normals } from '../../engine/philox.ts';
-import { kernelResult, subjectReport } from '../support/bench-report.ts';
+import { benchReport, kernelResult, subjectReport } from '../support/bench-report.ts';
 
 /** Times around `median` with a tenth of it as standard deviation. */
 const noisy = (median: number, stream: number, count = 21) =>
@@ -27,6 +28,65 @@ describe('pairedRatio', () => {
     expect(ratio).toBe(1);
     expect([low, high]).toEqual([0.8, 1.3]);
     expect(pairedRatio([0.9, 1, 1.1], [1, 1, 1])).toEqual(pairedRatio([0.9, 1, 1.1], [1, 1, 1]));
+  });
+});
+
+/** Rounds of as many placements as there are biases, over a base of 1: what each multiplies the ratio by, and noise in the rounds. */
+const placed = (biases: readonly number[], noise: number, stream: number, rounds = 7) => {
+  const zs = normals({ seed: 6, stream, step: 0 }, biases.length * rounds);
+  return biases.flatMap((bias, p) =>
+    Array.from({ length: rounds }, (_, i) => bias * (1 + noise * zs[p * rounds + i]!)),
+  );
+};
+const ones = (seconds: readonly number[]) => seconds.map(() => 1);
+const verdict = (seconds: readonly number[], placements: number) =>
+  verdictOf([pairedRatio(seconds, ones(seconds), placements)], 0.03);
+
+describe('pairedRatio of several placements', () => {
+  it('is the median of their medians, and its interval holds the ratio of each', () => {
+    const seconds = [1, 1, 9, 2, 2, 2, 3, 3, 0, 5, 5, 5];
+    const { ratio, low, high } = pairedRatio(seconds, ones(seconds), 4);
+    expect(ratio).toBe(2.5);
+    expect(low).toBeLessThanOrEqual(1);
+    expect(high).toBeGreaterThanOrEqual(5);
+  });
+
+  it('that differ among themselves is no difference, however steady the rounds of each are', () => {
+    const seconds = placed([1.18, 1.12, 1.16, 0.99], 0.005, 0);
+    expect(verdict(seconds.slice(0, 7), 1)).toBe('slower');
+    expect(verdict(seconds, 1)).toBe('slower');
+    expect(verdict(seconds, 4)).toBe('no difference');
+  });
+
+  it('that all show it is a difference, and rounds that something disturbed do not hide it', () => {
+    const seconds = placed([1.11, 1.09, 1.1, 1.12], 0.01, 1);
+    expect(verdict(seconds, 4)).toBe('slower');
+    expect(verdict(seconds.with(2, 0.5).with(9, 3).with(20, 0.4), 4)).toBe('slower');
+    expect(
+      verdict(
+        seconds.map((s) => 1 / s),
+        4,
+      ),
+    ).toBe('faster');
+  });
+
+  it('is wider than the placements where their rounds are noisy', () => {
+    const seconds = placed([1.1, 1.1, 1.1, 1.1], 0.2, 2);
+    const { low, high } = pairedRatio(seconds, ones(seconds), 4);
+    const own = [0, 1, 2, 3].map((p) => timingOf(seconds.slice(7 * p, 7 * p + 7)).median);
+    expect(low).toBeLessThan(Math.min(...own));
+    expect(high).toBeGreaterThan(Math.max(...own));
+  });
+
+  it('judges equal builds equal where a placement alone is off by more than the margin as often as not', () => {
+    const runs = Array.from({ length: 60 }, (_, run) => {
+      const biases = Array.from(normals({ seed: 7, stream: run, step: 0 }, 4), (z) => 1 + 0.05 * z);
+      const seconds = placed(biases, 0.01, 100 + run);
+      return { alone: verdict(seconds.slice(0, 7), 1), together: verdict(seconds, 4) };
+    });
+    const wrong = (of: 'alone' | 'together') => runs.filter((r) => r[of] !== 'no difference').length;
+    expect(wrong('alone')).toBeGreaterThan(15);
+    expect(wrong('together')).toBeLessThanOrEqual(2);
   });
 });
 
@@ -168,6 +228,21 @@ it('compareSubjects pairs rounds of one run', () => {
   expect(paired).toBe(true);
   expect(comparisons[0]).toMatchObject({ verdict: 'faster', inCopies: null, inMultiplyAdds: null });
   expect(comparisons[0]!.raw.high).toBeCloseTo(0.9, 12);
+});
+
+it('compareSubjects believes what all placements of a case show, and says how many there were', () => {
+  const pair = (kernel: string, seconds: readonly number[]) => [
+    result(kernel, 1, undefined, { subject: 'new', placements: 2, timing: timingOf(seconds) }),
+    result(kernel, 1, undefined, { subject: 'old', placements: 2, timing: timingOf(ones(seconds)) }),
+  ];
+  const kernels = [...pair('placed', [1.2, 1.2, 1.2, 1, 1, 1]), ...pair('slow', [1.2, 1.2, 1.2, 1.1, 1.1, 1.1])];
+  const against = compareSubjects(kernels, 'new', 'old');
+  expect(against.placements).toBe(2);
+  expect(against.comparisons.map(({ verdict, raw }) => [verdict, raw.low, raw.high])).toEqual([
+    ['no difference', 1, 1.2],
+    ['slower', 1.1, 1.2],
+  ]);
+  expect(formatBench(benchReport({ kernels, against }))).toContain('each case prepared 2 times, rounds in turn');
 });
 
 describe('parseReport', () => {

@@ -158,7 +158,7 @@ describe('prepareCase', () => {
     const k = { rows: 8, tokens: 128, input: 1024, output: 1024 };
     const prepared = await prepareCase(engine, linear, k, 'wall');
     expect(prepared.accuracy).toMatchObject({ checked: 16 * 1024, outputs: 1024 * 1024 });
-    expect(prepared.accuracy.error).toBeGreaterThan(0);
+    expect(prepared.accuracy!.error).toBeGreaterThan(0);
     expect(prepared.both!.dispatches).toBeGreaterThan(prepared.forward.dispatches);
     prepared.dispose();
     const wrong = {
@@ -191,7 +191,7 @@ describe('runBench', () => {
     for (const r of report.kernels) {
       expect(r).toMatchObject({ kernel: 'twice', case: { size: 1024 }, subject: 'here', clock: here!.clock.clock });
       expect(r).toMatchObject({ flops: 1024, bytes: 8192, bound: 'memory', checked: 1024, outputs: 1024, error: 0 });
-      expect(r.timing.seconds.length).toBe(5);
+      expect([r.timing.seconds.length, r.placements]).toEqual([5, 1]);
       for (const rates of Object.values(r.ceilingRates)) expect(rates.length).toBe(5);
       const { median } = r.timing;
       if (median > 0) {
@@ -213,18 +213,33 @@ describe('runBench', () => {
     expect(JSON.stringify(about)).toContain('twice');
   });
 
-  it('pairs the rounds of two subjects, the second of which may be another build', async () => {
+  it('pairs the rounds of two subjects, the second of which may be another build, in several placements', async () => {
     const before = held();
-    const other = { name: 'other', engine, prepareCase, contracts: [twice()] };
+    const order: string[] = [];
+    const told =
+      (name: string): typeof prepareCase =>
+      (...args) => {
+        order.push(`${name}${args[4] ? ' checked' : ''}`);
+        return prepareCase(...args);
+      };
+    const other = { name: 'other', engine, prepareCase: told('other'), contracts: [twice()] };
+    const mine = { name: 'this', engine, prepareCase: told('this') };
     const unknown = { ...twice(), name: 'unknown' };
-    const report = await runBench([{ name: 'this', engine }, other], { contracts: [twice(), unknown], rounds: 3 });
+    const report = await runBench([mine, other], { contracts: [twice(), unknown], rounds: 6 });
     expect(report.kernels.map(({ kernel, subject, pass }) => `${kernel} ${subject} ${pass}`)).toEqual([
       'twice this forward',
       'twice this backward',
       'twice other forward',
       'twice other backward',
     ]);
-    expect(report.against).toMatchObject({ subject: 'this', base: 'other', paired: true });
+    expect(report.against).toMatchObject({ subject: 'this', base: 'other', paired: true, placements: 4 });
+    // In turn one first and the other, so that neither always gets the same memory.
+    expect(order.join()).toBe('this checked,other checked,other,this,this,other,other,this');
+    for (const { timing, both, placements, ceilingRates, checked } of report.kernels) {
+      expect([placements, timing.samples, checked]).toEqual([4, 8, 1024]); // two rounds in each
+      if (both) expect(both.samples).toBe(8);
+      for (const rates of Object.values(ceilingRates)) expect(rates.length).toBe(8);
+    }
     // The same adapter: measured once.
     expect(report.subjects[1]!.ceilings).toBe(report.subjects[0]!.ceilings);
     expect(held()).toBe(before);

@@ -11,6 +11,7 @@ export const kernelResult = (fields: Partial<KernelResult> = {}): KernelResult =
   subject: 'lavapipe',
   pass: 'forward',
   timing: timingOf([0.5, 0.5, 0.5]),
+  placements: 1,
   both: null,
   clock: 'timestamp',
   repeats: 1,

@@ -32,7 +32,8 @@ function draws(of: number, count: number, stream: number): (draw: number, i: num
 /**
  * Median of the ratios round by round. Both were timed in turn: round i of one beside round i of the other. Of several `placements`
  * (groups of as many rounds, each with programs of its own) the median of their medians: rounds of one placement tell nothing of the
- * next, so placements are drawn again, too, and the interval holds the ratio of each. What one placement does not show is no difference.
+ * next, so placements are drawn again, too, and of up to four the interval reaches the most different. What one placement does not
+ * show is then no difference.
  */
 export function pairedRatio(seconds: readonly number[], base: readonly number[], placements = 1): Ratio {
   const rounds = seconds.length / placements;
@@ -48,9 +49,7 @@ export function pairedRatio(seconds: readonly number[], base: readonly number[],
         return median(group.map((_, i) => group[round(draw, p * rounds + i)]!));
       }),
     );
-  const own = groups.map(median);
-  const { ratio, low, high } = intervalOf(median(own), again);
-  return { ratio, low: Math.min(low, ...own), high: Math.max(high, ...own) };
+  return intervalOf(median(groups.map(median)), again);
 }
 
 /** Ratio of the medians of two runs; the samples of each are drawn again. */

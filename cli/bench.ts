@@ -61,7 +61,7 @@ export function addBench(command: Command): void {
     )
     .option(
       '--rounds <n>',
-      'timed submissions of each kernel (default: 9, with --against 15, fewer where they take long)',
+      'timed submissions of each kernel (default: 9, with --against a file 15, a build or adapter 28, fewer where they take long)',
       number('--rounds', { integer: true, min: 3 }),
     )
     .option('--note <text>', 'a remark to put into the report')

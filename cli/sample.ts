@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
-import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
 import { classNamesOf } from '../model/weights/model-file.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
@@ -13,11 +13,21 @@ import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
 import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
+import {
+  type Blocks,
+  blocksAt,
+  describeBlocks,
+  LOADING,
+  type Loading,
+  mostBlocks,
+  parseBlocks,
+} from '../sampling/blocks.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
 import { jaxLabels, RNGS, type Rng } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import {
   ADAPTIVE_DEFAULTS,
+  checkBlocks,
   checkGuidance,
   checkOneOf,
   checkSolver,
@@ -47,6 +57,7 @@ interface SampleFlags {
   maxSteps?: number;
   guidanceInterval?: [number, number];
   blocks?: string;
+  loadBlocks?: Loading;
   precision?: Precision;
   activations?: Activations;
   residentBlocks?: number;
@@ -96,7 +107,14 @@ export function addSample(command: Command): void {
       'of dopri5 and tsit5: most steps, rejected ones included (default: 4096)',
       number('--max-steps', { integer: true, min: 1 }),
     )
-    .option('--blocks <L>', 'transformer blocks to run (default: all); auto lets --max-memory choose')
+    .option(
+      '--blocks <L>',
+      'transformer blocks to run (default: all), or numbers from times on, e.g. 4@0,8@0.5,12@0.8; auto lets --max-memory choose',
+    )
+    .option(
+      '--load-blocks <when>',
+      'of --blocks by time: first (all before the first step, default), or along (each before it is needed)',
+    )
     .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
     .option('--activations <a>', 'activations on the GPU: f32 or f16 (default f32, or what --max-memory asks for)')
     .option(
@@ -135,7 +153,7 @@ export function addSample(command: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
     )
     .action((flags: SampleFlags) => sample(flags));
 }
@@ -217,22 +235,24 @@ function asked(
   checkOneOf('--precision', precision, PRECISIONS);
   checkOneOf('--activations', activations, ACTIVATIONS);
   checkOneOf('--rng', flags.rng, RNGS);
+  checkOneOf('--load-blocks', flags.loadBlocks, LOADING);
   checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
-  return { request: { labels, guidance, guidanceInterval, ...how }, wanted };
+  const { loadBlocks } = flags;
+  return { request: { labels, guidance, guidanceInterval, loadBlocks, ...how }, wanted };
 }
 
-function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): number | 'auto' {
+function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): Blocks | 'auto' {
   if (blocks === undefined) return Math.max(...allowedLengths(config));
   if (blocks === 'auto') {
     if (maxMemory === undefined) throw new ConfigError('--blocks auto needs --max-memory');
     return 'auto';
   }
-  const length = number('--blocks', { integer: true })(blocks);
-  checkLength(config, length);
-  return length;
+  const parsed = parseBlocks(blocks, '--blocks');
+  checkBlocks(parsed, config);
+  return parsed;
 }
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
@@ -243,7 +263,9 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const source = prefetching(file.source);
   const readAhead = ({ blocks, residentBlocks }: Settings) => {
     // What passes through few buffers is not to pile up in the host's memory.
-    if (residentBlocks === undefined) source.prefetch(groupsFor(config, blocks), { signal });
+    if (residentBlocks !== undefined) return;
+    const [first, most] = [blocksAt(blocks, 0), mostBlocks(blocks)];
+    source.prefetch([...groupsFor(config, first), ...groupsFor(config, most)], { signal }); // each once
   };
   const line = new ProgressLine();
   let settings: Settings | undefined;
@@ -260,10 +282,10 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${settings.blocks}`,
+    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
-  const shown = reporting(source, groupsFor(config, settings.blocks), (progress) => line.reading(progress));
+  const shown = reporting(source, groupsFor(config, mostBlocks(settings.blocks)), (progress) => line.reading(progress));
   const sampler = new Sampler(engine, new ResidentModel(engine, config, shown, settings), {
     ...settings,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),

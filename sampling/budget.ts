@@ -8,12 +8,14 @@ import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
 import { paramLayout } from '../model/params.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
+import { type Blocks, blocksFrom, describeBlocks, mostBlocks } from './blocks.ts';
 import { checkObject, checkOneOf, checkRequest, type Requested } from './request.ts';
 import { Sampler } from './sampler.ts';
 
 /** What decides the memory of a request, apart from the model. */
 export interface Settings {
-  readonly blocks: number;
+  /** As in a request: one number, or a list by time. */
+  readonly blocks: Blocks;
   readonly precision: Precision;
   /** Default f32. */
   readonly activations?: Activations;
@@ -68,7 +70,9 @@ export async function estimateSampling(
   // Errors are zero here, so that steps need no limit.
   await sampler.sample({ ...request, blocks, maxSteps: undefined });
   const { peak, live, byKind } = dry.memory.report();
-  const plans = [true, false].flatMap((guided) => sampler.plans(blocks, guided));
+  const plans = blocksFrom(blocks).flatMap((part) =>
+    [true, false].flatMap((guided) => sampler.plans(part.blocks, guided)),
+  );
   const planned = Math.max(...plans.map((plan) => plan.bytes));
   const lowerBound = Math.max(...plans.map((plan) => plan.lowerBound));
   return { peak, live, byKind, planned, lowerBound };
@@ -83,7 +87,7 @@ export interface Choice extends Estimate {
 
 /** What a budget is to choose from: whatever is given here is kept. */
 export interface Wanted {
-  readonly blocks: number | 'auto';
+  readonly blocks: Blocks | 'auto';
   readonly precision?: Precision;
   readonly activations?: Activations;
   readonly residentBlocks?: number;
@@ -103,7 +107,7 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
   const least = stored.at(-1)!;
   const batches: number[] = [];
   for (let batch = wanted.batch; batch >= 1; batch = Math.floor(batch / 2)) batches.push(batch);
-  const lengths = wanted.blocks === 'auto' ? [...allowedLengths(config)].reverse() : [wanted.blocks];
+  const lengths: readonly Blocks[] = wanted.blocks === 'auto' ? [...allowedLengths(config)].reverse() : [wanted.blocks];
   return lengths.flatMap((blocks): Settings[] => {
     const most = { blocks, batch: wanted.batch, ...(residentBlocks ? { residentBlocks } : {}) };
     const resident = [
@@ -111,7 +115,7 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
       ...batches.slice(1).map((batch) => ({ ...most, ...least, batch })),
     ];
     if (residentBlocks) return resident;
-    const few = [8, 4, 2, 1].filter((k) => k < blocks);
+    const few = [8, 4, 2, 1].filter((k) => k < mostBlocks(blocks));
     return [
       ...resident,
       ...batches.flatMap((batch) => few.map((k) => ({ blocks, batch, ...least, residentBlocks: k }))),
@@ -161,7 +165,7 @@ export const describeSettings = ({ precision, activations = 'f32', residentBlock
   [
     `${precision} weights${activations === 'f16' ? ' and f16 activations' : ''}`,
     residentBlocks ? `${residentBlocks} blocks resident at a time` : 'all blocks resident',
-    `L=${blocks}`,
+    `L=${describeBlocks(blocks)}`,
     `${batch} at once`,
   ].join(', ');
 

@@ -15,7 +15,7 @@ import {
   rowModulations,
 } from './evaluation.ts';
 import type { ModulationTables } from './modulation-tables.ts';
-import type { Variant } from './schedule.ts';
+import { type Variant, variantKey } from './schedule.ts';
 import { StreamedEvaluation } from './streamed.ts';
 
 /** What decides how an evaluation is compiled. */
@@ -61,9 +61,9 @@ export class Evaluators {
 
   /** The evaluator of this way, compiled if it is new. */
   async get(way: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
-    const { blocks, guided, tables, stages, residentBlocks } = way;
+    const { tables, stages, residentBlocks } = way;
     const how = residentBlocks ? `${residentBlocks} resident` : tables ? 'ahead' : 'inline';
-    const key = `${blocks}/${guided}/${how}${stages ? '' : AT_ONCE}`;
+    const key = `${variantKey(way)}/${how}${stages ? '' : AT_ONCE}`;
     const known = this.#known.get(key);
     if (known) return known;
     const made = await (residentBlocks ? this.#streamed(way, residentBlocks, signal) : this.#whole(way, signal));
@@ -72,8 +72,8 @@ export class Evaluators {
   }
 
   /** One that has been used with this number of blocks, guided or not. */
-  find({ blocks, guided }: Variant): Evaluator | undefined {
-    return [...this.#known].find(([key]) => key.startsWith(`${blocks}/${guided}/`))?.[1];
+  find(variant: Variant): Evaluator | undefined {
+    return [...this.#known].find(([key]) => key.startsWith(`${variantKey(variant)}/`))?.[1];
   }
 
   /** Frees those that keep velocities in stages, or all of them. */

@@ -1,6 +1,7 @@
 /** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
-import { allowedLengths, checkLength, type ModelConfig } from '../model/config.ts';
+import { checkLength, type ModelConfig } from '../model/config.ts';
+import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading } from './blocks.ts';
 import { RNGS, type Rng } from './jax-draws.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
@@ -39,8 +40,17 @@ export interface SampleRequest {
   readonly firstStep?: number | 'auto';
   /** Most steps of an adaptive solver, accepted and rejected. Default 4096. */
   readonly maxSteps?: number;
-  /** Number of blocks L, one of the model's allowed lengths. Default: the largest. */
-  readonly blocks?: number;
+  /**
+   * Number of blocks L, one of the model's allowed lengths. Default: the largest. Or a list, such as
+   * [{ from: 0, blocks: 4 }, { from: 0.5, blocks: 12 }]: an evaluation of the network at time t runs as many as the last of those with
+   * from <= t says.
+   */
+  readonly blocks?: Blocks;
+  /**
+   * Where `blocks` is a list: 'first' (default) loads all weights that it needs before the first evaluation; 'along' loads those of
+   * further blocks before the first evaluation that needs them, while the GPU computes the one before, and keeps them to the end.
+   */
+  readonly loadBlocks?: Loading;
   /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
   readonly guidance?: number;
   /** Guides at times in this interval only, ends included; elsewhere the label's velocity is taken as it is. Default [0, 1]. */
@@ -86,7 +96,10 @@ export interface SampleProgress {
 }
 
 /** What of a request decides its memory. */
-export type Requested = Pick<SampleRequest, 'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval'>;
+export type Requested = Pick<
+  SampleRequest,
+  'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval' | 'loadBlocks'
+>;
 
 const FINEST = 128;
 /** Steps of models that know no step sizes: beyond these, t moves by less than float32 tells apart near 1. */
@@ -219,6 +232,28 @@ export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }
     throw new ConfigError(`maxSteps is ${shown(maxSteps)}; it must be a positive integer`);
 }
 
+/** What is wrong with a time in a list of blocks, after the one before, if there is one. */
+function wrongTime(from: unknown, before: number | undefined): string | undefined {
+  if (before === undefined) return from === 0 ? undefined : `the first is from ${shown(from)}, not from 0`;
+  if (!(typeof from === 'number' && from > before)) return `${shown(from)} is not later than ${before}`;
+  return from < 1 ? undefined : `${from} is not below 1`;
+}
+
+/** @throws UsageError for what is neither a number nor a list; ConfigError for lengths or times that are not allowed. */
+export function checkBlocks(blocks: Blocks, config: ModelConfig): void {
+  const hint = BLOCKS_HINT;
+  if (typeof blocks !== 'number' && !Array.isArray(blocks))
+    throw new UsageError(`blocks is ${shown(blocks)}, neither a number nor a list`, { hint });
+  const list = blocksFrom(blocks);
+  if (list.length === 0) throw new ConfigError('blocks is an empty list', { hint });
+  for (const [i, part] of list.entries()) checkObject(`blocks[${i}]`, part);
+  for (const [i, part] of list.entries()) {
+    const problem = wrongTime(part.from, list[i - 1]?.from);
+    if (problem) throw new ConfigError(`blocks is ${describeBlocks(blocks)}: ${problem}`, { hint });
+    checkLength(config, part.blocks);
+  }
+}
+
 /** @throws ConfigError for a weight that is not finite, or an interval that is none or has nothing to limit. */
 export function checkGuidance(guidance: number, interval: readonly [number, number] | undefined): void {
   if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${shown(guidance)}; it must be a finite number`);
@@ -252,12 +287,13 @@ export function checkRequest(request: SampleRequest, config: ModelConfig): void 
       },
     );
   }
-  const { labels, blocks = Math.max(...allowedLengths(config)), guidance = 1, seed = 0, first = 0 } = request;
+  const { labels, guidance = 1, seed = 0, first = 0 } = request;
   checkLabels(labels, config);
   checkSolver(request, config);
   if (request.level !== undefined && !Number.isFinite(request.level))
     throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
-  checkLength(config, blocks);
+  if (request.blocks !== undefined) checkBlocks(request.blocks, config);
+  checkOneOf('loadBlocks', request.loadBlocks, LOADING);
   checkGuidance(guidance, request.guidanceInterval);
   checkWord('seed', seed);
   checkOneOf('rng', request.rng, RNGS);

@@ -10,6 +10,7 @@ import type { Program } from '../engine/program.ts';
 import { largestActivation } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
+import { blocksAt, describeBlocks } from './blocks.ts';
 import { createInputs, type EvaluationInputs, type Sink } from './evaluation.ts';
 import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
 import { jaxNoise } from './jax-draws.ts';
@@ -17,7 +18,15 @@ import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
 import { Noise } from './noise.ts';
 import { Pace } from './pace.ts';
 import { checkObject, checkRequest, isGuided, type SampleRequest } from './request.ts';
-import { type Condition, conditionKey, conditionsOf, type Evaluation, type Schedule, scheduleOf } from './schedule.ts';
+import {
+  type Condition,
+  conditionKey,
+  conditionsOf,
+  type Evaluation,
+  type Schedule,
+  scheduleOf,
+  variantKey,
+} from './schedule.ts';
 import type { Solve } from './solvers/integrate.ts';
 import { Stages } from './solvers/stages.ts';
 import { type Batch, walk } from './solvers/walk.ts';
@@ -51,7 +60,10 @@ export interface SamplerOptions {
 /** A request made ready: what is compiled, and whose labels are asked for. */
 interface Prepared {
   readonly schedule: Schedule;
-  readonly evaluators: ReadonlyMap<boolean, Evaluator>;
+  /** By `variantKey`. */
+  readonly evaluators: ReadonlyMap<string, Evaluator>;
+  /** Makes resident what an evaluation needs, where that is done along the way. */
+  readonly load: (evaluation: Evaluation) => Promise<void>;
   readonly batch: number;
   /** Labels that occur, each once: columns of the tables. */
   readonly distinct: readonly number[];
@@ -174,7 +186,7 @@ export class Sampler {
     if (bad >= 0) {
       const how = request.steps === undefined ? schedule.solver : `T=${request.steps}`;
       throw new NonFiniteError(
-        `sample ${first + Math.floor(bad / pixels)} is not finite (L=${schedule.blocks}, ${how})`,
+        `sample ${first + Math.floor(bad / pixels)} is not finite (L=${describeBlocks(schedule.blocks)}, ${how})`,
         {
           hint:
             this.model.activations === 'f16'
@@ -199,7 +211,7 @@ export class Sampler {
 
   /** A batch for a solver to walk with (solvers/walk.ts); `settle` once it has been read. */
   #batch(
-    { schedule, evaluators, distinct, ahead }: Prepared,
+    { schedule, evaluators, load, distinct, ahead }: Prepared,
     part: readonly number[],
     { guidance = 1, signal, onProgress }: SampleRequest,
     count: { done: number; readonly total: number | null },
@@ -226,6 +238,7 @@ export class Sampler {
       },
       evaluate: async (evaluation: Evaluation, sink: Sink, reached: number) => {
         await unlessAborted();
+        await load(evaluation);
         const { t, blocks, guided } = evaluation;
         const asked = guided ? [...part.map(() => classes), ...part] : part;
         if (conditioned?.guided !== guided || conditioned.blocks !== blocks)
@@ -240,7 +253,7 @@ export class Sampler {
           );
         }
         await pace.submit(
-          () => evaluators.get(guided)!.run({ rows, guidance, ...sink }, signal),
+          () => evaluators.get(variantKey(evaluation))!.run({ rows, guidance, ...sink }, signal),
           () => {
             count.done++;
             if (schedule.evaluations !== null && reached > steps.t)
@@ -262,10 +275,10 @@ export class Sampler {
   /** Makes resident what the schedule needs, fills the tables if it is to have some, and compiles its evaluations. */
   async #prepare(schedule: Schedule, distinct: readonly number[], request: SampleRequest): Promise<Prepared> {
     const { model } = this;
-    const { signal, keepBlocks } = request;
+    const { signal, keepBlocks, loadBlocks } = request;
     const { residentBlocks } = this.#options;
-    const { blocks, kept } = schedule;
-    const running = model.blocksFor(blocks);
+    const { blocks, mostBlocks, kept } = schedule;
+    const running = model.blocksFor(mostBlocks);
     const adaptive = schedule.evaluations === null;
     const conditions = conditionsOf(
       adaptive ? schedule.stepAt(0, 1).evaluations : schedule.steps.flatMap(({ evaluations }) => evaluations),
@@ -274,7 +287,8 @@ export class Sampler {
     const trade = ModulationTables.tradeOff(model, running, conditions.length * distinct.length);
     const ahead = streamed || (this.#options.ahead ?? (!adaptive && trade.tables < trade.weights));
     const at = groupIndices(model.config);
-    const wanted = streamed ? [at.patches, at.head] : model.groupsFor(blocks, ahead);
+    const along = loadBlocks === 'along' && !streamed; // streaming does so by itself
+    const wanted = streamed ? [at.patches, at.head] : model.groupsFor(along ? blocksAt(blocks, 0) : mostBlocks, ahead);
     const held = streamed
       ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g))
       : [];
@@ -298,7 +312,7 @@ export class Sampler {
     }
     const stages = this.#stages?.made ?? null;
     const compiling = (async () => {
-      const made = new Map<boolean, Evaluator>();
+      const made = new Map<string, Evaluator>();
       for (const variant of schedule.variants) {
         const way: Way = {
           ...variant,
@@ -307,14 +321,17 @@ export class Sampler {
           stages: stages?.velocities ?? null,
           ...(streamed ? { residentBlocks } : {}),
         };
-        made.set(variant.guided, await this.#evaluators.get(way, signal));
+        made.set(variantKey(variant), await this.#evaluators.get(way, signal));
       }
       return made;
     })();
     // Weights arrive while shaders compile. Both have ended before an error goes on.
     const [loaded] = await Promise.allSettled([model.require(wanted, { keep: true, signal }), compiling]);
     if (loaded.status === 'rejected') throw loaded.reason;
-    return { schedule, evaluators: await compiling, batch, distinct, ahead, stages };
+    const load = async (evaluation: Evaluation) => {
+      if (along) await model.require(model.groupsFor(evaluation.blocks, ahead), { keep: true, signal });
+    };
+    return { schedule, evaluators: await compiling, load, batch, distinct, ahead, stages };
   }
 
   /** Fills the tables for these conditions and labels, made anew where they are too small. */

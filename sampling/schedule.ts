@@ -3,6 +3,7 @@
  * what is loaded, tabulated, compiled, allocated and told follows from it, and the sampler only runs it.
  */
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { type Blocks, blocksAt, blocksFrom, mostBlocks } from './blocks.ts';
 import { isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
 import { ADAPTIVE, FIXED, type Tableau } from './solvers/tableaux.ts';
 
@@ -26,6 +27,9 @@ export interface Step {
 /** What is compiled for itself. */
 export type Variant = Pick<Evaluation, 'blocks' | 'guided'>;
 
+/** Says what is compiled for itself: the same for the same. */
+export const variantKey = ({ blocks, guided }: Variant): string => `${blocks}/${guided}`;
+
 export interface Schedule {
   readonly solver: Solver;
   readonly tableau: Tableau & { readonly error?: readonly number[] };
@@ -39,8 +43,9 @@ export interface Schedule {
   stepAt(from: number, to: number, h?: number): Step;
   /** All that may occur. */
   readonly variants: readonly Variant[];
-  /** The largest number of blocks. */
-  readonly blocks: number;
+  /** Numbers of blocks as they were asked for, and the largest. */
+  readonly blocks: Blocks;
+  readonly mostBlocks: number;
   /** Evaluations of a batch; null of an adaptive solver. */
   readonly evaluations: number | null;
 }
@@ -64,15 +69,21 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
     evaluations: tableau.nodes.map((node) => {
       // Exactly the time at which the next step starts.
       const t = node === 1 ? to : from + node * h;
-      return { t, blocks, guided: guidedAt(t) };
+      return { t, blocks: blocksAt(blocks, t), guided: guidedAt(t) };
     }),
   });
   const planned = adaptive
     ? []
     : Array.from({ length: steps }, (_, i) => stepAt(i / steps, (i + 1) / steps, 1 / steps));
-  const occurring = adaptive
-    ? [...(isGuided(guidance) ? [true] : []), ...(!isGuided(guidance) || low > 0 || high < 1 ? [false] : [])]
-    : planned.flatMap(({ evaluations }) => evaluations.map(({ guided }) => guided));
+  // Where the steps of an adaptive solver will fall is not known: anywhere.
+  const occurring: readonly Variant[] = adaptive
+    ? blocksFrom(blocks).flatMap(({ from, blocks: length }, i, all) => {
+        const to = all[i + 1]?.from ?? 1;
+        const guided = isGuided(guidance) && low < to && high >= from;
+        const plain = !isGuided(guidance) || low > from || high < to;
+        return [...(guided ? [true] : []), ...(plain ? [false] : [])].map((is) => ({ blocks: length, guided: is }));
+      })
+    : planned.flatMap(({ evaluations }) => evaluations);
   return {
     solver,
     tableau,
@@ -80,8 +91,9 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
     level: config.ignoreDt ? 0 : (level ?? (adaptive || solver === 'consistency' ? 0 : Math.log2(steps))),
     steps: planned,
     stepAt,
-    variants: [...new Set(occurring)].map((guided) => ({ blocks, guided })),
+    variants: [...new Map(occurring.map((e) => [variantKey(e), { blocks: e.blocks, guided: e.guided }])).values()],
     blocks,
+    mostBlocks: mostBlocks(blocks),
     evaluations: adaptive ? null : planned.length * tableau.nodes.length,
   };
 }

@@ -27,6 +27,23 @@ it('samples with an adaptive solver, guided in an interval, and says which steps
   expect(result.evaluations).toBe(2 + 6 * (result.accepted + result.rejected));
 });
 
+it('runs other numbers of blocks from other times on, and says so', async () => {
+  const one = ['sample', '--count', '1', '--labels', '7', '--steps', '4', '--scale', '1', '--out', 's.png'];
+  const asked = ['--blocks', '4@0,12@0.5', '--load-blocks', 'along'];
+  const said = await cli.run(...one, ...asked);
+  expect(said.code, said.stderr).toBe(0);
+  expect(said.stderr).toContain('1 pictures, T=4, L=4@0,12@0.5');
+  const printed = await cli.run(...one, ...asked, '--max-memory', '30MB', '--json');
+  expect(printed.code, printed.stderr).toBe(0);
+  const result = JSON.parse(printed.stdout);
+  const blocks = [
+    { from: 0, blocks: 4 },
+    { from: 0.5, blocks: 12 },
+  ];
+  expect(result).toMatchObject({ blocks, loadBlocks: 'along', evaluations: 4 });
+  expect(printed.stderr).toContain('L=4@0,12@0.5');
+});
+
 it('takes fixed steps with other solvers, and refuses what does not fit together', async () => {
   const heun = await cli.run(...ONE, '--solver', 'heun', '--steps', '2', '--json');
   expect(JSON.parse(heun.stdout)).toMatchObject({ solver: 'heun', steps: 2, evaluations: 4, accepted: 2, rejected: 0 });

@@ -38,6 +38,22 @@ describe('wrong arguments', () => {
     ],
     [['convert', '--out', 'x', '--json'], "missing required argument 'model'", null],
     [['sample', '--steps', 'many', '--json'], "--steps is 'many'; it must be an integer at least 1", null],
+    [
+      ['sample', '--blocks', '4@0,8', '--json'],
+      "--blocks is '4@0,8'; '8' is no number of blocks from a time on",
+      'write one number for all times, like 8, or numbers and the times that they hold from, like 4@0,8@0.5,12@0.8',
+    ],
+    [
+      ['sample', '--blocks', '4@0.5,12@0.8', '--json'],
+      'blocks is 4@0.5,12@0.8: the first is from 0.5, not from 0',
+      'the first is from time 0, each other later than the one before, below 1: [{ from: 0, blocks: 4 }, { from: 0.5, blocks: 12 }], or 4@0,12@0.5',
+    ],
+    [
+      ['sample', '--blocks', '4@0,10@0.5', '--json'],
+      'this model cannot run 10 of its 12 blocks',
+      'allowed lengths: 4, 8, 12',
+    ],
+    [['sample', '--load-blocks', 'late', '--json'], "--load-blocks is 'late'; it must be one of first, along", null],
     [['convert', 'x', '--out', 'y', '--dtype', 'f8', '--json'], "--dtype is 'f8'; it must be f16 or f32", null],
     [['sample', '--out', '', '--json'], '--out is empty', 'give the path of a file'],
   ])('of %j are one JSON document', async (args, message, hint) => {

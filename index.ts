@@ -156,7 +156,16 @@ export {
   type Picture,
 } from './pictures/picture.ts';
 export { encodePng } from './pictures/png.ts';
-export { type Blocks, type BlocksFrom, describeBlocks, LOADING, type Loading, parseBlocks } from './sampling/blocks.ts';
+export {
+  type Blocks,
+  type BlocksFrom,
+  describeBlocks,
+  LOADING,
+  type Loading,
+  parseBlocks,
+  parseRefresh,
+  type Refresh,
+} from './sampling/blocks.ts';
 export {
   type Choice,
   chooseSettings,

@@ -21,6 +21,8 @@ import {
   type Loading,
   mostBlocks,
   parseBlocks,
+  parseRefresh,
+  type Refresh,
 } from '../sampling/blocks.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
 import { jaxLabels, RNGS, type Rng } from '../sampling/jax-draws.ts';
@@ -30,6 +32,7 @@ import {
   checkBlocks,
   checkGuidance,
   checkOneOf,
+  checkRefresh,
   checkSolver,
   isAdaptive,
   type SampleProgress,
@@ -58,6 +61,7 @@ interface SampleFlags {
   guidanceInterval?: [number, number];
   blocks?: string;
   loadBlocks?: Loading;
+  refresh?: Refresh;
   precision?: Precision;
   activations?: Activations;
   residentBlocks?: number;
@@ -114,6 +118,11 @@ export function addSample(command: Command): void {
     .option(
       '--load-blocks <when>',
       'of --blocks by time: first (all before the first step, default), or along (each before it is needed)',
+    )
+    .option(
+      '--refresh <blocks:every>',
+      'of euler: this many blocks in every so many steps, e.g. 12:2; the others run --blocks and reuse what the further ones gave',
+      (text) => parseRefresh(text, '--refresh'),
     )
     .option('--precision <p>', 'weights on the GPU: f32, f16 or int8 (default f32, or what --max-memory asks for)')
     .option('--activations <a>', 'activations on the GPU: f32 or f16 (default f32, or what --max-memory asks for)')
@@ -240,8 +249,11 @@ function asked(
   const labels = chooseLabels(flags, config, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
-  const { loadBlocks } = flags;
-  return { request: { labels, guidance, guidanceInterval, loadBlocks, ...how }, wanted };
+  const { loadBlocks, refresh } = flags;
+  if (refresh && wanted.blocks === 'auto') throw new ConfigError('--refresh needs a number of --blocks, not auto');
+  const request = { labels, guidance, guidanceInterval, loadBlocks, refresh, ...how };
+  if (wanted.blocks !== 'auto') checkRefresh({ ...request, blocks: wanted.blocks }, config);
+  return { request, wanted };
 }
 
 function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): Blocks | 'auto' {
@@ -260,12 +272,14 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   checkShown(config, file.path);
   const classNames = classNamesOf(file, file.path);
   const { request, wanted } = asked(flags, config, classNames);
+  const { refresh } = request;
+  const deepest = (blocks: Blocks) => refresh?.blocks ?? mostBlocks(blocks);
   const source = prefetching(file.source);
   const readAhead = ({ blocks, residentBlocks }: Settings) => {
     // What passes through few buffers is not to pile up in the host's memory.
     if (residentBlocks !== undefined) return;
-    const [first, most] = [blocksAt(blocks, 0), mostBlocks(blocks)];
-    source.prefetch([...groupsFor(config, first), ...groupsFor(config, most)], { signal }); // each once
+    const first = refresh?.blocks ?? blocksAt(blocks, 0);
+    source.prefetch([...groupsFor(config, first), ...groupsFor(config, deepest(blocks))], { signal }); // each once
   };
   const line = new ProgressLine();
   let settings: Settings | undefined;
@@ -282,10 +296,10 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}`,
+    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}${refresh ? `, L=${refresh.blocks} every ${refresh.every} steps` : ''}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
-  const shown = reporting(source, groupsFor(config, mostBlocks(settings.blocks)), (progress) => line.reading(progress));
+  const shown = reporting(source, groupsFor(config, deepest(settings.blocks)), (progress) => line.reading(progress));
   const sampler = new Sampler(engine, new ResidentModel(engine, config, shown, settings), {
     ...settings,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),

@@ -4,7 +4,7 @@ import { ConfigError, UsageError } from '../engine/errors.ts';
 import type { Scalar } from '../engine/scalar.ts';
 import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { add, addEach } from '../kernels/add.ts';
+import { add, addEach, copyInto } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';
 import { velocityToward } from '../kernels/flow.ts';
 import { linear } from '../kernels/matmul/linear.ts';
@@ -105,17 +105,27 @@ export function velocity(
   training?: TrainingMode,
 ): Tensor {
   const modulations = modulationsOf(ctx, model, inputs, depth?.lengths);
-  return modulatedVelocity(ctx, model, inputs, modulations, depth?.rows, training);
+  return modulatedVelocity(ctx, model, inputs, modulations, depth?.rows, { training });
 }
 
-/** The velocity at a point from modulations that are already known; `rows` as in Depth. */
+/**
+ * Groups from `from` on, whose outputs have their sum in a tensor of its own [B, T, D]: 'kept' puts it there as they run; 'reused' adds
+ * what is there instead of running them, an approximation where it comes from other features.
+ */
+export interface LateGroups {
+  readonly how: 'kept' | 'reused';
+  readonly from: number;
+  readonly sum: Tensor;
+}
+
+/** The velocity at a point from modulations that are already known; `rows` as in Depth, of the groups that run; `late` where there are several. */
 export function modulatedVelocity(
   ctx: Context,
   model: Model,
   point: Point,
   modulations: Modulations,
   rows?: readonly Scalar[],
-  training?: TrainingMode,
+  { training, late }: { training?: TrainingMode; late?: LateGroups } = {},
 ): Tensor {
   const run = (i: number, x: Tensor) => {
     const name = `block${i}`;
@@ -128,7 +138,7 @@ export function modulatedVelocity(
   return decode(
     ctx,
     model,
-    rows ? wired(ctx, model.config, embedded, rows, run) : conventional(model.config, embedded, run),
+    rows ? wired(ctx, model.config, embedded, rows, run, late) : conventional(model.config, embedded, run),
     modulations.head(),
     () => point,
   );
@@ -180,11 +190,19 @@ function conventional(config: ModelConfig, x: Tensor, run: RunBlock): Tensor {
 }
 
 /** Depth as an ODE: each group's last block adds its output y to the state that entered it, and to v. */
-function wired(ctx: Context, config: ModelConfig, x: Tensor, rows: readonly Scalar[], run: RunBlock): Tensor {
+function wired(
+  ctx: Context,
+  config: ModelConfig,
+  x: Tensor,
+  rows: readonly Scalar[],
+  run: RunBlock,
+  late?: LateGroups,
+): Tensor {
   const groups = groupsOf(config).slice(0, rows.length);
   if (groups.length === 0)
     throw new UsageError('no group of blocks is to run: the model has no length wiring, or no rows were given');
   let v: Tensor | null = null;
+  let sum: Tensor | null = null;
   for (const [g, { first, last }] of groups.entries()) {
     let y = ctx.prefix(x, rows[g]!);
     for (let i = first; i <= last; i++) {
@@ -192,8 +210,10 @@ function wired(ctx: Context, config: ModelConfig, x: Tensor, rows: readonly Scal
       y = run(i, x);
     }
     v = v ? add(ctx, v, y) : y;
+    if (late && g >= late.from) sum = sum ? add(ctx, sum, y) : y;
     const next = rows[g + 1];
     if (next !== undefined) x = add(ctx, ctx.prefix(x, next), ctx.prefix(y, next));
   }
-  return v!;
+  if (late?.how === 'kept') copyInto(ctx, sum!, late.sum);
+  return late?.how === 'reused' ? add(ctx, v!, late.sum) : v!;
 }

@@ -12,6 +12,17 @@ export interface BlocksFrom {
 /** How many blocks run: one number throughout, or a list whose times ascend from 0. */
 export type Blocks = number | readonly BlocksFrom[];
 
+/**
+ * Late blocks evaluated in some steps only: every `every`-th step runs `blocks` of them and keeps what those beyond the request's own
+ * `blocks` add before the head; the steps between run the request's blocks and add what was kept.
+ */
+export interface Refresh {
+  /** One of the model's allowed lengths, which the network is told in all steps. */
+  readonly blocks: number;
+  /** At least 1: all steps. */
+  readonly every: number;
+}
+
 /** When the weights of blocks are loaded that are needed later only: all at first, or each before the first evaluation that needs it. */
 export const LOADING = ['first', 'along'] as const;
 /** One of `LOADING`. */
@@ -48,5 +59,14 @@ export function parseBlocks(text: string, option = 'blocks'): Blocks {
     throw new ConfigError(`${option} is '${text}'; '${part.trim()}' is no number of blocks from a time on`, {
       hint: 'write one number for all times, like 8, or numbers and the times that they hold from, like 4@0,8@0.5,12@0.8',
     });
+  });
+}
+
+/** "12:2": 12 blocks in every second step. `option` as for `parseBlocks`. @throws ConfigError for what is not written so. */
+export function parseRefresh(text: string, option = 'refresh'): Refresh {
+  const match = /^\s*(\d+):(\d+)\s*$/.exec(text);
+  if (match) return { blocks: Number(match[1]), every: Number(match[2]) };
+  throw new ConfigError(`${option} is '${text}', which is no number of blocks and of steps`, {
+    hint: 'write it like 12:2, for 12 blocks in every second step',
   });
 }

@@ -8,9 +8,10 @@ import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
 import { paramLayout } from '../model/params.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
-import { type Blocks, blocksFrom, describeBlocks, mostBlocks } from './blocks.ts';
+import { type Blocks, describeBlocks, mostBlocks } from './blocks.ts';
 import { checkObject, checkOneOf, checkRequest, type Requested } from './request.ts';
 import { Sampler } from './sampler.ts';
+import { scheduleOf } from './schedule.ts';
 
 /** What decides the memory of a request, apart from the model. */
 export interface Settings {
@@ -70,8 +71,8 @@ export async function estimateSampling(
   // Errors are zero here, so that steps need no limit.
   await sampler.sample({ ...request, blocks, maxSteps: undefined });
   const { peak, live, byKind } = dry.memory.report();
-  const plans = blocksFrom(blocks).flatMap((part) =>
-    [true, false].flatMap((guided) => sampler.plans(part.blocks, guided)),
+  const plans = scheduleOf({ ...request, blocks }, config).variants.flatMap(({ blocks: length, guided, late }) =>
+    sampler.plans(length, guided, late?.how),
   );
   const planned = Math.max(...plans.map((plan) => plan.bytes));
   const lowerBound = Math.max(...plans.map((plan) => plan.lowerBound));
@@ -96,7 +97,7 @@ export interface Wanted {
 }
 
 /** Settings in the order of what they cost: numbers stored shorter, fewer samples at once, blocks streamed, and last fewer blocks. */
-function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
+function candidates(config: ModelConfig, wanted: Wanted, { refresh }: Requested): Settings[] {
   const { activations, residentBlocks } = wanted;
   const precisions: readonly Precision[] = wanted.precision ? [wanted.precision] : ['f32', 'f16'];
   const stored: Pick<Settings, 'precision' | 'activations'>[] = precisions.map((precision) =>
@@ -114,7 +115,8 @@ function candidates(config: ModelConfig, wanted: Wanted): Settings[] {
       ...stored.map((how) => ({ ...most, ...how })),
       ...batches.slice(1).map((batch) => ({ ...most, ...least, batch })),
     ];
-    if (residentBlocks) return resident;
+    // Streaming is given already, or does not go with it.
+    if (residentBlocks || refresh) return resident;
     const few = [8, 4, 2, 1].filter((k) => k < mostBlocks(blocks));
     return [
       ...resident,
@@ -142,7 +144,7 @@ export async function chooseSettings(
   checkCommon(wanted);
   checkObject('the request', request);
   checkRequest(wanted.blocks === 'auto' ? request : { ...request, blocks: wanted.blocks }, config);
-  const all = candidates(config, wanted);
+  const all = candidates(config, wanted, request);
   let smallest = Number.POSITIVE_INFINITY;
   for (const settings of all) {
     if (signal?.aborted) throw new InterruptedError('choosing settings was interrupted');

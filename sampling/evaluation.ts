@@ -11,6 +11,7 @@ import { gatherRows } from '../kernels/gather.ts';
 import { storeStage } from '../kernels/stages.ts';
 import type { Modulations } from '../model/condition.ts';
 import { modulationsOf } from '../model/condition.ts';
+import { tokenCount } from '../model/config.ts';
 import type { Model, Point } from '../model/dit.ts';
 
 /** Persistent inputs for up to `batch` samples; guided sampling evaluates twice as many rows, "no class" first. */
@@ -45,6 +46,32 @@ export function createInputs(engine: Engine, { config }: Model, batch: number): 
     twice: u32('twice', 2 * batch),
     second: u32('second', batch),
   }));
+}
+
+/** Where the sum of what late blocks add is kept for up to `rows` rows [rows, T, D], stored as the features are. */
+export function createLateSum(engine: Engine, { config, activations }: Model, rows: number): Tensor {
+  const shape: [number, number, number] = [rows, tokenCount(config), config.width];
+  return engine.tensor('late', shape, { kind: 'activations', dtype: activations });
+}
+
+/** Writes what the rows of a batch are told and does not change with time: labels as `asked` (twice as many as `rows` where guided). */
+export function writeConditions(
+  engine: Engine,
+  { step, labels, lengths, twice, second }: EvaluationInputs,
+  { asked, rows, blocks, level }: { asked: readonly number[]; rows: number; blocks: number; level: number },
+): void {
+  const capacity = step.shape[0] as number;
+  engine.write(labels, Uint32Array.from(asked));
+  engine.write(step, new Float32Array(capacity).fill(level));
+  engine.write(lengths, new Uint32Array(capacity).fill(blocks));
+  engine.write(
+    twice,
+    Uint32Array.from({ length: 2 * rows }, (_, i) => i % rows),
+  );
+  engine.write(
+    second,
+    Uint32Array.from({ length: rows }, (_, i) => rows + i),
+  );
 }
 
 /** Scalars of an evaluation's program, given at every run: samples, guidance weight, and what becomes of the velocity. */

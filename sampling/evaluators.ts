@@ -12,10 +12,11 @@ import {
   type EvaluationScalars,
   evaluatedPoint,
   evaluatedRows,
+  first,
   rowModulations,
 } from './evaluation.ts';
 import type { ModulationTables } from './modulation-tables.ts';
-import { type Variant, variantKey } from './schedule.ts';
+import { type Late, type Variant, variantKey } from './schedule.ts';
 import { StreamedEvaluation } from './streamed.ts';
 
 /** What decides how an evaluation is compiled. */
@@ -25,6 +26,8 @@ export interface Way extends Variant {
   readonly tables: ModulationTables | null;
   /** Where velocities go; null: straight into an Euler step. */
   readonly stages: Tensor | null;
+  /** [2 batch where guided, T, D]: what late blocks add; where the variant has some. */
+  readonly lateSum: Tensor | null;
   /** Present where blocks are streamed, with `tables`. */
   readonly residentBlocks?: number;
 }
@@ -48,12 +51,9 @@ export interface Compiling {
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
-/** Ends the keys of those that use each velocity at once. */
-const AT_ONCE = '/at once';
-
 export class Evaluators {
   readonly #with: Compiling;
-  readonly #known = new Map<string, Evaluator>();
+  readonly #known = new Map<string, { readonly way: Way; readonly evaluator: Evaluator }>();
 
   constructor(compiling: Compiling) {
     this.#with = compiling;
@@ -63,37 +63,47 @@ export class Evaluators {
   async get(way: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
     const { tables, stages, residentBlocks } = way;
     const how = residentBlocks ? `${residentBlocks} resident` : tables ? 'ahead' : 'inline';
-    const key = `${variantKey(way)}/${how}${stages ? '' : AT_ONCE}`;
+    const key = `${variantKey(way)}/${how}/${stages ? 'keeping' : 'at once'}`;
     const known = this.#known.get(key);
-    if (known) return known;
+    if (known) return known.evaluator;
     const made = await (residentBlocks ? this.#streamed(way, residentBlocks, signal) : this.#whole(way, signal));
-    this.#known.set(key, made);
+    this.#known.set(key, { way, evaluator: made });
     return made;
   }
 
-  /** One that has been used with this number of blocks, guided or not. */
-  find(variant: Variant): Evaluator | undefined {
-    return [...this.#known].find(([key]) => key.startsWith(`${variantKey(variant)}/`))?.[1];
+  /** One that has been used with this number of blocks, guided or not, whose late blocks are kept, reused or no others than the rest. */
+  find(blocks: number, guided: boolean, late?: Late['how']): Evaluator | undefined {
+    const is = (way: Way) => way.blocks === blocks && way.guided === guided && way.late?.how === late;
+    return this.#matching(is)[0]?.[1].evaluator;
   }
 
-  /** Frees those that keep velocities in stages, or all of them. */
-  clear(which: 'keeping' | 'all'): void {
-    for (const [key, evaluator] of this.#known) {
-      if (which === 'keeping' && key.endsWith(AT_ONCE)) continue;
+  /** Frees those that were compiled for such ways. */
+  clear(which: (way: Way) => boolean): void {
+    for (const [key, { evaluator }] of this.#matching(which)) {
       evaluator.dispose();
       this.#known.delete(key);
     }
   }
 
-  async #whole({ blocks, guided, batch, tables, stages }: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
+  #matching(which: (way: Way) => boolean) {
+    return [...this.#known].filter(([, { way }]) => which(way));
+  }
+
+  async #whole(way: Way, signal: AbortSignal | undefined): Promise<Evaluator> {
     const { engine, model, inputs, arena, onCompile } = this.#with;
     const { config } = model;
+    const { blocks, guided, late, batch, tables, stages, lateSum } = way;
     const { all } = evaluatedRows(batch, guided);
-    const groups = rowsPerGroup(config, [blocks]).filter((n) => n > 0);
-    const { recording } = record(engine, `sample L=${blocks}${guided ? ' guided' : ''}`, (ctx) => {
+    const groupsIn = (length: number) => rowsPerGroup(config, [length]).filter((n) => n > 0);
+    const groups = groupsIn(late?.how === 'reused' ? late.after : blocks);
+    const lateGroups =
+      late && lateSum ? { how: late.how, from: groupsIn(late.after).length, sum: first(lateSum, all) } : undefined;
+    const name = `sample L=${blocks}${guided ? ' guided' : ''}${late ? ` ${late.how}` : ''}`;
+    const { recording } = record(engine, name, (ctx) => {
       const point = evaluatedPoint(ctx, inputs, batch, guided);
       const modulations = rowModulations(ctx, model, inputs, all, tables);
-      const v = modulatedVelocity(ctx, model, point, modulations, config.lengths ? groups.map(() => all) : undefined);
+      const rows = config.lengths ? groups.map(() => all) : undefined;
+      const v = modulatedVelocity(ctx, model, point, modulations, rows, { late: lateGroups });
       applyVelocity(ctx, inputs, v, batch, guided, stages);
     });
     const program = await Program.compile(engine, recording, { arena, signal, onProgress: onCompile });

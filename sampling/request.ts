@@ -1,7 +1,7 @@
 /** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
-import { checkLength, type ModelConfig } from '../model/config.ts';
-import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading } from './blocks.ts';
+import { blocksThatRun, checkLength, type ModelConfig } from '../model/config.ts';
+import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading, type Refresh } from './blocks.ts';
 import { RNGS, type Rng } from './jax-draws.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
@@ -51,6 +51,11 @@ export interface SampleRequest {
    * further blocks before the first evaluation that needs them, while the GPU computes the one before, and keeps them to the end.
    */
   readonly loadBlocks?: Loading;
+  /**
+   * Of euler, with one number of `blocks`: every so many steps evaluate more blocks, and the steps between reuse what the further ones gave.
+   * An approximation (docs/concepts.md). It keeps [samples, T, D] on the GPU, twice that where guided, and does not stream blocks.
+   */
+  readonly refresh?: Refresh;
   /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
   readonly guidance?: number;
   /** Guides at times in this interval only, ends included; elsewhere the label's velocity is taken as it is. Default [0, 1]. */
@@ -98,7 +103,7 @@ export interface SampleProgress {
 /** What of a request decides its memory. */
 export type Requested = Pick<
   SampleRequest,
-  'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval' | 'loadBlocks'
+  'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval' | 'loadBlocks' | 'refresh'
 >;
 
 const FINEST = 128;
@@ -254,6 +259,30 @@ export function checkBlocks(blocks: Blocks, config: ModelConfig): void {
   }
 }
 
+/** @throws UsageError for what is no such object; ConfigError for another solver, for blocks or steps that make no sense. */
+export function checkRefresh({ refresh, solver = 'euler', blocks }: SampleRequest, config: ModelConfig): void {
+  if (refresh === undefined) return;
+  checkObject('refresh', refresh);
+  if (solver !== 'euler') {
+    throw new ConfigError(`refresh is for the solver euler, not ${solver}`, {
+      hint: 'what is kept is that of the step before, and other solvers evaluate within a step',
+    });
+  }
+  if (!Number.isInteger(refresh.every) || refresh.every < 1)
+    throw new ConfigError(`refresh is to be every ${shown(refresh.every)} steps; it must be a positive integer`);
+  checkLength(config, refresh.blocks);
+  const hint = 'give one smaller number of blocks for the steps between';
+  if (blocks === undefined)
+    throw new ConfigError('refresh needs blocks, the number of those in the steps between', { hint });
+  if (typeof blocks !== 'number')
+    throw new ConfigError(`refresh goes with one number of blocks, not with ${describeBlocks(blocks)}`, { hint });
+  if (blocksThatRun(config, blocks) >= blocksThatRun(config, refresh.blocks)) {
+    throw new ConfigError(`refresh with ${refresh.blocks} blocks runs no more than the ${blocks} of other steps`, {
+      hint,
+    });
+  }
+}
+
 /** @throws ConfigError for a weight that is not finite, or an interval that is none or has nothing to limit. */
 export function checkGuidance(guidance: number, interval: readonly [number, number] | undefined): void {
   if (!Number.isFinite(guidance)) throw new ConfigError(`guidance is ${shown(guidance)}; it must be a finite number`);
@@ -294,6 +323,7 @@ export function checkRequest(request: SampleRequest, config: ModelConfig): void 
     throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
   if (request.blocks !== undefined) checkBlocks(request.blocks, config);
   checkOneOf('loadBlocks', request.loadBlocks, LOADING);
+  checkRefresh(request, config);
   checkGuidance(guidance, request.guidanceInterval);
   checkWord('seed', seed);
   checkOneOf('rng', request.rng, RNGS);

@@ -7,11 +7,12 @@ import { ConfigError, NonFiniteError, OutOfMemoryError, UsageError } from '../en
 import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import type { Program } from '../engine/program.ts';
+import type { Tensor } from '../engine/tensor.ts';
 import { largestActivation } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import { blocksAt, describeBlocks } from './blocks.ts';
-import { createInputs, type EvaluationInputs, type Sink } from './evaluation.ts';
+import { createInputs, createLateSum, type EvaluationInputs, type Sink, writeConditions } from './evaluation.ts';
 import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
 import { jaxNoise } from './jax-draws.ts';
 import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
@@ -88,6 +89,8 @@ export class Sampler {
   #tables: ModulationTables | null = null;
   /** Rows of the tables by condition. */
   #rows: ReadonlyMap<string, number> = new Map();
+  /** What late blocks add [rows, T, D], where they are evaluated in some steps only. */
+  #lateSum: Tensor | null = null;
   #stages: { readonly key: string; readonly made: Stages } | null = null;
   #state: 'idle' | 'sampling' | 'disposed' = 'idle';
 
@@ -123,14 +126,17 @@ export class Sampler {
     return Math.min(this.batch, Math.max(1, most));
   }
 
-  /** The program of one whole evaluation for a number of blocks that has been used: its plan and its dispatches. */
-  program(blocks: number, guided = false): Program | undefined {
-    return this.#evaluators.find({ blocks, guided })?.program;
+  /**
+   * The program of one whole evaluation for a number of blocks that has been used: its plan and its dispatches. `late`: of a request with
+   * `refresh`, the one of the steps that keep what late blocks add, or of those that reuse it.
+   */
+  program(blocks: number, guided = false, late?: 'kept' | 'reused'): Program | undefined {
+    return this.#evaluators.find(blocks, guided, late)?.program;
   }
 
-  /** Memory plans of the programs that make up one evaluation, for a number of blocks that has been used; they share slabs. */
-  plans(blocks: number, guided = false): readonly MemoryPlan[] {
-    return this.#evaluators.find({ blocks, guided })?.plans ?? [];
+  /** Memory plans of the programs that make up one evaluation, as for `program`; they share slabs. */
+  plans(blocks: number, guided = false, late?: 'kept' | 'reused'): readonly MemoryPlan[] {
+    return this.#evaluators.find(blocks, guided, late)?.plans ?? [];
   }
 
   /**
@@ -204,6 +210,7 @@ export class Sampler {
     this.#state = 'disposed';
     this.#forgetTables();
     this.#forgetStages();
+    this.#forgetLate();
     this.#noise.dispose();
     this.#arena.dispose();
     for (const t of Object.values(this.#inputs)) this.#engine.release(t);
@@ -242,7 +249,7 @@ export class Sampler {
         const { t, blocks, guided } = evaluation;
         const asked = guided ? [...part.map(() => classes), ...part] : part;
         if (conditioned?.guided !== guided || conditioned.blocks !== blocks)
-          this.#condition(asked, rows, blocks, schedule.level);
+          writeConditions(this.#engine, this.#inputs, { asked, rows, blocks, level: schedule.level });
         conditioned = evaluation;
         this.#engine.write(this.#inputs.t, new Float32Array(2 * this.batch).fill(t));
         if (ahead) {
@@ -286,6 +293,11 @@ export class Sampler {
     const streamed = residentBlocks !== undefined && residentBlocks < running;
     const trade = ModulationTables.tradeOff(model, running, conditions.length * distinct.length);
     const ahead = streamed || (this.#options.ahead ?? (!adaptive && trade.tables < trade.weights));
+    if (streamed && request.refresh) {
+      throw new ConfigError(`refresh keeps all ${running} blocks resident; residentBlocks is ${residentBlocks}`, {
+        hint: 'leave out one of them',
+      });
+    }
     const at = groupIndices(model.config);
     const along = loadBlocks === 'along' && !streamed; // streaming does so by itself
     const wanted = streamed ? [at.patches, at.head] : model.groupsFor(along ? blocksAt(blocks, 0) : mostBlocks, ahead);
@@ -301,6 +313,11 @@ export class Sampler {
     );
     const key = `${kept}/${batch}/${adaptive}`;
     if (this.#stages?.key !== key) this.#forgetStages();
+    // Rows of the largest variant that has late blocks.
+    const lateRows = Math.max(
+      ...schedule.variants.map(({ guided, late }) => (late ? this.batchFor(guided) * (guided ? 2 : 1) : 0)),
+    );
+    if (this.#lateSum?.shape[0] !== lateRows) this.#forgetLate();
     await model.require(
       [...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)),
       { keep: keepBlocks },
@@ -311,6 +328,7 @@ export class Sampler {
       this.#stages ??= { key, made: await Stages.create(this.#engine, this.#arena, this.#inputs.x, options) };
     }
     const stages = this.#stages?.made ?? null;
+    if (lateRows > 0) this.#lateSum ??= createLateSum(this.#engine, model, lateRows);
     const compiling = (async () => {
       const made = new Map<string, Evaluator>();
       for (const variant of schedule.variants) {
@@ -319,6 +337,7 @@ export class Sampler {
           batch: kept > 0 ? batch : this.batchFor(variant.guided),
           tables: ahead ? this.#tables : null,
           stages: stages?.velocities ?? null,
+          lateSum: variant.late ? this.#lateSum : null,
           ...(streamed ? { residentBlocks } : {}),
         };
         made.set(variantKey(variant), await this.#evaluators.get(way, signal));
@@ -364,31 +383,24 @@ export class Sampler {
 
   /** Frees the tables and the evaluators, which may use them. */
   #forgetTables(): void {
-    this.#evaluators.clear('all');
+    this.#evaluators.clear(() => true);
     this.#tables?.dispose();
     this.#tables = null;
+  }
+
+  /** Frees what late blocks added and the evaluators that use it. */
+  #forgetLate(): void {
+    if (!this.#lateSum) return;
+    this.#evaluators.clear(({ lateSum }) => lateSum !== null);
+    this.#engine.release(this.#lateSum);
+    this.#lateSum = null;
   }
 
   /** Frees what a solver keeps and the evaluators that write there. */
   #forgetStages(): void {
     if (!this.#stages) return;
-    this.#evaluators.clear('keeping');
+    this.#evaluators.clear(({ stages }) => stages !== null);
     this.#stages.made.dispose();
     this.#stages = null;
-  }
-
-  #condition(asked: readonly number[], rows: number, blocks: number, level: number): void {
-    const { step, labels, lengths, twice, second } = this.#inputs;
-    this.#engine.write(labels, Uint32Array.from(asked));
-    this.#engine.write(step, new Float32Array(2 * this.batch).fill(level));
-    this.#engine.write(lengths, new Uint32Array(2 * this.batch).fill(blocks));
-    this.#engine.write(
-      twice,
-      Uint32Array.from({ length: 2 * rows }, (_, i) => i % rows),
-    );
-    this.#engine.write(
-      second,
-      Uint32Array.from({ length: rows }, (_, i) => rows + i),
-    );
   }
 }

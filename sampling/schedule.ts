@@ -3,9 +3,16 @@
  * what is loaded, tabulated, compiled, allocated and told follows from it, and the sampler only runs it.
  */
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { type Blocks, blocksAt, blocksFrom, mostBlocks } from './blocks.ts';
+import type { LateGroups } from '../model/dit.ts';
+import { type Blocks, blocksAt, blocksFrom, mostBlocks, type Refresh } from './blocks.ts';
 import { isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
 import { ADAPTIVE, FIXED, type Tableau } from './solvers/tableaux.ts';
+
+/** Blocks after the first `after`: they run, and what they add is kept, or what was kept is added instead. */
+export interface Late {
+  readonly after: number;
+  readonly how: LateGroups['how'];
+}
 
 /** One evaluation of the network for a batch. */
 export interface Evaluation {
@@ -14,6 +21,8 @@ export interface Evaluation {
   readonly blocks: number;
   /** Whether the velocity is asked for with the labels and without. */
   readonly guided: boolean;
+  /** Where late blocks are evaluated in some steps only. */
+  readonly late?: Late;
 }
 
 /** One step in time, and the evaluations that it needs, by stage. */
@@ -25,10 +34,13 @@ export interface Step {
 }
 
 /** What is compiled for itself. */
-export type Variant = Pick<Evaluation, 'blocks' | 'guided'>;
+export type Variant = Pick<Evaluation, 'blocks' | 'guided' | 'late'>;
 
 /** Says what is compiled for itself: the same for the same. */
-export const variantKey = ({ blocks, guided }: Variant): string => `${blocks}/${guided}`;
+export const variantKey = ({ blocks, guided, late }: Variant): string =>
+  `${blocks}/${guided}${late ? `/${late.how} after ${late.after}` : ''}`;
+
+const variantOf = ({ blocks, guided, late }: Variant): Variant => ({ blocks, guided, ...(late ? { late } : {}) });
 
 export interface Schedule {
   readonly solver: Solver;
@@ -54,9 +66,20 @@ export interface Schedule {
 const tableauOf = (solver: Solver): Tableau =>
   isAdaptive(solver) ? ADAPTIVE[solver] : FIXED[solver === 'consistency' ? 'euler' : solver];
 
+/** Euler's steps, of which every so many run all blocks; the first, and those that have other rows than the step before, among them. */
+const refreshed = (steps: readonly Step[], { blocks, every }: Refresh): Step[] =>
+  steps.map((step, i) => ({
+    ...step,
+    evaluations: step.evaluations.map(({ t, blocks: after, guided }): Evaluation => {
+      // Guided steps have rows for "no class", too.
+      const fits = steps[i - 1]?.evaluations[0]?.guided === guided;
+      return { t, blocks, guided, late: { after, how: fits && i % every > 0 ? 'reused' : 'kept' } };
+    }),
+  }));
+
 /** What a request, which has been checked, makes the sampler do for each batch. */
 export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedule {
-  const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level } = request;
+  const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level, refresh } = request;
   const tableau = tableauOf(solver);
   const adaptive = isAdaptive(solver);
   const blocks = request.blocks ?? Math.max(...allowedLengths(config));
@@ -72,9 +95,8 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
       return { t, blocks: blocksAt(blocks, t), guided: guidedAt(t) };
     }),
   });
-  const planned = adaptive
-    ? []
-    : Array.from({ length: steps }, (_, i) => stepAt(i / steps, (i + 1) / steps, 1 / steps));
+  const plain = Array.from({ length: adaptive ? 0 : steps }, (_, i) => stepAt(i / steps, (i + 1) / steps, 1 / steps));
+  const planned = refresh ? refreshed(plain, refresh) : plain;
   // Where the steps of an adaptive solver will fall is not known: anywhere.
   const occurring: readonly Variant[] = adaptive
     ? blocksFrom(blocks).flatMap(({ from, blocks: length }, i, all) => {
@@ -91,9 +113,9 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
     level: config.ignoreDt ? 0 : (level ?? (adaptive || solver === 'consistency' ? 0 : Math.log2(steps))),
     steps: planned,
     stepAt,
-    variants: [...new Map(occurring.map((e) => [variantKey(e), { blocks: e.blocks, guided: e.guided }])).values()],
+    variants: [...new Map(occurring.map((e) => [variantKey(e), variantOf(e)])).values()],
     blocks,
-    mostBlocks: mostBlocks(blocks),
+    mostBlocks: refresh?.blocks ?? mostBlocks(blocks),
     evaluations: adaptive ? null : planned.length * tableau.nodes.length,
   };
 }

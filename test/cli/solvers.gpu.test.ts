@@ -42,6 +42,10 @@ it('runs other numbers of blocks from other times on, and says so', async () => 
   ];
   expect(result).toMatchObject({ blocks, loadBlocks: 'along', evaluations: 4 });
   expect(printed.stderr).toContain('L=4@0,12@0.5');
+  const refreshed = await cli.run(...one, '--blocks', '4', '--refresh', '12:2', '--json');
+  expect(refreshed.code, refreshed.stderr).toBe(0);
+  expect(refreshed.stderr).toContain('1 pictures, T=4, L=4, L=12 every 2 steps');
+  expect(JSON.parse(refreshed.stdout)).toMatchObject({ blocks: 4, refresh: { blocks: 12, every: 2 }, evaluations: 4 });
 });
 
 it('takes fixed steps with other solvers, and refuses what does not fit together', async () => {

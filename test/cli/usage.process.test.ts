@@ -53,6 +53,21 @@ describe('wrong arguments', () => {
       'this model cannot run 10 of its 12 blocks',
       'allowed lengths: 4, 8, 12',
     ],
+    [
+      ['sample', '--blocks', '4', '--refresh', '12', '--json'],
+      "--refresh is '12', which is no number of blocks and of steps",
+      'write it like 12:2, for 12 blocks in every second step',
+    ],
+    [
+      ['sample', '--refresh', '12:2', '--json'],
+      'refresh with 12 blocks runs no more than the 12 of other steps',
+      'give one smaller number of blocks for the steps between',
+    ],
+    [
+      ['sample', '--blocks', 'auto', '--max-memory', '1GB', '--refresh', '12:2', '--json'],
+      '--refresh needs a number of --blocks, not auto',
+      null,
+    ],
     [['sample', '--load-blocks', 'late', '--json'], "--load-blocks is 'late'; it must be one of first, along", null],
     [['convert', 'x', '--out', 'y', '--dtype', 'f8', '--json'], "--dtype is 'f8'; it must be f16 or f32", null],
     [['sample', '--out', '', '--json'], '--out is empty', 'give the path of a file'],

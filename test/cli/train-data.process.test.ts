@@ -59,7 +59,7 @@ describe('flags that do not fit', () => {
     const named = sources.flatMap(
       (file) =>
         readFileSync(file, 'utf8')
-          .replace(/npm install --\S+/g, '')
+          .replace(/(npm install|odelt convert) --\S+/g, '')
           .match(/--[a-z][a-z-]+/g) ?? [],
     );
     const known: readonly string[] = stdout.match(/--[a-z][a-z-]+(?= |,|\n)/g) ?? [];

@@ -1,5 +1,6 @@
 /** Runs what documents and examples show, as a user's program would: under Node, with the package's sources in the place of the built package. */
-import { join } from 'node:path';
+import { copyFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { ROOT, run, textOf } from './repository.ts';
 
@@ -10,7 +11,9 @@ export async function runModule(file: string, outfile: string, ...parameters: st
     entryPoints: [file],
     outfile,
     bundle: true,
-    platform: 'node',
+    // As scripts/build.mjs has it: packages that are built in give what browsers take, too.
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
     format: 'esm',
     target: 'es2022',
     loader: { '.wgsl': 'text' },
@@ -18,9 +21,11 @@ export async function runModule(file: string, outfile: string, ...parameters: st
       ...Object.fromEntries(['node', 'ops', 'bench'].map((name) => [`odelt/${name}`, join(ROOT, `${name}.ts`)])),
       odelt: join(ROOT, 'node.ts'),
     },
-    external: [...Object.keys(dependencies), 'webgpu'].flatMap((name) => [name, `${name}/*`]),
+    external: ['node:*', ...[...Object.keys(dependencies), 'webgpu'].flatMap((name) => [name, `${name}/*`])],
     logLevel: 'silent',
   });
+  // Started by its URL, so nothing imports it.
+  copyFileSync(join(ROOT, 'training/data/decode-worker.js'), join(dirname(outfile), 'decode-worker.js'));
   const { stdout } = await run(process.execPath, [outfile, ...parameters], { cwd: ROOT, timeout: 110_000 });
   return stdout;
 }

@@ -5,6 +5,7 @@
  */
 import { UsageError } from '../engine/errors.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
+import { squaredDistance } from './neighbours.ts';
 
 /** Real pictures with labels, prepared for distances. */
 export interface Reference {
@@ -98,27 +99,6 @@ export function majority(labels: readonly number[]): number {
     }
   }
   return best;
-}
-
-/** Squared distance of a[at..] and b[from..] over `length` numbers, or some number >= limit once it is known to be. */
-function squaredDistance(
-  a: Float32Array,
-  at: number,
-  b: Float32Array,
-  from: number,
-  length: number,
-  limit: number,
-): number {
-  let sum = 0;
-  for (let p = 0; p < length; ) {
-    const end = Math.min(length, p + 28);
-    for (; p < end; p++) {
-      const difference = a[at + p]! - b[from + p]!;
-      sum += difference * difference;
-    }
-    if (sum >= limit) return sum;
-  }
-  return sum;
 }
 
 /** A little below one, so that the lower bound's own rounding never rejects a picture that is near enough. */

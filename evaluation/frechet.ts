@@ -1,6 +1,7 @@
 /** The Fréchet distance of two sets of features, taken for normally distributed: FID where features are Inception's. */
 import { NonFiniteError, UsageError } from '../engine/errors.ts';
-import type { FeatureStatistics } from './feature-statistics.ts';
+import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
+import { type Measured, type Resampling, resampled } from './measured.ts';
 import { choleskyFactor, congruent, symmetricEigenvalues } from './symmetric.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
@@ -44,6 +45,34 @@ export function frechetDistance(
   // Below zero is rounding.
   const root = squares.reduce((sum, x) => sum + Math.sqrt(Math.max(0, x)), 0);
   return between + trace(a) + trace(b) - 2 * root;
+}
+
+/**
+ * The Fréchet distance of samples' features [rows * width] from real pictures' statistics, with the interval that comes of resampling
+ * the samples. It is that of the distance at this number of samples, which is larger than that of endlessly many: compare sets of one
+ * size.
+ * @throws UsageError for other widths or fewer than two rows; NonFiniteError
+ */
+export function measuredFrechet(features: Float32Array, real: FeatureStatistics, resampling: Resampling): Measured {
+  const { width } = real;
+  const rows = features.length / width;
+  const distance = (values: Float32Array) => frechetDistance(real, featureStatistics(values, width));
+  const value = distance(features);
+  return resampled(value, rows, resampling, (weights) => {
+    const resample = repeated(features, width, weights);
+    // Of a handful of samples, too few may be left: then all stand for them.
+    return distance(resample.length >= 2 * width ? resample : features);
+  });
+}
+
+/** Each row as often as its weight says. */
+function repeated(features: Float32Array, width: number, weights: Uint8Array): Float32Array {
+  const out = new Float32Array(weights.reduce((sum, w) => sum + w, 0) * width);
+  let at = 0;
+  for (const [row, weight] of weights.entries()) {
+    for (let i = 0; i < weight; i++, at += width) out.set(features.subarray(row * width, (row + 1) * width), at);
+  }
+  return out;
 }
 
 function shifted({ covariance, width }: FeatureStatistics, offset: number): Float64Array {

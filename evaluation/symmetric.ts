@@ -1,8 +1,11 @@
-/** Symmetric matrices in float64, row by row [n * n]: what a Fréchet distance needs of linear algebra, and no more. */
-import { NonFiniteError } from '../engine/errors.ts';
+/** Symmetric matrices in float64, row by row [n * n]: what Fréchet distances and principal components need of linear algebra. */
+import { NonFiniteError, UsageError } from '../engine/errors.ts';
+import { normals } from '../engine/philox.ts';
 
 /** Pivots below this share of the largest are rounding: what is left of the matrix counts as zero. */
 const NOTHING = 2 ** -52;
+/** Inverse iterations for an eigenvector: one is enough from a start that is not orthogonal to it; the others polish. */
+const INVERSE_ITERATIONS = 3;
 /** More iterations for one eigenvalue than any matrix of finite numbers needs. */
 const MOST_ITERATIONS = 60;
 
@@ -71,11 +74,106 @@ export function congruent({ order, rank, factor }: Factor, matrix: Float64Array)
  * @throws NonFiniteError where it holds NaN or infinity
  */
 export function symmetricEigenvalues(matrix: Float64Array, n: number): Float64Array {
-  const { diagonal, beside } = tridiagonal(Float64Array.from(matrix), n);
+  return eigenvaluesOf(tridiagonal(Float64Array.from(matrix), n));
+}
+
+/** Some eigenvalues, and the eigenvectors that belong to them. */
+export interface Eigenvectors {
+  /** [count], in descending order. */
+  readonly values: Float64Array;
+  /** [count * n], a vector of length 1 in each row, all orthogonal to each other. */
+  readonly vectors: Float64Array;
+}
+
+/**
+ * The `count` largest eigenvalues of a symmetric matrix and their eigenvectors: by inverse iteration with the tridiagonal matrix (as
+ * LAPACK's dstein), each vector kept orthogonal to those before, then turned back. Time is that of the eigenvalues.
+ * @throws UsageError for more than there are; NonFiniteError where the matrix holds NaN or infinity
+ */
+export function leadingEigenvectors(matrix: Float64Array, n: number, count: number): Eigenvectors {
+  if (!(Number.isInteger(count) && count >= 1 && count <= n))
+    throw new UsageError(`a matrix of ${n} rows has no ${count} eigenvectors`);
+  const reduced = tridiagonal(Float64Array.from(matrix), n);
+  const ascending = eigenvaluesOf(reduced);
+  const values = ascending.slice(n - count).reverse();
+  const size = Math.max(Math.abs(ascending[0]!), Math.abs(ascending[n - 1]!));
+  const vectors = new Float64Array(count * n);
+  let shift = Number.POSITIVE_INFINITY;
+  for (let k = 0; k < count; k++) {
+    // Equal eigenvalues would give the same vector again, up to rounding.
+    shift = Math.min(values[k]!, shift - 4 * NOTHING * size);
+    const x = Float64Array.from(normals({ seed: k, stream: 0, step: 0 }, n));
+    for (let i = 0; i < INVERSE_ITERATIONS; i++) {
+      solveShifted(reduced, shift, size, x);
+      for (let pass = 0; pass < 2; pass++) makeOrthogonal(x, vectors, k);
+    }
+    vectors.set(x, k * n);
+  }
+  for (let k = 0; k < count; k++) turnBack(reduced, vectors.subarray(k * n, (k + 1) * n));
+  return { values, vectors };
+}
+
+function eigenvaluesOf({ diagonal, beside }: Tridiagonal): Float64Array {
   if (![...diagonal, ...beside].every(Number.isFinite))
     throw new NonFiniteError('a matrix whose eigenvalues are wanted is not finite');
-  for (let low = 0; low < n; low++) deflate(diagonal, beside, low);
-  return diagonal.sort();
+  const [d, e] = [diagonal.slice(), beside.slice()];
+  for (let low = 0; low < d.length; low++) deflate(d, e, low);
+  return d.sort();
+}
+
+/** Takes its parts along the first `count` rows of `vectors` out of x, which becomes 1 long. */
+function makeOrthogonal(x: Float64Array, vectors: Float64Array, count: number): void {
+  const n = x.length;
+  for (let k = 0; k < count; k++) {
+    const along = dot(x, 0, vectors, k * n, n);
+    for (let i = 0; i < n; i++) x[i]! -= along * vectors[k * n + i]!;
+  }
+  const length = Math.sqrt(dot(x, 0, x, 0, n));
+  for (let i = 0; i < n; i++) x[i]! /= length;
+}
+
+/** x = (T - shift)^-1 x, up to its length: Gaussian elimination that exchanges neighbouring rows where that is safer. */
+function solveShifted({ diagonal, beside }: Tridiagonal, shift: number, size: number, x: Float64Array): void {
+  const n = diagonal.length;
+  const least = NOTHING * size || NOTHING;
+  const pivot = diagonal.map((value) => value - shift); // upper triangle: pivot, the place beside it, the one beyond
+  const upper = beside.slice();
+  const beyond = new Float64Array(n);
+  for (let i = 0; i + 1 < n; i++) {
+    const below = beside[i]!;
+    if (Math.abs(below) > Math.abs(pivot[i]!)) {
+      const factor = pivot[i]! / below;
+      const [next, after] = [pivot[i + 1]!, upper[i + 1]!];
+      pivot[i] = below;
+      pivot[i + 1] = upper[i]! - factor * next;
+      upper[i] = next;
+      beyond[i] = i + 2 < n ? after : 0;
+      upper[i + 1] = i + 2 < n ? -factor * after : 0;
+      const kept = x[i]!;
+      x[i] = x[i + 1]!;
+      x[i + 1] = kept - factor * x[i]!;
+    } else {
+      if (Math.abs(pivot[i]!) < least) pivot[i] = least;
+      const factor = below / pivot[i]!;
+      pivot[i + 1]! -= factor * upper[i]!;
+      x[i + 1]! -= factor * x[i]!;
+    }
+  }
+  if (Math.abs(pivot[n - 1]!) < least) pivot[n - 1] = least;
+  for (let i = n - 1; i >= 0; i--) {
+    const right = (i + 1 < n ? upper[i]! * x[i + 1]! : 0) + (i + 2 < n ? beyond[i]! * x[i + 2]! : 0);
+    x[i] = (x[i]! - right) / pivot[i]!;
+  }
+}
+
+/** An eigenvector of the tridiagonal matrix becomes one of the matrix that it was made of. */
+function turnBack({ reflectors, halves }: Tridiagonal, x: Float64Array): void {
+  const n = x.length;
+  for (let k = 1; k < n; k++) {
+    if (halves[k] === 0) continue;
+    const along = dot(reflectors, k * n, x, 0, k) / halves[k]!;
+    for (let j = 0; j < k; j++) x[j]! -= along * reflectors[k * n + j]!;
+  }
 }
 
 function swap(values: Float64Array | Uint32Array, a: number, b: number): void {
@@ -98,10 +196,21 @@ function dot(a: Float64Array, at: number, b: Float64Array, from: number, length:
   return s0 + s1 + (s2 + s3);
 }
 
-/** Reduces a (which is written over) from its last row up; `beside[i]` couples i and i + 1, the last being zero. */
-function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; beside: Float64Array } {
+/** A symmetric matrix as Q T Q'; Q is the product, from the last, of 1 - u u' / halves[k], u being row k of `reflectors` up to k. */
+interface Tridiagonal {
+  readonly diagonal: Float64Array;
+  /** What couples i and i + 1; the last is zero. */
+  readonly beside: Float64Array;
+  readonly reflectors: Float64Array;
+  /** Zero where there is nothing to reflect. */
+  readonly halves: Float64Array;
+}
+
+/** Reduces a, which is written over, from its last row up. */
+function tridiagonal(a: Float64Array, n: number): Tridiagonal {
   const diagonal = new Float64Array(n);
   const beside = new Float64Array(n);
+  const halves = new Float64Array(n);
   const u = new Float64Array(n);
   const p = new Float64Array(n);
   for (let k = n - 1; k > 0; k--) {
@@ -133,9 +242,11 @@ function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; besi
       const [ui, pi] = [u[i]!, p[i]!];
       for (let j = 0, at = i * n; j <= i; j++, at++) a[at]! -= ui * p[j]! + pi * u[j]!;
     }
+    halves[k] = half;
+    a.set(u.subarray(0, k), k * n);
   }
   if (n > 0) diagonal[0] = a[0]!;
-  return { diagonal, beside };
+  return { diagonal, beside, reflectors: a, halves };
 }
 
 /** Implicit QL steps until diagonal[low] is an eigenvalue of what is left from there on. */

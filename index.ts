@@ -70,12 +70,59 @@ export {
   type Reference,
 } from './evaluation/agreement.ts';
 export {
+  cellsOf,
+  checkGrid,
+  type EvaluationGrid,
+  type EvaluationOptions,
+  type EvaluationProgress,
+  evaluateModel,
+  weightsDigest,
+} from './evaluation/evaluate.ts';
+export {
   createFeatureSums,
   type FeatureStatistics,
   type FeatureSums,
   featureStatistics,
 } from './evaluation/feature-statistics.ts';
-export { type FrechetOptions, frechetDistance, REFERENCE_OFFSET } from './evaluation/frechet.ts';
+export {
+  FEATURE_NAMES,
+  type FeatureName,
+  type Features,
+  featuresOf,
+  featuresOfData,
+  type PictureShape,
+  pixelFeatures,
+  principalFeatures,
+  randomFeatures,
+} from './evaluation/features.ts';
+export { type FrechetOptions, frechetDistance, measuredFrechet, REFERENCE_OFFSET } from './evaluation/frechet.ts';
+export {
+  type KernelDistance,
+  type KernelDistanceOptions,
+  kernelDistance,
+  squaredDiscrepancy,
+} from './evaluation/kernel-distance.ts';
+export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
+export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
+export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
+export { evaluationPlots } from './evaluation/plots.ts';
+export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
+export {
+  type Cell,
+  type CellKey,
+  checkSameSettings,
+  type Distances,
+  describeMeasured,
+  type EvaluationResults,
+  type Floor,
+  type Nearest,
+  type NearestCell,
+  type Provenance,
+  parseResults,
+  resultRows,
+  resultsCsv,
+  sameCell,
+} from './evaluation/results.ts';
 export { type ByteSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {

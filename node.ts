@@ -19,6 +19,7 @@ export {
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
+export { readResults, writeResults } from './evaluation/results.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
@@ -32,7 +33,14 @@ export {
   type SavedState,
 } from './training/checkpoint.node.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
-export { type OpenOptions, openDataset, openTrainingData, type Split } from './training/data/open.ts';
+export {
+  type DataParts,
+  type OpenOptions,
+  openDataset,
+  openParts,
+  openTrainingData,
+  type Split,
+} from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
 export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';

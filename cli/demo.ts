@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { ConfigError } from '../engine/errors.ts';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
@@ -15,7 +14,7 @@ import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from
 import { writePng } from '../pictures/png.node.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
-import { checkFits } from '../training/model-for-data.ts';
+import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel } from './models.node.ts';
 import { bytes, log, ProgressLine, print, printJson } from './output.node.ts';
@@ -87,12 +86,7 @@ async function demoOf(
   source.prefetch(groups, { signal });
   const { imageSize: size, channels } = config;
   const data = await openDataset(flags.data, { split: 'test', size, channels: channels === 1 ? 1 : 3, signal });
-  checkFits(config, { ...data, classes: config.classes });
-  if (data.classes < config.classes) {
-    throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model draws ${config.classes}`, {
-      hint: 'give --data the pictures that the model was trained on',
-    });
-  }
+  checkComparable(config, data);
   const reference = prepareReference(data);
   const { engine, adapter } = await openSession(flags.adapter);
   log(`${flags.model} on ${adapter.adapter.name}`);

@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'sample the shipped model at every number of steps and blocks, and compare',
     load: async () => (await import('./demo.ts')).addDemo,
   },
+  eval: {
+    description: 'measure how good samples are at every number of steps and blocks, and what they cost',
+    load: async () => (await import('./eval.ts')).addEval,
+  },
   verify: {
     description: 'check this adapter against recorded results of the reference (no arguments: the bundled ones)',
     load: async () => (await import('./verify.ts')).addVerify,

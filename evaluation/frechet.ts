@@ -56,7 +56,7 @@ export function frechetDistance(
 export function measuredFrechet(features: Float32Array, real: FeatureStatistics, resampling: Resampling): Measured {
   const { width } = real;
   const rows = features.length / width;
-  const distance = (values: Float32Array) => frechetDistance(real, featureStatistics(values, width));
+  const distance = (values: Float32Array) => frechetDistance(featureStatistics(values, width), real);
   const value = distance(features);
   return resampled(value, rows, resampling, (weights) => {
     const resample = repeated(features, width, weights);

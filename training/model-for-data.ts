@@ -17,6 +17,15 @@ export function checkFits(model: ModelConfig, data: DataShape): void {
   }
 }
 
+/** @throws ConfigError for pictures that what the model draws cannot be compared with: of another size, or of fewer classes. */
+export function checkComparable(model: ModelConfig, data: DataShape): void {
+  checkFits(model, { ...data, classes: model.classes });
+  if (data.classes >= model.classes) return;
+  throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model draws ${model.classes}`, {
+    hint: 'give --data the pictures that the model was trained on',
+  });
+}
+
 /**
  * The preset with imageSize, channels and classes of the data, and the overrides. An override of those three says what is
  * expected, and must agree with the data (classes may be more, to keep labels for later).

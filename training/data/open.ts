@@ -47,6 +47,11 @@ const UNDERSTOOD = [
   'a folder of pictures with one sub-folder per class',
 ].join('; or ');
 
+/** A part that is not there, among data that are. */
+class MissingPart extends DataError {
+  override name = 'DataError';
+}
+
 /** The split asked for, or the first that is there; undefined if neither (or not the one asked for). */
 function choose(asked: Split | undefined, has: (split: Split) => boolean): Split | undefined {
   return (asked ? [asked] : (['train', 'test'] as const)).find(has);
@@ -68,6 +73,34 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
     hint: 'Open it with openTrainingData.',
   });
 }
+
+/** The parts of a data set that are there, at least one. Data that know no parts are the training part. */
+export interface DataParts {
+  readonly train?: Dataset;
+  readonly test?: Dataset;
+}
+
+/** Both parts of the data set at a path, in memory, as far as they are there. Throws what `openDataset` throws. */
+export async function openParts(path: string, options: Omit<OpenOptions, 'split'> = {}): Promise<DataParts> {
+  const part = async (split: Split) => {
+    try {
+      return await openDataset(path, { ...options, split });
+    } catch (error) {
+      if (error instanceof MissingPart) return undefined;
+      throw error;
+    }
+  };
+  const train = await part('train');
+  const test = await part('test');
+  // Where there is no part at all: says so.
+  if (!train && !test) return { train: await openDataset(path, options) };
+  // Single files are the same whatever part is asked for.
+  return train && test && samePictures(train, test) ? { train } : { train, test };
+}
+
+const samePictures = (a: Dataset, b: Dataset): boolean =>
+  a.count === b.count &&
+  Array.from({ length: a.count }, (_, i) => i).every((i) => a.image(i).every((byte, p) => byte === b.image(i)[p]));
 
 /**
  * The data set at a path for training: in memory if its pictures fit into `maxBytes`, else read as they are needed, as are arrays of
@@ -102,7 +135,7 @@ async function openFile(
 async function openShards(folder: string, names: readonly string[], options: OpenOptions, whole: boolean) {
   const split = choose(options.split, (s) => names.some((name) => name.startsWith(s)));
   const own = split ? names.filter((name) => name.startsWith(split)) : options.split === 'test' ? [] : names;
-  if (own.length === 0) throw new DataError(`${folder}: no ${options.split} part (found ${found(names)})`);
+  if (own.length === 0) throw new MissingPart(`${folder}: no ${options.split} part (found ${found(names)})`);
   const paths = [...own].sort().map((name) => join(folder, name));
   return openFile(paths[0]!, paths, options, whole);
 }
@@ -116,7 +149,7 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
   if (!info.isDirectory()) return openFile(path, [path], options, whole);
   const names = (await listFolder(path)).filter((name) => !name.startsWith('.'));
   const missing = (kind: string) =>
-    new DataError(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
+    new MissingPart(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
 
   const idxName = (split: Split, what: 'images-idx3' | 'labels-idx1') => {
     const plain = `${split === 'train' ? 'train' : 't10k'}-${what}-ubyte`;

@@ -1,0 +1,72 @@
+/** An evaluation as pictures: quality against seconds and bytes, and over steps and blocks. */
+import { heatMap } from '../pictures/heat-map.ts';
+import { linePlot, type Series } from '../pictures/line-plot.ts';
+import { type Cell, describeMeasured, type EvaluationResults } from './results.ts';
+
+const byNumber = (a: number, b: number): number => a - b;
+const distinct = (values: readonly number[]): number[] => [...new Set(values)].sort(byNumber);
+
+/**
+ * SVG documents by their file names: for each solver and guidance weight the Fréchet distance against seconds (a line for each number of
+ * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take the same bytes), and as a table.
+ */
+export function evaluationPlots(results: EvaluationResults): Map<string, string> {
+  const plots = new Map<string, string>();
+  const ways = new Map(results.cells.map(({ solver, guidance }) => [`${solver}-w${guidance}`, { solver, guidance }]));
+  for (const [name, { solver, guidance }] of ways) {
+    const cells = results.cells.filter((cell) => cell.solver === solver && cell.guidance === guidance);
+    const how = `${solver}, guidance ${guidance}`;
+    const seconds = (cell: Cell) => cell.secondsPerSample;
+    const megabytes = (cell: Cell) => cell.peakBytes / 1e6;
+    plots.set(
+      `fd-seconds-${name}.svg`,
+      linePlot({
+        title: `Fréchet distance against time: ${how}`,
+        x: { label: 'time per sample', unit: 's', log: true },
+        y: { label: `Fréchet distance, ${results.provenance.features.name}`, log: true },
+        series: lines(results, cells, ({ blocks }) => blocks, 'L', seconds),
+      }),
+    );
+    plots.set(
+      `fd-bytes-${name}.svg`,
+      linePlot({
+        title: `Fréchet distance against GPU memory: ${how}`,
+        x: { label: 'peak of GPU buffers', unit: 'MB' },
+        y: { label: `Fréchet distance, ${results.provenance.features.name}`, log: true },
+        series: lines(results, cells, ({ steps }) => steps, 'T', megabytes),
+      }),
+    );
+    plots.set(`fd-table-${name}.svg`, table(cells, how));
+  }
+  return plots;
+}
+
+/** A line for each value of `of`, in order of x, and one for the floor. */
+function lines(
+  { floor }: EvaluationResults,
+  cells: readonly Cell[],
+  of: (cell: Cell) => number,
+  letter: string,
+  x: (cell: Cell) => number,
+): Series[] {
+  const own = distinct(cells.map(of)).map((value) => {
+    const points = cells.filter((cell) => of(cell) === value).sort((a, b) => x(a) - x(b));
+    return { name: `${letter}=${value}`, x: points.map(x), y: points.map(({ fd }) => fd.value) };
+  });
+  const ends = [Math.min(...cells.map(x)), Math.max(...cells.map(x))];
+  return [...own, { name: 'real pictures', x: ends, y: [floor.fd.value, floor.fd.value] }];
+}
+
+function table(cells: readonly Cell[], how: string): string {
+  const rows = distinct(cells.map(({ blocks }) => blocks));
+  const columns = distinct(cells.map(({ steps }) => steps));
+  const at = (r: number, c: number) => cells.find(({ blocks, steps }) => blocks === rows[r] && steps === columns[c]);
+  return heatMap({
+    title: `Fréchet distance: ${how}`,
+    ...{ row: 'blocks L', column: 'steps T' },
+    rowLabels: rows.map(String),
+    columnLabels: columns.map(String),
+    values: rows.map((_, r) => columns.map((_, c) => at(r, c)?.fd.value ?? Number.NaN)),
+    text: (r, c) => describeMeasured(at(r, c)!.fd).replace(' (', '\n(').split('\n'),
+  });
+}

@@ -1,0 +1,196 @@
+/** What an evaluation gives, as plain data: cells, the floor, nearest pictures, provenance; read again, compared, and as tables. */
+import { ConfigError } from '../engine/errors.ts';
+import type { KernelDistance } from './kernel-distance.ts';
+import type { Manifold } from './manifold.ts';
+import type { Measured, Share } from './measured.ts';
+
+/** How samples were drawn. */
+export interface CellKey {
+  readonly steps: number;
+  readonly blocks: number;
+  readonly guidance: number;
+  readonly solver: string;
+}
+
+/** How far a set of pictures is from the reference. */
+export interface Distances extends Manifold {
+  /** Fréchet distance. */
+  readonly fd: Measured;
+  /** Kernel distance. */
+  readonly kid: KernelDistance;
+}
+
+/** Quality and cost of one way to draw. */
+export interface Cell extends CellKey, Distances {
+  /** Share of samples that their nearest real pictures take for the class asked for; null where none was asked for. */
+  readonly agreement: Share | null;
+  /** Without compiling and without the time of the figures. */
+  readonly secondsPerSample: number;
+  /** Most bytes of GPU buffers at a time. */
+  readonly peakBytes: number;
+  /** Bytes of the weights that these blocks need, as the file holds them. */
+  readonly bytesRead: number;
+}
+
+/** Real pictures in the samples' place: what no model gets below. */
+export interface Floor extends Distances {
+  readonly how: string;
+  /** Pictures that stand for samples, and those that they are compared with. */
+  readonly count: number;
+  readonly of: number;
+}
+
+/** How far a cell's samples are from the nearest real pictures. */
+export interface NearestCell extends CellKey {
+  /** Distances at the quantiles. */
+  readonly distances: readonly number[];
+  /** Probability of being nearer than a held-out picture. */
+  readonly nearer: Measured;
+}
+
+/** Distances to the nearest real picture, of held-out pictures and of samples. */
+export interface Nearest {
+  readonly quantiles: readonly number[];
+  readonly heldOut: readonly number[];
+  readonly cells: readonly NearestCell[];
+}
+
+/** What was evaluated, and how: results of other settings are not comparable. */
+export interface Provenance {
+  /** SHA-256 of the weights. */
+  readonly model: string;
+  /** 'ema' or 'raw'. */
+  readonly weights: string;
+  readonly seed: number;
+  /** Samples of each cell. */
+  readonly samples: number;
+  /** Samples computed at once. */
+  readonly batch: number;
+  readonly features: { readonly name: string; readonly width: number };
+  /** Real pictures: their name, and SHA-256 of pixels and labels of each part. */
+  readonly data: { readonly name: string; readonly digests: readonly string[] };
+  readonly adapter: string;
+  /** Version of odelt. */
+  readonly odelt: string;
+  /** Of the runtime: recorded, not compared. */
+  readonly versions: Readonly<Record<string, string>>;
+}
+
+/** All that an evaluation gives. */
+export interface EvaluationResults {
+  readonly cells: readonly Cell[];
+  readonly floor: Floor;
+  readonly nearest: Nearest;
+  readonly provenance: Provenance;
+}
+
+/** Two cells are the same way to draw. */
+export const sameCell = (a: CellKey, b: CellKey): boolean =>
+  a.steps === b.steps && a.blocks === b.blocks && a.guidance === b.guidance && a.solver === b.solver;
+
+/** In words, as progress and plots name it. */
+export const describeCell = ({ steps, blocks, guidance, solver }: CellKey): string =>
+  `T=${steps} L=${blocks} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
+
+const HINT = 'give another folder, or move that file away';
+
+/** Results that were written as JSON. @throws ConfigError for what are none; `name` is the file, for the message. */
+export function parseResults(text: string, name: string): EvaluationResults {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError(`${name} is no JSON`, { cause, hint: HINT });
+  }
+  const { cells, floor, nearest, provenance } = (json ?? {}) as Partial<Record<keyof EvaluationResults, unknown>>;
+  const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+  const isCell = (value: unknown) =>
+    isObject(value) && ['steps', 'blocks', 'guidance', 'solver', 'fd', 'secondsPerSample'].every((key) => key in value);
+  const whole =
+    Array.isArray(cells) &&
+    cells.every(isCell) &&
+    [floor, nearest, provenance].every(isObject) &&
+    Array.isArray((nearest as Partial<Nearest>).cells);
+  if (!whole) throw new ConfigError(`${name} does not hold the results of an evaluation`, { hint: HINT });
+  return json as EvaluationResults;
+}
+
+/** What must be the same for cells to stand in one table, and how an error calls it. */
+const COMPARED: Readonly<Partial<Record<keyof Provenance, string>>> = {
+  model: 'the model',
+  weights: '--weights',
+  seed: '--seed',
+  samples: '--count',
+  batch: '--batch',
+  features: '--features',
+  data: '--data',
+  adapter: 'the adapter',
+  odelt: 'the version of odelt',
+};
+
+/** @throws ConfigError, naming all that differs, unless results in the file `name` were made with these settings. */
+export function checkSameSettings(before: Provenance, now: Provenance, name: string): void {
+  const short = (value: unknown) => {
+    const text = typeof value === 'object' && value !== null ? (value as { name?: string }).name : value;
+    return typeof text === 'string' && /^[0-9a-f]{64}$/.test(text) ? `${text.slice(0, 12)}...` : String(text);
+  };
+  const different = Object.entries(COMPARED).flatMap(([key, called]) => {
+    const [a, b] = [before, now].map((provenance) => provenance[key as keyof Provenance]);
+    if (JSON.stringify(a) === JSON.stringify(b)) return [];
+    return [short(a) === short(b) ? `${called}: other contents` : `${called}: ${short(a)}, now ${short(b)}`];
+  });
+  if (different.length === 0) return;
+  throw new ConfigError(`${name} has results of other settings: ${different.join('; ')}`, {
+    hint: 'give another folder for other settings; steps, blocks, guidance and solver may be added to one',
+  });
+}
+
+const COUNTED = ['precision', 'recall', 'density', 'coverage'] as const;
+
+/** Every figure and bound of every cell, a line each, with a head; the floor is the last line. */
+export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string {
+  const measured = ['fd', 'kid', ...COUNTED, 'agreement', 'nearer'];
+  const head = [
+    ...['steps', 'blocks', 'guidance', 'solver'],
+    ...measured.flatMap((name) => [name, `${name}_low`, `${name}_high`]),
+    ...['secondsPerSample', 'peakBytes', 'bytesRead'],
+  ];
+  const three = (m: Measured | null | undefined): (number | string)[] => (m ? [m.value, m.low, m.high] : ['', '', '']);
+  const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].flatMap(three);
+  const lines = cells.map((cell) => [
+    ...[cell.steps, cell.blocks, cell.guidance, cell.solver],
+    ...figures(cell),
+    ...three(cell.agreement),
+    ...three(nearest.cells.find((other) => sameCell(other, cell))?.nearer),
+    ...[cell.secondsPerSample, cell.peakBytes, cell.bytesRead],
+  ]);
+  const last = ['', '', '', 'real pictures', ...figures(floor), ...three(null), ...three(null), '', '', ''];
+  return `${[head, ...lines, last].map((line) => line.join(',')).join('\n')}\n`;
+}
+
+/** Three digits, or what is right of the point where there are more. */
+const digits = (value: number): string =>
+  Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) < 0.001 ? value.toFixed(4) : value.toPrecision(3);
+
+/** `4.93 (4.61 to 5.27)`. */
+export const describeMeasured = ({ value, low, high }: Measured): string =>
+  `${digits(value)} (${digits(low)} to ${digits(high)})`;
+
+/** The results as cells of a table, with a head. */
+export function resultRows({ cells, floor, nearest }: EvaluationResults): string[][] {
+  const head = ['L', 'T', 'w', 'FD', 'KID', ...COUNTED, 'agreement', 'nearer', 's/sample', 'peak MB', 'read MB'];
+  const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].map(describeMeasured);
+  const several = new Set(cells.map(({ solver }) => solver)).size > 1;
+  const rows = cells.map((cell) => [
+    String(cell.blocks),
+    `${cell.steps}${several ? ` ${cell.solver}` : ''}`,
+    String(cell.guidance),
+    ...figures(cell),
+    cell.agreement ? describeMeasured(cell.agreement) : '',
+    describeMeasured(nearest.cells.find((other) => sameCell(other, cell))!.nearer),
+    digits(cell.secondsPerSample),
+    (cell.peakBytes / 1e6).toFixed(1),
+    (cell.bytesRead / 1e6).toFixed(2),
+  ]);
+  return [head, ...rows, ['real', '', '', ...figures(floor), '', '', '', '', '']];
+}

@@ -1,0 +1,51 @@
+/** What `odelt eval` refuses before an adapter is asked for, and its help. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { buildCli, type Cli } from '../support/cli.ts';
+
+let cli: Cli;
+beforeAll(async () => {
+  cli = await buildCli();
+  mkdirSync(join(cli.folder, 'damaged'));
+  writeFileSync(join(cli.folder, 'damaged/results.json'), '{"cells":');
+});
+afterAll(() => cli?.remove());
+
+// No adapter has this name: a command that got as far as asking for one would say so instead.
+const run = (...args: string[]) => cli.run('eval', '--adapter', 'none', ...args);
+
+it.each([
+  [['--steps', '1,3'], 'this model was trained for step sizes'],
+  [['--steps', '1,'], "--steps is ''; it must be an integer at least 1"],
+  [['--blocks', '5'], '5'],
+  [['--guidance', 'much'], "--guidance is 'much'; it must be a number"],
+  [['--solver', 'dopri5'], '--solver dopri5 chooses its own steps; --steps 1,4,16 were asked for'],
+  [['--solver', 'eular'], "--solver is 'eular'; it must be one of"],
+  [['--features', 'inception'], "--features is 'inception'; it must be one of pca64, pixels, random"],
+  [['--weights', 'best'], "--weights is 'best'; it must be one of ema, raw"],
+  [['--count', '5'], '5 samples cannot be judged; it takes 8'],
+  [['--out', ''], '--out is empty'],
+  [['--out', 'damaged'], 'damaged/results.json is no JSON'],
+])('%j is a wrong argument', async (args, message) => {
+  const { code, stdout, stderr } = await run(...args);
+  expect(stderr).toContain(`ConfigError: `);
+  expect(stderr).toContain(message);
+  expect([code, stdout]).toEqual([2, '']);
+  expect(readdirSync(join(cli.folder, 'damaged'))).toEqual(['results.json']);
+});
+
+it('a folder that cannot be written, a model or data that are not there, are told before the work', async () => {
+  expect((await run('--out', 'cli.js')).stderr).toContain(`--out 'cli.js' cannot be written`);
+  const model = await run('nowhere.safetensors');
+  expect(model).toMatchObject({ code: 1, stderr: expect.stringContaining('CheckpointError: nowhere.safetensors') });
+  const data = await run('--data', 'nowhere');
+  expect(data).toMatchObject({ code: 1, stderr: expect.stringContaining('DataError: nowhere: no such file') });
+});
+
+it('the help says what every figure is', async () => {
+  const { code, stdout } = await cli.run('eval', '--help');
+  expect(code).toBe(0);
+  for (const word of ['FD', 'KID', 'precision', 'recall', 'density', 'coverage', 'agreement', 'nearer', 'Intervals'])
+    expect(stdout).toContain(word);
+});

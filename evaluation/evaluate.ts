@@ -60,6 +60,7 @@ export interface EvaluationOptions {
   /** Results to go on from: cells that they have are not drawn again. */
   readonly before?: EvaluationResults;
   readonly signal?: AbortSignal;
+  /** Told before the real pictures, and after each step of sampling. */
   readonly onProgress?: (progress: EvaluationProgress) => void;
   /** Told, and waited for, after every cell: all results so far. */
   readonly onCell?: (results: EvaluationResults) => void | Promise<void>;

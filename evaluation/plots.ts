@@ -8,7 +8,7 @@ const distinct = (values: readonly number[]): number[] => [...new Set(values)].s
 
 /**
  * SVG documents by their file names: for each solver and guidance weight the Fréchet distance against seconds (a line for each number of
- * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take the same bytes), and as a table.
+ * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take nearly the same bytes), and as a table.
  */
 export function evaluationPlots(results: EvaluationResults): Map<string, string> {
   const plots = new Map<string, string>();

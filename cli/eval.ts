@@ -25,7 +25,7 @@ import { fingerprint } from '../training/data/fingerprint.node.ts';
 import { openParts } from '../training/data/open.ts';
 import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
-import { openModel, type WhichWeights } from './models.node.ts';
+import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { number, numbers, openSession } from './session.node.ts';
 
@@ -131,11 +131,12 @@ async function evaluateFrom(
   before: Awaited<ReturnType<typeof readResults>>,
   signal: AbortSignal,
 ): Promise<void> {
+  checkShown(config, path);
   const { steps, guidance, solver, count, seed, batch, out } = flags;
   const grid: EvaluationGrid = { steps, blocks: flags.blocks ?? allowedLengths(config), guidance, solver };
   checkGrid(grid, count, config);
   for (const name of ['results.json', 'results.csv']) await checkOutput('--out', join(out, name));
-  const channels = config.channels as 1 | 3;
+  const channels = config.channels === 1 ? 1 : 3;
   const parts = await openParts(flags.data, { size: config.imageSize, channels, signal });
   const there = [parts.train, parts.test].filter((part) => part !== undefined);
   for (const part of there) checkComparable(config, part);

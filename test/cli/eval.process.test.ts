@@ -2,12 +2,21 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { writeSafetensors } from '../../formats/safetensors.node.ts';
+import { preset } from '../../model/config.ts';
+import { initParams } from '../../model/params.ts';
+import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 
 let cli: Cli;
 beforeAll(async () => {
   cli = await buildCli();
   mkdirSync(join(cli.folder, 'damaged'));
+  for (const [name, fields] of Object.entries({ latents: { channels: 4 }, classes: { classes: 11 } })) {
+    const config = preset('tiny', { width: 16, heads: 2, depth: 2, patch: 7, lengths: null, ...fields });
+    const file = join(cli.folder, `${name}.safetensors`);
+    await writeSafetensors(file, modelTensors(initParams(config, 1)), modelMetadata(config));
+  }
   writeFileSync(join(cli.folder, 'damaged/results.json'), '{"cells":');
 });
 afterAll(() => cli?.remove());
@@ -25,6 +34,8 @@ it.each([
   [['--features', 'inception'], "--features is 'inception'; it must be one of pca64, pixels, random"],
   [['--weights', 'best'], "--weights is 'best'; it must be one of ema, raw"],
   [['--count', '5'], '5 samples cannot be judged; it takes 8'],
+  [['latents.safetensors'], 'latents.safetensors makes latents of 4 channels'],
+  [['classes.safetensors'], "'Fashion-MNIST test' has 10 classes; the model draws 11"],
   [['--out', ''], '--out is empty'],
   [['--out', 'damaged'], 'damaged/results.json is no JSON'],
 ])('%j is a wrong argument', async (args, message) => {

@@ -22,6 +22,7 @@ import { memorySource } from '../../model/weights/source.ts';
 import { heatMap } from '../../pictures/heat-map.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { openParts } from '../../training/data/open.ts';
+import { npy } from '../support/archives.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -240,6 +241,10 @@ describe('real pictures', () => {
     expect([both.train?.count, both.test?.count]).toEqual([5, 3]);
     writeFileSync(join(folder, 't10k-images-idx3-ubyte'), 'damaged');
     await expect(openParts(folder)).rejects.toThrow('t10k-images-idx3-ubyte');
+    const file = join(folder, 'images.npy');
+    writeFileSync(file, npy('|u1', [6, 2, 2], new Uint8Array(24)));
+    const whole = await openParts(file);
+    expect([whole.train?.count, whole.test]).toEqual([6, undefined]);
     await expect(openParts(join(folder, 'nowhere'))).rejects.toThrow('no such file or folder');
   });
 });

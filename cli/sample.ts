@@ -117,7 +117,7 @@ export function addSample(command: Command): void {
     )
     .option(
       '--load-blocks <when>',
-      'of --blocks by time: first (all before the first step, default), or along (each before it is needed)',
+      'of --blocks by time: first (all before the first step, default), along (each before it is needed), or needed (and freed after)',
     )
     .option(
       '--refresh <blocks:every>',

@@ -39,7 +39,7 @@ export interface ModelConfig {
   /**
    * What the network's output is. `velocity`: that; a parsed description leaves it out. `data`: the picture at time 1, from which
    * the velocity toward it is made (model/dit.ts, `decode`; JiT, arXiv 2511.13720). `noise`: the noise in the input at step
-   * timeScale * t of a diffusion with discrete steps, of which 0 is data (DiT); such a model is neither trained nor sampled.
+   * timeScale * t of a diffusion with timeScale discrete steps, of which 0 is data (DiT, model/diffusion.ts); not to be trained.
    */
   readonly predicts?: Predicts;
 }

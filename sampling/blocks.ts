@@ -23,8 +23,11 @@ export interface Refresh {
   readonly every: number;
 }
 
-/** When the weights of blocks are loaded that are needed later only: all at first, or each before the first evaluation that needs it. */
-export const LOADING = ['first', 'along'] as const;
+/**
+ * When the weights of blocks are on the GPU that not all evaluations need: from the first on; from before the first evaluation that
+ * needs them; or while the evaluations need them, and no longer.
+ */
+export const LOADING = ['first', 'along', 'needed'] as const;
 /** One of `LOADING`. */
 export type Loading = (typeof LOADING)[number];
 

@@ -6,12 +6,13 @@ import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
 import { reshaped, type Tensor } from '../engine/tensor.ts';
-import { euler, guide } from '../kernels/flow.ts';
+import { euler, eulerEach, guide, velocityToward } from '../kernels/flow.ts';
 import { gatherRows } from '../kernels/gather.ts';
 import { storeStage } from '../kernels/stages.ts';
 import type { Modulations } from '../model/condition.ts';
 import { modulationsOf } from '../model/condition.ts';
 import { tokenCount } from '../model/config.ts';
+import type { DiffusionPoint } from '../model/diffusion.ts';
 import type { Model, Point } from '../model/dit.ts';
 
 /** Persistent inputs for up to `batch` samples; guided sampling evaluates twice as many rows, "no class" first. */
@@ -29,6 +30,12 @@ export interface EvaluationInputs {
   /** Rows of x twice over [2 batch], and the rows of its second half [batch]. */
   readonly twice: Tensor;
   readonly second: Tensor;
+  /**
+   * Of a model that predicts noise (model/diffusion.ts), [batch]: the network's input is x + shrink x, and its velocity is
+   * (x - noise) / (1 - left).
+   */
+  readonly shrink?: Tensor;
+  readonly left?: Tensor;
 }
 
 export function createInputs(engine: Engine, { config }: Model, batch: number): EvaluationInputs {
@@ -45,6 +52,9 @@ export function createInputs(engine: Engine, { config }: Model, batch: number): 
     numbers: u32('numbers', batch),
     twice: u32('twice', 2 * batch),
     second: u32('second', batch),
+    ...(config.predicts === 'noise'
+      ? { shrink: engine.tensor('shrink', [batch]), left: engine.tensor('left', [batch]) }
+      : {}),
   }));
 }
 
@@ -52,6 +62,21 @@ export function createInputs(engine: Engine, { config }: Model, batch: number): 
 export function createLateSum(engine: Engine, { config, activations }: Model, rows: number): Tensor {
   const shape: [number, number, number] = [rows, tokenCount(config), config.width];
   return engine.tensor('late', shape, { kind: 'activations', dtype: activations });
+}
+
+/** Writes the time that all rows of a batch are told, and, of a `diffusion`, what leads there from the straight path. */
+export function writeTime(
+  engine: Engine,
+  { t, shrink, left }: EvaluationInputs,
+  told: number,
+  diffusion: DiffusionPoint | null,
+): void {
+  const fill = (tensor: Tensor, value: number) =>
+    engine.write(tensor, new Float32Array(tensor.shape[0] as number).fill(value));
+  fill(t, told);
+  if (!diffusion) return;
+  fill(shrink!, diffusion.scale - 1);
+  fill(left!, 1 - diffusion.t);
 }
 
 /** Writes what the rows of a batch are told and does not change with time: labels as `asked` (twice as many as `rows` where guided). */
@@ -89,10 +114,11 @@ export function evaluatedRows(batch: number, guided: boolean): { rows: Scalar; a
 /** The leading `rows` rows of a tensor. */
 export const first = (x: Tensor, rows: Scalar): Tensor => reshaped(x, [rows, ...(x.shape.slice(1) as number[])]);
 
-/** Images that the network sees: x, or x twice over where guided. */
+/** Images that the network sees: x (scaled, of a diffusion), or that twice over where guided. */
 export function evaluatedImages(ctx: Context, inputs: EvaluationInputs, batch: number, guided: boolean): Tensor {
   const { rows, all } = evaluatedRows(batch, guided);
-  const x = first(inputs.x, rows);
+  const asked = first(inputs.x, rows);
+  const x = inputs.shrink ? eulerEach(ctx, asked, asked, first(inputs.shrink, rows)) : asked;
   return guided ? gatherRows(ctx, x, first(inputs.twice, all)) : x;
 }
 
@@ -121,7 +147,10 @@ export function rowModulations(
   return modulationsOf(ctx, model, conditions, model.config.lengths ? first(inputs.lengths, all) : undefined);
 }
 
-/** v = v_u + w (v_c - v_u) where guided; then x += h v, or, where there are `stages`, one of them is v. */
+/**
+ * v = v_u + w (v_c - v_u) where guided, made of noise that was predicted where it is that; then x += h v, or, where there are `stages`,
+ * one of them is v.
+ */
 export function applyVelocity(
   ctx: Context,
   inputs: EvaluationInputs,
@@ -135,6 +164,8 @@ export function applyVelocity(
     const conditional = gatherRows(ctx, v, first(inputs.second, rows));
     v = guide(ctx, ctx.prefix(v, rows), conditional, scalarInput('guidance'));
   }
+  // Guided noise gives the guided velocity, which is linear in it.
+  if (inputs.left) v = velocityToward(ctx, v, first(inputs.x, rows), first(inputs.left, rows));
   if (stages) storeStage(ctx, v, stages, scalarInput('slot'));
   else euler(ctx, first(inputs.x, rows), v, scalarInput('h'));
 }

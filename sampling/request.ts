@@ -48,7 +48,8 @@ export interface SampleRequest {
   readonly blocks?: Blocks;
   /**
    * Where `blocks` is a list: 'first' (default) loads all weights that it needs before the first evaluation; 'along' loads those of
-   * further blocks before the first evaluation that needs them, while the GPU computes the one before, and keeps them to the end.
+   * further blocks before the first evaluation that needs them, while the GPU computes the one before, and keeps them to the end; 'needed'
+   * frees them, too, before the first evaluation that does not need them (where they come again, they are read again).
    */
   readonly loadBlocks?: Loading;
   /**
@@ -308,14 +309,6 @@ export function checkGuidance(guidance: number, interval: readonly [number, numb
  */
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
-  if (config.predicts === 'noise') {
-    throw new ConfigError(
-      'this model predicts the noise of a diffusion with discrete steps, not a velocity to follow',
-      {
-        hint: 'its network can be evaluated (`velocity`); sample from models of velocities, such as those of SiT',
-      },
-    );
-  }
   const { labels, guidance = 1, seed = 0, first = 0 } = request;
   checkLabels(labels, config);
   checkSolver(request, config);

@@ -8,11 +8,19 @@ import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import type { Program } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
+import { type DiffusionPoint, linearDiffusion } from '../model/diffusion.ts';
 import { largestActivation } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import { blocksAt, describeBlocks } from './blocks.ts';
-import { createInputs, createLateSum, type EvaluationInputs, type Sink, writeConditions } from './evaluation.ts';
+import {
+  createInputs,
+  createLateSum,
+  type EvaluationInputs,
+  type Sink,
+  writeConditions,
+  writeTime,
+} from './evaluation.ts';
 import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
 import { jaxNoise } from './jax-draws.ts';
 import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
@@ -86,6 +94,8 @@ export class Sampler {
   readonly #evaluators: Evaluators;
   readonly #noise: Noise;
   readonly #options: SamplerOptions;
+  /** Of a model that predicts noise: where its diffusion stands at a time. */
+  readonly #diffusion: ((t: number) => DiffusionPoint) | null;
   #tables: ModulationTables | null = null;
   /** Rows of the tables by condition. */
   #rows: ReadonlyMap<string, number> = new Map();
@@ -107,6 +117,8 @@ export class Sampler {
     positive('residentBlocks', residentBlocks);
     // More could not be bound, and inputs are made for all of them.
     this.batch = Math.min(batch, Math.max(1, Math.floor(engine.largestBinding / (4 * this.#pixels))));
+    const { predicts, timeScale = 1 } = model.config;
+    this.#diffusion = predicts === 'noise' ? linearDiffusion(timeScale) : null;
     this.#arena = new Arena(engine, 'sampling');
     this.#inputs = createInputs(engine, model, this.batch);
     this.#noise = new Noise(engine, this.#arena, this.#inputs);
@@ -251,7 +263,7 @@ export class Sampler {
         if (conditioned?.guided !== guided || conditioned.blocks !== blocks)
           writeConditions(this.#engine, this.#inputs, { asked, rows, blocks, level: schedule.level });
         conditioned = evaluation;
-        this.#engine.write(this.#inputs.t, new Float32Array(2 * this.batch).fill(t));
+        writeTime(this.#engine, this.#inputs, this.#told(t), this.#diffusion?.(t) ?? null);
         if (ahead) {
           const row = this.#rows.get(conditionKey(evaluation))! * distinct.length;
           this.#engine.write(
@@ -299,7 +311,7 @@ export class Sampler {
       });
     }
     const at = groupIndices(model.config);
-    const along = loadBlocks === 'along' && !streamed; // streaming does so by itself
+    const along = (loadBlocks === 'along' || loadBlocks === 'needed') && !streamed; // streaming does so by itself
     const wanted = streamed ? [at.patches, at.head] : model.groupsFor(along ? blocksAt(blocks, 0) : mostBlocks, ahead);
     const held = streamed
       ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g))
@@ -348,9 +360,15 @@ export class Sampler {
     const [loaded] = await Promise.allSettled([model.require(wanted, { keep: true, signal }), compiling]);
     if (loaded.status === 'rejected') throw loaded.reason;
     const load = async (evaluation: Evaluation) => {
-      if (along) await model.require(model.groupsFor(evaluation.blocks, ahead), { keep: true, signal });
+      const keep = keepBlocks || loadBlocks === 'along';
+      if (along) await model.require(model.groupsFor(evaluation.blocks, ahead), { keep, signal });
     };
     return { schedule, evaluators: await compiling, load, batch, distinct, ahead, stages };
+  }
+
+  /** The time that the network is told at time t: of a diffusion, its step. */
+  #told(t: number): number {
+    return this.#diffusion ? this.#diffusion(t).step / this.model.config.timeScale! : t;
   }
 
   /** Fills the tables for these conditions and labels, made anew where they are too small. */
@@ -366,7 +384,7 @@ export class Sampler {
       this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
     }
     const rows: ConditionRows = {
-      t: Float32Array.from(cells, ({ t }) => t),
+      t: Float32Array.from(cells, ({ t }) => this.#told(t)),
       labels: Uint32Array.from(cells, ({ label }) => label),
       lengths: Uint32Array.from(cells, ({ blocks }) => blocks),
       level,

@@ -68,7 +68,11 @@ describe('wrong arguments', () => {
       '--refresh needs a number of --blocks, not auto',
       null,
     ],
-    [['sample', '--load-blocks', 'late', '--json'], "--load-blocks is 'late'; it must be one of first, along", null],
+    [
+      ['sample', '--load-blocks', 'late', '--json'],
+      "--load-blocks is 'late'; it must be one of first, along, needed",
+      null,
+    ],
     [['convert', 'x', '--out', 'y', '--dtype', 'f8', '--json'], "--dtype is 'f8'; it must be f16 or f32", null],
     [['sample', '--out', '', '--json'], '--out is empty', 'give the path of a file'],
   ])('of %j are one JSON document', async (args, message, hint) => {

@@ -5,7 +5,7 @@ import { InterruptedError } from '../../engine/errors.ts';
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { type GroupSource, memorySource } from '../../model/weights/source.ts';
-import type { Blocks } from '../../sampling/blocks.ts';
+import { type Blocks, LOADING } from '../../sampling/blocks.ts';
 import { chooseSettings, estimateSampling } from '../../sampling/budget.ts';
 import type { SampleProgress, SampleRequest } from '../../sampling/request.ts';
 import { Sampler, type SamplerOptions } from '../../sampling/sampler.ts';
@@ -56,7 +56,7 @@ describe('the same number at all times gives the bits of the number', () => {
   ])('%o', async (request) => {
     for (const blocks of [2, 6]) {
       const expected = await draw({ ...request, blocks });
-      for (const loadBlocks of ['first', 'along'] as const) {
+      for (const loadBlocks of LOADING) {
         const got = await draw({ ...request, blocks: throughout(blocks), loadBlocks });
         expect(got.values).toEqual(expected.values);
         expect(got.solves).toEqual(expected.solves);
@@ -94,7 +94,7 @@ describe('another number from a time on', () => {
         const expected = await steps(lengths, guidance);
         for (const options of ways) {
           const one = new Sampler(engine, model, { batch: 3, ...options });
-          for (const loadBlocks of ['first', 'along'] as const) {
+          for (const loadBlocks of LOADING) {
             const { values, evaluations } = await draw({ steps: 4, noise, guidance, blocks, loadBlocks }, one);
             expect(relativeError(values, expected), JSON.stringify(options)).toBeLessThan(1e-5);
             expect(evaluations).toBe(4);
@@ -115,7 +115,7 @@ describe('another number from a time on', () => {
     for (const solver of ['euler', 'heun', 'consistency'] as const) {
       const request = { solver, steps: 4, blocks: rising, guidance: 1.5 };
       const all = await draw(request);
-      for (const loadBlocks of ['along', 'first'] as const) {
+      for (const loadBlocks of LOADING) {
         expect((await draw({ ...request, loadBlocks }, narrow)).values).toEqual(all.values);
       }
       const alone = await narrow.sample({ ...request, labels: [7], seed: 4, first: 2 });
@@ -162,6 +162,7 @@ describe('memory', () => {
     for (const request of [
       { steps: 4, loadBlocks: 'first' },
       { steps: 4, loadBlocks: 'along' },
+      { steps: 4, loadBlocks: 'needed' },
       { steps: 4, guidance: 2, guidanceInterval: [0.3, 0.6] },
       { steps: undefined, solver: 'tsit5' },
     ] as const) {
@@ -224,6 +225,10 @@ describe('memory', () => {
       expect((await bytes(rising, { loadBlocks: 'along' })).slice(0, 3)).toEqual(new Array(3).fill(shallow));
       const kept = await bytes(rising, { loadBlocks: 'along', keepBlocks: true });
       expect(kept).toEqual(new Array(8).fill(deep));
+      // Those that are no longer needed go before the fifth evaluation, when the third is known to be done.
+      const needed = await bytes(falling, { loadBlocks: 'needed' });
+      expect(needed).toEqual([...new Array(3).fill(deep), ...new Array(5).fill(shallow)]);
+      expect(await bytes(falling, { loadBlocks: 'along' })).toEqual(new Array(8).fill(deep));
       one.dispose();
       own.dispose();
     });

@@ -34,12 +34,6 @@ describe('a request', () => {
     expect(() => checkRequest({ ...good, ...fields } as SampleRequest, config)).not.toThrow();
   });
 
-  it('to a model that predicts noise is refused: there is no velocity to follow', () => {
-    const check = () => checkRequest(good, { ...config, timeScale: 1000, predicts: 'noise' });
-    expect(check).toThrow(ConfigError);
-    expect(check).toThrow('this model predicts the noise of a diffusion with discrete steps, not a velocity to follow');
-  });
-
   it.each([
     [undefined, 'the request is undefined, not an object'],
     [null, 'the request is null, not an object'],

@@ -114,7 +114,8 @@ export const adamwContract = contract<{ size: number; count: number; clip?: numb
     return { params: tensors.params, m: tensors.m, v: tensors.v, ema: tensors.ema };
   },
   reference({ params, gradient, m, v, ema }, { count, clip = Number.POSITIVE_INFINITY }) {
-    const scale = Math.min(0.5, clip / Math.hypot(...gradient!));
+    const norm = Math.sqrt(gradient!.reduce((sum, g) => sum + g * g, 0));
+    const scale = Math.min(0.5, clip / norm);
     const m1 = m!.map((x, i) => 0.9 * x + 0.1 * scale * gradient![i]!);
     const v1 = v!.map((x, i) => 0.999 * x + 0.001 * (scale * gradient![i]!) ** 2);
     const p1 = params!.map((p, i) => {

@@ -184,7 +184,7 @@ export const flowEachContract = contract<FlowCase>({
   inputs: ({ batch, row }) => ({
     a: { shape: [batch, row] },
     b: { shape: [batch, row] },
-    t: { shape: [batch], fill: (i) => i / 4 },
+    t: { shape: [batch], fill: (i) => (i % 4) / 4 },
   }),
   run: (ctx, { a, b, t }, { k }) => ({
     moved: eulerEach(ctx, a!, b!, t!),

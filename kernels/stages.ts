@@ -116,10 +116,13 @@ export const stagesContract = contract<StagesCase>({
       slots.reduce((sum, c, j) => (c === 0 ? sum : sum + c * stages![j * stride + i]!), OWN * x![i]!);
     const combined = x!.map((_, i) => total(i));
     const allowed = (i: number) => TOLERANCE * (1 + Math.max(Math.abs(x![i]!), Math.abs(end![i]!)));
+    const stored = new Float64Array(2 * batch * row);
+    stored.set(end!);
+    stored.set(x!, batch * row);
     return {
       combined,
       scaled: combined.map((value, i) => value / allowed(i)),
-      stored: Float64Array.of(...end!, ...x!),
+      stored,
     };
   },
   differentiable: [],

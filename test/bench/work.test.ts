@@ -9,6 +9,28 @@ import { subjectReport } from '../support/bench-report.ts';
 const named = (name: string) => contracts.find((c) => c.name === name)!;
 const costOf = (name: string, k: object) => named(name).bench!.cost(k);
 
+describe('references', () => {
+  /** Above so many operations a reference takes seconds; those are of families whose smaller cases are here. */
+  const QUICK_FLOPS = 2e8;
+  const quick = contracts.flatMap((c) =>
+    casesOf(c)
+      .filter((k) => c.bench!.cost(k).flops <= QUICK_FLOPS)
+      .map((k) => [`${c.name} ${JSON.stringify(k)}`, c, k] as const),
+  );
+
+  it.each(quick)('can be computed at the size that is timed: %s', (_, c, k) => {
+    const outputs = Object.values(c.reference(caseInputs(c, k), k));
+    expect(outputs.length).toBeGreaterThan(0);
+    for (const values of outputs) expect(values.every(Number.isFinite)).toBe(true);
+  });
+
+  it('are those of nearly all contracts', () => {
+    const timed = contracts.filter((c) => casesOf(c).length > 0).map(({ name }) => name);
+    const left = timed.filter((name) => !quick.some(([, c]) => c.name === name));
+    expect(left).toEqual(['linearHalf', 'linearInt8', 'gatedLinear']);
+  });
+});
+
 describe('work', () => {
   it('of a dense layer: 2 M N K, backward twice that', () => {
     const k = { rows: 2, tokens: 3, input: 5, output: 7 };

@@ -90,7 +90,7 @@ describe('a request', () => {
     expect(odd).toBeInstanceOf(ConfigError);
     const late = refusal(() => checkRequest(request(rising, { loadBlocks: 'late' }), config));
     expect(late).toBeInstanceOf(ConfigError);
-    expect(late.message).toBe("loadBlocks is 'late'; it must be one of first, along");
+    expect(late.message).toBe("loadBlocks is 'late'; it must be one of first, along, needed");
   });
 
   it('is refused by settings, too, before the engine is looked at', async () => {

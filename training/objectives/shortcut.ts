@@ -22,8 +22,10 @@ import {
   finestLevel,
   flowRows,
   flowTimes,
+  type InputRequest,
   labelDrops,
   type Objective,
+  type OwnInputs,
   type RecordRequest,
   type Row,
   type RowRequest,
@@ -43,23 +45,12 @@ export const shortcut: Objective = {
     };
   },
   rows: (request) => [...pairRows(request), ...flowRows(request)],
-  inputs({ shares, draws, rows, position, told, none, depth }) {
-    const { timePairs, timeRows } = shares;
-    if (timePairs === 0) return {};
-    const pairs = rows.slice(0, timePairs);
+  inputs(request) {
+    const { shares, rows, told } = request;
+    if (shares.timePairs === 0) return {};
+    const pairs = rows.slice(0, shares.timePairs);
     const h = Float32Array.from(pairs, ({ level }) => 2 ** -(level + 1));
-    return {
-      source: Uint32Array.from(pairs, (p) => p.source),
-      t: Float32Array.from(pairs, (p) => p.t),
-      step: Float32Array.from(pairs, (p) => told(p.level + 1)),
-      labels: Uint32Array.from(pairs, (p) => p.label),
-      h,
-      later: Float32Array.from(pairs, (_, i) => draws.timeT[i]! + h[i]!),
-      targets0: position.slice(0, timePairs),
-      ...(timeRows > timePairs ? { targets1: position.slice(timePairs, timeRows) } : {}),
-      none: filledIntegers(timePairs, none),
-      full: filledIntegers(timePairs, depth),
-    };
+    return { ...pairInputs(request, pairs, h), step: Float32Array.from(pairs, (p) => told(p.level + 1)) };
   },
   record(ctx, request) {
     const { main, own, path, shares } = request;
@@ -94,6 +85,26 @@ export const pairRows = ({ shares, draws, label }: RowRequest): Row[] =>
     const pair = r % Math.max(1, shares.timePairs);
     return { source: pair, t: draws.timeT[pair]!, level: draws.levels[pair]!, label: label(pair) };
   });
+
+/** Inputs of the pairs' two steps, but the levels that these are told: the first step has length `h`. */
+export function pairInputs(
+  { shares, position, none, depth }: InputRequest,
+  pairs: readonly Row[],
+  h: Float32Array,
+): OwnInputs {
+  const { timePairs, timeRows } = shares;
+  return {
+    source: Uint32Array.from(pairs, (p) => p.source),
+    t: Float32Array.from(pairs, (p) => p.t),
+    labels: Uint32Array.from(pairs, (p) => p.label),
+    h,
+    later: Float32Array.from(pairs, (p, i) => p.t + h[i]!),
+    targets0: position.slice(0, timePairs),
+    ...(timeRows > timePairs ? { targets1: position.slice(timePairs, timeRows) } : {}),
+    none: filledIntegers(timePairs, none),
+    full: filledIntegers(timePairs, depth),
+  };
+}
 
 /** Two steps' velocities, without guidance and, where it is distilled, with. */
 export type Halves = readonly (readonly [first: Tensor, second: Tensor])[];

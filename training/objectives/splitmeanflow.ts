@@ -14,17 +14,8 @@
  */
 import { integers, uniforms } from '../../engine/philox.ts';
 import { mixEach } from '../../kernels/flow.ts';
-import {
-  type DrawRequest,
-  filledIntegers,
-  finestLevel,
-  flowRows,
-  flowTimes,
-  labelDrops,
-  type Objective,
-  STREAM,
-} from './objective.ts';
-import { pairRows, teach, twoHalves } from './shortcut.ts';
+import { type DrawRequest, finestLevel, flowRows, flowTimes, labelDrops, type Objective, STREAM } from './objective.ts';
+import { pairInputs, pairRows, teach, twoHalves } from './shortcut.ts';
 
 export const splitmeanflow: Objective = {
   draw(request) {
@@ -38,26 +29,18 @@ export const splitmeanflow: Objective = {
     };
   },
   rows: (request) => [...pairRows(request), ...flowRows(request)],
-  inputs({ train, shares, draws, rows, position, told, none, depth }) {
-    const { timePairs, timeRows } = shares;
-    if (timePairs === 0) return {};
-    const pairs = rows.slice(0, timePairs);
+  inputs(request) {
+    const { train, shares, draws, rows, told } = request;
+    if (shares.timePairs === 0) return {};
+    const pairs = rows.slice(0, shares.timePairs);
     const fraction = Float32Array.from(draws.fractions!);
     const level = (length: number) => told(Math.min(finestLevel(train), -Math.log2(length)));
     const h = Float32Array.from(pairs, (p, i) => fraction[i]! * 2 ** -p.level);
     return {
-      source: Uint32Array.from(pairs, (p) => p.source),
-      t: Float32Array.from(pairs, (p) => p.t),
-      labels: Uint32Array.from(pairs, (p) => p.label),
-      h,
-      later: Float32Array.from(pairs, (p, i) => p.t + h[i]!),
+      ...pairInputs(request, pairs, h),
       step: Float32Array.from(h, level),
       second: Float32Array.from(pairs, (p, i) => level((1 - fraction[i]!) * 2 ** -p.level)),
       share: fraction.map((f) => 1 - f),
-      targets0: position.slice(0, timePairs),
-      ...(timeRows > timePairs ? { targets1: position.slice(timePairs, timeRows) } : {}),
-      none: filledIntegers(timePairs, none),
-      full: filledIntegers(timePairs, depth),
     };
   },
   record(ctx, request) {

@@ -10,6 +10,8 @@ import { ConfigError } from '../engine/errors.ts';
 export interface DiffusionPoint {
   /** The step, which need not be whole, from 0 (nearly data) to steps - 1 (nearly noise). */
   readonly step: number;
+  /** That step as a share of all of them: the time that the network is told. */
+  readonly told: number;
   /** Its time: the one that was asked for, or the nearest that the diffusion reaches. */
   readonly t: number;
   /** What the straight path's point is multiplied by for the network: 1 / sqrt(t^2 + (1 - t)^2). */
@@ -50,6 +52,6 @@ export function linearDiffusion(steps: number): (t: number) => DiffusionPoint {
     }
     const step = low + (ratios[low]! - ratio) / (ratios[low]! - ratios[high]!);
     const t = ratio === wanted ? time : 1 / (1 + Math.exp(-ratio));
-    return { step, t, scale: 1 / Math.hypot(t, 1 - t) };
+    return { step, told: step / steps, t, scale: 1 / Math.hypot(t, 1 - t) };
   };
 }

@@ -68,12 +68,12 @@ export function createLateSum(engine: Engine, { config, activations }: Model, ro
 export function writeTime(
   engine: Engine,
   { t, shrink, left }: EvaluationInputs,
-  told: number,
+  time: number,
   diffusion: DiffusionPoint | null,
 ): void {
   const fill = (tensor: Tensor, value: number) =>
     engine.write(tensor, new Float32Array(tensor.shape[0] as number).fill(value));
-  fill(t, told);
+  fill(t, diffusion?.told ?? time);
   if (!diffusion) return;
   fill(shrink!, diffusion.scale - 1);
   fill(left!, 1 - diffusion.t);

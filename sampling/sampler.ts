@@ -263,7 +263,7 @@ export class Sampler {
         if (conditioned?.guided !== guided || conditioned.blocks !== blocks)
           writeConditions(this.#engine, this.#inputs, { asked, rows, blocks, level: schedule.level });
         conditioned = evaluation;
-        writeTime(this.#engine, this.#inputs, this.#told(t), this.#diffusion?.(t) ?? null);
+        writeTime(this.#engine, this.#inputs, t, this.#diffusion?.(t) ?? null);
         if (ahead) {
           const row = this.#rows.get(conditionKey(evaluation))! * distinct.length;
           this.#engine.write(
@@ -366,11 +366,6 @@ export class Sampler {
     return { schedule, evaluators: await compiling, load, batch, distinct, ahead, stages };
   }
 
-  /** The time that the network is told at time t: of a diffusion, its step. */
-  #told(t: number): number {
-    return this.#diffusion ? this.#diffusion(t).step / this.model.config.timeScale! : t;
-  }
-
   /** Fills the tables for these conditions and labels, made anew where they are too small. */
   async #tabulate(
     conditions: readonly Condition[],
@@ -384,7 +379,7 @@ export class Sampler {
       this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
     }
     const rows: ConditionRows = {
-      t: Float32Array.from(cells, ({ t }) => this.#told(t)),
+      t: Float32Array.from(cells, ({ t }) => this.#diffusion?.(t).told ?? t),
       labels: Uint32Array.from(cells, ({ label }) => label),
       lengths: Uint32Array.from(cells, ({ blocks }) => blocks),
       level,

@@ -6,6 +6,7 @@
 import { UsageError } from '../engine/errors.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
 import { squaredDistance } from './neighbours.ts';
+import { squareBlocks } from './square-blocks.ts';
 
 /** Real pictures with labels, prepared for distances. */
 export interface Reference {
@@ -64,22 +65,15 @@ const BLOCK = 4;
  * number of pixels. By Cauchy and Schwarz the squared distance of two pictures is at least that of these numbers, a
  * sixteenth as many, which spares the full distance for most pairs.
  */
-function coarsen(pixels: Float32Array, { height, width, channels }: Pick<Dataset, 'height' | 'width' | 'channels'>) {
-  const size = height * width * channels;
-  const [down, across] = [Math.ceil(height / BLOCK), Math.ceil(width / BLOCK)];
-  const blocks = down * across * channels;
+function coarsen(pixels: Float32Array, shape: Pick<Dataset, 'height' | 'width' | 'channels'>) {
+  const { count: blocks, blockOf, sizes } = squareBlocks(shape, BLOCK);
+  const size = blockOf.length;
   const sums = new Float64Array(blocks);
-  const counts = new Float64Array(blocks);
-  const blockOf = Uint32Array.from({ length: size }, (_, p) => {
-    const [y, x] = [Math.floor(p / channels / width), Math.floor(p / channels) % width];
-    return (Math.floor(y / BLOCK) * across + Math.floor(x / BLOCK)) * channels + (p % channels);
-  });
-  for (const block of blockOf) counts[block]! += 1;
   const out = new Float32Array((pixels.length / size) * blocks);
   for (let i = 0; i < pixels.length / size; i++) {
     sums.fill(0);
     for (let p = 0; p < size; p++) sums[blockOf[p]!]! += pixels[i * size + p]!;
-    for (let b = 0; b < blocks; b++) out[i * blocks + b] = sums[b]! / Math.sqrt(counts[b]!);
+    for (let b = 0; b < blocks; b++) out[i * blocks + b] = sums[b]! / Math.sqrt(sizes[b]!);
   }
   return out;
 }

@@ -3,6 +3,7 @@ import { UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
 import { createFeatureSums } from './feature-statistics.ts';
+import { squareBlocks } from './square-blocks.ts';
 import { leadingEigenvectors } from './symmetric.ts';
 
 /** A map from pictures to numbers. */
@@ -52,14 +53,7 @@ export function poolingFor(shape: PictureShape, most: number): Pooling {
   const left = (side: number) => Math.ceil(height / side) * Math.ceil(width / side) * channels;
   let side = 1;
   while (left(side) > most && side < Math.max(height, width)) side++;
-  const out = left(side);
-  const across = Math.ceil(width / side);
-  const placeOf = Uint32Array.from({ length: size }, (_, p) => {
-    const [y, x] = [Math.floor(p / channels / width), Math.floor(p / channels) % width];
-    return (Math.floor(y / side) * across + Math.floor(x / side)) * channels + (p % channels);
-  });
-  const counts = new Float64Array(out);
-  for (const place of placeOf) counts[place]! += 1;
+  const { count: out, blockOf, sizes } = squareBlocks(shape, side);
   return {
     width: out,
     side,
@@ -70,8 +64,8 @@ export function poolingFor(shape: PictureShape, most: number): Pooling {
       const sums = new Float64Array(out);
       for (let i = 0; i < count; i++) {
         sums.fill(0);
-        for (let p = 0; p < size; p++) sums[placeOf[p]!]! += Math.max(-1, Math.min(1, images[i * size + p]!));
-        for (let place = 0; place < out; place++) pooled[i * out + place] = sums[place]! / counts[place]!;
+        for (let p = 0; p < size; p++) sums[blockOf[p]!]! += Math.max(-1, Math.min(1, images[i * size + p]!));
+        for (let block = 0; block < out; block++) pooled[i * out + block] = sums[block]! / sizes[block]!;
       }
       return pooled;
     },

@@ -5,7 +5,7 @@
 import type { Engine } from './engine.ts';
 import type { TapeEntry } from './gradients.ts';
 import { type CheckedDispatch, checkDispatch, type Dispatch } from './kernel.ts';
-import { type DType, reshaped, type Shape, type Tensor } from './tensor.ts';
+import { type DType, isTensor, reshaped, type Shape, type Tensor } from './tensor.ts';
 
 /** Where a context's tensors come from and its dispatches go. */
 export interface Sink {
@@ -28,6 +28,8 @@ export class Context {
   readonly engine: Engine;
   /** Present while gradients are wanted; operations add their backward to it. */
   tape: GradientTape | null = null;
+  /** Sees each tensor that the body of a scope gave, by the scope's path ('block3', 'condition/time'): for looking inside a network. */
+  observer: ((path: string, result: Tensor) => void) | null = null;
   readonly #sink: Sink;
   #scope = '';
 
@@ -55,7 +57,9 @@ export class Context {
     const outer = this.#scope;
     this.#scope = `${outer}${name}/`;
     try {
-      return body();
+      const result = body();
+      if (this.observer && isTensor(result)) this.observer(outer + name, result);
+      return result;
     } finally {
       this.#scope = outer;
     }

@@ -36,6 +36,10 @@ export interface Tensor {
 /** Sizes of the dimensions, outermost first; only the first may be symbolic. */
 export type Shape = Tensor['shape'];
 
+/** Whether a value is a tensor: no other object has a storage. */
+export const isTensor = (value: unknown): value is Tensor =>
+  typeof value === 'object' && value !== null && 'storage' in value && 'dtype' in value;
+
 /** Elements in one row: the product of all dimensions but the first. */
 export const rowSize = (t: Pick<Tensor, 'shape'>): number =>
   t.shape.slice(1).reduce<number>((n, d) => n * (d as number), 1);

@@ -58,16 +58,14 @@ export function embedConditions(
       const hidden = linear(ctx, sinusoid(ctx, values, scale), dense(weights, `${name}/Dense_0`), 'silu');
       return linear(ctx, hidden, dense(weights, `${name}/Dense_1`));
     };
-    const time = embedder('TimestepEmbedder_0', t, config.timeScale);
-    const steps = embedder('TimestepEmbedder_1', step);
-    const c = add(
-      ctx,
-      add(ctx, time, steps),
-      gatherRows(ctx, weights.get('LabelEmbedder_0/Embed_0/embedding'), labels),
-    );
+    const row = (name: string, of: Tensor) => gatherRows(ctx, weights.get(`${name}/Embed_0/embedding`), of);
+    const time = ctx.scope('time', () => embedder('TimestepEmbedder_0', t, config.timeScale));
+    const size = ctx.scope('step', () => embedder('TimestepEmbedder_1', step));
+    const label = ctx.scope('label', () => row('LabelEmbedder_0', labels));
+    const c = ctx.scope('sum', () => add(ctx, add(ctx, time, size), label));
     const head = silu(ctx, c);
     if (!lengths) return { head, blocks: head };
-    const length = gatherRows(ctx, weights.get('BlockEmbedder_0/Embed_0/embedding'), lengths);
+    const length = ctx.scope('length', () => row('BlockEmbedder_0', lengths));
     return { head, blocks: silu(ctx, add(ctx, c, length)) };
   });
 }

@@ -149,7 +149,8 @@ export function embedPatches(ctx: Context, model: Model, images: Tensor): Tensor
   const { config, weights, positions, activations } = model;
   return ctx.scope('patches', () => {
     const patches = patchify(ctx, images, config.patch);
-    const tokens = linear(ctx, patches, dense(weights, 'PatchEmbed_0/Conv_0'), 'none', activations);
+    const layer = dense(weights, 'PatchEmbed_0/Conv_0');
+    const tokens = ctx.scope('embedded', () => linear(ctx, patches, layer, 'none', activations));
     return addEach(ctx, tokens, positions);
   });
 }
@@ -174,7 +175,8 @@ export function decode(
   return ctx.scope('head', () => {
     const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
     const normed = layernorm(ctx, features, shift, scale);
-    const patches = linear(ctx, normed, dense(weights, 'FinalLayer_0/Dense_1'), 'none', 'f32');
+    const layer = dense(weights, 'FinalLayer_0/Dense_1');
+    const patches = ctx.scope('patches', () => linear(ctx, normed, layer, 'none', 'f32'));
     const output = unpatchify(ctx, patches, config.patch);
     if (config.predicts !== 'data') return output;
     const { x, t } = point();

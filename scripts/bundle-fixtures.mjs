@@ -23,7 +23,7 @@ const FILES = {
   'fid.safetensors': all,
   'a/config.json': all,
   'a/float_noise.json': all,
-  'a/forward.safetensors': without(/^(params|out_bf16|act_conventional)\//),
+  'a/forward.safetensors': without(/^(params|out_bf16)\/|^act_conventional\/dit_block_[1-4]$/),
   'a/forward_strong.json': all,
   'a/forward_strong.safetensors': all,
   'a/grads.json': all,

@@ -68,6 +68,8 @@ export const TOLERANCES = {
   learningRate: 2e-6,
   /** (2.6e-7) */
   forward: 4e-6,
+  /** Of the time and the step: cosines of up to 1,000 times a frequency, whose last digit counts (7.2e-7). */
+  embeddings: 8e-6,
   /** Of PyTorch's DiT, whose frequencies differ by rounding and are multiplied by up to 999 (1.2e-6, with a guidance of 4). */
   pytorch: 2e-5,
   /** Parameters that make the blocks, and with them attention, dominate the output (1.6e-6). */

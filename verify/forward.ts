@@ -15,6 +15,7 @@ import {
   worstSample,
 } from './case.ts';
 import { type GoldenModel, isKeyBias, sampleOf } from './golden.ts';
+import { insideCases } from './inside.ts';
 import { type Gradients, Network, type Rows } from './network.ts';
 import { gradsSchema, noiseSchema, readJson, zeroLeavesOf } from './schemas.ts';
 
@@ -96,7 +97,13 @@ function outputCases(
   skipped: string[],
 ): Case[] {
   const outputs = recordedOutputs(golden, f);
-  const known = new Set(outputs.map(({ tensor }) => tensor));
+  const inside = insideCases(
+    golden,
+    f,
+    () => load(isStrong(stem)),
+    (call) => rowsOf(golden, f, call),
+  );
+  const known = new Set([...outputs.map(({ tensor }) => tensor), ...Object.keys(inside)]);
   const others = new Set<string>();
   for (const tensor of f.names().filter((name) => !known.has(name))) {
     const [folder, name] = tensor.split('/') as [string, string | undefined];
@@ -104,9 +111,11 @@ function outputCases(
     else if (/^(act_|out_)/.test(folder)) others.add(name ? `${folder}/*` : folder);
   }
   if (others.size > 0) {
-    skipped.push(`${stem}: ${[...others].join(', ')} (inner values, or outputs of another precision)`);
+    skipped.push(
+      `${stem}: ${[...others].join(', ')} (outputs of another precision, or inner values that odelt does not have)`,
+    );
   }
-  return outputs.map(({ name, tensor, rows }): Case => {
+  const ofOutputs = outputs.map(({ name, tensor, rows }): Case => {
     const recorded = noise?.[`${stem}:${tensor}`];
     const relative = recorded?.rms === undefined ? undefined : recorded.rms / (recorded.rms_of_output ?? 1);
     return {
@@ -116,6 +125,7 @@ function outputCases(
       run: async () => worstSample(await load(isStrong(stem)).velocity(rows), f.floats(tensor), rows.t.length),
     };
   });
+  return [...ofOutputs, ...Object.values(inside)];
 }
 
 /** Cases `<name>/grad...` of a file: gradients of mean((v - v_target)^2) for the file's inputs. */

@@ -35,11 +35,26 @@ export interface Gradients {
   readonly gradients: ReadonlyMap<string, Float32Array>;
 }
 
-interface Compiled {
-  readonly program: Program;
-  readonly inputs: Readonly<Record<'x' | 't' | 'step' | 'labels' | 'lengths' | 'target' | 'one', Tensor>>;
+/** What a run is for, besides the velocity. */
+type Purpose = 'velocity' | 'gradients' | 'inside';
+
+/** What a program makes besides the velocity: the loss, or the results of its scopes by path. */
+interface Made {
   readonly v: Tensor;
   readonly loss: Tensor | null;
+  readonly inside: ReadonlyMap<string, Tensor>;
+}
+
+interface Compiled extends Made {
+  readonly program: Program;
+  readonly inputs: Readonly<Record<'x' | 't' | 'step' | 'labels' | 'lengths' | 'target' | 'one', Tensor>>;
+}
+
+/** What a program gave, sorted as the rows are. */
+interface Given {
+  readonly v: Float32Array;
+  readonly loss: number;
+  readonly inside: ReadonlyMap<string, Float32Array>;
 }
 
 export class Network {
@@ -83,7 +98,16 @@ export class Network {
 
   /** Velocity [B, H, W, C] of the rows, in their order. */
   async velocity(rows: Rows): Promise<Float32Array> {
-    return (await this.#run(rows, undefined)).v;
+    return (await this.#run(rows, 'velocity')).v;
+  }
+
+  /**
+   * What each part of the network gave, by its scope's path: 'block3' [B, T, D], 'condition/time' [B, D], 'head/patches', and
+   * 'positions' [T, D]. Rows of samples that do not run a block are undefined.
+   */
+  async inside(rows: Rows): Promise<ReadonlyMap<string, Float32Array>> {
+    const { inside } = await this.#run(rows, 'inside');
+    return new Map([...inside, ['positions', await this.#engine.read(this.#model.positions)]]);
   }
 
   /** Gradient of the mean of (velocity - target)^2 by every parameter. */
@@ -91,7 +115,7 @@ export class Network {
     const weights = this.#gradientWeights();
     // Parameters that a case does not use keep what their gradient held.
     for (const [g, { length }] of this.#layout.groups.entries()) weights.place(g, new Float32Array(length));
-    const { v, loss } = await this.#run(rows, target);
+    const { v, loss } = await this.#run(rows, 'gradients', target);
     return { v, loss, gradients: paramsByName(await weights.read()) };
   }
 
@@ -111,10 +135,10 @@ export class Network {
     return this.#gradients;
   }
 
-  async #run(rows: Rows, target: Float32Array | undefined): Promise<{ v: Float32Array; loss: number }> {
+  async #run(rows: Rows, purpose: Purpose, target?: Float32Array): Promise<Given> {
     const { t, lengths } = rows;
     const B = t.length;
-    const { program, inputs, v, loss } = await this.#compiled(B, lengths !== undefined, target !== undefined);
+    const { program, inputs, v, loss, inside } = await this.#compiled(B, lengths !== undefined, purpose);
     // The network wants samples with more blocks first.
     const order = Array.from({ length: B }, (_, r) => r);
     if (lengths) order.sort((a, b) => lengths[b]! - lengths[a]! || a - b);
@@ -131,16 +155,24 @@ export class Network {
     if (lengths) write(inputs.lengths, lengths);
     const counts = lengths ? rowsPerGroup(this.#config, Array.from(lengths)) : [];
     program.run(Object.fromEntries(counts.map((n, g) => [`rows${g}`, n])));
-    const [sorted, found] = await program.read(v, ...(loss ? [loss] : []));
+    const paths = [...inside.keys()];
+    const [sorted, ...others] = await program.read(v, ...(loss ? [loss] : []), ...inside.values());
     const back = new Array<number>(B);
     order.forEach((r, at) => {
       back[r] = at;
     });
-    return { v: permuted(sorted!, back, size), loss: found?.[0] ?? Number.NaN };
+    const found = loss ? others.shift()![0]! : Number.NaN;
+    const unsorted = (values: Float32Array) => permuted(values, back, values.length / B);
+    return {
+      v: unsorted(sorted!),
+      loss: found,
+      inside: new Map(others.map((values, i) => [paths[i]!, unsorted(values)])),
+    };
   }
 
-  async #compiled(B: number, wired: boolean, gradients: boolean): Promise<Compiled> {
-    const key = `${B}${wired ? ' wired' : ''}${gradients ? ' gradients' : ''}`;
+  async #compiled(B: number, wired: boolean, purpose: Purpose): Promise<Compiled> {
+    const gradients = purpose === 'gradients';
+    const key = `${B}${wired ? ' wired' : ''} ${purpose}`;
     const known = this.#programs.get(key);
     if (known) return known;
     const engine = this.#engine;
@@ -160,11 +192,8 @@ export class Network {
     const depth = wired ? { lengths: inputs.lengths, rows } : undefined;
     try {
       const { recording, result } = record(engine, `verify ${key}`, (ctx, keep) => {
-        const found = gradients
-          ? this.#withGradients(ctx, inputs, depth)
-          : { v: velocity(ctx, this.#model, inputs, depth), loss: null };
-        keep(found.v);
-        if (found.loss) keep(found.loss);
+        const found = this.#made(ctx, inputs, depth, purpose);
+        for (const t of [found.v, found.loss, ...found.inside.values()]) if (t) keep(t);
         return found;
       });
       const program = await Program.compile(engine, recording, { arena: this.#arena });
@@ -175,6 +204,14 @@ export class Network {
       for (const t of Object.values(inputs)) engine.release(t);
       throw error;
     }
+  }
+
+  #made(ctx: Context, inputs: Compiled['inputs'], depth: Depth | undefined, purpose: Purpose): Made {
+    const inside = new Map<string, Tensor>();
+    if (purpose === 'gradients') return { ...this.#withGradients(ctx, inputs, depth), inside };
+    // A block's scope is entered twice: for its modulation, and then for itself.
+    if (purpose === 'inside') ctx.observer = (path, result) => inside.set(path, result);
+    return { v: velocity(ctx, this.#model, inputs, depth), loss: null, inside };
   }
 
   #withGradients(ctx: Context, inputs: Compiled['inputs'], depth: Depth | undefined): { v: Tensor; loss: Tensor } {

@@ -1,14 +1,15 @@
 /** Which recordings no case uses, and why: so that a short list of cases is never taken for the whole of what was recorded. */
 import { type GoldenDir, isAbout } from './golden.ts';
 
-/** Why a file is not replayed, by its name; the first that fits. */
-const REASONS: readonly (readonly [RegExp, string])[] = [
-  [/^targets_/, 'objectives that odelt does not know'],
-  [/^sampling_float64\./, 'the same solves in double precision: for choosing tolerances'],
-  [/_noise\.json$/, "how rounding moves the reference's own result: for choosing tolerances"],
-  [/^forward_strong\.json$/, 'losses and statistics of forward_strong.safetensors in words'],
-];
-const NO_CASE = 'no case reads it';
+/**
+ * Files about other recordings, which hold no result of their own: the same solves in double precision and how rounding moves a result
+ * (for choosing tolerances), and the statistics of forward_strong.safetensors in words.
+ */
+const ABOUT_OTHERS = /^(sampling_float64\.\w+|\w+_noise\.json|forward_strong\.json)$/;
+
+/** Why a file is not replayed, by its name. */
+const reasonOf = (name: string): string =>
+  /^targets_/.test(name) ? 'objectives that odelt does not know' : 'no case reads it';
 
 /**
  * One line for the files of a folder that are left out for one reason, and one for a folder without a config.json.
@@ -21,14 +22,14 @@ export function notReplayed(golden: GoldenDir, used: ReadonlySet<string>, settle
   for (const path of golden.files.keys()) {
     const folder = path.slice(0, path.lastIndexOf('/') + 1);
     const name = path.slice(folder.length);
-    if (name === 'MANIFEST.json' || isAbout(name) || used.has(path) || settled.has(folder)) continue;
+    if (name === 'MANIFEST.json' || isAbout(name) || ABOUT_OTHERS.test(name) || used.has(path) || settled.has(folder))
+      continue;
     if (folder !== '' && !models.has(folder)) {
       const outermost = outermostStranger(folder, models);
       strangers.set(outermost, (strangers.get(outermost) ?? 0) + 1);
       continue;
     }
-    const reason = REASONS.find(([pattern]) => pattern.test(name))?.[1] ?? NO_CASE;
-    const key = JSON.stringify([folder, reason]);
+    const key = JSON.stringify([folder, reasonOf(name)]);
     left.set(key, [...(left.get(key) ?? []), path]);
   }
   return [

@@ -21,6 +21,7 @@ it('lists what is left by folder and reason', () => {
     [
       ...['README.md', 'MANIFEST.json', 'strange.bin'],
       ...['a/config.json', 'a/forward.safetensors', 'a/targets_other.safetensors', 'a/targets_another.safetensors'],
+      ...['a/train_trajectory_noise.json', 'a/sampling_float64.safetensors', 'a/forward_strong.json'],
       ...['a/more/deep/x.bin', 'a/more/y.bin', 'large/config.json', 'large/forward.safetensors'],
       ...['vae/kl/config.json', 'vae/io.safetensors', 'vae/README.md', 'torch/dit.pt'],
     ],

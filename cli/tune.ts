@@ -44,7 +44,7 @@ export function addTune(command: Command): void {
     .option('--only <text>', 'only problems whose family or shape contains this, e.g. product or "layout NT"')
     .option(
       '--budget <seconds>',
-      'begin no problem after this time; run again to go on',
+      'end after this time, between two variants, with one problem tuned at least; run again to go on',
       number('--budget', { min: 0 }),
     )
     .option('--again', 'measure anew what is known from before, or replace a file that is damaged')

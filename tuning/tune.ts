@@ -34,7 +34,10 @@ export interface TuneOptions {
   readonly batches?: readonly number[];
   /** Results of before: problems whose kernels have not changed since are left out. Default: none. */
   readonly known?: readonly TuningResult[];
-  /** No problem is begun after so many seconds. Default: no limit. */
+  /**
+   * After so many seconds no problem is begun, and the one at hand is left for another time before its next candidate; the first is
+   * finished all the same, so that every run gets on. Default: no limit.
+   */
   readonly budget?: number;
   /** Default: all of odelt's. */
   readonly families?: readonly TunedFamily[];
@@ -53,7 +56,7 @@ export interface TuneOptions {
 export interface Tuned {
   /** New results, in the order in which they came. */
   readonly results: readonly TuningResult[];
-  /** Problems that `known` covers, that have but one variant, and that the budget did not reach. */
+  /** Problems that `known` covers, that have but one variant, and that the budget did not reach or was spent in. */
   readonly known: readonly TuningProblem[];
   readonly single: readonly TuningProblem[];
   readonly left: readonly TuningProblem[];
@@ -77,6 +80,7 @@ export async function tune(
     throw new ConfigError(`batches are ${JSON.stringify(batches)}; they must be positive integers`);
   }
   const began = now();
+  const spent = () => now() - began >= (options.budget ?? Number.POSITIVE_INFINITY);
   const known = new Map((options.known ?? []).map((r) => [shapeKey(r.family, r.shape), r]));
   const subjects = problems
     .map((problem) => subjectOf(engine, families, problem))
@@ -93,16 +97,20 @@ export async function tune(
     const asBefore = before?.candidates.join() === candidates.map((v) => v.id).join();
     if (candidates.length < 2) tuned.single.push(problem);
     else if (before && asBefore && (await isFresh(engine, subject, before))) tuned.known.push(problem);
-    else if (now() - began >= (options.budget ?? Number.POSITIVE_INFINITY)) tuned.left.push(problem);
+    else if (spent()) tuned.left.push(problem);
     else {
       clock ??= (await chooseClock(engine)).clock;
       const doing = (text: string) => {
         stopIfAborted(options.signal, index, subjects.length);
+        if (spent() && tuned.results.length > 0) throw new BudgetSpent();
         options.onProgress?.({ problem, index, total: subjects.length, doing: text });
       };
       const time = options.time ?? inTurn;
-      const result = await tuneOne(engine, subject, { batches, clock, time, doing });
-      if (result === 'uncovered') tuned.uncovered.push(problem);
+      const result = await tuneOne(engine, subject, { batches, clock, time, doing }).catch((error: unknown) => {
+        if (error instanceof BudgetSpent) return 'left' as const;
+        throw error;
+      });
+      if (result === 'uncovered' || result === 'left') tuned[result].push(problem);
       else {
         tuned.results.push(result);
         await options.onResult?.(result);
@@ -111,6 +119,9 @@ export async function tune(
   }
   return tuned;
 }
+
+/** Ends the problem at hand. */
+class BudgetSpent extends Error {}
 
 function stopIfAborted(signal: AbortSignal | undefined, done: number, total: number): void {
   if (signal?.aborted) throw new InterruptedError(`tuning was interrupted after ${done} of ${total} problems`);

@@ -153,23 +153,37 @@ describe('a run', () => {
     expect(done).toMatchObject({ results: [], uncovered: [other] });
   });
 
-  it('begins nothing when the budget is spent', async () => {
+  it('ends when the budget is spent, also within a problem, but not before the first is done', async () => {
     let seconds = 0;
-    const now = () => seconds;
-    const onProgress = () => {
-      seconds += 10;
-    };
     const wide = squareFamily(['plain', 'power'], 48);
     const both = {
       ...tuned,
       trial: (shape: TuningProblem['shape'], size: { samples: number; tokens: number }) =>
         (shape.width === 48 ? wide.tuned : tuned).trial(shape, size),
     };
-    const two = [problem(24, 1), problem(48, 3)];
-    const done = await tune(engine, two, { families: [both], time, now, onProgress, budget: 5 });
+    const three = [problem(24, 1), problem(48, 3), problem(24, 2)];
+    const begun = new Set<number>();
+    const options = {
+      ...{ families: [both], time, now: () => seconds },
+      onProgress({ index }: { index: number }) {
+        begun.add(index);
+        seconds += 10;
+      },
+    };
+    const done = await tune(engine, three, { ...options, budget: 5 });
     // What weighs most comes first.
     expect(done.results.map(({ shape }) => shape)).toEqual([{ width: 48 }]);
-    expect(done.left).toEqual([two[0]]);
+    expect(done.left).toEqual([three[2], three[0]]);
+    expect([...begun]).toEqual([0]);
+    // In the middle of the second.
+    const first = seconds;
+    begun.clear();
+    seconds = 0;
+    const more = await tune(engine, three, { ...options, budget: first + 5 });
+    expect(more.results).toHaveLength(1);
+    expect(more.left).toEqual([three[2], three[0]]);
+    expect([...begun]).toEqual([0, 1]);
+    expect(engine.tuning).toBeUndefined();
   });
 
   it('that is interrupted has told what it found', async () => {

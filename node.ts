@@ -32,7 +32,9 @@ export {
   type OnNotice,
   type SavedState,
 } from './training/checkpoint.node.ts';
+export { FACE_CLASSES } from './training/data/faces.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
+export { type FacesOptions, makeFaces } from './training/data/make-faces.node.ts';
 export {
   type DataParts,
   type OpenOptions,

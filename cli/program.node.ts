@@ -44,6 +44,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'write a run, or a checkpoint of the reference, of DiT or SiT, as one model file',
     load: async () => (await import('./convert.ts')).addConvert,
   },
+  data: {
+    description: 'make sets of pictures to train on',
+    load: async () => (await import('./data.ts')).addData,
+  },
   plot: {
     description: "draw a run's losses over its updates",
     load: async () => (await import('./plot.ts')).addPlot,

@@ -28,6 +28,11 @@ describe('wrong arguments', () => {
 
   it.each([
     [['sample', '--stps', '4', '--json'], "unknown option '--stps'", '(Did you mean --steps?)'],
+    [
+      ['data', 'faces', 'x', '--count', '7', '--json'],
+      '7 training pictures cannot be put into 5 files of as many each',
+      'give a multiple of 5',
+    ],
     [['convert', 'x', '--json'], 'no output is named', 'odelt convert MODEL OUT'],
     [['convert', 'x', 'y', '--out', 'z', '--json'], 'the output is named twice', 'give either OUT or --out'],
     [['convert', 'x', 'y', '--from', 'dut', '--json'], "--from is 'dut'; it must be dit or sit", null],

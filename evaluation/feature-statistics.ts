@@ -1,5 +1,6 @@
 /** Mean and covariance of features in float64, in one pass over chunks of any size: large means cost no accuracy. */
 import { NonFiniteError, UsageError } from '../engine/errors.ts';
+import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
 
 /** Mean and covariance of a set of features of `width` numbers each. */
 export interface FeatureStatistics {
@@ -23,8 +24,8 @@ export interface FeatureSums {
 /** Rows whose deviations are multiplied together: few enough to stay in the cache. */
 const BLOCK = 64;
 
-/** Sums of no features yet. @throws UsageError unless the width is a positive integer. */
-export function createFeatureSums(width: number): FeatureSums {
+/** Sums of no features yet, whose products `algebra` makes. @throws UsageError unless the width is a positive integer. */
+export function createFeatureSums(width: number, algebra: LinearAlgebra = ownAlgebra): FeatureSums {
   if (!(Number.isInteger(width) && width > 0)) throw new UsageError(`features cannot be ${width} numbers wide`);
   let count = 0;
   const mean = new Float64Array(width);
@@ -44,18 +45,9 @@ export function createFeatureSums(width: number): FeatureSums {
     // Chan, Golub and LeVeque 1979: what the two means differ by counts as if each set lay at its mean.
     const weight = (count * rows) / (count + rows);
     for (let i = 0; i < width; i++) {
-      const atI = i * BLOCK;
-      for (let j = 0; j <= i; j++) {
-        const atJ = j * BLOCK;
-        let [even, odd] = [0, 0];
-        for (let r = 0; r < rows - 1; r += 2) {
-          even += deviations[atI + r]! * deviations[atJ + r]!;
-          odd += deviations[atI + r + 1]! * deviations[atJ + r + 1]!;
-        }
-        if (rows % 2 === 1) even += deviations[atI + rows - 1]! * deviations[atJ + rows - 1]!;
-        products[i * width + j]! += even + odd + weight * shift[i]! * shift[j]!;
-      }
+      for (let j = 0; j <= i; j++) products[i * width + j]! += weight * shift[i]! * shift[j]!;
     }
+    algebra.addProducts(products, deviations, width, rows, BLOCK);
     count += rows;
   }
 
@@ -84,8 +76,12 @@ export function createFeatureSums(width: number): FeatureSums {
  * Mean and covariance of features [rows * width].
  * @throws UsageError for fewer than two rows, or a part of one; NonFiniteError, naming the row.
  */
-export function featureStatistics(features: Float32Array | Float64Array, width: number): FeatureStatistics {
-  const sums = createFeatureSums(width);
+export function featureStatistics(
+  features: Float32Array | Float64Array,
+  width: number,
+  algebra?: LinearAlgebra,
+): FeatureStatistics {
+  const sums = createFeatureSums(width, algebra);
   sums.add(features);
   return sums.statistics();
 }

@@ -1,8 +1,8 @@
 /** The Fréchet distance of two sets of features, taken for normally distributed: FID where features are Inception's. */
 import { NonFiniteError, UsageError } from '../engine/errors.ts';
 import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
+import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
 import { type Measured, type Resampling, resampled } from './measured.ts';
-import { choleskyFactor, congruent, symmetricEigenvalues } from './symmetric.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
 export const REFERENCE_OFFSET = 1e-6;
@@ -14,6 +14,8 @@ export interface FrechetOptions {
    * lower by about 2e-6 times the width.
    */
   readonly offset?: number;
+  /** Who multiplies and factors. Default: our own code. */
+  readonly algebra?: LinearAlgebra;
 }
 
 /**
@@ -25,7 +27,7 @@ export interface FrechetOptions {
 export function frechetDistance(
   a: FeatureStatistics,
   b: FeatureStatistics,
-  { offset = 0 }: FrechetOptions = {},
+  { offset = 0, algebra = ownAlgebra }: FrechetOptions = {},
 ): number {
   const { width } = a;
   if (width !== b.width) throw new UsageError(`features ${width} numbers wide have no distance from ${b.width}`);
@@ -40,10 +42,7 @@ export function frechetDistance(
       throw new NonFiniteError('a mean or covariance is not finite');
   }
   const between = a.mean.reduce((sum, x, i) => sum + (x - b.mean[i]!) ** 2, 0);
-  const factor = choleskyFactor(shifted(a, offset), width);
-  const squares = symmetricEigenvalues(congruent(factor, shifted(b, offset)), factor.rank);
-  // Below zero is rounding.
-  const root = squares.reduce((sum, x) => sum + Math.sqrt(Math.max(0, x)), 0);
+  const root = algebra.rootTrace(shifted(a, offset), shifted(b, offset), width);
   return between + trace(a) + trace(b) - 2 * root;
 }
 
@@ -53,10 +52,15 @@ export function frechetDistance(
  * size.
  * @throws UsageError for other widths or fewer than two rows; NonFiniteError
  */
-export function measuredFrechet(features: Float32Array, real: FeatureStatistics, resampling: Resampling): Measured {
+export function measuredFrechet(
+  features: Float32Array,
+  real: FeatureStatistics,
+  { algebra, ...resampling }: Resampling & Pick<FrechetOptions, 'algebra'>,
+): Measured {
   const { width } = real;
   const rows = features.length / width;
-  const distance = (values: Float32Array) => frechetDistance(featureStatistics(values, width), real);
+  const distance = (values: Float32Array) =>
+    frechetDistance(featureStatistics(values, width, algebra), real, { algebra });
   const value = distance(features);
   return resampled(value, rows, resampling, (weights) => {
     const resample = repeated(features, width, weights);

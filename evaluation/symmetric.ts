@@ -2,8 +2,10 @@
 import { NonFiniteError, UsageError } from '../engine/errors.ts';
 import { normals } from '../engine/philox.ts';
 
-/** Pivots below this share of the largest are rounding: what is left of the matrix counts as zero. */
+/** What rounding is of the largest number. */
 const NOTHING = 2 ** -52;
+/** Pivots at or below this share of the largest diagonal element are rounding: what is left of the matrix counts as zero. */
+export const negligible = (n: number): number => n * NOTHING;
 /** Inverse iterations for an eigenvector: one is enough from a start that is not orthogonal to it; the others polish. */
 const INVERSE_ITERATIONS = 3;
 /** More iterations for one eigenvalue than any matrix of finite numbers needs. */
@@ -24,7 +26,7 @@ export function choleskyFactor(matrix: Float64Array, n: number): Factor {
   const order = Uint32Array.from({ length: n }, (_, i) => i);
   const left = Float64Array.from({ length: n }, (_, i) => matrix[i * n + i]!); // diagonal of what is not yet factored
   const rows = new Float64Array(n * n);
-  const least = n * NOTHING * left.reduce((most, x) => Math.max(most, x), 0);
+  const least = negligible(n) * left.reduce((most, x) => Math.max(most, x), 0);
   let rank = 0;
   for (; rank < n; rank++) {
     let pivot = rank;

@@ -1,8 +1,8 @@
 /**
  * Builds the package into dist/, or the folder given: one ES module per source, so that bundlers keep only what is imported
  * (package.json says that no module has side effects). WGSL becomes modules of text, JSON modules of data. Packages that package.json lists as
- * dependencies stay imports; the others are built in, so that browsers can load dist/index.js as it is, and their licences
- * are in THIRD-PARTY-LICENSES.txt.
+ * dependencies, optional and peer ones among them, stay imports; the others are built in, so that browsers can load dist/index.js as it is,
+ * and their licences are in THIRD-PARTY-LICENSES.txt.
  *   node scripts/build.mjs [DIR] [--types]      --types: declarations beside the modules, too, and no file of an earlier build
  */
 import { execFileSync } from 'node:child_process';
@@ -16,7 +16,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'cli/main.ts', 'training/data/decode-worker.js'];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
-const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(
+  readFileSync(join(ROOT, 'package.json'), 'utf8'),
+);
 
 const common = {
   absWorkingDir: ROOT,
@@ -26,7 +28,7 @@ const common = {
   platform: 'neutral',
   mainFields: ['module', 'main'],
   loader: { '.wgsl': 'text' },
-  external: ['node:*', ...Object.keys({ ...dependencies, ...optionalDependencies })],
+  external: ['node:*', ...Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies })],
   logLevel: 'warning',
   outdir,
 };

@@ -25,7 +25,7 @@ beforeAll(async () => {
         'odelt/ops': join(cli.folder, 'ops.js'),
         odelt: join(cli.folder, 'node.js'),
       },
-      external: ['webgpu', 'sharp'],
+      external: ['webgpu', 'sharp', 'koffi'],
     });
   }
 });

@@ -11,7 +11,7 @@ export async function bundle(program: string, outfile: string): Promise<void> {
     bundle: true,
     platform: 'node',
     format: 'esm',
-    external: ['webgpu', 'sharp'],
+    external: ['webgpu', 'sharp', 'koffi'],
     loader: { '.wgsl': 'text' },
     outfile,
   });

@@ -21,7 +21,7 @@ export async function runModule(file: string, outfile: string, ...parameters: st
       ...Object.fromEntries(['node', 'ops', 'bench'].map((name) => [`odelt/${name}`, join(ROOT, `${name}.ts`)])),
       odelt: join(ROOT, 'node.ts'),
     },
-    external: ['node:*', ...[...Object.keys(dependencies), 'webgpu'].flatMap((name) => [name, `${name}/*`])],
+    external: ['node:*', ...[...Object.keys(dependencies), 'webgpu', 'koffi'].flatMap((name) => [name, `${name}/*`])],
     logLevel: 'silent',
   });
   // Started by its URL, so nothing imports it.

@@ -70,9 +70,6 @@ export {
   type Reference,
 } from './evaluation/agreement.ts';
 export {
-  cellsOf,
-  checkGrid,
-  type EvaluationGrid,
   type EvaluationOptions,
   type EvaluationProgress,
   evaluateModel,
@@ -93,15 +90,19 @@ export {
   type PictureShape,
   pixelFeatures,
   principalFeatures,
+  principalFeaturesAgain,
   randomFeatures,
 } from './evaluation/features.ts';
 export { type FrechetOptions, frechetDistance, measuredFrechet, REFERENCE_OFFSET } from './evaluation/frechet.ts';
+export { cellsOf, checkGrid, type EvaluationGrid } from './evaluation/grid.ts';
+export type { RealStatistics } from './evaluation/judge.ts';
 export {
   type KernelDistance,
   type KernelDistanceOptions,
   kernelDistance,
   squaredDiscrepancy,
 } from './evaluation/kernel-distance.ts';
+export { type LinearAlgebra, ownAlgebra } from './evaluation/linear-algebra.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
@@ -123,6 +124,14 @@ export {
   resultsCsv,
   sameCell,
 } from './evaluation/results.ts';
+export { drawShard, mergeShards, type ShardOptions, type ShardPart, type ShardRecord } from './evaluation/shards.ts';
+export {
+  featuresDigest,
+  featuresOfStatistics,
+  readStatistics,
+  type StatisticsFile,
+  writeStatistics,
+} from './evaluation/statistics-file.ts';
 export { type ByteSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {

@@ -19,6 +19,7 @@ export {
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
+export { LINEAR_ALGEBRA, type LinearAlgebraName, openLinearAlgebra } from './evaluation/openblas.node.ts';
 export { readResults, writeResults } from './evaluation/results.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedData, shippedModel } from './formats/shipped.node.ts';

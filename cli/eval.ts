@@ -4,11 +4,13 @@ import type { Command } from 'commander';
 import { describeMachine } from '../bench/machine.node.ts';
 import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { cellsOf, checkGrid, type EvaluationGrid, evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
-import { FEATURE_NAMES, type FeatureName, featuresOf } from '../evaluation/features.ts';
-import { realPictures } from '../evaluation/real.ts';
+import { evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
+import type { FeatureName } from '../evaluation/features.ts';
+import { cellsOf, checkGrid, type EvaluationGrid } from '../evaluation/grid.ts';
+import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
 import {
+  type CellKey,
   checkSameSettings,
   describeCell,
   describeMeasured,
@@ -16,28 +18,43 @@ import {
   resultRows,
   sameCell,
 } from '../evaluation/results.ts';
+import { readShard, shardFile, writeShardCell } from '../evaluation/shards.node.ts';
+import { drawShard, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
-import { shippedData, shippedModel } from '../formats/shipped.node.ts';
-import { allowedLengths } from '../model/config.ts';
+import { shippedModel } from '../formats/shipped.node.ts';
+import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { type ModelSource, prefetching } from '../model/weights/source.ts';
-import { checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
-import { fingerprint } from '../training/data/fingerprint.node.ts';
-import { openParts } from '../training/data/open.ts';
+import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
+import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
+import { addMerge } from './eval-merge.ts';
+import {
+  checkLinearAlgebra,
+  checkRealFlags,
+  DATA_HELP,
+  FEATURES_HELP,
+  LINEAR_ALGEBRA_HELP,
+  openReal,
+  REFERENCE_HELP,
+} from './eval-real.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { number, numbers, openSession } from './session.node.ts';
 
 interface EvalFlags {
   weights: WhichWeights;
-  steps: number[];
+  steps?: number[];
+  tolerance?: number[];
   blocks?: number[];
   guidance: number[];
   solver: Solver;
   count: number;
-  features: FeatureName;
-  data: string;
+  features?: FeatureName;
+  data?: string;
+  reference?: string;
+  linearAlgebra: LinearAlgebraName;
+  shard?: Shard;
   seed: number;
   batch: number;
   out: string;
@@ -49,25 +66,24 @@ export function addEval(command: Command): void {
   command
     .argument('[model]', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
     .option('--weights <which>', 'of a run: ema (moving average) or raw', 'ema')
-    .option('--steps <Ts>', 'numbers of steps', numbers('--steps', { integer: true, min: 1 }), [1, 4, 16])
+    .option('--steps <Ts>', 'numbers of steps (default: 1,4,16)', numbers('--steps', { integer: true, min: 1 }))
     .option(
       '--blocks <Ls>',
       "numbers of blocks (default: all the model's)",
       numbers('--blocks', { integer: true, min: 1 }),
     )
     .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
-    .option('--solver <name>', `of fixed steps: ${SOLVERS.filter((name) => !isAdaptive(name)).join(', ')}`, 'euler')
+    .option('--solver <name>', SOLVERS.join(', '), 'euler')
+    .option(
+      '--tolerance <es>',
+      `of dopri5 and tsit5, instead of --steps: errors of a step (default: ${ADAPTIVE_DEFAULTS.tolerance})`,
+      numbers('--tolerance'),
+    )
     .option('--count <n>', 'samples of each cell', number('--count', { integer: true, min: 1 }), 1000)
-    .option(
-      '--features <name>',
-      'what pictures are compared by: pca64 (leading principal components of the data), pixels (averaged to 256 at most), random (a fixed projection)',
-      'pca64',
-    )
-    .option(
-      '--data <path>',
-      'real pictures; with both parts, samples are compared with the training part',
-      shippedData(),
-    )
+    .option('--features <name>', FEATURES_HELP)
+    .option('--data <path>', DATA_HELP)
+    .option('--reference <file>', REFERENCE_HELP)
+    .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
     .option(
       '--seed <n>',
       'of noise, subsets and intervals',
@@ -76,6 +92,11 @@ export function addEval(command: Command): void {
     )
     .option('--batch <n>', 'samples computed at once', number('--batch', { integer: true, min: 1 }), 128)
     .option('--out <folder>', 'for results.json, results.csv and plots (.svg)', join('out', 'eval'))
+    .option(
+      '--shard <i/n>',
+      'draw part i of n only, from 0, into a folder of its own within --out; env, env/n: i from a Slurm array or a Kubernetes job',
+      (text) => parseShard(text, '--shard', process.env),
+    )
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
@@ -97,49 +118,67 @@ done; the same command goes on, and other steps, blocks and weights may be added
 
 Examples:
   odelt eval --steps 1,4 --blocks 4,12 --count 200
-  odelt eval runs/mine --data data/cifar-10 --guidance 1,2 --count 10000 --out out/mine`,
+  odelt eval runs/mine --data data/cifar-10 --guidance 1,2 --count 10000 --out out/mine
+  odelt eval --shard 0/2; odelt eval --shard 1/2; odelt eval merge out/eval/shard-*`,
     )
+    // Flags after "merge" are merge's.
+    .enablePositionalOptions()
     .action((model: string, flags: EvalFlags) => evaluate(model, flags));
+  addMerge(command.command('merge'));
 }
 
 async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   checkOneOf('--weights', flags.weights, ['ema', 'raw']);
-  checkOneOf('--features', flags.features, FEATURE_NAMES);
   checkOneOf('--solver', flags.solver, SOLVERS);
-  if (isAdaptive(flags.solver)) {
-    throw new ConfigError(
-      `--solver ${flags.solver} chooses its own steps; --steps ${flags.steps.join()} were asked for`,
-      {
-        hint: 'compare numbers of steps with a solver of fixed steps',
-      },
-    );
-  }
-  await checkOutput('--out', flags.out, { folder: true });
-  const before = await readResults(flags.out);
+  checkRealFlags(flags);
+  checkLinearAlgebra(flags.linearAlgebra);
+  const out = flags.shard ? join(flags.out, `shard-${flags.shard.index}-of-${flags.shard.of}`) : flags.out;
+  await checkOutput('--out', out, { folder: true });
   const signal = interruptSignal('stopping');
   const file = await openModel(model, flags.weights, signal);
   try {
-    await evaluateFrom(file, flags, before, signal);
+    await evaluateFrom(file, { ...flags, out }, signal);
   } finally {
     await file.close();
   }
 }
 
+/** The cells that flags ask for. @throws ConfigError for flags of another kind of solver */
+function gridOf({ steps, tolerance, blocks, guidance, solver }: EvalFlags, config: ModelConfig): EvaluationGrid {
+  const all = { blocks: blocks ?? allowedLengths(config), guidance, solver };
+  if (!isAdaptive(solver)) {
+    if (tolerance) {
+      throw new ConfigError(`--tolerance is for adaptive solvers; ${solver} takes fixed steps`, {
+        hint: 'give --steps, or use --solver tsit5 or dopri5',
+      });
+    }
+    return { ...all, steps: steps ?? [1, 4, 16] };
+  }
+  if (steps) {
+    throw new ConfigError(`--solver ${solver} chooses its own steps; --steps ${steps.join()} were asked for`, {
+      hint: 'give --tolerance, or compare numbers of steps with a solver of fixed steps',
+    });
+  }
+  return { ...all, steps: [], tolerances: tolerance ?? [ADAPTIVE_DEFAULTS.tolerance] };
+}
+
 async function evaluateFrom(
   { config, source: file, path }: ModelSource & { path: string },
   flags: EvalFlags,
-  before: Awaited<ReturnType<typeof readResults>>,
   signal: AbortSignal,
 ): Promise<void> {
   checkShown(config, path);
-  const { steps, guidance, solver, count, seed, batch, out } = flags;
-  const grid: EvaluationGrid = { steps, blocks: flags.blocks ?? allowedLengths(config), guidance, solver };
+  const { count, seed, batch, out, shard } = flags;
+  const grid = gridOf(flags, config);
   checkGrid(grid, count, config);
-  for (const name of ['results.json', 'results.csv']) await checkOutput('--out', join(out, name));
-  const channels = config.channels === 1 ? 1 : 3;
-  const parts = await openParts(flags.data, { size: config.imageSize, channels, signal });
-  const there = [parts.train, parts.test].filter((part) => part !== undefined);
-  for (const part of there) checkComparable(config, part);
+  const range = shard && shardRange(shard, count, batch);
+  const before = shard ? undefined : await readResults(out);
+  const part = shard && (await readShard(out));
+  for (const name of shard ? ['shard.json'] : ['results.json', 'results.csv'])
+    await checkOutput('--out', join(out, name));
+  const check = (data: Parameters<typeof checkComparable>[1]) => checkComparable(config, data);
+  const { real, judges, features, record } = await openReal(flags, config, { seed, count, signal, check });
+  const algebra = await openLinearAlgebra(flags.linearAlgebra);
   const source = prefetching(file, { keep: true });
   const model = await weightsDigest(source, signal);
   const session = await openSession(flags.adapter);
@@ -148,29 +187,46 @@ async function evaluateFrom(
   try {
     const { name, driver } = session.adapter.adapter;
     const { odelt, ...versions } = describeMachine().versions as { odelt: string };
-    line.update(`features of real pictures: ${flags.features}`, true);
-    const features = featuresOf(flags.features, there[0]!);
     const provenance: Provenance = {
       ...{ model, weights: flags.weights, seed, samples: count, batch },
-      features: { name: features.name, width: features.width },
-      data: { name: there.map((part) => part.name).join(', '), digests: there.flatMap(digests) },
-      ...{ adapter: [name, driver].filter(Boolean).join(', '), odelt, versions },
+      ...record,
+      ...{ adapter: [name, driver].filter(Boolean).join(', '), odelt, linearAlgebra: algebra.name, versions },
     };
     if (before) checkSameSettings(before.provenance, provenance, resultsFile(out));
-    const real = realPictures(parts, count, seed);
+    if (part) checkSameSettings(part.provenance, provenance, shardFile(out));
     const wanted = cellsOf(grid);
-    const done = wanted.filter((key) => before?.cells.some((cell) => sameCell(cell, key))).length;
-    line.end();
+    const there: readonly CellKey[] = part ? part.cells.map(({ key }) => key) : (before?.cells ?? []);
+    const done = wanted.filter((key) => there.some((cell) => sameCell(cell, key))).length;
+    const samples = range ? range[1] - range[0] : count;
+    const which = shard ? `part ${describeShard(shard)}: ` : '';
     log(
-      `${basename(path)} on ${name}: ${wanted.length} cells of ${count} samples${done ? `, ${done} of them done` : ''}`,
+      `${basename(path)} on ${name}: ${which}${wanted.length} cells of ${samples} samples${done ? `, ${done} of them done` : ''}`,
     );
+    const tell = (at: CellKey | 'real pictures', ready: number, drawn: number) =>
+      line.update(
+        `${ready}/${wanted.length} cells; ${at === 'real pictures' ? at : `${describeCell(at)}: sample ${drawn}/${samples}`}`,
+      );
+    if (shard && range) {
+      const { imageSize, channels } = config;
+      let so: ShardRecord = part ?? { shard, range, shape: { imageSize, channels }, provenance, cells: [] };
+      await drawShard(engine, {
+        ...{ config, source, grid, features, judges, shard, provenance, signal, before: there },
+        onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
+        onCell: async (drawn) => {
+          so = await writeShardCell(out, so, drawn);
+          line.clear();
+          log(`${describeCell(drawn.key)}: ${(drawn.seconds / samples).toFixed(4)} s per sample`);
+        },
+      });
+      line.end();
+      if (flags.json) printJson(so);
+      log(`part ${describeShard(shard)} is in ${out}; with the others: odelt eval merge ${join(out, '..', 'shard-*')}`);
+      return;
+    }
     const shown = new Set(before?.cells.map(describeCell));
     const results = await evaluateModel(engine, {
-      ...{ config, source, grid, features, real, provenance, before, signal },
-      onProgress: ({ at, done, cells, samples }) => {
-        const what = at === 'real pictures' ? at : `${describeCell(at)}: sample ${samples}/${count}`;
-        line.update(`${done}/${cells} cells; ${what}`);
-      },
+      ...{ config, source, grid, features, real, provenance, before, algebra, signal },
+      onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
       onCell: async (so) => {
         await writeResults(out, so);
         const last = so.cells.find((cell) => !shown.has(describeCell(cell)))!;
@@ -189,8 +245,3 @@ async function evaluateFrom(
     engine.dispose();
   }
 }
-
-const digests = (part: Parameters<typeof fingerprint>[0]): string[] => {
-  const { pixels, labels } = fingerprint(part);
-  return [pixels, labels];
-};

@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'measure how good samples are at every number of steps and blocks, and what they cost',
     load: async () => (await import('./eval.ts')).addEval,
   },
+  stats: {
+    description: "write the statistics of pictures' features, to compare samples with them later or elsewhere",
+    load: async () => (await import('./stats.ts')).addStats,
+  },
   verify: {
     description: 'check this adapter against recorded results of the reference (no arguments: the bundled ones)',
     load: async () => (await import('./verify.ts')).addVerify,

@@ -11,6 +11,8 @@ export interface Features {
   readonly name: string;
   /** Numbers per picture. */
   readonly width: number;
+  /** Numbers that tell these features from others of the same name and of pictures of the same shape, where they are made of any. */
+  readonly identity?: Float64Array;
   /** Of pictures [count, height, width, channels] in [-1, 1] (clamped, as they would be shown): [count * width]. */
   of(images: Float32Array): Float32Array | Promise<Float32Array>;
 }
@@ -119,7 +121,23 @@ export function principalFeatures(data: Dataset): Features {
   const { mean, covariance } = sums.statistics();
   const width = Math.min(COMPONENTS, from);
   const { vectors } = leadingEigenvectors(covariance, from, width);
-  return { name: 'pca64', width, of: (images) => projected(of(images), vectors, mean, width) };
+  const identity = new Float64Array((1 + width) * from);
+  identity.set(mean);
+  identity.set(vectors, from);
+  return principalFeaturesAgain(data, identity);
+}
+
+/**
+ * The same features from their identity, without the pictures that they were made of: [1 + width, numbers of a pooled picture], the mean
+ * and the components. @throws UsageError where it is none of pictures of this shape
+ */
+export function principalFeaturesAgain(shape: PictureShape, identity: Float64Array): Features {
+  const { of, width: from } = poolingFor(shape, MOST_CORRELATED);
+  const width = identity.length / from - 1;
+  if (!(Number.isInteger(width) && width >= 1 && width <= COMPONENTS))
+    throw new UsageError(`${identity.length} numbers are no principal components of pictures of ${from}`);
+  const [mean, vectors] = [identity.subarray(0, from), identity.subarray(from)];
+  return { name: 'pca64', width, identity, of: (images) => projected(of(images), vectors, mean, width) };
 }
 
 /** Features by their name; `training` is what principal components are taken from, and says how large pictures are. */

@@ -4,6 +4,8 @@ import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { type Cell, describeMeasured, type EvaluationResults } from './results.ts';
 
 const byNumber = (a: number, b: number): number => a - b;
+/** How finely a cell was solved: its steps, or an adaptive solver's tolerance. */
+const fineness = ({ steps, tolerance }: Cell): number => steps ?? tolerance!;
 const distinct = (values: readonly number[]): number[] => [...new Set(values)].sort(byNumber);
 
 /**
@@ -17,6 +19,7 @@ export function evaluationPlots(results: EvaluationResults): Map<string, string>
     const cells = results.cells.filter((cell) => cell.solver === solver && cell.guidance === guidance);
     const how = `${solver}, guidance ${guidance}`;
     const seconds = (cell: Cell) => cell.secondsPerSample;
+    const adaptive = cells.some(({ steps }) => steps === null);
     const megabytes = (cell: Cell) => cell.peakBytes / 1e6;
     plots.set(
       `fd-seconds-${name}.svg`,
@@ -33,7 +36,7 @@ export function evaluationPlots(results: EvaluationResults): Map<string, string>
         title: `Fréchet distance against GPU memory: ${how}`,
         x: { label: 'peak of GPU buffers', unit: 'MB' },
         y: { label: `Fréchet distance, ${results.provenance.features.name}`, log: true },
-        series: lines(results, cells, ({ steps }) => steps, 'T', megabytes),
+        series: lines(results, cells, fineness, adaptive ? 'tolerance' : 'T', megabytes),
       }),
     );
     plots.set(`fd-table-${name}.svg`, table(cells, how));
@@ -54,16 +57,19 @@ function lines(
     return { name: `${letter}=${value}`, x: points.map(x), y: points.map(({ fd }) => fd.value) };
   });
   const ends = [Math.min(...cells.map(x)), Math.max(...cells.map(x))];
+  if (!floor) return own;
   return [...own, { name: 'real pictures', x: ends, y: [floor.fd.value, floor.fd.value] }];
 }
 
 function table(cells: readonly Cell[], how: string): string {
   const rows = distinct(cells.map(({ blocks }) => blocks));
-  const columns = distinct(cells.map(({ steps }) => steps));
-  const at = (r: number, c: number) => cells.find(({ blocks, steps }) => blocks === rows[r] && steps === columns[c]);
+  const columns = distinct(cells.map(fineness));
+  const adaptive = cells.some(({ steps }) => steps === null);
+  if (adaptive) columns.reverse();
+  const at = (r: number, c: number) => cells.find((cell) => cell.blocks === rows[r] && fineness(cell) === columns[c]);
   return heatMap({
     title: `Fréchet distance: ${how}`,
-    ...{ row: 'blocks L', column: 'steps T' },
+    ...{ row: 'blocks L', column: adaptive ? 'tolerance' : 'steps T' },
     rowLabels: rows.map(String),
     columnLabels: columns.map(String),
     values: rows.map((_, r) => columns.map((_, c) => at(r, c)?.fd.value ?? Number.NaN)),

@@ -6,18 +6,23 @@ import type { Measured, Share } from './measured.ts';
 
 /** How samples were drawn. */
 export interface CellKey {
-  readonly steps: number;
+  /** null: an adaptive solver's, which chooses its own. */
+  readonly steps: number | null;
+  /** Of an adaptive solver. */
+  readonly tolerance?: number;
   readonly blocks: number;
   readonly guidance: number;
   readonly solver: string;
 }
 
-/** How far a set of pictures is from the reference. */
-export interface Distances extends Manifold {
+type OrNull<T> = { readonly [Key in keyof T]: T[Key] | null };
+
+/** How far a set of pictures is from the reference; null where there are no real pictures, but only their statistics. */
+export interface Distances extends OrNull<Manifold> {
   /** Fréchet distance. */
   readonly fd: Measured;
   /** Kernel distance. */
-  readonly kid: KernelDistance;
+  readonly kid: KernelDistance | null;
 }
 
 /** Quality and cost of one way to draw. */
@@ -30,6 +35,11 @@ export interface Cell extends CellKey, Distances {
   readonly peakBytes: number;
   /** Bytes of the weights that these blocks need, as the file holds them. */
   readonly bytesRead: number;
+  /** Evaluations of the network for a sample. */
+  readonly evaluations: number;
+  /** Of an adaptive solver: steps for a sample, on average. */
+  readonly accepted?: number;
+  readonly rejected?: number;
 }
 
 /** Real pictures in the samples' place: what no model gets below. */
@@ -55,6 +65,14 @@ export interface Nearest {
   readonly cells: readonly NearestCell[];
 }
 
+/** What pictures were compared by. */
+export interface FeatureRecord {
+  readonly name: string;
+  readonly width: number;
+  /** SHA-256 of what they are: name, width, shape of the pictures, and what they were made of. */
+  readonly digest: string;
+}
+
 /** What was evaluated, and how: results of other settings are not comparable. */
 export interface Provenance {
   /** SHA-256 of the weights. */
@@ -66,12 +84,16 @@ export interface Provenance {
   readonly samples: number;
   /** Samples computed at once. */
   readonly batch: number;
-  readonly features: { readonly name: string; readonly width: number };
+  readonly features: FeatureRecord;
   /** Real pictures: their name, and SHA-256 of pixels and labels of each part. */
   readonly data: { readonly name: string; readonly digests: readonly string[] };
   readonly adapter: string;
   /** Version of odelt. */
   readonly odelt: string;
+  /** Who did the linear algebra: recorded, not compared. */
+  readonly linearAlgebra: string;
+  /** Shards that the samples were drawn in: recorded, not compared. */
+  readonly shards?: number;
   /** Of the runtime: recorded, not compared. */
   readonly versions: Readonly<Record<string, string>>;
 }
@@ -79,18 +101,31 @@ export interface Provenance {
 /** All that an evaluation gives. */
 export interface EvaluationResults {
   readonly cells: readonly Cell[];
-  readonly floor: Floor;
-  readonly nearest: Nearest;
+  readonly floor: Floor | null;
+  readonly nearest: Nearest | null;
+  /** Figures that are null throughout, as there were no real pictures, but only their statistics. */
+  readonly notComputed?: readonly string[];
   readonly provenance: Provenance;
 }
 
 /** Two cells are the same way to draw. */
 export const sameCell = (a: CellKey, b: CellKey): boolean =>
-  a.steps === b.steps && a.blocks === b.blocks && a.guidance === b.guidance && a.solver === b.solver;
+  a.steps === b.steps &&
+  a.tolerance === b.tolerance &&
+  a.blocks === b.blocks &&
+  a.guidance === b.guidance &&
+  a.solver === b.solver;
+
+/** The order of a table: by weight, then blocks, then from coarse to fine. */
+export const compareCells = (a: CellKey, b: CellKey): number =>
+  a.guidance - b.guidance ||
+  a.blocks - b.blocks ||
+  (a.steps ?? 0) - (b.steps ?? 0) ||
+  (b.tolerance ?? 0) - (a.tolerance ?? 0);
 
 /** In words, as progress and plots name it. */
-export const describeCell = ({ steps, blocks, guidance, solver }: CellKey): string =>
-  `T=${steps} L=${blocks} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
+export const describeCell = ({ steps, tolerance, blocks, guidance, solver }: CellKey): string =>
+  `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${blocks} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
 
 const HINT = 'give another folder, or move that file away';
 
@@ -109,8 +144,9 @@ export function parseResults(text: string, name: string): EvaluationResults {
   const whole =
     Array.isArray(cells) &&
     cells.every(isCell) &&
-    [floor, nearest, provenance].every(isObject) &&
-    Array.isArray((nearest as Partial<Nearest>).cells);
+    [floor, nearest].every((value) => value === null || isObject(value)) &&
+    isObject(provenance) &&
+    (nearest === null || Array.isArray((nearest as Partial<Nearest>).cells));
   if (!whole) throw new ConfigError(`${name} does not hold the results of an evaluation`, { hint: HINT });
   return json as EvaluationResults;
 }
@@ -128,8 +164,12 @@ const COMPARED: Readonly<Partial<Record<keyof Provenance, string>>> = {
   odelt: 'the version of odelt',
 };
 
-/** @throws ConfigError, naming all that differs, unless results in the file `name` were made with these settings. */
-export function checkSameSettings(before: Provenance, now: Provenance, name: string): void {
+/**
+ * `others` says whose settings `now` are, if they are not those of this run.
+ * @throws ConfigError, naming all that differs, unless results in the file `name` were made with these settings
+ */
+export function checkSameSettings(before: Provenance, now: Provenance, name: string, others?: string): void {
+  const between = others === undefined ? 'now ' : '';
   const short = (value: unknown) => {
     const text = typeof value === 'object' && value !== null ? (value as { name?: string }).name : value;
     return typeof text === 'string' && /^[0-9a-f]{64}$/.test(text) ? `${text.slice(0, 12)}...` : String(text);
@@ -137,12 +177,15 @@ export function checkSameSettings(before: Provenance, now: Provenance, name: str
   const different = Object.entries(COMPARED).flatMap(([key, called]) => {
     const [a, b] = [before, now].map((provenance) => provenance[key as keyof Provenance]);
     if (JSON.stringify(a) === JSON.stringify(b)) return [];
-    return [short(a) === short(b) ? `${called}: other contents` : `${called}: ${short(a)}, now ${short(b)}`];
+    return [short(a) === short(b) ? `${called}: other contents` : `${called}: ${short(a)}, ${between}${short(b)}`];
   });
   if (different.length === 0) return;
-  throw new ConfigError(`${name} has results of other settings: ${different.join('; ')}`, {
-    hint: 'give another folder for other settings; steps, blocks, guidance and solver may be added to one',
-  });
+  throw new ConfigError(
+    `${name} has results of other settings${others === undefined ? '' : ` than ${others}`}: ${different.join('; ')}`,
+    {
+      hint: 'give another folder for other settings; steps, blocks, guidance and solver may be added to one',
+    },
+  );
 }
 
 const COUNTED = ['precision', 'recall', 'density', 'coverage'] as const;
@@ -151,21 +194,24 @@ const COUNTED = ['precision', 'recall', 'density', 'coverage'] as const;
 export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string {
   const measured = ['fd', 'kid', ...COUNTED, 'agreement', 'nearer'];
   const head = [
-    ...['steps', 'blocks', 'guidance', 'solver'],
+    ...['steps', 'tolerance', 'blocks', 'guidance', 'solver'],
     ...measured.flatMap((name) => [name, `${name}_low`, `${name}_high`]),
-    ...['secondsPerSample', 'peakBytes', 'bytesRead'],
+    ...['secondsPerSample', 'peakBytes', 'bytesRead', 'evaluations', 'accepted', 'rejected'],
   ];
   const three = (m: Measured | null | undefined): (number | string)[] => (m ? [m.value, m.low, m.high] : ['', '', '']);
   const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].flatMap(three);
   const lines = cells.map((cell) => [
-    ...[cell.steps, cell.blocks, cell.guidance, cell.solver],
+    ...[cell.steps ?? '', cell.tolerance ?? '', cell.blocks, cell.guidance, cell.solver],
     ...figures(cell),
     ...three(cell.agreement),
-    ...three(nearest.cells.find((other) => sameCell(other, cell))?.nearer),
-    ...[cell.secondsPerSample, cell.peakBytes, cell.bytesRead],
+    ...three(nearest?.cells.find((other) => sameCell(other, cell))?.nearer),
+    ...[cell.secondsPerSample, cell.peakBytes, cell.bytesRead, cell.evaluations],
+    ...[cell.accepted ?? '', cell.rejected ?? ''],
   ]);
-  const last = ['', '', '', 'real pictures', ...figures(floor), ...three(null), ...three(null), '', '', ''];
-  return `${[head, ...lines, last].map((line) => line.join(',')).join('\n')}\n`;
+  const last = floor
+    ? [['', '', '', '', 'real pictures', ...figures(floor), ...three(null), ...three(null), ...Array(6).fill('')]]
+    : [];
+  return `${[head, ...lines, ...last].map((line) => line.join(',')).join('\n')}\n`;
 }
 
 /** Three digits, or what is right of the point where there are more. */
@@ -179,18 +225,23 @@ export const describeMeasured = ({ value, low, high }: Measured): string =>
 /** The results as cells of a table, with a head. */
 export function resultRows({ cells, floor, nearest }: EvaluationResults): string[][] {
   const head = ['L', 'T', 'w', 'FD', 'KID', ...COUNTED, 'agreement', 'nearer', 's/sample', 'peak MB', 'read MB'];
-  const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].map(describeMeasured);
+  const said = (m: Measured | null | undefined) => (m ? describeMeasured(m) : '');
+  const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].map(said);
   const several = new Set(cells.map(({ solver }) => solver)).size > 1;
+  const steps = (cell: Cell) =>
+    cell.steps === null
+      ? `${cell.accepted?.toFixed(1)} at ${cell.tolerance} (${cell.evaluations.toFixed(1)} evaluations)`
+      : String(cell.steps);
   const rows = cells.map((cell) => [
     String(cell.blocks),
-    `${cell.steps}${several ? ` ${cell.solver}` : ''}`,
+    `${steps(cell)}${several ? ` ${cell.solver}` : ''}`,
     String(cell.guidance),
     ...figures(cell),
-    cell.agreement ? describeMeasured(cell.agreement) : '',
-    describeMeasured(nearest.cells.find((other) => sameCell(other, cell))!.nearer),
+    said(cell.agreement),
+    said(nearest?.cells.find((other) => sameCell(other, cell))?.nearer),
     digits(cell.secondsPerSample),
     (cell.peakBytes / 1e6).toFixed(1),
     (cell.bytesRead / 1e6).toFixed(2),
   ]);
-  return [head, ...rows, ['real', '', '', ...figures(floor), '', '', '', '', '']];
+  return [head, ...rows, ...(floor ? [['real', '', '', ...figures(floor), '', '', '', '', '']] : [])];
 }

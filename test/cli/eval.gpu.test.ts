@@ -101,8 +101,8 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     expect(cell.peakBytes).toBeGreaterThan(cell.bytesRead);
     expect(cells.find(({ blocks }) => blocks === 4)!.bytesRead).toBeLessThan(cell.bytesRead);
     expect(floor).toMatchObject({ how: 'parts of one set', count: COUNT, of: 10_000 - COUNT });
-    expect(nearest.heldOut.length).toBe(nearest.quantiles.length);
-    expect(nearest.cells.length).toBe(cells.length);
+    expect(nearest!.heldOut.length).toBe(nearest!.quantiles.length);
+    expect(nearest!.cells.length).toBe(cells.length);
     expect(provenance).toMatchObject({
       weights: 'ema',
       seed: 0,

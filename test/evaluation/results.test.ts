@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, LimitError } from '../../engine/errors.ts';
-import { cellsOf, checkGrid, type EvaluationGrid, weightsDigest } from '../../evaluation/evaluate.ts';
+import { weightsDigest } from '../../evaluation/evaluate.ts';
+import { cellsOf, checkGrid, type EvaluationGrid } from '../../evaluation/grid.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { readResults, resultsFile, writeResults } from '../../evaluation/results.node.ts';
 import {
@@ -41,7 +42,7 @@ const cell = (steps: number, blocks: number, fd: number, solver = 'euler'): Cell
   ...{ steps, blocks, guidance: 1, solver },
   ...figures(fd),
   agreement: counted(0.5),
-  ...{ secondsPerSample: 0.001 * steps * blocks, peakBytes: 1e6 * blocks, bytesRead: 2e5 * blocks },
+  ...{ secondsPerSample: 0.001 * steps * blocks, peakBytes: 1e6 * blocks, bytesRead: 2e5 * blocks, evaluations: steps },
 });
 const cells = [cell(1, 4, 16), cell(4, 4, 8), cell(1, 8, 12), cell(4, 8, 4)];
 const results: EvaluationResults = {
@@ -58,9 +59,9 @@ const results: EvaluationResults = {
   },
   provenance: {
     ...{ model: 'a'.repeat(64), weights: 'ema', seed: 0, samples: 100, batch: 10 },
-    features: { name: 'pca64', width: 64 },
+    features: { name: 'pca64', width: 64, digest: 'f' },
     data: { name: 'some', digests: ['d'] },
-    ...{ adapter: 'one', odelt: '1.0.0', versions: { node: '20' } },
+    ...{ adapter: 'one', odelt: '1.0.0', linearAlgebra: 'own', versions: { node: '20' } },
   },
 };
 
@@ -85,7 +86,7 @@ describe('a folder of results', () => {
       secondsPerSample: '0.004',
       bytesRead: '800000',
     });
-    expect(lines[5]).toMatch(/^,,,real pictures,2,1.75,2.5,/);
+    expect(lines[5]).toMatch(/^,,,,real pictures,2,1.75,2.5,/);
   });
 
   it('with a file that holds none is refused', async () => {
@@ -104,7 +105,11 @@ describe('a folder of results', () => {
     const before = results.provenance;
     expect(() => checkSameSettings(before, { ...before, versions: { node: '24' } }, 'f')).not.toThrow();
     expect(() =>
-      checkSameSettings(before, { ...before, samples: 200, features: { name: 'pixels', width: 196 } }, 'f'),
+      checkSameSettings(
+        before,
+        { ...before, samples: 200, features: { name: 'pixels', width: 196, digest: 'p' } },
+        'f',
+      ),
     ).toThrow('f has results of other settings: --count: 100, now 200; --features: pca64, now pixels');
     expect(() => checkSameSettings(before, { ...before, model: 'b'.repeat(64) }, 'f')).toThrow(
       'the model: aaaaaaaaaaaa..., now bbbbbbbbbbbb...',
@@ -129,7 +134,7 @@ describe('tables and plots', () => {
     const more = { ...results, cells: [{ ...cells[0]!, agreement: null }, cell(2, 4, 3, 'heun')] };
     const both = {
       ...more,
-      nearest: { ...results.nearest, cells: more.cells.map((c) => ({ ...results.nearest.cells[0]!, ...c })) },
+      nearest: { ...results.nearest!, cells: more.cells.map((c) => ({ ...results.nearest!.cells[0]!, ...c })) },
     };
     const files = await writeResults(join(folder, 'b'), both);
     expect(files.filter((name) => name.startsWith('fd-table'))).toEqual([

@@ -1,0 +1,70 @@
+/** `odelt eval merge`: the results of an evaluation from parts that were drawn apart. */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { table } from '../bench/markdown.ts';
+import { ConfigError } from '../engine/errors.ts';
+import type { FeatureName } from '../evaluation/features.ts';
+import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
+import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
+import { checkSameSettings, resultRows } from '../evaluation/results.ts';
+import { openShard, readShardFeatures, shardFile } from '../evaluation/shards.node.ts';
+import { checkShards, mergeShards } from '../evaluation/shards.ts';
+import { checkOutput } from '../formats/files.node.ts';
+import { interruptSignal } from './ends.node.ts';
+import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
+import { log, print, printJson } from './output.node.ts';
+
+interface MergeFlags {
+  data?: string;
+  reference?: string;
+  linearAlgebra: LinearAlgebraName;
+  out: string;
+  json?: boolean;
+}
+
+export function addMerge(command: Command): void {
+  command
+    .description('make the results of an evaluation that was drawn with --shard of all its parts')
+    .argument('<folders...>', 'folders of all parts, such as out/eval/shard-*')
+    .option('--data <path>', 'the real pictures that the parts were drawn with (default: the bundled ones)')
+    .option('--reference <file>', REFERENCE_HELP)
+    .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
+    .option('--out <folder>', 'for results.json, results.csv and plots (.svg)', join('out', 'eval'))
+    .option('--json', 'print one JSON document instead of a table')
+    .addHelpText(
+      'after',
+      '\nThe figures are those of the whole evaluation: they are computed of the features of all samples.\n\nExample:\n  odelt eval merge out/eval/shard-*',
+    )
+    .action((folders: string[], flags: MergeFlags) => merge(folders, flags));
+}
+
+async function merge(folders: string[], flags: MergeFlags): Promise<void> {
+  checkRealFlags(flags);
+  checkLinearAlgebra(flags.linearAlgebra);
+  await checkOutput('--out', flags.out, { folder: true });
+  const signal = interruptSignal('stopping');
+  const parts = checkShards(await Promise.all(folders.map(openShard)));
+  const [{ name, record }] = parts as [(typeof parts)[number]];
+  const { provenance } = record;
+  const { seed, samples: count } = provenance;
+  const own = { ...flags, features: provenance.features.name as FeatureName };
+  const { real, features, record: found } = await openReal(own, record.shape, { seed, count, signal });
+  checkSameSettings(provenance, { ...provenance, ...found }, shardFile(name));
+  const before = await readResults(flags.out);
+  if (before) checkSameSettings(before.provenance, provenance, resultsFile(flags.out));
+  const lost = before?.cells.length ?? 0;
+  if (before && lost > record.cells.length) {
+    throw new ConfigError(`${resultsFile(flags.out)} has ${lost} cells, the parts have ${record.cells.length}`, {
+      hint: 'give another folder, so that none is lost',
+    });
+  }
+  const algebra = await openLinearAlgebra(flags.linearAlgebra);
+  const results = await mergeShards(parts, {
+    ...{ features, real, algebra, linearAlgebra: algebra.name },
+    read: readShardFeatures,
+  });
+  const files = await writeResults(flags.out, results);
+  if (flags.json) printJson(results);
+  else print(table(resultRows(results)).join('\n'));
+  log(`wrote ${files.length} files into ${flags.out}`);
+}

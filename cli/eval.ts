@@ -121,8 +121,6 @@ Examples:
   odelt eval runs/mine --data data/cifar-10 --guidance 1,2 --count 10000 --out out/mine
   odelt eval --shard 0/2; odelt eval --shard 1/2; odelt eval merge out/eval/shard-*`,
     )
-    // Flags after "merge" are merge's.
-    .enablePositionalOptions()
     .action((model: string, flags: EvalFlags) => evaluate(model, flags));
   addMerge(command.command('merge'));
 }

@@ -70,17 +70,19 @@ gone. With --json an error is a document on standard output, too:
 
 /** The program with the command that is asked for; of the others, what help and suggestions need. */
 async function program(args: readonly string[]): Promise<Command> {
+  const wanted = args.filter((arg) => !arg.startsWith('-') && arg !== 'help')[0];
   const odelt = new Command('odelt')
     .description('Trains and samples diffusion transformers whose time steps and blocks are chosen at sampling time.')
     .version(shippedVersion(), '-v, --version', 'print the version')
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError()
+    // Flags after "eval merge" are merge's.
+    .enablePositionalOptions(wanted === 'eval')
     .configureOutput({
       writeOut: (text) => process.stdout.write(printableLines(text)),
       writeErr: (text) => process.stderr.write(printableLines(text)),
     })
     .exitOverride();
-  const wanted = args.filter((arg) => !arg.startsWith('-') && arg !== 'help')[0];
   for (const [name, { description, load }] of Object.entries(COMMANDS)) {
     const command = odelt.command(name).description(description);
     if (name === wanted) (await load())(command);

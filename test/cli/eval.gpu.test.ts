@@ -1,5 +1,5 @@
 /** `odelt eval` on the shipped model with few samples: figures and files, going on after Ctrl-C, and what it refuses. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { classAgreement, prepareReference } from '../../evaluation/agreement.ts';
@@ -133,5 +133,68 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     );
     expect(readFileSync(join(cli.folder, 'results/results.json'), 'utf8')).toBe(before);
     expect(existsSync(join(cli.folder, 'results/results.json'))).toBe(true);
+  });
+
+  it('drawn in parts and merged has the figures of the whole, to the last bit', async () => {
+    const own = ['--solver', 'tsit5', '--tolerance', '0.1', '--blocks', '4', '--count', '20', '--batch', '8'];
+    const args = ['eval', ...own, '--features', 'random', '--linear-algebra', 'own', '--json'];
+    const parts = ['parts/shard-0-of-2', 'parts/shard-1-of-2'];
+    const merge = (...more: string[]) =>
+      cli.run('eval', 'merge', ...more, '--out', 'merged', '--linear-algebra', 'own', '--json');
+    const message = (ended: { stdout: string }) => JSON.parse(ended.stdout).error.message;
+    expect((await cli.run(...args, '--out', 'parts', '--shard', '0/2')).code).toBe(0);
+    expect(message(await merge(parts[0]!))).toBe('part 1/2 is missing');
+    expect(message(await merge(parts[0]!, parts[0]!))).toBe(`part 0/2 is there twice: ${parts[0]} and ${parts[0]}`);
+    expect(message(await merge('nowhere'))).toContain('nowhere holds no part of an evaluation');
+    expect((await cli.run(...args, '--seed', '1', '--out', 'others', '--shard', '1/2')).code).toBe(0);
+    expect(message(await merge(parts[0]!, 'others/shard-1-of-2'))).toBe(
+      `${parts[0]} has results of other settings than those of others/shard-1-of-2: --seed: 0, 1`,
+    );
+    const second = [...args, '--out', 'parts', '--shard', '1/2'];
+    expect((await cli.run(...second)).code).toBe(0);
+    // Nothing is left to draw.
+    expect((await cli.run(...second)).stderr).toContain('part 1/2: 1 cells of 12 samples, 1 of them done');
+
+    const merged = await merge(...parts);
+    expect(merged.code).toBe(0);
+    const whole = await cli.run(...args, '--out', 'whole');
+    expect(whole.code).toBe(0);
+    const [a, b] = [merged, whole].map(({ stdout }) => JSON.parse(stdout) as EvaluationResults) as [
+      EvaluationResults,
+      EvaluationResults,
+    ];
+    const figures = ({ cells, floor, nearest }: EvaluationResults) => ({
+      ...{ floor, nearest },
+      cells: cells.map((cell) => ({ ...cell, secondsPerSample: 0, peakBytes: 0 })),
+    });
+    expect(figures(a)).toEqual(figures(b));
+    expect(a.provenance).toMatchObject({ shards: 2, linearAlgebra: 'own', samples: 20 });
+    const [cell] = a.cells;
+    expect(cell).toMatchObject({ steps: null, tolerance: 0.1, rejected: expect.any(Number) });
+    expect(cell!.accepted).toBeGreaterThanOrEqual(2);
+    // Tsitouras: one evaluation at the start, six a step.
+    expect(cell!.evaluations).toBeCloseTo(1 + 6 * (cell!.accepted! + cell!.rejected!), 9);
+    const file = join(cli.folder, parts[1]!, 'features-tsit5-tol0.1-L4-w1.npy');
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(file, bytes);
+    expect(message(await merge(...parts))).toContain('is not the file that was written: its checksum differs');
+  });
+
+  it('against statistics alone has the Fréchet distance, and says what it lacks', async () => {
+    const stats = await cli.run('stats', '--features', 'random', '--out', 's.npz', '--json');
+    expect(JSON.parse(stats.stdout)).toMatchObject({ count: 10_000, features: 'random', width: 64 });
+    const args = ['eval', '--reference', 's.npz', '--steps', '1', '--blocks', '4', '--count', '24', '--batch', '8'];
+    const { code, stdout, stderr } = await cli.run(...args, '--out', 'reference', '--json');
+    expect(code).toBe(0);
+    expect(stderr).toContain('s.npz has no pictures: KID, precision, recall');
+    const found = JSON.parse(stdout) as EvaluationResults;
+    expect(found).toMatchObject({ floor: null, nearest: null, notComputed: expect.arrayContaining(['kid', 'floor']) });
+    expect(found.cells[0]).toMatchObject({ kid: null, precision: null, agreement: null });
+    // The pictures held out are 24 of 10,000.
+    const cell = results().cells.find(({ steps, blocks, guidance }) => steps === 1 && blocks === 4 && guidance === 1)!;
+    expect(found.cells[0]!.fd.value / cell.fd.value).toBeGreaterThan(0.95);
+    expect(found.cells[0]!.fd.value / cell.fd.value).toBeLessThan(1.05);
+    expect(found.provenance.data.name).toBe('s.npz');
   });
 });

@@ -103,6 +103,7 @@ export {
   squaredDiscrepancy,
 } from './evaluation/kernel-distance.ts';
 export { type LinearAlgebra, ownAlgebra } from './evaluation/linear-algebra.ts';
+export { type LossCell, type LossMapOptions, lossMap, lossMapCsv, lossMapPlots } from './evaluation/loss-map.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';

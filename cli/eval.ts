@@ -55,6 +55,8 @@ interface EvalFlags {
   reference?: string;
   linearAlgebra: LinearAlgebraName;
   shard?: Shard;
+  lossMap?: boolean;
+  times: number;
   seed: number;
   batch: number;
   out: string;
@@ -97,6 +99,13 @@ export function addEval(command: Command): void {
       'draw part i of n only, from 0, into a folder of its own within --out; env, env/n: i from a Slurm array or a Kubernetes job',
       (text) => parseShard(text, '--shard', process.env),
     )
+    .option('--loss-map', 'measure losses of held-out pictures by time, level and blocks instead of samples')
+    .option(
+      '--times <n>',
+      'of --loss-map: times 0, 1/n, ...',
+      number('--times', { integer: true, min: 1, max: 128 }),
+      8,
+    )
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
@@ -130,11 +139,20 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   checkOneOf('--solver', flags.solver, SOLVERS);
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
+  const alien = (['steps', 'tolerance', 'features', 'reference', 'shard'] as const).find(
+    (name) => flags[name] !== undefined,
+  );
+  if (flags.lossMap && alien) {
+    throw new ConfigError(`--loss-map draws no samples, and --${alien} says how they are drawn or compared`, {
+      hint: `leave one of them out`,
+    });
+  }
   const out = flags.shard ? join(flags.out, `shard-${flags.shard.index}-of-${flags.shard.of}`) : flags.out;
   await checkOutput('--out', out, { folder: true });
   const signal = interruptSignal('stopping');
   const file = await openModel(model, flags.weights, signal);
   try {
+    if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(file, flags, signal);
     await evaluateFrom(file, { ...flags, out }, signal);
   } finally {
     await file.close();

@@ -78,8 +78,8 @@ export interface SampleRequest {
   /** For `consistency`: the noise [samples, H, W, C] of each step but the last, instead of the seed's. It takes GPU memory for a batch of it. */
   readonly renoise?: readonly Float32Array[];
   /**
-   * Step level fed to the network instead of log2(steps), or of 0 for adaptive solvers and consistency: for replaying recorded runs; allows
-   * any number of steps.
+   * Step level fed to the network instead of log2(steps), 7 (the finest) for adaptive solvers and 0 for consistency: for replaying recorded
+   * runs, whose adaptive solvers tell 0; allows any number of steps.
    */
   readonly level?: number;
   /** Keeps blocks and their tables on the GPU that this call does not need. */
@@ -107,7 +107,8 @@ export type Requested = Pick<
   'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval' | 'loadBlocks' | 'refresh'
 >;
 
-const FINEST = 128;
+/** Steps of the finest grid that shortcut models are trained for. */
+export const FINEST = 128;
 /** Steps of models that know no step sizes: beyond these, t moves by less than float32 tells apart near 1. */
 const MOST_STEPS = 2 ** 16;
 /** Numbers of samples and seeds are 32-bit words on the GPU. */

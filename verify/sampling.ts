@@ -146,7 +146,7 @@ function adaptiveCases(recorded: Recorded, tensor: string): Case[] | undefined {
   const tolerance = Number(match[5]);
   const decided = adaptive[name]?.step_sequence_set_by_float32_rounding === false;
   const solve = shared(() =>
-    sample(recorded, blocks, strong, '', { solver, tolerance, guidance: Number(match[6] ?? 1) }),
+    sample(recorded, blocks, strong, '', { solver, tolerance, level: 0, guidance: Number(match[6] ?? 1) }),
   );
   const { times, rounding, ...states } = TOLERANCES.adaptive;
   const end = async () => {

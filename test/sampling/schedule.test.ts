@@ -67,7 +67,7 @@ describe('the step index that the network is told', () => {
     [{ steps: 16 }, 4],
     [{ steps: 16, solver: 'rk4' }, 4],
     [{ steps: 16, solver: 'consistency' }, 0],
-    [{ solver: 'dopri5' }, 0],
+    [{ solver: 'dopri5' }, 7],
     [{ solver: 'tsit5', level: 3 }, 3],
     [{ steps: 5, level: 2.5 }, 2.5],
   ] as const)('of %o is %d', (request, level) => {

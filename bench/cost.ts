@@ -108,6 +108,11 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   // Slots that count are read, one binding of all of them is made.
   stages: { combine: {}, scaled: {}, store: { flops: () => 0, bytes: ({ tensors }) => 2 * tensors.x!.bytes } },
   mse: { parts: {}, samples: {}, total: {}, backward: {} },
+  'cross-entropy': {
+    forward: { flops: perElement('scores', 4) },
+    total: { flops: perElement('samples_in', 1) },
+    backward: { flops: perElement('scores', 4) },
+  },
   random: { uniforms: {}, normals: {} },
   dropout: { apply: {} },
   sinusoid: { forward: {} },

@@ -4,6 +4,7 @@ import { addContract, addEachContract } from './add.ts';
 import { attentionContract } from './attention/attention.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
+import { crossEntropyContract } from './cross-entropy.ts';
 import { siluContract } from './elementwise.ts';
 import {
   eulerContract,
@@ -53,6 +54,7 @@ export const contracts: readonly Contract[] = [
   flowEachContract,
   velocityTowardContract,
   mseContract,
+  crossEntropyContract,
   dropoutContract,
   randomUniformContract,
   randomNormalContract,

@@ -79,6 +79,11 @@ describe('work', () => {
       bytes: 4 * 21,
       backward: { flops: 20, bytes: 4 * 31 },
     });
+    expect(costOf('crossEntropy', { batch: 2, classes: 5 })).toEqual({
+      flops: 40,
+      bytes: 4 * 13,
+      backward: { flops: 40, bytes: 4 * (20 + 2 + 4 + 1) }, // largest score and sum of each sample, and the loss's gradient
+    });
     expect(costOf('adamw', { size: 10, count: 1 })).toEqual({ flops: 320, bytes: 4 * 210 });
     expect(costOf('dropout', { size: 10, rate: 0.5 }).backward).toEqual({ flops: 10, bytes: 80 });
     expect(costOf('globalNorm', { sizes: [3, 5] })).toEqual({ flops: 26, bytes: 4 * 15 });

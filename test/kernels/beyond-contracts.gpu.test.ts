@@ -13,6 +13,7 @@ import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { adamw } from '../../kernels/adamw.ts';
 import { addGradients } from '../../kernels/add.ts';
+import { checkLabels, crossEntropy } from '../../kernels/cross-entropy.ts';
 import { euler, flowInterpolate } from '../../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../../kernels/gather.ts';
 import { mse, mseSeed } from '../../kernels/mse.ts';
@@ -164,6 +165,42 @@ describe('mse', () => {
     expect(perSample![1]).toBeCloseTo(50 / 3, 5);
     expect(loss![0]).toBeCloseTo(55 / 6, 5);
     expect(seed).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+});
+
+describe('crossEntropy', () => {
+  it('reports the loss of each sample, of as many rows as there are at replay, down to none', async () => {
+    const scores = [0, Math.log(3), 5, 5, -1000, 1000];
+    const want = [Math.log(4), Math.log(2), 2000];
+    const [x, labels] = [f32('scores', [3, 2], scores), u32('labels', [0, 1, 0])];
+    for (const team of [1, 8] as const) {
+      const p = await program((ctx) => {
+        const rows: Scalar = scalarInput('rows', 3);
+        const { loss, perSample } = crossEntropy(ctx, ctx.prefix(x, rows), ctx.prefix(labels, rows), { team });
+        return [loss, perSample];
+      });
+      for (const rows of [3, 1, 0]) {
+        const [loss, perSample] = await p.run({ rows });
+        for (let i = 0; i < rows; i++) expect(perSample![i]! / want[i]!).toBeCloseTo(1, 5);
+        const mean = rows === 0 ? 0 : want.slice(0, rows).reduce((a, b) => a + b) / rows;
+        expect(loss![0]).toBeCloseTo(mean, 3);
+      }
+      p.dispose();
+    }
+  });
+
+  it('refuses labels of no class where they are given, and what are no scores or labels', async () => {
+    expect(() => checkLabels([0, 9, 10], 10)).toThrow('label 2 is 10; there are classes 0 to 9');
+    expect(() => checkLabels([0.5], 10)).toThrow('label 0 is 0.5');
+    expect(() => checkLabels([-1], 10)).toThrow('label 0 is -1');
+    expect(() => checkLabels(Uint32Array.of(9), 10)).not.toThrow();
+    const [x, labels] = [f32('scores', [3, 2]), u32('labels', [0, 1, 0])];
+    const message = /cross-entropy of scores \[3, 2\] and labels \[\d\] of [uf]32: they must be/;
+    await eager(engine, async (ctx) => {
+      expect(() => crossEntropy(ctx, x, u32('few', [0, 1]))).toThrow(message);
+      expect(() => crossEntropy(ctx, x, f32('labels', [3]))).toThrow(message);
+      expect(() => crossEntropy(ctx, labels, labels)).toThrow(/they must be \[B, classes\]/);
+    });
   });
 });
 

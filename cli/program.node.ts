@@ -32,6 +32,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "write the statistics of pictures' features, to compare samples with them later or elsewhere",
     load: async () => (await import('./stats.ts')).addStats,
   },
+  classifier: {
+    description: 'train a small classifier, whose features `odelt eval` can compare pictures by',
+    load: async () => (await import('./classifier.ts')).addClassifier,
+  },
   verify: {
     description: 'check this adapter against recorded results of the reference (no arguments: the bundled ones)',
     load: async () => (await import('./verify.ts')).addVerify,

@@ -32,6 +32,9 @@ export const shippedVersion = (): string => shippedPackage().manifest.version;
 /** Path of the model that comes with the package: Fashion-MNIST, the preset `tiny`. @throws UsageError in a bundle. */
 export const shippedModel = (): string => join(shippedPackage().root, 'models', 'fashion-mnist.safetensors');
 
+/** Path of the classifier that comes with the package, of Fashion-MNIST's classes (`readClassifier`). @throws UsageError in a bundle. */
+export const shippedClassifier = (): string => join(shippedPackage().root, 'models', 'fashion-classifier.safetensors');
+
 /** Folder of the 10,000 Fashion-MNIST test pictures, for `openDataset`. @throws UsageError in a bundle. */
 export const shippedData = (): string => join(shippedPackage().root, 'data', 'fashion-mnist');
 

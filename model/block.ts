@@ -18,12 +18,15 @@ export interface Training {
   readonly step: Scalar;
 }
 
+/** What a block must know of its network. */
+export type BlockConfig = Pick<ModelConfig, 'width' | 'heads' | 'dropout'>;
+
 type Six = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
 
 /** Block i of x [B, T, D] with its modulation [B, 6D]; [B, T, D], residual connections included. */
 export function block(
   ctx: Context,
-  { config, weights }: { config: ModelConfig; weights: Weights },
+  { config, weights }: { config: BlockConfig; weights: Weights },
   i: number,
   x: Tensor,
   modulation: Tensor,

@@ -61,9 +61,11 @@ const LOGVAR_ROWS = 256;
 /** The random stream that initial values are drawn from; `step` numbers the parameter in the layout's order. */
 const INIT_STREAM = 0x494e4954;
 
-type Draft = Omit<ParamSpec, 'offset' | 'size'>;
+/** A parameter that has no place yet. */
+export type Draft = Omit<ParamSpec, 'offset' | 'size'>;
 
-const zero: Init = { kind: 'zero' };
+/** Starts as nothing. */
+export const zero: Init = { kind: 'zero' };
 const embedding: Init = { kind: 'normal', std: 0.02 };
 
 /** Uniform with variance 2 / (fanIn + fanOut) (Glorot and Bengio, 2010). */
@@ -71,7 +73,8 @@ function xavier(fanIn: number, fanOut: number): Init {
   return { kind: 'uniform', limit: Math.sqrt(6 / (fanIn + fanOut)) };
 }
 
-function linear(path: string, inputs: number, outputs: number, init = xavier(inputs, outputs)): Draft[] {
+/** A dense layer: kernel and bias. */
+export function linear(path: string, inputs: number, outputs: number, init = xavier(inputs, outputs)): Draft[] {
   return [
     { name: `${path}/kernel`, shape: [inputs, outputs], init },
     { name: `${path}/bias`, shape: [outputs], init: zero },
@@ -85,7 +88,8 @@ function embedderDrafts(path: string, width: number): Draft[] {
   ];
 }
 
-function patchDrafts({ patch, channels, width }: ModelConfig): Draft[] {
+/** The patch embedding. */
+export function patchDrafts({ patch, channels, width }: Pick<ModelConfig, 'patch' | 'channels' | 'width'>): Draft[] {
   // Fans of a convolution as Flax counts them: the receptive field multiplies both.
   const init = xavier(patch ** 2 * channels, patch ** 2 * width);
   return [
@@ -106,7 +110,7 @@ function conditionDrafts({ width, classes, depth, lengths }: ModelConfig): Draft
 }
 
 /** Everything of a block but its modulation; the kernels of k, q, v in a row. */
-function blockDrafts(block: number, { width, mlpRatio }: ModelConfig): Draft[] {
+export function blockDrafts(block: number, { width, mlpRatio }: Pick<ModelConfig, 'width' | 'mlpRatio'>): Draft[] {
   const hidden = mlpRatio * width;
   const path = `DiTBlock_${block}`;
   const projections = ['Dense_1', 'Dense_2', 'Dense_3'].map((name) => linear(`${path}/${name}`, width, width));
@@ -119,7 +123,8 @@ function blockDrafts(block: number, { width, mlpRatio }: ModelConfig): Draft[] {
   ];
 }
 
-function placed(name: string, drafts: readonly Draft[]): ParamGroup {
+/** A group of these parameters, one after another. */
+export function placed(name: string, drafts: readonly Draft[]): ParamGroup {
   let length = 0;
   const specs = drafts.map((draft) => {
     const size = draft.shape.reduce((a, b) => a * b, 1);
@@ -144,6 +149,11 @@ export function paramLayout(config: ModelConfig): ParamLayout {
     placed('head.modulation', linear('FinalLayer_0/Dense_0', width, 2 * width, zero)),
     placed('head', linear('FinalLayer_0/Dense_1', width, patchSize(config), zero)),
   ];
+  return layoutOf(groups);
+}
+
+/** The layout of these groups. */
+export function layoutOf(groups: readonly ParamGroup[]): ParamLayout {
   const count = groups.reduce((sum, group) => sum + group.specs.reduce((s, spec) => s + spec.size, 0), 0);
   return { groups, count };
 }
@@ -199,8 +209,11 @@ function draw(out: Float32Array, init: Init, source: RandomSource): void {
  * time and step embedders, zeros in the final layer (and in the table of log-variances, which nothing reads).
  * `seed` is an integer in [0, 2^32), else ConfigError.
  */
-export function initParams(config: ModelConfig, seed: number): ParamSet {
-  const set = zeroParams(paramLayout(config));
+export const initParams = (config: ModelConfig, seed: number): ParamSet => initialValues(paramLayout(config), seed);
+
+/** Initial values of a layout, each parameter by its own rule. `seed` as in `initParams`. */
+export function initialValues(layout: ParamLayout, seed: number): ParamSet {
+  const set = zeroParams(layout);
   let step = 0;
   for (const { spec, values } of paramEntries(set))
     draw(values, spec.init, { seed, stream: INIT_STREAM, step: step++ });

@@ -4,7 +4,7 @@ import { type ModelConfig, preset } from '../model/config.ts';
 import type { DataShape } from './data/dataset.ts';
 
 /** @throws ConfigError for data that a model cannot be trained on: pictures of another size, or more classes. */
-export function checkFits(model: ModelConfig, data: DataShape): void {
+export function checkFits(model: Pick<ModelConfig, 'imageSize' | 'channels' | 'classes'>, data: DataShape): void {
   const name = `'${data.name}'`;
   if (data.height !== model.imageSize || data.width !== model.imageSize || data.channels !== model.channels) {
     throw new ConfigError(

@@ -13,7 +13,7 @@ import { rangeSource, readParams } from './source.ts';
 const CONFIG_KEY = 'odelt.model';
 
 /** Key of the names of the classes, a JSON array of `classes` strings; they may be absent. */
-const CLASSES_KEY = 'odelt.classes';
+export const CLASSES_KEY = 'odelt.classes';
 /** Longest name of a class, in UTF-16 units: the longest that file systems allow for a folder, and some. */
 const LONGEST_NAME = 1000;
 
@@ -41,7 +41,10 @@ export const modelMetadata = (
  * @throws CheckpointError for anything but one string of at most 1000 characters per class
  */
 export function classNamesOf(
-  { metadata, config }: { readonly metadata: ReadonlyMap<string, string>; readonly config: ModelConfig },
+  {
+    metadata,
+    config,
+  }: { readonly metadata: ReadonlyMap<string, string>; readonly config: Pick<ModelConfig, 'classes'> },
   file: string,
 ): readonly string[] | undefined {
   const text = metadata.get(CLASSES_KEY);

@@ -1,6 +1,6 @@
 /** Puts a described model with its parameters on the GPU: all of it, or only the blocks that are to run. */
 import type { Engine } from '../../engine/engine.ts';
-import { blocksThatRun, type ModelConfig, tokenCount } from '../config.ts';
+import { blocksThatRun, type ModelConfig } from '../config.ts';
 import { type Activations, checkActivations, type Model } from '../dit.ts';
 import { groupIndices, type ParamSet } from '../params.ts';
 import { positionEmbedding } from '../position.ts';
@@ -30,11 +30,12 @@ export function uploadModel(engine: Engine, config: ModelConfig, params: ParamSe
 }
 
 /** The position table [T, D] of a model. */
-export function uploadPositions(engine: Engine, config: ModelConfig) {
-  const side = config.imageSize / config.patch;
-  const data = positionEmbedding(side, config.width);
-  return engine.tensor('positions', [tokenCount(config), config.width], { kind: 'weights', data });
+export function uploadPositions(engine: Engine, { imageSize, patch, width }: Tokens) {
+  const side = imageSize / patch;
+  return engine.tensor('positions', [side ** 2, width], { kind: 'weights', data: positionEmbedding(side, width) });
 }
+
+type Tokens = Pick<ModelConfig, 'imageSize' | 'patch' | 'width'>;
 
 /** Blocks that `length` runs. @throws ConfigError for a length that is not allowed. */
 const blocksFor = (config: ModelConfig, length: number): number =>

@@ -75,16 +75,27 @@ export async function openDataset(path: string, options: OpenOptions = {}): Prom
 }
 
 /** The parts of a data set that are there, at least one. Data that know no parts are the training part. */
-export interface DataParts {
-  readonly train?: Dataset;
-  readonly test?: Dataset;
+export interface DataParts<Data extends TrainingData = Dataset> {
+  readonly train?: Data;
+  readonly test?: Data;
 }
 
 /** Both parts of the data set at a path, in memory, as far as they are there. Throws what `openDataset` throws. */
-export async function openParts(path: string, options: Omit<OpenOptions, 'split'> = {}): Promise<DataParts> {
+export const openParts = (path: string, options: Omit<OpenOptions, 'split'> = {}): Promise<DataParts> =>
+  partsBy((split) => openDataset(path, { ...options, ...split }));
+
+/** The same for training: pictures that do not fit into memory are read as they are needed. Throws what `openTrainingData` throws. */
+export const openTrainingParts = (
+  path: string,
+  options: Omit<OpenOptions, 'split'> = {},
+): Promise<DataParts<TrainingData>> => partsBy((split) => openTrainingData(path, { ...options, ...split }));
+
+async function partsBy<Data extends TrainingData>(
+  open: (split: { readonly split?: Split }) => Promise<Data>,
+): Promise<DataParts<Data>> {
   const part = async (split: Split) => {
     try {
-      return await openDataset(path, { ...options, split });
+      return await open({ split });
     } catch (error) {
       if (error instanceof MissingPart) return undefined;
       throw error;
@@ -93,14 +104,18 @@ export async function openParts(path: string, options: Omit<OpenOptions, 'split'
   const train = await part('train');
   const test = await part('test');
   // Where there is no part at all: says so.
-  if (!train && !test) return { train: await openDataset(path, options) };
+  if (!train && !test) return { train: await open({}) };
   // Single files are the same whatever part is asked for.
   return train && test && samePictures(train, test) ? { train } : { train, test };
 }
 
-const samePictures = (a: Dataset, b: Dataset): boolean =>
-  a.count === b.count &&
-  Array.from({ length: a.count }, (_, i) => i).every((i) => a.image(i).every((byte, p) => byte === b.image(i)[p]));
+function samePictures(a: TrainingData, b: TrainingData): boolean {
+  if (a.count !== b.count) return false;
+  if (isStreamed(a) || isStreamed(b)) return isStreamed(a) && isStreamed(b) && a.identity === b.identity;
+  return Array.from({ length: a.count }, (_, i) => i).every((i) =>
+    a.image(i).every((byte, p) => byte === b.image(i)[p]),
+  );
+}
 
 /**
  * The data set at a path for training: in memory if its pictures fit into `maxBytes`, else read as they are needed, as are arrays of

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
-import type { FeatureName } from '../evaluation/features.ts';
+import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
 import { checkSameSettings, resultRows } from '../evaluation/results.ts';
@@ -12,11 +12,13 @@ import { checkShards, mergeShards } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
+import { openSession } from './session.node.ts';
 import { log, print, printJson } from './output.node.ts';
 
 interface MergeFlags {
   data?: string;
   reference?: string;
+  features?: FeatureChoice;
   linearAlgebra: LinearAlgebraName;
   out: string;
   json?: boolean;
@@ -27,6 +29,7 @@ export function addMerge(command: Command): void {
     .description('make the results of an evaluation that was drawn with --shard of all its parts')
     .argument('<folders...>', 'folders of all parts, such as out/eval/shard-*')
     .option('--data <path>', 'the real pictures that the parts were drawn with (default: the bundled ones)')
+    .option('--features <name>', 'those that the parts were drawn with, where they are of a file', (text: string) => parseFeatures(text))
     .option('--reference <file>', REFERENCE_HELP)
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
     .option('--out <folder>', 'for results.json, results.csv and plots (.svg)', join('out', 'eval'))
@@ -47,8 +50,10 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   const [{ name, record }] = parts as [(typeof parts)[number]];
   const { provenance } = record;
   const { seed, samples: count } = provenance;
-  const own = { ...flags, features: provenance.features.name as FeatureName };
-  const { real, features, record: found } = await openReal(own, record.shape, { seed, count, signal });
+  const own = { ...flags, features: flags.features ?? parseFeatures(provenance.features.name) };
+  const newEngine = async () => (await openSession(undefined)).engine;
+  const opened = await openReal(own, record.shape, { seed, count, signal, newEngine });
+  const { real, features, record: found } = opened;
   checkSameSettings(provenance, { ...provenance, ...found }, shardFile(name));
   const before = await readResults(flags.out);
   if (before) checkSameSettings(before.provenance, provenance, resultsFile(flags.out));
@@ -63,6 +68,7 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
     ...{ features, real, algebra, linearAlgebra: algebra.name },
     read: readShardFeatures,
   });
+  await opened.close();
   const files = await writeResults(flags.out, results);
   if (flags.json) printJson(results);
   else print(table(resultRows(results)).join('\n'));

@@ -1,8 +1,11 @@
 /** What `odelt eval` compares with: real pictures of a data set, or the statistics of their features in a file. */
 import { basename } from 'node:path';
 import { ConfigError, DataError } from '../engine/errors.ts';
-import { FEATURE_NAMES, type FeatureName, type Features, featuresOf } from '../evaluation/features.ts';
+import type { Engine } from '../engine/engine.ts';
+import { type FeatureChoice } from '../evaluation/feature-choice.ts';
+import type { Features } from '../evaluation/features.ts';
 import type { RealStatistics } from '../evaluation/judge.ts';
+import { featureSource } from '../evaluation/open-features.node.ts';
 import { LINEAR_ALGEBRA } from '../evaluation/openblas.node.ts';
 import { type RealPictures, realPictures } from '../evaluation/real.ts';
 import type { Provenance } from '../evaluation/results.ts';
@@ -19,11 +22,13 @@ import { log } from './output.node.ts';
 export interface RealFlags {
   readonly data?: string;
   readonly reference?: string;
-  readonly features?: FeatureName;
+  readonly features?: FeatureChoice;
 }
 
 export const FEATURES_HELP =
-  'what pictures are compared by: pca64 (leading principal components of the data; default), pixels (averaged to 256 at most), random (a fixed projection)';
+  'what pictures are compared by: pca64 (leading principal components of the data), pixels (averaged to 256 at most), random (a fixed projection)';
+/** Of those that may be networks, too. */
+export const NETWORKS_HELP = `${FEATURES_HELP}, classifier[:FILE] (of odelt classifier; the bundled one knows Fashion-MNIST), onnx:FILE (any network, by onnxruntime-node), fid:FILE (InceptionV3) (default: the bundled classifier where it knows the classes, else pca64)`;
 export const DATA_HELP =
   'real pictures (default: the bundled ones); with both parts, samples are compared with the training part';
 export const REFERENCE_HELP =
@@ -36,10 +41,13 @@ const MOST_BYTES = 2 ** 30;
 
 /** @throws ConfigError for values that are none, or both kinds of real pictures */
 export function checkRealFlags({ data, reference, features }: RealFlags & { linearAlgebra?: string }): void {
-  checkOneOf('--features', features, FEATURE_NAMES);
   if (data !== undefined && reference !== undefined)
     throw new ConfigError('--data and --reference both say what samples are compared with', {
       hint: 'leave one of them out',
+    });
+  if (reference !== undefined && features && features.kind !== 'plain' && features.kind !== 'auto')
+    throw new ConfigError(`--reference has statistics of features that need no network; --features ${features.kind} was asked for`, {
+      hint: 'give --data, the pictures themselves',
     });
 }
 
@@ -52,17 +60,32 @@ export interface OpenedReal {
   readonly judges: Dataset | null;
   readonly record: Pick<Provenance, 'features' | 'data'>;
   readonly features: Features;
+  /** Frees what the features hold. */
+  close(): Promise<void>;
+}
+
+interface Opening {
+  readonly seed: number;
+  readonly count: number;
+  readonly signal: AbortSignal;
+  readonly check?: (data: Dataset) => void;
+  /** An engine for features that need one, of their own: what they take is not counted as sampling's. */
+  readonly newEngine: () => Promise<Engine>;
 }
 
 /** Opens it, for samples of this shape. @throws ConfigError and DataError */
 export async function openReal(
   flags: RealFlags,
   { imageSize, channels }: { readonly imageSize: number; readonly channels: number },
-  { seed, count, signal, check }: { seed: number; count: number; signal: AbortSignal; check?: (data: Dataset) => void },
+  { seed, count, signal, check, newEngine }: Opening,
 ): Promise<OpenedReal> {
   const shape = { height: imageSize, width: imageSize, channels };
   const recorded = async (features: Features, data: Provenance['data']) => ({
-    features: { name: features.name, width: features.width, digest: await featuresDigest(features, shape) },
+    features: {
+      ...{ name: features.name, width: features.width, digest: features.digest ?? (await featuresDigest(features, shape)) },
+      ...(features.distance ? { distance: features.distance } : {}),
+      ...(features.classesOf ? { judges: true as const } : {}),
+    },
     data,
   });
   if (flags.reference !== undefined) {
@@ -70,14 +93,15 @@ export async function openReal(
     if (path === '') throw new ConfigError('--reference is empty', { hint: 'give a .npz file of statistics' });
     const bytes = await readRegular(path, { most: MOST_BYTES, fail: failAs(DataError, path) });
     const file = readStatistics(bytes, path);
-    const { features, warning } = await featuresOfStatistics(file, shape, flags.features, path);
+    const name = flags.features?.kind === 'plain' ? flags.features.name : undefined;
+    const { features, warning } = await featuresOfStatistics(file, shape, name, path);
     if (warning) log(`warning: ${warning}`);
     const digest = await crypto.subtle.digest('SHA-256', bytes);
     const data = { name: basename(path), digests: [Buffer.from(digest).toString('hex')] };
     log(
       `${path} has no pictures: KID, precision, recall, density, coverage, agreement, nearest pictures and the floor are not computed`,
     );
-    return { real: file, judges: null, features, record: await recorded(features, data) };
+    return { real: file, judges: null, features, record: await recorded(features, data), close: async () => {} };
   }
   const parts = await openParts(flags.data ?? shippedData(), {
     size: imageSize,
@@ -86,12 +110,13 @@ export async function openReal(
   });
   const there = [parts.train, parts.test].filter((part) => part !== undefined);
   for (const part of there) check?.(part);
-  const features = featuresOf(flags.features ?? 'pca64', there[0]!);
+  const chosen = await featureSource(flags.features ?? { kind: 'auto' }, there[0]!);
+  const { features, close } = await chosen.open(newEngine);
   const real = realPictures(parts, count, seed);
   const digests = there.flatMap((part) => {
     const { pixels, labels } = fingerprint(part);
     return [pixels, labels];
   });
   const data = { name: there.map((part) => part.name).join(', '), digests };
-  return { real, judges: real.judges, features, record: await recorded(features, data) };
+  return { real, judges: features.classesOf ? null : real.judges, features, record: await recorded(features, data), close };
 }

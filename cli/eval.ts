@@ -5,7 +5,7 @@ import { describeMachine } from '../bench/machine.node.ts';
 import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
-import type { FeatureName } from '../evaluation/features.ts';
+import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from '../evaluation/grid.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
@@ -33,7 +33,7 @@ import {
   checkLinearAlgebra,
   checkRealFlags,
   DATA_HELP,
-  FEATURES_HELP,
+  NETWORKS_HELP,
   LINEAR_ALGEBRA_HELP,
   openReal,
   REFERENCE_HELP,
@@ -50,7 +50,7 @@ interface EvalFlags {
   guidance: number[];
   solver: Solver;
   count: number;
-  features?: FeatureName;
+  features?: FeatureChoice;
   data?: string;
   reference?: string;
   linearAlgebra: LinearAlgebraName;
@@ -82,7 +82,7 @@ export function addEval(command: Command): void {
       numbers('--tolerance'),
     )
     .option('--count <n>', 'samples of each cell', number('--count', { integer: true, min: 1 }), 1000)
-    .option('--features <name>', FEATURES_HELP)
+    .option('--features <name>', NETWORKS_HELP, (text: string) => parseFeatures(text))
     .option('--data <path>', DATA_HELP)
     .option('--reference <file>', REFERENCE_HELP)
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
@@ -118,7 +118,7 @@ same class in all of them, and compares each set with real pictures:
   KID        kernel distance: lower is better, 0 on average for real pictures whatever their number
   precision  share of samples that look like real pictures; recall: share of real pictures that samples look like
   density    the same as precision, counted by neighbours; coverage: share of real pictures with a sample near
-  agreement  share of samples that their nearest real pictures take for the class that was asked for
+  agreement  share of samples that the classifier, or else their nearest real pictures, take for the class asked for
   nearer     probability that a sample is nearer to a real picture than a held-out one is: 0.5 is right, 1 are copies
 
 Intervals are of 95 %. The line "real" has held-out real pictures in the samples' place: no model gets below it but
@@ -193,7 +193,9 @@ async function evaluateFrom(
   for (const name of shard ? ['shard.json'] : ['results.json', 'results.csv'])
     await checkOutput('--out', join(out, name));
   const check = (data: Parameters<typeof checkComparable>[1]) => checkComparable(config, data);
-  const { real, judges, features, record } = await openReal(flags, config, { seed, count, signal, check });
+  const newEngine = async () => (await openSession(flags.adapter)).engine;
+  const opened = await openReal(flags, config, { seed, count, signal, check, newEngine });
+  const { real, judges, features, record } = opened;
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
   const source = prefetching(file, { keep: true });
   const model = await weightsDigest(source, signal);
@@ -216,7 +218,7 @@ async function evaluateFrom(
     const samples = range ? range[1] - range[0] : count;
     const which = shard ? `part ${describeShard(shard)}: ` : '';
     log(
-      `${basename(path)} on ${name}: ${which}${wanted.length} cells of ${samples} samples${done ? `, ${done} of them done` : ''}`,
+      `${basename(path)} on ${name}: ${which}${wanted.length} cells of ${samples} samples${done ? `, ${done} of them done` : ''}; features: ${features.name}`,
     );
     const tell = (at: CellKey | 'real pictures', ready: number, drawn: number) =>
       line.update(
@@ -248,7 +250,7 @@ async function evaluateFrom(
         const last = so.cells.find((cell) => !shown.has(describeCell(cell)))!;
         shown.add(describeCell(last));
         line.clear();
-        log(`${describeCell(last)}: FD ${describeMeasured(last.fd)}, ${last.secondsPerSample.toFixed(4)} s per sample`);
+        log(`${describeCell(last)}: ${features.distance ?? 'FD'} ${describeMeasured(last.fd)}, ${last.secondsPerSample.toFixed(4)} s per sample`);
       },
     });
     line.end();
@@ -258,6 +260,7 @@ async function evaluateFrom(
     log(`wrote ${files.length} files into ${out}`);
   } finally {
     line.end();
+    await opened.close();
     engine.dispose();
   }
 }

@@ -17,7 +17,7 @@ export interface Drawn {
   readonly key: CellKey;
   /** [samples * width] */
   readonly features: Float32Array;
-  /** Samples that their neighbours take for the class asked for; null where none was asked for, or nobody judges. */
+  /** Samples that their neighbours, or the network that makes the features, take for the class asked for; null where none was asked for, or nobody judges. */
   readonly agreed: number | null;
   /** Without compiling and loading. */
   readonly seconds: number;
@@ -36,7 +36,7 @@ export interface Drawing {
   readonly config: ModelConfig;
   readonly source: GroupSource;
   readonly features: Features;
-  /** What class agreement is judged by, if anything. */
+  /** What class agreement is judged by, if anything, where the features do not know the classes themselves. */
   readonly judges: Reference | null;
   readonly provenance: Pick<Provenance, 'seed' | 'batch' | 'samples'>;
   /** Default: all samples. */
@@ -57,6 +57,7 @@ export async function drawCells(
   const [from, to] = range ?? [0, samples];
   const model = new ResidentModel(engine, config, source);
   const batch = Math.min(provenance.batch, samples);
+  const judged = judges !== null || features.classesOf !== undefined;
   const sampler = new Sampler(engine, model, { batch });
   try {
     for (const key of cells) {
@@ -78,8 +79,12 @@ export async function drawCells(
             onSamples?.(key, first - from + Math.floor(rows * (total === null ? t : done / total))),
         });
         sums.seconds += (performance.now() - started) / 1000;
-        all.set(await features.of(values), (first - from) * features.width);
-        if (judges && key.guidance !== 0) sums.agreed += classAgreement(judges, values, labels).agreed;
+        const found = await features.of(values);
+        all.set(found, (first - from) * features.width);
+        if (judged && key.guidance !== 0) {
+          const votes = features.classesOf?.(found) ?? classAgreement(judges!, values, labels).votes;
+          sums.agreed += labels.filter((label, i) => label === votes[i]).length;
+        }
         const share = rows / solves.length;
         sums.evaluations += share * evaluations;
         for (const { accepted, rejected } of solves) {
@@ -90,7 +95,7 @@ export async function drawCells(
       const groups = groupsFor(config, key.blocks);
       await onDrawn({
         ...{ key, features: all, ...sums },
-        agreed: judges && key.guidance !== 0 ? sums.agreed : null,
+        agreed: judged && key.guidance !== 0 ? sums.agreed : null,
         peakBytes: engine.memory.report().peak,
         bytesRead: groups.reduce((sum, group) => sum + source.bytesOf(group), 0),
       });

@@ -119,7 +119,7 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
   });
   const drawing = {
     ...{ config, source, features, provenance, signal, onSamples: tell },
-    judges: hasPictures(real) ? prepareReference(real.judges) : null,
+    judges: hasPictures(real) && !features.classesOf ? prepareReference(real.judges) : null,
   };
   const missing = wanted.filter((key) => !isDone(key));
   await interruptible(signal, wanted.length, done, () =>

@@ -15,6 +15,12 @@ export interface Features {
   readonly identity?: Float64Array;
   /** Of pictures [count, height, width, channels] in [-1, 1] (clamped, as they would be shown): [count * width]. */
   of(images: Float32Array): Float32Array | Promise<Float32Array>;
+  /** Of a network: SHA-256 of its file. */
+  readonly digest?: string;
+  /** Present where the features are those that FID is defined by. Else Fréchet distances are called FD. */
+  readonly distance?: 'FID';
+  /** Of a network that knows the data's classes: the class that it takes each row of features for, [rows]. */
+  classesOf?(features: Float32Array): Uint16Array;
 }
 
 /** Height, width and channels of pictures. */

@@ -73,7 +73,13 @@ export async function createJudge(
     floor() {
       if (!pictures || !hasPictures(real)) return null;
       const { how, heldOut, reference } = real;
-      return { how, count: heldOut.indices.length, of: reference.indices.length, ...distances(pictures.heldOut) };
+      const classes = features.classesOf?.(pictures.heldOut);
+      const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
+      return {
+        ...{ how, count: heldOut.indices.length, of: reference.indices.length },
+        ...distances(pictures.heldOut),
+        ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
+      };
     },
     judge({ key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost }, samples) {
       const { peakBytes, bytesRead } = cost;

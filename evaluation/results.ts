@@ -48,6 +48,8 @@ export interface Floor extends Distances {
   /** Pictures that stand for samples, and those that they are compared with. */
   readonly count: number;
   readonly of: number;
+  /** Share of these pictures that the network takes for the class that they have, where it judges. */
+  readonly agreement?: Share;
 }
 
 /** How far a cell's samples are from the nearest real pictures. */
@@ -71,6 +73,10 @@ export interface FeatureRecord {
   readonly width: number;
   /** SHA-256 of what they are: name, width, shape of the pictures, and what they were made of. */
   readonly digest: string;
+  /** What Fréchet distances of them are called, where it is not FD. */
+  readonly distance?: 'FID';
+  /** Present where class agreement is the network's judgement, not that of the nearest real pictures. */
+  readonly judges?: true;
 }
 
 /** What was evaluated, and how: results of other settings are not comparable. */
@@ -209,7 +215,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...[cell.accepted ?? '', cell.rejected ?? ''],
   ]);
   const last = floor
-    ? [['', '', '', '', 'real pictures', ...figures(floor), ...three(null), ...three(null), ...Array(6).fill('')]]
+    ? [['', '', '', '', 'real pictures', ...figures(floor), ...three(floor.agreement), ...three(null), ...Array(6).fill('')]]
     : [];
   return `${[head, ...lines, ...last].map((line) => line.join(',')).join('\n')}\n`;
 }
@@ -223,8 +229,9 @@ export const describeMeasured = ({ value, low, high }: Measured): string =>
   `${digits(value)} (${digits(low)} to ${digits(high)})`;
 
 /** The results as cells of a table, with a head. */
-export function resultRows({ cells, floor, nearest }: EvaluationResults): string[][] {
-  const head = ['L', 'T', 'w', 'FD', 'KID', ...COUNTED, 'agreement', 'nearer', 's/sample', 'peak MB', 'read MB'];
+export function resultRows({ cells, floor, nearest, provenance }: EvaluationResults): string[][] {
+  const distance = provenance.features.distance ?? 'FD';
+  const head = ['L', 'T', 'w', distance, 'KID', ...COUNTED, 'agreement', 'nearer', 's/sample', 'peak MB', 'read MB'];
   const said = (m: Measured | null | undefined) => (m ? describeMeasured(m) : '');
   const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].map(said);
   const several = new Set(cells.map(({ solver }) => solver)).size > 1;
@@ -243,5 +250,5 @@ export function resultRows({ cells, floor, nearest }: EvaluationResults): string
     (cell.peakBytes / 1e6).toFixed(1),
     (cell.bytesRead / 1e6).toFixed(2),
   ]);
-  return [head, ...rows, ...(floor ? [['real', '', '', ...figures(floor), '', '', '', '', '']] : [])];
+  return [head, ...rows, ...(floor ? [['real', '', '', ...figures(floor), said(floor.agreement), '', '', '', '']] : [])];
 }

@@ -1,0 +1,78 @@
+/** Features by what they were asked for as: files are read and checked first, an engine is made where a network of ours needs one. */
+import { basename } from 'node:path';
+import type { Engine } from '../engine/engine.ts';
+import { CheckpointError } from '../engine/errors.ts';
+import { failAs, readRegular } from '../formats/files.node.ts';
+import { shippedClassifier } from '../formats/shipped.node.ts';
+import { Classifier } from '../model/classify.ts';
+import { type ClassifierFile, parseClassifierFile } from '../model/weights/classifier-file.ts';
+import type { Dataset } from '../training/data/dataset.ts';
+import { checkTakes, featuresOfClassifier, knowsClasses, takesPictures } from './classifier-features.ts';
+import type { FeatureChoice } from './feature-choice.ts';
+import { type Features, featuresOf } from './features.ts';
+import { onnxFeatures } from './onnx-features.node.ts';
+
+/** Features that are ready, and what frees what they hold. */
+export interface OpenedFeatures {
+  readonly features: Features;
+  close(): Promise<void>;
+}
+
+/** Features whose files have been read; `open` makes them. */
+export interface FeatureSource {
+  /** `newEngine` gives an engine of their own, so that what they take is not counted as sampling's; it is disposed with them. */
+  open(newEngine: () => Promise<Engine>): Promise<OpenedFeatures>;
+}
+
+/** Larger than any classifier. */
+const MOST_BYTES = 2 ** 30;
+
+/** A classifier's file on disk. @throws CheckpointError as `parseClassifierFile`, and for what cannot be read */
+export async function readClassifier(path: string): Promise<ClassifierFile> {
+  const fail = failAs(CheckpointError, path, 'give a file that `odelt classifier` wrote');
+  return parseClassifierFile(await readRegular(path, { most: MOST_BYTES, fail }), path);
+}
+
+const plain = (features: () => Features): FeatureSource => ({
+  open: async () => ({ features: features(), close: async () => {} }),
+});
+
+function ofClassifier(file: ClassifierFile, name: string, data: Dataset): FeatureSource {
+  checkTakes(file, name, data);
+  return {
+    async open(newEngine) {
+      const engine = await newEngine();
+      try {
+        const classifier = await Classifier.create(engine, file.config, file.params);
+        return {
+          features: featuresOfClassifier(classifier, file, { name, data }),
+          close: async () => void engine.dispose(),
+        };
+      } catch (error) {
+        engine.dispose();
+        throw error;
+      }
+    },
+  };
+}
+
+/**
+ * Features for a data set: `data` is what principal components are taken from, and says how large pictures are and what they are of.
+ * `auto` is the classifier that comes with the package where it takes such pictures and knows their classes by name, else pca64.
+ * @throws ConfigError for a classifier of other pictures; CheckpointError for files that hold no such network; and what `onnxFeatures` throws
+ */
+export async function featureSource(choice: FeatureChoice, data: Dataset): Promise<FeatureSource> {
+  if (choice.kind === 'plain') return plain(() => featuresOf(choice.name, data));
+  if (choice.kind === 'auto') {
+    const file = await readClassifier(shippedClassifier());
+    const fits = takesPictures(file, data) && data.classNames !== undefined && knowsClasses(file, data);
+    return fits ? ofClassifier(file, 'classifier', data) : plain(() => featuresOf('pca64', data));
+  }
+  if (choice.kind === 'classifier') {
+    const { file: path } = choice;
+    const file = await readClassifier(path ?? shippedClassifier());
+    return ofClassifier(file, path === undefined ? 'classifier' : `classifier ${basename(path)}`, data);
+  }
+  const opened = await onnxFeatures(choice.file, data, { fid: choice.kind === 'fid' });
+  return { open: async () => opened };
+}

@@ -69,12 +69,14 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
+export { featuresOfClassifier, knowsClasses, type NamedData, takesPictures } from './evaluation/classifier-features.ts';
 export {
   type EvaluationOptions,
   type EvaluationProgress,
   evaluateModel,
   weightsDigest,
 } from './evaluation/evaluate.ts';
+export { type FeatureChoice, parseFeatures } from './evaluation/feature-choice.ts';
 export {
   createFeatureSums,
   type FeatureStatistics,
@@ -146,6 +148,14 @@ export {
 } from './formats/safetensors.ts';
 export type { ElementType, StoredTensor } from './formats/stored-tensor.ts';
 export {
+  CLASSIFIER_DEFAULTS,
+  type ClassifierConfig,
+  classifierLayout,
+  initClassifier,
+  parseClassifierConfig,
+} from './model/classifier.ts';
+export { Classifier } from './model/classify.ts';
+export {
   allowedLengths,
   type LengthConfig,
   type ModelConfig,
@@ -174,6 +184,7 @@ export {
   type ParamSpec,
   paramLayout,
 } from './model/params.ts';
+export { type ClassifierFile, classifierContents, parseClassifierFile } from './model/weights/classifier-file.ts';
 export { ditTensors } from './model/weights/imports/dit-export.ts';
 export type { ForeignWeights, ModelHints } from './model/weights/imports/foreign.ts';
 export { type ImportedModel, type ImportedState, importState, importWeights } from './model/weights/imports/import.ts';
@@ -238,6 +249,17 @@ export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.t
 export { CONTROLLERS, type Controller } from './sampling/solvers/controller.ts';
 export type { Solve } from './sampling/solvers/integrate.ts';
 export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
+export {
+  type Accuracy,
+  CLASSIFIER_OPTIONS,
+  type ClassifierEvent,
+  type ClassifierTrainer,
+  type ClassifierTraining,
+  createClassifierTrainer,
+  measureAccuracy,
+  measureScale,
+  parseClassifierTraining,
+} from './training/classifier.ts';
 export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,

@@ -19,10 +19,24 @@ export {
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
+export {
+  loadOnnxRuntime,
+  type OnnxFeatures,
+  type OnnxRuntime,
+  type OnnxSession,
+  type OnnxTensor,
+  onnxFeatures,
+} from './evaluation/onnx-features.node.ts';
+export {
+  type FeatureSource,
+  featureSource,
+  type OpenedFeatures,
+  readClassifier,
+} from './evaluation/open-features.node.ts';
 export { LINEAR_ALGEBRA, type LinearAlgebraName, openLinearAlgebra } from './evaluation/openblas.node.ts';
 export { readResults, writeResults } from './evaluation/results.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
-export { shippedData, shippedModel } from './formats/shipped.node.ts';
+export { shippedClassifier, shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
 export { type CheckpointOnDisk, openCheckpointFile } from './model/weights/imports/open.node.ts';
 export { openModelSource } from './model/weights/source.node.ts';
@@ -42,6 +56,7 @@ export {
   openDataset,
   openParts,
   openTrainingData,
+  openTrainingParts,
   type Split,
 } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';

@@ -12,8 +12,8 @@ import { checkShards, mergeShards } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
-import { openSession } from './session.node.ts';
 import { log, print, printJson } from './output.node.ts';
+import { openSession } from './session.node.ts';
 
 interface MergeFlags {
   data?: string;
@@ -29,7 +29,9 @@ export function addMerge(command: Command): void {
     .description('make the results of an evaluation that was drawn with --shard of all its parts')
     .argument('<folders...>', 'folders of all parts, such as out/eval/shard-*')
     .option('--data <path>', 'the real pictures that the parts were drawn with (default: the bundled ones)')
-    .option('--features <name>', 'those that the parts were drawn with, where they are of a file', (text: string) => parseFeatures(text))
+    .option('--features <name>', 'those that the parts were drawn with, where they are of a file', (text: string) =>
+      parseFeatures(text),
+    )
     .option('--reference <file>', REFERENCE_HELP)
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
     .option('--out <folder>', 'for results.json, results.csv and plots (.svg)', join('out', 'eval'))

@@ -1,8 +1,8 @@
 /** What `odelt eval` compares with: real pictures of a data set, or the statistics of their features in a file. */
 import { basename } from 'node:path';
-import { ConfigError, DataError } from '../engine/errors.ts';
 import type { Engine } from '../engine/engine.ts';
-import { type FeatureChoice } from '../evaluation/feature-choice.ts';
+import { ConfigError, DataError } from '../engine/errors.ts';
+import type { FeatureChoice } from '../evaluation/feature-choice.ts';
 import type { Features } from '../evaluation/features.ts';
 import type { RealStatistics } from '../evaluation/judge.ts';
 import { featureSource } from '../evaluation/open-features.node.ts';
@@ -46,9 +46,12 @@ export function checkRealFlags({ data, reference, features }: RealFlags & { line
       hint: 'leave one of them out',
     });
   if (reference !== undefined && features && features.kind !== 'plain' && features.kind !== 'auto')
-    throw new ConfigError(`--reference has statistics of features that need no network; --features ${features.kind} was asked for`, {
-      hint: 'give --data, the pictures themselves',
-    });
+    throw new ConfigError(
+      `--reference has statistics of features that need no network; --features ${features.kind} was asked for`,
+      {
+        hint: 'give --data, the pictures themselves',
+      },
+    );
 }
 
 /** @throws ConfigError */
@@ -82,7 +85,11 @@ export async function openReal(
   const shape = { height: imageSize, width: imageSize, channels };
   const recorded = async (features: Features, data: Provenance['data']) => ({
     features: {
-      ...{ name: features.name, width: features.width, digest: features.digest ?? (await featuresDigest(features, shape)) },
+      ...{
+        name: features.name,
+        width: features.width,
+        digest: features.digest ?? (await featuresDigest(features, shape)),
+      },
       ...(features.distance ? { distance: features.distance } : {}),
       ...(features.classesOf ? { judges: true as const } : {}),
     },
@@ -118,5 +125,11 @@ export async function openReal(
     return [pixels, labels];
   });
   const data = { name: there.map((part) => part.name).join(', '), digests };
-  return { real, judges: features.classesOf ? null : real.judges, features, record: await recorded(features, data), close };
+  return {
+    real,
+    judges: features.classesOf ? null : real.judges,
+    features,
+    record: await recorded(features, data),
+    close,
+  };
 }

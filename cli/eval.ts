@@ -33,8 +33,8 @@ import {
   checkLinearAlgebra,
   checkRealFlags,
   DATA_HELP,
-  NETWORKS_HELP,
   LINEAR_ALGEBRA_HELP,
+  NETWORKS_HELP,
   openReal,
   REFERENCE_HELP,
 } from './eval-real.ts';
@@ -250,7 +250,9 @@ async function evaluateFrom(
         const last = so.cells.find((cell) => !shown.has(describeCell(cell)))!;
         shown.add(describeCell(last));
         line.clear();
-        log(`${describeCell(last)}: ${features.distance ?? 'FD'} ${describeMeasured(last.fd)}, ${last.secondsPerSample.toFixed(4)} s per sample`);
+        log(
+          `${describeCell(last)}: ${features.distance ?? 'FD'} ${describeMeasured(last.fd)}, ${last.secondsPerSample.toFixed(4)} s per sample`,
+        );
       },
     });
     line.end();

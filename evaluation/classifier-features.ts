@@ -41,7 +41,7 @@ export function checkTakes(file: Described, name: string, data: NamedData): void
   if (takesPictures(file, data)) return;
   const { imageSize: side, channels } = file.config;
   throw new ConfigError(
-    `the classifier ${name} takes pictures of ${side}x${side}x${channels}; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
+    `the ${name} takes pictures of ${side}x${side}x${channels}; '${data.name}' has ${data.height}x${data.width}x${data.channels}`,
     { hint: 'train one on such pictures (odelt classifier), or compare by pca64' },
   );
 }

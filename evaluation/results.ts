@@ -215,7 +215,19 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...[cell.accepted ?? '', cell.rejected ?? ''],
   ]);
   const last = floor
-    ? [['', '', '', '', 'real pictures', ...figures(floor), ...three(floor.agreement), ...three(null), ...Array(6).fill('')]]
+    ? [
+        [
+          '',
+          '',
+          '',
+          '',
+          'real pictures',
+          ...figures(floor),
+          ...three(floor.agreement),
+          ...three(null),
+          ...Array(6).fill(''),
+        ],
+      ]
     : [];
   return `${[head, ...lines, ...last].map((line) => line.join(',')).join('\n')}\n`;
 }
@@ -250,5 +262,9 @@ export function resultRows({ cells, floor, nearest, provenance }: EvaluationResu
     (cell.peakBytes / 1e6).toFixed(1),
     (cell.bytesRead / 1e6).toFixed(2),
   ]);
-  return [head, ...rows, ...(floor ? [['real', '', '', ...figures(floor), said(floor.agreement), '', '', '', '']] : [])];
+  return [
+    head,
+    ...rows,
+    ...(floor ? [['real', '', '', ...figures(floor), said(floor.agreement), '', '', '', '']] : []),
+  ];
 }

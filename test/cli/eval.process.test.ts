@@ -37,7 +37,8 @@ it.each([
   [['--reference', 's.npz', '--data', 'd'], '--data and --reference both say what samples are compared with'],
   [['--linear-algebra', 'mkl'], "--linear-algebra is 'mkl'; it must be one of auto, own, openblas"],
   [['--solver', 'eular'], "--solver is 'eular'; it must be one of"],
-  [['--features', 'inception'], "--features is 'inception'; it must be one of pca64, pixels, random"],
+  [['--features', 'inception'], "--features is 'inception'; it must be one of pca64, pixels, random, classifier"],
+  [['--features', 'onnx'], '--features onnx names no file'],
   [['--weights', 'best'], "--weights is 'best'; it must be one of ema, raw"],
   [['--count', '5'], '5 samples cannot be judged; it takes 8'],
   [['latents.safetensors'], 'latents.safetensors makes latents of 4 channels'],
@@ -58,6 +59,16 @@ it('a folder that cannot be written, a model or data that are not there, are tol
   expect(model).toMatchObject({ code: 1, stderr: expect.stringContaining('CheckpointError: nowhere.safetensors') });
   const data = await run('--data', 'nowhere');
   expect(data).toMatchObject({ code: 1, stderr: expect.stringContaining('DataError: nowhere: no such file') });
+  const network = await run('--features', 'onnx:cli.js');
+  expect(network).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('CheckpointError: cli.js is no whole ONNX model: it '),
+  });
+  const classifier = await run('--features', 'classifier:nowhere.safetensors');
+  expect(classifier).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('CheckpointError: nowhere.safetensors cannot be read'),
+  });
 });
 
 it('the help says what every figure is', async () => {

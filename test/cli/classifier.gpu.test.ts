@@ -85,9 +85,9 @@ describe('odelt classifier', { timeout: 300_000 }, () => {
     expect(provenance.features).toEqual({
       ...{ name: 'classifier own.safetensors', width: 16, digest: file.digest, judges: true },
     });
-    expect(floor.agreement).toMatchObject({ of: 20 });
+    expect(floor!.agreement).toMatchObject({ of: 20 });
     expect(cells[0]!.agreement).toMatchObject({ of: 20 });
-    expect(readFileSync(join(cli.folder, 'results/results.csv'), 'utf8')).toContain(`,${floor.agreement!.value},`);
+    expect(readFileSync(join(cli.folder, 'results/results.csv'), 'utf8')).toContain(`,${floor!.agreement!.value},`);
     const other = await cli.run('eval', '--features', 'classifier', ...grid);
     expect(other.code).toBe(2);
     expect(JSON.parse(other.stdout).error.message).toBe(

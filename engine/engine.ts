@@ -25,6 +25,8 @@ import type { Tuning } from './tuning.ts';
 export type TensorData = Float32Array | Uint32Array | Int32Array;
 
 const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
+/** Of buffers that the host reads. */
+export const READBACK_USAGE = MAP_READ | COPY_DST;
 export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 
 /** Something that the host has done for programs, by performance.now(), in milliseconds. */
@@ -221,8 +223,7 @@ export class Engine {
       256,
       sizes.reduce((a, b) => a + Math.ceil(b / 16) * 16, 0),
     );
-    const staging =
-      this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, MAP_READ | COPY_DST);
+    const staging = this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, READBACK_USAGE);
     const encoder = this.device.createCommandEncoder({ label: 'readback' });
     let at = 0;
     const starts = places.map((place, i) => {
@@ -258,6 +259,14 @@ export class Engine {
     const place = placeOf(t);
     this.memory.check(place.buffer);
     return place;
+  }
+
+  /** Awaits something of the device's as the runtime wants it; `label` is told to `onPhase`. */
+  async waitFor<T>(pending: Promise<T>, label: string): Promise<T> {
+    const waiting = performance.now();
+    const result = await this.#wait(pending);
+    this.did('wait', label, waiting);
+    return result;
   }
 
   /** Resolves when the GPU has finished what was submitted so far. What went wrong is left for the next check; never rejects. */

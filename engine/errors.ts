@@ -127,6 +127,13 @@ export class InterruptedError extends OdeltError {
   }
 }
 
+/** Another process of the same run has ended or cannot be reached, so that this one cannot go on; or the processes do not fit together. */
+export class ClusterError extends OdeltError {
+  constructor(message: string, options?: OdeltErrorOptions) {
+    super('cluster', message, options);
+  }
+}
+
 /** A wrong use of the engine's own API: a bug in the calling code, not in its input. */
 export class UsageError extends OdeltError {
   constructor(message: string, options?: OdeltErrorOptions) {

@@ -32,6 +32,12 @@ export interface CompileOptions {
   onProgress?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
+/** Which dispatches of a program: all, where nothing is said. */
+interface Part {
+  readonly from?: number;
+  readonly to?: number;
+}
+
 interface Step {
   readonly node: CheckedDispatch;
   pipeline: Pipeline | null;
@@ -192,14 +198,24 @@ export class Program {
     this.#engine.device.queue.submit([encoder.finish()]);
   }
 
-  /** Encodes and submits the whole program once. */
-  run(values: ScalarValues = {}): void {
+  /** How many leading dispatches there are up to the last one that writes the tensor's buffer, that one included; 0 for none. */
+  lastWrite(tensor: Tensor): number {
+    const { buffer } = placeOf(tensor);
+    const writes = ({ node }: Step) => node.bindings.some((b) => b.writable && placeOf(b.tensor).buffer === buffer);
+    return this.#steps.findLastIndex(writes) + 1;
+  }
+
+  /**
+   * Encodes and submits the whole program once; or a part, dispatches `from` .. `to` - 1. Parts of one run must follow each other in
+   * order, with the same values, and nothing else may run in the arena between them.
+   */
+  run(values: ScalarValues = {}, { from = 0, to = this.#steps.length }: Part = {}): void {
     const { device, counters } = this.#engine;
     this.#prepare(values);
     const encoding = performance.now();
     const encoder = device.createCommandEncoder({ label: this.name });
     const pass = encoder.beginComputePass({ label: this.name });
-    counters.dispatches += this.#encode(pass);
+    counters.dispatches += this.#encode(pass, from, to);
     pass.end();
     this.#arena.owner = this;
     const commands = encoder.finish();
@@ -210,12 +226,12 @@ export class Program {
     counters.submits++;
   }
 
-  /** Encodes all that have work to do, one dispatch after the other; returns how many. */
-  #encode(pass: GPUComputePassEncoder): number {
+  /** Encodes those of a part that have work to do, one dispatch after the other; returns how many. */
+  #encode(pass: GPUComputePassEncoder, from = 0, to = this.#steps.length): number {
     const { counts } = this.#state;
     let current: GPUComputePipeline | null = null;
     let encoded = 0;
-    for (let i = 0; i < this.#steps.length; i++) {
+    for (let i = from; i < to; i++) {
       const [x, y, z] = [counts[3 * i]!, counts[3 * i + 1]!, counts[3 * i + 2]!];
       if (x === 0 || y === 0 || z === 0) continue;
       const { pipeline, group } = this.#steps[i]!;

@@ -16,6 +16,8 @@ import type { Weights } from './weights/weights.ts';
 export interface Training {
   readonly seed: number;
   readonly step: Scalar;
+  /** Of a part of a batch: the place of each row [B] in the whole. Without it a row's position is its place. */
+  readonly indices?: Tensor;
 }
 
 /** What a block must know of its network. */
@@ -48,7 +50,8 @@ export function block(
     const h = layernorm(ctx, attended, shift2, scale2);
     const layers = { hidden: layer('MlpBlock_0/Dense_0'), output: layer('MlpBlock_0/Dense_1') };
     if (!training || config.dropout === 0) return gatedMlp(ctx, h, layers, attended, gate2);
-    const random = (n: number) => ({ seed: training.seed, stream: DROPOUT_STREAM + 2 * i + n, step: training.step });
+    const { seed, step, indices } = training;
+    const random = (n: number) => ({ seed, step, indices, stream: DROPOUT_STREAM + 2 * i + n });
     const hidden = linear(ctx, h, layers.hidden, 'gelu');
     const branch = linear(ctx, dropout(ctx, hidden, config.dropout, random(0)), layers.output);
     return gatedResidual(ctx, dropout(ctx, branch, config.dropout, random(1)), attended, gate2);

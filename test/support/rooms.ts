@@ -5,15 +5,16 @@ import { ROOT } from './repository.ts';
 
 const LIBRARY = {
   engine: [],
+  cluster: ['engine'],
   formats: ['engine'],
   pictures: ['engine', 'formats'],
   kernels: ['engine'],
   model: ['engine', 'formats', 'kernels'],
-  training: ['engine', 'formats', 'kernels', 'model'],
+  training: ['engine', 'cluster', 'formats', 'kernels', 'model'],
   sampling: ['engine', 'formats', 'kernels', 'model'],
   evaluation: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'pictures'],
   verify: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'evaluation'],
-  bench: ['engine', 'formats', 'pictures', 'kernels', 'model', 'training', 'sampling', 'verify'],
+  bench: ['engine', 'cluster', 'formats', 'pictures', 'kernels', 'model', 'training', 'sampling', 'verify'],
   tuning: ['engine', 'formats', 'kernels', 'model', 'training', 'sampling', 'bench'],
 };
 

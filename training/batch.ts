@@ -66,20 +66,38 @@ export interface Batch {
   };
 }
 
-/** Merges and sorts the rows of a step. `labels` [batch] are the pictures' own (Algorithm 1). */
-export function assembleBatch(model: ModelConfig, train: TrainConfig, labels: ArrayLike<number>, draws: Draws): Batch {
-  const shares = batchShares(train, model);
+/** Where each row of the reference's order stands when those with more blocks come first. */
+export function sortedPlaces(lengths: ArrayLike<number>): Uint32Array {
+  const rows = Array.from({ length: lengths.length }, (_, r) => r);
+  const places = new Uint32Array(rows.length);
+  rows
+    .sort((a, b) => lengths[b]! - lengths[a]! || a - b)
+    .forEach((row, at) => {
+      places[row] = at;
+    });
+  return places;
+}
+
+/**
+ * Merges and sorts the rows of a step. `labels` [batch] are the pictures' own (Algorithm 1). `shares`: how the batch is divided, where
+ * it is part of a larger one (training/deal.ts).
+ */
+export function assembleBatch(
+  model: ModelConfig,
+  train: TrainConfig,
+  labels: ArrayLike<number>,
+  draws: Draws,
+  shares = batchShares(train, model),
+): Batch {
   const objective = objectiveOf(train.objective);
   const none = model.classes;
   const told = (level: number) => (model.ignoreDt ? 0 : level);
   const request = { train, shares, draws, none, label: (i: number) => (train.guidance ? labels[i]! : none) };
   const rows = objective.rows(request);
   const merged = rows.map((row, r) => ({ ...row, r, length: model.lengths ? draws.lengths[r]! : model.depth }));
-  const sorted = [...merged].sort((a, b) => b.length - a.length || a.r - b.r);
-  const position = new Uint32Array(train.batch);
-  sorted.forEach((row, at) => {
-    position[row.r] = at;
-  });
+  const position = sortedPlaces(merged.map(({ length }) => length));
+  const sorted = [...merged];
+  for (const row of merged) sorted[position[row.r]!] = row;
   const targets = merged
     .slice(train.batch - shares.lengthRows)
     .map((row, j) => ({ ...row, length: draws.targetLengths[j]! }))

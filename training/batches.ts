@@ -20,6 +20,8 @@ export interface BatchOptions {
   readonly only?: number;
   /** Position, in the order of all epochs, of the first sample to come. Default 0. */
   readonly first?: number;
+  /** Of every `of` pictures only these, by their numbers among them, ascending: one process' part of each batch. Default: all. */
+  readonly part?: { readonly of: number; readonly pictures: Uint32Array };
   /** Bytes of pictures to read ahead of need; one picture at least. Default 64 MiB, and 4,096 pictures at most. */
   readonly maxAhead?: number;
 }
@@ -40,15 +42,21 @@ export interface BatchReader {
  * @throws ConfigError for no pictures, a bad seed, and for latents that are to be mirrored: a mirrored latent is no latent of the mirrored picture
  */
 export function readBatches(data: TrainingData, options: BatchOptions): BatchReader {
-  const { seed, flip = false, only = 0, maxAhead = MOST_AHEAD } = options;
-  let position = options.first ?? 0;
+  const { seed, flip = false, only = 0, first = 0, part, maxAhead = MOST_AHEAD } = options;
+  let taken = 0;
+  /** Position of the next picture. */
+  const nextPosition = () => {
+    const n = taken++;
+    if (!part) return first + n;
+    const { length } = part.pictures;
+    return first + Math.floor(n / length) * part.of + part.pictures[n % length]!;
+  };
   if (!isStreamed(data)) {
     const order = dataOrder({ count: data.count, seed, flip, only });
     return {
       async next(images, labels, noise) {
         if (noise) throw new UsageError(`${data.name} has no noise`);
-        fillBatch(data, order, position, images, labels);
-        position += labels.length;
+        fillBatch(data, order, nextPosition, images, labels);
       },
       close: async () => {},
     };
@@ -68,7 +76,7 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
   const readAhead = () => {
     reader ??= data.open();
     while (queue.length < ahead) {
-      const sample = order.at(position++);
+      const sample = order.at(nextPosition());
       const picture = reader.read(sample.index);
       picture.catch(() => {}); // told when its turn has come
       queue.push({ ...sample, picture });

@@ -4,13 +4,16 @@
  */
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { agree } from '../cluster/agree.ts';
+import { alone, type Communicator, fromFirst } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
 import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
+import { shippedVersion } from '../formats/shipped.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
+import { type ParamSet, paramEntries, paramLayout, zeroParams } from '../model/params.ts';
 import {
   abandonAfter,
   checkpointModel,
@@ -67,6 +70,11 @@ export interface RunOptions {
   /** Of a new run: the teacher that the objective needs, and weights to start from; as in TrainerOptions. */
   readonly teacher?: ParamSet;
   readonly params?: ParamSet;
+  /**
+   * The processes that train this together, as in TrainerOptions; the first alone reads and writes the folder. All must be given the same
+   * configuration, data and version of odelt.
+   */
+  readonly communicator?: Communicator;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -135,12 +143,12 @@ export async function unconfiguredModel(folder: string, step?: number): Promise<
 /**
  * Trains to the end of the schedule. @returns the folder of the last checkpoint.
  * When the signal aborts or a callback throws, what is done is saved before the error goes on.
- * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run
- * or another process trains into it; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
+ * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run,
+ * another process trains into it, or the processes of a cluster were not given the same; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
  * saving a state that cannot be trained on.
  */
 export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
-  const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY } = options;
+  const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY, communicator = alone } = options;
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
   const ends = performance.now() + 1000 * maxTime;
@@ -150,6 +158,12 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   checkFits(config.model, data);
   checkObjective(config.model, config.train);
   if (options.resume === false) checkStart(config.model, config.train, options);
+  const { model, train, tuning = null } = config;
+  const { saveEvery } = options;
+  // Names are only where the pictures lie.
+  const { name: _, ...contents } = pictures;
+  await agree(communicator, { odelt: shippedVersion(), model, training: train, tuning, data: contents, saveEvery });
+  if (communicator.rank > 0) return trainInto(engine, options, await stateOfFirst(communicator, config.model), ends);
   await writing(folder, async () => {
     await makeFolder(folder);
     await syncFolder(dirname(folder));
@@ -157,6 +171,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const unlock = await lockFolder(folder);
   try {
     const from = await openRun({ ...options, config });
+    await fromFirst(communicator, async () => shapeOf(from));
     return await trainInto(engine, options, from, ends);
   } finally {
     await unlock();
@@ -164,6 +179,18 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
 }
 
 type From = { readonly sets: TrainSets; readonly step: number } | undefined;
+
+/** What the other processes of a cluster must know of the state that the first goes on from, to have room for it. */
+const shapeOf = (from: From) => (from ? { step: from.step, parts: Object.keys(from.sets) } : null);
+
+/** Room for the state of the first process; the trainer fills it. */
+async function stateOfFirst(communicator: Communicator, model: ModelConfig): Promise<From> {
+  const shape = await fromFirst(communicator, async () => shapeOf(undefined));
+  if (!shape) return undefined;
+  const layout = paramLayout(model);
+  const sets = Object.fromEntries(shape.parts.map((part) => [part, zeroParams(layout)]));
+  return { step: shape.step, sets: sets as unknown as TrainSets };
+}
 
 /** Makes the locked folder ready for the updates to come: tidy, configured, its metrics cut back to the checkpoint. */
 async function openRun(options: RunOptions): Promise<From> {
@@ -212,20 +239,23 @@ async function openRun(options: RunOptions): Promise<From> {
   return { sets, step: state.step };
 }
 
-/** `ends`: when the run's time is over, by performance.now(). */
+/** `ends`: when the run's time is over, by performance.now(). Of a cluster only the first process writes; the others follow it. */
 async function trainInto(engine: Engine, options: RunOptions, from: From, ends: number): Promise<string> {
-  const { folder, config, data, signal, onNotice } = options;
+  const { folder, config, data, signal, onNotice, communicator = alone } = options;
   const { model, train } = config;
+  const writes = communicator.rank === 0;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
   const { params, teacher, onCompile } = options;
-  const trainer = await createTrainer(engine, { model, train, data, from, params, teacher, signal, onCompile });
+  const trainer = await createTrainer(engine, {
+    ...{ model, train, data, from, params, teacher, communicator, signal, onCompile },
+  });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */
   let savable = false;
   const save = async () => {
-    if (saved === done) return join(checkpoints, `step-${done}`);
+    if (saved === done || !writes) return join(checkpoints, `step-${done}`);
     savable = false;
     const sets = await trainer.snapshot();
     checkFinite(sets, done);
@@ -246,12 +276,12 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
     options.onReady?.(trainer, done);
     for await (const event of trainer.run()) {
       done = event.step;
-      await writing(metrics, () => appendEvent(metrics, event));
+      if (writes) await writing(metrics, () => appendEvent(metrics, event));
       savable = true;
       options.onStep?.(event);
       if (done % options.saveEvery === 0) await save();
       savable = false;
-      if (performance.now() >= ends && done < train.steps) {
+      if (done < train.steps && (await isOver(communicator, ends))) {
         onNotice?.(`the time is over after ${done} of ${train.steps} updates: --resume goes on`);
         break;
       }
@@ -259,15 +289,25 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();
   } catch (error) {
-    // Interrupts come between updates.
-    if (error instanceof InterruptedError) await save();
-    else if (savable) {
+    // Interrupts come between updates. The launcher ends all processes when one has ended: none before the first has saved.
+    if (error instanceof InterruptedError) {
+      await save();
+      await communicator.barrier();
+    } else if (savable) {
       await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));
     }
     throw error;
   } finally {
     trainer.dispose();
   }
+}
+
+/** Whether the run's time is over, by the clock of the first process. */
+async function isOver(communicator: Communicator, ends: number): Promise<boolean> {
+  if (ends === Number.POSITIVE_INFINITY) return false;
+  const over = Uint8Array.of(Number(performance.now() >= ends));
+  await communicator.broadcast(over);
+  return over[0] === 1;
 }
 
 /** The engine's tuning as `config.json` keeps it. @throws ConfigError for one that cannot be written down. */

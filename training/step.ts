@@ -4,6 +4,7 @@
  * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths. With
  * accumulation it runs once per batch; symbolic sizes of zero leave the update out until the last one.
  */
+import type { Communicator } from '../cluster/communicator.ts';
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
@@ -24,7 +25,9 @@ import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
 import { uploadPositions } from '../model/weights/residency.ts';
 import { Weights } from '../model/weights/weights.ts';
 import { assembleBatch, type Batch, drawStep } from './batch.ts';
-import { batchShares, type TrainConfig } from './config.ts';
+import type { TrainConfig } from './config.ts';
+import { type Deal, dealDraws, dealRows } from './deal.ts';
+import { GradientExchange } from './exchange.ts';
 import { factsOf } from './objectives/facts.ts';
 import type { OwnInputs } from './objectives/objective.ts';
 import { objectiveOf } from './objectives/registry.ts';
@@ -79,8 +82,11 @@ export interface StepResult {
 }
 
 export interface StepRequest {
+  /** Of the step's own rows, as is `batch`. */
   readonly images: Float32Array;
   readonly batch: Batch;
+  /** Of a part of a batch: the place of each row, as they are run, in the whole. */
+  readonly places?: Uint32Array;
   /** Number of the update, from 0, and its learning rate. */
   readonly index: number;
   readonly lr: number;
@@ -88,6 +94,20 @@ export interface StepRequest {
   readonly part?: number;
   /** Noise [B, H, W, C] to use instead of drawing it; only where the step was built with `givenNoise`. */
   readonly noise?: Float32Array;
+}
+
+/** How a step is built. */
+export interface StepOptions {
+  /** x0 comes from the caller. */
+  readonly givenNoise?: boolean;
+  /** The rows that this process trains. Default: all. */
+  readonly deal?: Deal;
+  /** The processes whose gradients are summed before the update. Default: none but this. */
+  readonly communicator?: Communicator;
+  /** Least bytes of gradients that are summed at once. */
+  readonly bucketBytes?: number;
+  readonly onProgress?: (p: { compiled: number; pipelines: number }) => void;
+  readonly signal?: AbortSignal;
 }
 
 const NOISE_STREAM = 0x6e6f6973;
@@ -105,29 +125,30 @@ export class TrainStep {
   readonly tensors: Readonly<Record<string, Tensor>>;
   readonly #engine: Engine;
   readonly #buffers: Buffers;
-  readonly #train: TrainConfig;
-  readonly #lengthRows: number;
+  readonly #deal: Deal;
   readonly #givenNoise: boolean;
+  /** Where there are other processes. */
+  readonly #exchange: GradientExchange | null;
 
   private constructor(
     engine: Engine,
     program: Program,
     buffers: Buffers,
     tensors: Record<string, Tensor>,
-    train: TrainConfig,
-    { lengthRows, givenNoise }: { readonly lengthRows: number; readonly givenNoise: boolean },
+    deal: Deal,
+    { exchange, givenNoise }: { readonly exchange: GradientExchange | null; readonly givenNoise: boolean },
   ) {
     this.#engine = engine;
     this.program = program;
     this.#buffers = buffers;
     this.tensors = tensors;
-    this.#train = train;
-    this.#lengthRows = lengthRows;
+    this.#deal = deal;
+    this.#exchange = exchange;
     this.#givenNoise = givenNoise;
   }
 
   /**
-   * Records and compiles the step for a model and state. `givenNoise`: x0 comes from the caller.
+   * Records and compiles the step for a model and state.
    * @throws UsageError for a state without the teacher that the objective needs; as Program.compile. Nothing stays allocated then.
    */
   static async create(
@@ -135,20 +156,16 @@ export class TrainStep {
     config: ModelConfig,
     train: TrainConfig,
     state: TrainState,
-    options: {
-      givenNoise?: boolean;
-      onProgress?: (p: { compiled: number; pipelines: number }) => void;
-      signal?: AbortSignal;
-    } = {},
+    options: StepOptions = {},
   ): Promise<TrainStep> {
     const { accumulate, objective } = train;
-    const { givenNoise = false } = options;
+    const { givenNoise = false, deal = dealRows(train, config), communicator } = options;
     if (factsOf(objective).teacher && !state.teacher) {
       throw new UsageError(`the objective ${objective} needs a teacher, and the state has none`);
     }
     const zeros = (label: string) => new Weights(engine, state.params.layout, label, { kind: 'gradients' });
     const buffers = engine.memory.allOrNothing(() => ({
-      inputs: createInputs(engine, config, train),
+      inputs: createInputs(engine, config, deal),
       gradients: zeros('gradients'),
       sums: accumulate > 1 ? zeros('sums') : null,
     }));
@@ -163,13 +180,13 @@ export class TrainStep {
       };
       const { recording, result } = record(engine, 'train', (ctx, keep) => {
         const at = { ...buffers, state, givenNoise };
-        const tensors = recordStep(ctx, train, models, at);
+        const tensors = recordStep(ctx, deal, models, at);
         for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
         return tensors;
       });
       const program = await Program.compile(engine, recording, options);
-      const { lengthRows } = batchShares(train, config);
-      return new TrainStep(engine, program, buffers, result, train, { lengthRows, givenNoise });
+      const exchange = exchangeOf(engine, program, buffers, communicator, options.bucketBytes);
+      return new TrainStep(engine, program, buffers, result, deal, { exchange, givenNoise });
     } catch (error) {
       free(engine, buffers);
       throw error;
@@ -181,39 +198,47 @@ export class TrainStep {
     return this.#buffers.gradients;
   }
 
+  /** How gradients are summed over processes; null where there is but this. */
+  get exchange(): GradientExchange['plan'] | null {
+    return this.#exchange?.plan ?? null;
+  }
+
   /** The program's scalar inputs for a request. */
   scalars({ batch, index, lr, part = 0 }: Omit<StepRequest, 'images' | 'noise'>): ScalarValues {
-    const { accumulate: every, objective } = this.#train;
+    const { accumulate: every, objective } = this.#deal.train;
     const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
     const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
     const flags = { more: Number(part > 0), last: Number(part === every - 1) };
     const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
-    const own = objectiveOf(objective).scalars?.(this.#train, index);
-    return { ...scalars, ...rows, ...(this.#lengthRows > 0 ? targetRows : {}), ...own };
+    const own = objectiveOf(objective).scalars?.(this.#deal.train, index);
+    return { ...scalars, ...rows, ...(this.#deal.shares.lengthRows > 0 ? targetRows : {}), ...own };
   }
 
   /**
-   * Submits one batch, with its update if it is the last of one, and waits for its losses.
+   * Submits one batch, with its update if it is the last of one, and waits for its losses. Losses are of the step's own rows; the
+   * gradients are of all processes.
    * @throws UsageError for noise that is given to a step that draws its own, or not given to one that does not.
    */
   async run(request: StepRequest): Promise<StepResult> {
-    const { batch } = request;
+    const { batch, part = 0 } = request;
     if ((request.noise !== undefined) !== this.#givenNoise) {
       const [built, found] = this.#givenNoise ? ['takes its noise', 'none was'] : ['draws its noise', 'noise was'];
       throw new UsageError(`the step ${built} and ${found} given`, { hint: 'create it with givenNoise to match' });
     }
-    const every = this.#train.accumulate;
-    const { main, own, length, images, noise } = this.#buffers.inputs;
+    const every = this.#deal.train.accumulate;
+    const { main, own, length, images, noise, places } = this.#buffers.inputs;
     const engine = this.#engine;
     engine.write(images, request.images);
     if (request.noise) engine.write(noise, request.noise);
+    if (places) engine.write(places, request.places!);
     const send = (to: Record<string, Tensor>, from: Record<string, unknown>) => {
       for (const [name, t] of Object.entries(to)) engine.write(t, from[name] as Float32Array);
     };
     send(main, { ...batch.main });
     send(own, batch.own);
     if (length) send(length, { ...batch.length });
-    this.program.run(this.scalars(request));
+    if (this.#exchange && part === every - 1) await this.#exchange.run(this.scalars(request));
+    else this.program.run(this.scalars(request));
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
     const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
     return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! / every };
@@ -221,25 +246,45 @@ export class TrainStep {
 
   /** Frees the program, its inputs and the gradients; the state stays. */
   dispose(): void {
+    this.#exchange?.dispose();
     this.program.dispose();
     free(this.#engine, this.#buffers);
+  }
+}
+
+/** What sums the gradients of all processes; null where there is but one. */
+function exchangeOf(
+  engine: Engine,
+  program: Program,
+  { gradients, sums }: Buffers,
+  communicator: Communicator | undefined,
+  bucketBytes: number | undefined,
+): GradientExchange | null {
+  if (!communicator || communicator.size === 1) return null;
+  try {
+    return new GradientExchange(engine, program, (sums ?? gradients).parts, communicator, bucketBytes);
+  } catch (error) {
+    program.dispose();
+    throw error;
   }
 }
 
 function free(engine: Engine, { inputs, gradients, sums }: Buffers): void {
   gradients.release();
   sums?.release();
-  const { main, own, length, ...single } = inputs;
-  const groups: Record<string, Tensor>[] = [single, main, own, length ?? {}];
+  const { main, own, length, pictures, places, ...single } = inputs;
+  const part = { ...(pictures ? { pictures } : {}), ...(places ? { places } : {}) };
+  const groups: Record<string, Tensor>[] = [single, main, own, length ?? {}, part];
   for (const t of groups.flatMap((group) => Object.values(group))) engine.release(t);
 }
 
-function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
-  const { lengthRows } = batchShares(train, config);
-  const B = train.batch;
+function createInputs(engine: Engine, config: ModelConfig, deal: Deal) {
+  const { lengthRows } = deal.shares;
+  const B = deal.train.batch;
+  const isPart = B < deal.whole;
   const pixels = [config.imageSize, config.imageSize, config.channels] as const;
   const f32 = (name: string, n: number) => engine.tensor(name, [n]);
-  const u32 = (name: string, n: number) => engine.tensor(name, [n], { dtype: 'u32' });
+  const u32 = (name: string, n: number, data?: Uint32Array) => engine.tensor(name, [n], { dtype: 'u32', data });
   const rows = (name: string, n: number) => ({
     t: f32(`${name}.t`, n),
     step: f32(`${name}.step`, n),
@@ -248,10 +293,20 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
   return {
     images: engine.tensor('images', [B, ...pixels]),
     noise: engine.tensor('noise', [B, ...pixels]),
-    one: engine.tensor('one', [1], { data: Float32Array.of(1) }),
+    // The loss' own gradient: the share of the whole batch's mean that these rows' mean is.
+    one: engine.tensor('one', [1], { data: Float32Array.of(B / deal.whole) }),
+    // Of a part: the numbers of its pictures, which their noise follows, and of its rows, which dropout follows.
+    pictures: isPart
+      ? u32(
+          'pictures',
+          B,
+          Uint32Array.from({ length: B }, (_, i) => deal.pictures[i] ?? 0),
+        )
+      : null,
+    places: isPart && config.dropout > 0 ? u32('places', B) : null,
     positions: uploadPositions(engine, config),
     main: { ...rows('main', B), source: u32('main.source', B), lengths: u32('main.lengths', B) },
-    own: createOwn(engine, config, train),
+    own: createOwn(engine, config, deal),
     length:
       lengthRows === 0
         ? null
@@ -264,9 +319,10 @@ function createInputs(engine: Engine, config: ModelConfig, train: TrainConfig) {
 }
 
 /** Tensors for what the objective adds to a batch, as its first batch has it. */
-function createOwn(engine: Engine, config: ModelConfig, train: TrainConfig): Record<string, Tensor> {
-  const labels = new Uint32Array(train.batch);
-  const own: OwnInputs = assembleBatch(config, train, labels, drawStep(config, train, 0)).own;
+function createOwn(engine: Engine, config: ModelConfig, deal: Deal): Record<string, Tensor> {
+  const { train, shares, whole } = deal;
+  const draws = dealDraws(drawStep(config, { ...train, batch: whole }, 0), deal);
+  const own: OwnInputs = assembleBatch(config, train, new Uint32Array(train.batch), draws, shares).own;
   return Object.fromEntries(
     Object.entries(own).map(([name, data]) => {
       const dtype = data instanceof Uint32Array ? 'u32' : 'f32';
@@ -281,7 +337,7 @@ const symbolicRows = (config: ModelConfig, name: string, batch: number): Scalar[
 
 function recordStep(
   ctx: Context,
-  train: TrainConfig,
+  { train, shares }: Deal,
   models: { readonly raw: Model; readonly average: Model; readonly chosen: Model; readonly teacher: Model | null },
   at: Buffers & { state: TrainState; givenNoise: boolean },
 ): Record<string, Tensor> {
@@ -292,11 +348,14 @@ function recordStep(
   const index = scalarInput('index');
   const noise = at.givenNoise
     ? inputs.noise
-    : randomNormal(ctx, images.shape, { seed: train.seed, stream: NOISE_STREAM, step: index });
+    : randomNormal(ctx, images.shape, {
+        ...{ seed: train.seed, stream: NOISE_STREAM, step: index },
+        indices: inputs.pictures ?? undefined,
+      });
   const { xt, target } = objectiveOf(train.objective).record(ctx, {
     ...models,
     train,
-    shares: batchShares(train, config),
+    shares,
     main,
     own,
     noise: (source) => gatherRows(ctx, noise, source),
@@ -324,6 +383,7 @@ function recordStep(
   const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, {
     seed: train.seed,
     step: index,
+    indices: inputs.places ?? undefined,
     recompute: train.recompute === 'blocks',
   });
   const { loss, perSample } = mse(ctx, prediction, target);

@@ -1,16 +1,18 @@
 /** The training loop. Knows nothing of files: checkpoints and logs are the caller's, through the events it yields. */
+import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
-import { assembleBatch, type Batch, type Draws, drawStep, skippedShare } from './batch.ts';
+import { assembleBatch, type Batch, type Draws, drawStep, skippedShare, sortedPlaces } from './batch.ts';
 import { readBatches } from './batches.ts';
 import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
+import { type Deal, dealDraws, dealRows } from './deal.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
-import { createState, type StepResult, type TrainSets, TrainStep } from './step.ts';
+import { createState, type TrainSets, TrainStep } from './step.ts';
 
 /** Means of the per-sample loss over the rows that learn the same thing. Absent where a batch has no such rows. */
 export interface Losses {
@@ -58,6 +60,11 @@ export interface TrainerOptions {
   readonly teacher?: ParamSet;
   /** Weights that a new run starts from. Default: the teacher's, if there is one, as in the reference; else initial ones. */
   readonly params?: ParamSet;
+  /**
+   * The processes that train this together: each its rows of every batch, with the same options and data, and all of them from the
+   * state of the first. Default: this one alone.
+   */
+  readonly communicator?: Communicator;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -65,7 +72,10 @@ export interface TrainerOptions {
 
 /** A training run on an engine, update by update; who drives it decides what is kept. */
 export interface Trainer {
-  /** Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update). */
+  /**
+   * Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update, the same on all
+   * processes); ClusterError where another process has ended.
+   */
   run(): AsyncGenerator<TrainEvent>;
   /** Reads back everything a checkpoint holds. */
   snapshot(): Promise<TrainSets>;
@@ -81,7 +91,7 @@ export interface Trainer {
  * InterruptedError, UsageError.
  */
 export async function createTrainer(engine: Engine, options: TrainerOptions): Promise<Trainer> {
-  const { data, signal } = options;
+  const { data, signal, communicator = alone } = options;
   const model = parseModelConfig(options.model);
   const train = parseTrainConfig(options.train);
   if (
@@ -97,9 +107,13 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (train.overfit > data.count) {
     throw new ConfigError(`training.overfit is ${train.overfit}; '${data.name}' has ${data.count} pictures`);
   }
+  const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
-  const batches = readBatches(data, { seed, flip, first: done * train.accumulate * train.batch, only: overfit });
+  const first = done * train.accumulate * train.batch;
+  const part = { of: train.batch, pictures: deal.pictures };
+  const batches = readBatches(data, { seed, flip, first, part, only: overfit });
   const sets = startingWeights(model, train, options);
+  await sameSets(communicator, sets);
   const state = createState(engine, sets);
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
@@ -107,6 +121,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const givenNoise = isPaired(data);
   const compiling = TrainStep.create(engine, model, train, state, {
     givenNoise,
+    deal,
+    communicator,
     onProgress: options.onCompile,
     signal,
   });
@@ -114,25 +130,45 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     release();
     throw error;
   });
-  const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
+  const size = model.imageSize ** 2 * model.channels;
+  const rows = deal.rows.length;
+  const images = new Float32Array(rows * size);
   const noise = givenNoise ? new Float32Array(images.length) : undefined;
-  const labels = new Uint32Array(train.batch);
+  const labels = new Uint32Array(rows);
+  // Rows can share pictures, so that there are fewer pictures than rows; the rest of the arrays then stays as it is.
+  const read = deal.pictures.length;
+  const next = () =>
+    batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
+
+  /** Runs batch `at` of update `index`; its losses are of all rows of the batch, whoever trained them. */
+  const runBatch = async (index: number, lr: number, part: number): Promise<Part & { stop: boolean }> => {
+    const at = index * train.accumulate + part;
+    await next();
+    const draws = drawStep(model, train, at);
+    const batch = assembleBatch(model, deal.train, labels, dealDraws(draws, deal), deal.shares);
+    const places = placesOf(deal, draws, batch);
+    const { perSample, gradNorm } = await step.run({ images, noise, batch, places, index, lr, part });
+    const whole = await gathered(communicator, deal, perSample, signal?.aborted ?? false);
+    const inputs = rows === deal.whole ? batch : assembleBatch(model, train, new Uint32Array(train.batch), draws);
+    return { ...whole, batch: inputs, draws, gradNorm };
+  };
 
   async function* updates(): AsyncGenerator<TrainEvent> {
+    // Among several processes one that is to stop tells the others with its losses, so that all stop after the same update.
+    let stop = communicator.size === 1 && signal?.aborted;
     for (let index = done; index < train.steps; index++) {
-      if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} steps`);
+      if (stop || (communicator.size === 1 && signal?.aborted))
+        throw new InterruptedError(`training was interrupted after ${index} steps`);
       const started = performance.now();
       const lr = learningRate(index, train);
       const parts: Part[] = [];
       for (let part = 0; part < train.accumulate; part++) {
-        const at = index * train.accumulate + part;
-        await batches.next(images, labels, noise);
-        const draws = drawStep(model, train, at);
-        const batch = assembleBatch(model, train, labels, draws);
-        parts.push({ batch, draws, result: await step.run({ images, noise, batch, index, lr, part }) });
+        const ran = await runBatch(index, lr, part);
+        stop ||= ran.stop;
+        parts.push(ran);
       }
       const losses = splitLosses(model, train, parts);
-      const { gradNorm } = parts.at(-1)!.result;
+      const { gradNorm } = parts.at(-1)!;
       if (!Number.isFinite(losses.loss) || !Number.isFinite(gradNorm)) {
         throw new NonFiniteError(`step ${index + 1}: the loss is ${losses.loss} and the gradient norm ${gradNorm}`, {
           hint: 'continue from the last checkpoint with a lower --lr',
@@ -187,13 +223,48 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
 interface Part {
   readonly batch: Batch;
   readonly draws: Draws;
-  readonly result: StepResult;
+  /** As in StepResult, of the whole batch. */
+  readonly perSample: Float32Array;
+  readonly loss: number;
+  readonly gradNorm: number;
+}
+
+/** All processes begin with what the first has: weights of files, and of a checkpoint that only the first can read. */
+async function sameSets(communicator: Communicator, sets: Partial<TrainSets>): Promise<void> {
+  if (communicator.size === 1) return;
+  for (const part of ['params', 'ema', 'm', 'v', 'teacher'] as const) {
+    for (const { buffer, byteOffset, byteLength } of sets[part]?.groups ?? []) {
+      await communicator.broadcast(new Uint8Array(buffer, byteOffset, byteLength));
+    }
+  }
+}
+
+/** The place of each row of a part, as they are run, among the rows of the whole batch. */
+function placesOf(deal: Deal, draws: Draws, batch: Batch): Uint32Array {
+  const whole = sortedPlaces(draws.lengths);
+  const places = new Uint32Array(deal.rows.length);
+  deal.rows.forEach((row, r) => {
+    places[batch.position[r]!] = whole[row]!;
+  });
+  return places;
+}
+
+/** The losses of all rows, and whether a process is to stop. Each row is added to zeros: the same bits whoever trained it. */
+async function gathered(communicator: Communicator, deal: Deal, perSample: Float32Array, stop: boolean) {
+  const values = new Float32Array(deal.whole + 1);
+  deal.rows.forEach((row, r) => {
+    values[row] = perSample[r]!;
+  });
+  values[deal.whole] = Number(stop);
+  await communicator.allReduce(values);
+  const all = values.subarray(0, deal.whole);
+  return { perSample: all, loss: all.reduce((s, x) => s + x, 0) / all.length, stop: values[deal.whole]! > 0 };
 }
 
 function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Part[]): Losses {
   const { timeRows, lengthRows } = batchShares(train, model);
-  const rows = parts.flatMap(({ batch, draws, result }) =>
-    Array.from(result.perSample, (value, r) => ({
+  const rows = parts.flatMap(({ batch, draws, perSample }) =>
+    Array.from(perSample, (value, r) => ({
       value,
       // Length targets come last, and replace those of the objective.
       kind: r >= train.batch - lengthRows ? 'length' : r < timeRows ? 'time' : 'flow',
@@ -202,7 +273,7 @@ function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Par
       level: batch.main.levels[batch.position[r]!]!,
     })),
   );
-  const loss = parts.reduce((sum, { result }) => sum + result.loss, 0) / parts.length;
+  const loss = parts.reduce((sum, { loss }) => sum + loss, 0) / parts.length;
   const mean = (some: typeof rows) => some.reduce((s, r) => s + r.value, 0) / some.length;
   const means = (some: typeof rows, key: (r: (typeof rows)[number]) => string | number) => {
     const parts = new Map<string, typeof rows>();

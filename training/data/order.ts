@@ -105,13 +105,13 @@ function orderOfAll({ count, seed, flip = false, groups }: Omit<DataOrderOptions
 }
 
 /**
- * Samples first .. first + labels.length - 1 of the order as the model takes them: images [rows, H, W, C] in [-1, 1]
- * and labels [rows]. Writes to the caller's arrays and allocates no other.
+ * Samples first .. first + labels.length - 1 of the order, or those at the positions that `first` gives when it is called for each
+ * row, as the model takes them: images [rows, H, W, C] in [-1, 1] and labels [rows]. Writes to the caller's arrays and allocates no other.
  */
 export function fillBatch(
   data: Dataset,
   order: DataOrder,
-  first: number,
+  first: number | (() => number),
   images: Float32Array,
   labels: Uint32Array,
 ): void {
@@ -120,7 +120,7 @@ export function fillBatch(
     throw new UsageError(`${labels.length} pictures of ${size} numbers do not fill ${images.length}`);
   }
   for (let row = 0; row < labels.length; row++) {
-    const { index, flip } = order.at(first + row);
+    const { index, flip } = order.at(typeof first === 'number' ? first + row : first());
     if (flip) toUnitFlipped(data.image(index), data.width, data.channels, images, row * size);
     else toUnit(data.image(index), images, row * size);
     labels[row] = data.label(index);

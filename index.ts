@@ -10,6 +10,7 @@ import lib from './kernels/lib.wgsl';
 import { indexedDbStore } from './tuning/store.ts';
 import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
+export { alone, type Communicator } from './cluster/communicator.ts';
 export { Context, type GradientTape } from './engine/context.ts';
 export {
   type AcquiredDevice,

@@ -9,6 +9,8 @@ import { createNodeEngine } from './engine/engine.node.ts';
 import { Engine } from './engine/engine.ts';
 import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
+export { type Cluster, joinCluster } from './cluster/cluster.node.ts';
+export { type Launch, launchOf } from './cluster/launch.node.ts';
 export {
   ADAPTER_CHOICES,
   type AdapterChoice,

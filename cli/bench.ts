@@ -1,4 +1,4 @@
-/** `odelt bench`: `kernels` checks and times kernels, and says whether they became faster; `model`, `memory` and `gpu` are in files of their own. */
+/** `odelt bench`: `kernels` checks and times kernels, and says whether they became faster; `model`, `memory`, `gpu` and `cluster` are in files of their own. */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -14,6 +14,7 @@ import { ADAPTER_CHOICES, adapterChoice } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { checkOutput, failAs, readRegular, writeText } from '../formats/files.node.ts';
+import { addBenchCluster } from './bench-cluster.ts';
 import { addBenchGpu } from './bench-gpu.ts';
 import { addBenchMemory } from './bench-memory.ts';
 import { addBenchModel } from './bench-model.ts';
@@ -42,6 +43,7 @@ export function addBench(command: Command): void {
   addBenchMemory(command);
   addBenchModel(command);
   addBenchGpu(command);
+  addBenchCluster(command);
   command
     .command('kernels')
     .description('check the kernels that take time against float64, time them, and hold them against the ceilings')

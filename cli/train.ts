@@ -1,5 +1,6 @@
 /** `odelt train`: trains a model into a run folder. */
 import type { Command } from 'commander';
+import { type Communicator, fromFirst } from '../cluster/communicator.ts';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
@@ -16,10 +17,11 @@ import { type RunConfig, readRunConfig, runTraining, unconfiguredModel } from '.
 import { type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings, seconds, settingsOf } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
+import { asCluster } from './cluster.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { readModel, readWeights } from './models.node.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
-import { bytes, duration, log, ProgressLine, printJson } from './output.node.ts';
+import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, dataPlace, encodedChannels, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
 
@@ -123,7 +125,9 @@ Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume con
     )
     .action(async (flags: TrainFlags) => {
       const { layers, origins } = await layersBeforeFlags(flags);
-      await train(flags, layers).catch((error: unknown) => inFlags(error, origins));
+      await asCluster((processes) => train(flags, layers, processes)).catch((error: unknown) =>
+        inFlags(error, origins),
+      );
     });
 }
 
@@ -135,16 +139,21 @@ function resumeStep(text: string): number {
   });
 }
 
-async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void> {
+/** `processes`: those that were started together; the first of them alone reads and writes the run folder, and says how it goes. */
+async function train(flags: TrainFlags, before: readonly Layer[], processes: Communicator): Promise<void> {
+  const speaks = processes.rank === 0;
+  const log = speaks ? say : () => {};
   const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
   const settings = settingsOf([own, ...before, ...layersOfFlags(flags)]);
   const folder = flags.out ?? settings.out.folder ?? RUN_FOLDER;
-  await checkOutput('--out', folder, { folder: true });
+  if (speaks) await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
-  const line = new ProgressLine();
+  const line = speaks ? new ProgressLine() : { update: () => {}, end: () => {} };
   const reading = { signal, onProgress: readingProgress(line), onRecognised: (what: string) => log(`data: ${what}`) };
   const opening =
-    flags.resume !== undefined ? resumedRun(folder, flags, settings, reading) : newRun(flags, settings, reading);
+    flags.resume !== undefined
+      ? resumedRun(folder, flags, settings, reading, processes)
+      : newRun(flags, settings, reading, log);
   const { config, data, params, teacher } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
@@ -158,7 +167,8 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
-  log(`adapter: ${session.adapter.adapter.name}`);
+  const adapters = await processes.exchange(session.adapter.adapter.name);
+  log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
   let first = 0;
   const started = performance.now();
   let sinceStart = started;
@@ -174,7 +184,13 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
     saveEvery: settings.out.saveEvery,
     keep: settings.out.keep,
     maxTime: seconds(settings.out.maxTime) ?? undefined,
-    environment: { adapter: session.adapter, node: process.version, command: process.argv.slice(2) },
+    communicator: processes,
+    environment: {
+      adapter: session.adapter,
+      ...(processes.size > 1 ? { adapters } : {}),
+      node: process.version,
+      command: process.argv.slice(2),
+    },
     signal,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
     onReady(trainer, at) {
@@ -211,6 +227,7 @@ async function train(flags: TrainFlags, before: readonly Layer[]): Promise<void>
     },
   }).finally(() => line.end());
   session.engine.dispose();
+  if (!speaks) return;
   if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
   else log(`done: ${checkpoint}`);
 }
@@ -224,21 +241,27 @@ interface Run {
 }
 
 /** Says how far reading is, once it has taken two seconds. */
-function readingProgress(line: ProgressLine): (done: number, total: number) => void {
+function readingProgress(line: Pick<ProgressLine, 'update'>): (done: number, total: number) => void {
   const began = performance.now();
   return (done, total) => {
     if (performance.now() - began > 2000) line.update(`reading pictures: ${done} of ${total}`);
   };
 }
 
-async function resumedRun(folder: string, flags: TrainFlags, settings: Settings, reading: OpenOptions): Promise<Run> {
+async function resumedRun(
+  folder: string,
+  flags: TrainFlags,
+  settings: Settings,
+  reading: OpenOptions,
+  processes: Communicator,
+): Promise<Run> {
   for (const name of ['init', 'teacher'] as const) {
     if (flags[name] === undefined) continue;
     throw new ConfigError(`--${name} is for new runs; ${folder} goes on with the weights of its checkpoint`, {
       hint: `leave --${name} out, or start another run in another --out`,
     });
   }
-  const config = await resumedConfig(folder, flags.resume, settings);
+  const config = await fromFirst(processes, () => resumedConfig(folder, flags.resume, settings));
   const { imageSize: size, channels } = config.model;
   return { config, data: await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) }) };
 }
@@ -247,7 +270,7 @@ async function resumedRun(folder: string, flags: TrainFlags, settings: Settings,
 async function configBefore(folder: string, step: TrainFlags['resume'], { train, data }: Settings): Promise<RunConfig> {
   const model = await unconfiguredModel(folder, step === true ? undefined : step);
   if (!model) return readRunConfig(folder);
-  log(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
+  say(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
   return { model, train: parseTrainConfig(train), data: dataPlace(data.path) };
 }
 
@@ -270,7 +293,7 @@ async function resumedConfig(folder: string, step: TrainFlags['resume'], setting
 }
 
 /** The data, and the model that they and the settings make of the preset; what cannot be is refused before pictures are read. */
-async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOptions): Promise<Run> {
+async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOptions, log: typeof say): Promise<Run> {
   const train = parseTrainConfig(settings.train);
   const { preset: presetName = 'tiny' } = settings;
   checkTeacher(train, flags.teacher !== undefined);
@@ -284,11 +307,16 @@ async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOption
     onShape: (shape) => void modelForData(presetName, shape, given),
   });
   const model = modelForData(presetName, data, given);
-  return { data, config: { model, train, data: place }, ...(await startOf(flags, model, train)) };
+  return { data, config: { model, train, data: place }, ...(await startOf(flags, model, train, log)) };
 }
 
 /** The weights that --init and --teacher name. @throws CheckpointError for a teacher of another model, and for what cannot be read. */
-async function startOf({ init, teacher }: TrainFlags, model: ModelConfig, train: TrainConfig): Promise<Partial<Run>> {
+async function startOf(
+  { init, teacher }: TrainFlags,
+  model: ModelConfig,
+  train: TrainConfig,
+  log: typeof say,
+): Promise<Partial<Run>> {
   const start: { params?: ParamSet; teacher?: ParamSet } = {};
   if (init !== undefined) {
     const names = new Set(allSpecs(paramLayout(model)).map(({ name }) => name));
@@ -303,6 +331,14 @@ async function startOf({ init, teacher }: TrainFlags, model: ModelConfig, train:
     start.teacher = params;
   }
   return start;
+}
+
+/** The adapters of all processes, with their ranks where they are not one. */
+function adaptersText(names: readonly string[]): string {
+  const distinct = [...new Set(names)];
+  if (distinct.length === 1) return `${names[0]} on each`;
+  const ranks = (name: string) => names.flatMap((other, rank) => (other === name ? [rank] : []));
+  return distinct.map((name) => `${name} on rank ${ranks(name).join(', ')}`).join('; ');
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */

@@ -17,7 +17,7 @@ function flat(value: unknown, path: string, into: Map<string, string>): Map<stri
 }
 
 /** What the ranks were given that is not what rank 0 was given, one text each. Long values are told by their beginning. */
-export function disagreements(all: readonly Facts[]): string[] {
+function disagreements(all: readonly Facts[]): string[] {
   const [first, ...others] = all.map((facts) => flat(facts, '', new Map()));
   const told = (value: string | undefined) => {
     if (value === undefined) return 'none';

@@ -4,9 +4,6 @@
  */
 import { ClusterError, UnsupportedError } from '../engine/errors.ts';
 
-/** What the collectives work on. */
-export type Element = 'f32' | 'byte' | 'i32';
-
 /** Whether what was begun has ended. @throws ClusterError where MPI says that it failed. */
 export type Progress = () => boolean;
 
@@ -55,7 +52,7 @@ async function loadKoffi(): Promise<Koffi> {
 }
 
 /** Loads Open MPI where the system looks for libraries. @throws UnsupportedError naming what there is instead. */
-export function loadLibrary(koffi: Koffi): Library {
+function loadLibrary(koffi: Koffi): Library {
   try {
     // Its plug-ins look for its symbols among all of the process.
     return koffi.load(OPEN_MPI, { global: true });

@@ -140,7 +140,7 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
     );
     const few = ['--batch', '8', '--length-every', '0'];
     const { code, output } = await trainBy(9, [...fresh('refused'), ...few]);
-    expect(output).toContain('training.batch is 8; 9 processes share it, and 7 at most can');
+    expect(output).toContain('--batch is 8; 9 processes share it, and 7 at most can');
     expect(code).toBe(2);
   });
 

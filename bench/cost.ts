@@ -91,6 +91,18 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
     link: {},
     backward: {},
   },
+  conv: {
+    convolve: {
+      flops: ({ params: { rows, columns, side, channels } }) => 2 * rows! * columns! * side! ** 2 * channels!,
+    },
+  },
+  groupnorm: {
+    measure: { flops: perElement('x', 4) },
+    combine: { flops: perElement('parts', 4) },
+    normalise: { flops: perElement('x', 3) },
+  },
+  softmax: { forward: { flops: perElement('x', 6) } },
+  affine: { forward: { flops: perElement('x', 2) } },
   elementwise: { silu_forward: {}, silu_backward: {}, gelu_backward: {}, multiply: {} },
   gate: { forward: {}, backward: {} },
   chunk: { join: { flops: () => 0 } },

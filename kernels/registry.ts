@@ -1,10 +1,14 @@
 /** Every kernel contract, listed by hand: what tests and benchmarks iterate over. */
 import { adamwContract } from './adamw.ts';
 import { addContract, addEachContract } from './add.ts';
+import { affineContract } from './affine.ts';
 import { attentionContract } from './attention/attention.ts';
+import { wideAttentionContract } from './attention/wide.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { crossEntropyContract } from './cross-entropy.ts';
+import { convolutionContract } from './conv/convolution.ts';
+import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
 import { siluContract } from './elementwise.ts';
 import {
   eulerContract,
@@ -20,12 +24,14 @@ import { gatedMlpContract } from './matmul/mlp.ts';
 import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { mseContract } from './mse.ts';
+import { groupnormContract } from './norm/groupnorm.ts';
 import { layernormContract } from './norm/layernorm.ts';
 import { patchifyContract, unpatchifyContract } from './patches.ts';
 import { dropoutContract } from './random/dropout.ts';
 import { randomNormalContract, randomUniformContract } from './random/random.ts';
 import { columnSumContract, countNonFiniteContract, globalNormContract } from './reduce.ts';
 import { sinusoidContract } from './sinusoid.ts';
+import { softmaxContract } from './softmax.ts';
 import { stagesContract } from './stages.ts';
 
 /** The contracts of all kernels that come with odelt. */
@@ -62,5 +68,11 @@ export const contracts: readonly Contract[] = [
   globalNormContract,
   countNonFiniteContract,
   adamwContract,
+  convolutionContract,
+  convolutionHalfContract,
+  groupnormContract,
+  softmaxContract,
+  wideAttentionContract,
+  affineContract,
   ...halfContracts,
 ];

@@ -4,7 +4,7 @@ import { type Contract, contract } from '../contract.ts';
 import { activations, type DenseCase, densePart, linear, product } from './linear.ts';
 
 /** `word(i, size)`: word i of a packed matrix; `values`: what it holds, in float64. */
-interface Format {
+export interface Format {
   readonly dtype: 'f16' | 'i8';
   readonly word: (i: number, c: DenseCase) => number;
   readonly values: (words: Float64Array, c: DenseCase) => Float64Array;
@@ -25,7 +25,7 @@ function halfValue(bits: number): number {
   return bits >= 0x8000 ? -magnitude : magnitude;
 }
 
-const half: Format = {
+export const halfFormat: Format = {
   dtype: 'f16',
   // Exponents 10 and 11 keep magnitudes between 1/32 and 1/8.
   word: (i) => ((scramble(i) & 0x87ff87ff) | 0x28002800) >>> 0,
@@ -90,5 +90,5 @@ const packedContract = (name: string, { dtype, word, values }: Format): Contract
     },
   });
 
-export const linearHalfContract = packedContract('linearHalf', half);
+export const linearHalfContract = packedContract('linearHalf', halfFormat);
 export const linearInt8Contract = packedContract('linearInt8', int8);

@@ -14,12 +14,15 @@ import { add, addGradients } from '../../kernels/add.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { caseInputs, uploadCase } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
+import { convolution } from '../../kernels/conv/convolution.ts';
 import { euler } from '../../kernels/flow.ts';
 import { gatherRows } from '../../kernels/gather.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
+import { groupnorm } from '../../kernels/norm/groupnorm.ts';
 import { layernorm } from '../../kernels/norm/layernorm.ts';
 import { columnSum } from '../../kernels/reduce.ts';
 import { contracts } from '../../kernels/registry.ts';
+import { softmax } from '../../kernels/softmax.ts';
 
 const limits = {
   maxBufferSize: 2 ** 30,
@@ -155,4 +158,25 @@ describe('every kernel has a rule', () => {
       expect(all.filter(({ bytes }) => bytes === null).map(({ kernel }) => kernel)).toEqual([]);
     });
   }
+});
+
+it('a convolution, a group norm and a softmax', () => {
+  const [x, kernel, bias, channels] = [
+    tensor('x', [2, 4, 6, 8]),
+    tensor('kernel', [72, 12]),
+    tensor('bias', [12]),
+    tensor('channels', [8]),
+  ];
+  const [conv, measure, combine, normalise, softened] = works((ctx) => {
+    convolution(ctx, x, { kernel, bias }, { stride: 2, padding: 'end' });
+    groupnorm(ctx, x, { gain: channels, bias: channels }, { groups: 2, eps: 1e-6 });
+    softmax(ctx, x, 1);
+  }) as [DispatchWork, DispatchWork, DispatchWork, DispatchWork, DispatchWork];
+  // 2 pictures of 2 x 3 pixels, 9 taps of 8 channels, 12 results.
+  expect(conv).toMatchObject({ flops: 2 * 2 * 6 * 72 * 12, bytes: 4 * (2 * 24 * 8 + 72 * 12 + 12 + 2 * 6 * 12) });
+  // A mean and a sum of squares per row and channel; a mean and a factor per picture and channel.
+  expect(measure.bytes).toBe(4 * (2 * 24 * 8 + 2 * 4 * 2 * 8));
+  expect(combine.bytes).toBe(4 * (2 * 4 * 2 * 8 + 8 + 2 * 2 * 8));
+  expect(normalise.bytes).toBe(4 * (2 * 2 * 24 * 8 + 2 * 2 * 8 + 8));
+  expect(softened).toMatchObject({ flops: 6 * 2 * 24 * 8, bytes: 8 * 2 * 24 * 8 });
 });

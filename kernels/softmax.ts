@@ -1,0 +1,59 @@
+/** Softmax of rows that lie whole in memory: for attention over heads too wide for the streaming kernels. */
+import type { Context } from '../engine/context.ts';
+import { UsageError } from '../engine/errors.ts';
+import { defineKernel } from '../engine/kernel.ts';
+import { ceilDiv, times } from '../engine/scalar.ts';
+import { lastDim, rowSize, type Tensor } from '../engine/tensor.ts';
+import { contract } from './contract.ts';
+import lib from './lib.wgsl';
+import source from './softmax.wgsl';
+
+const kernel = defineKernel('softmax', lib, source);
+const WG = 64;
+
+/**
+ * softmax(scale * x) over the last dimension; scale > 0. x [..., width]; returns the same.
+ * @throws UsageError where a gradient is wanted: it has no backward pass.
+ */
+export function softmax(ctx: Context, x: Tensor, scale: number): Tensor {
+  if (ctx.tape?.needs(x)) throw new UsageError('no gradient passes a softmax of rows');
+  const width = lastDim(x);
+  const rows = times(x.shape[0], rowSize(x) / width);
+  // A workgroup for a row on GPUs. CPU drivers lose nothing by one invocation: each lane loads for itself.
+  const lanes = ctx.engine.adapterClass === 'gpu' ? WG : 1;
+  const y = ctx.empty('softmax', x.shape);
+  ctx.dispatch({
+    ...{ kernel, entry: 'forward', constants: { WG, LANES: lanes, VEC: width % 4 === 0 } },
+    ...{ tensors: { x, y }, params: { rows, width, scale }, grid: ceilDiv(rows, WG / lanes) },
+  });
+  return y;
+}
+
+export const softmaxContract = contract<{ rows: number; width: number; scale: number }>({
+  name: 'softmax',
+  cases: [
+    { rows: 1, width: 1, scale: 1 },
+    { rows: 70, width: 36, scale: 0.25 },
+    { rows: 3, width: 131, scale: 2 },
+  ],
+  inputs: ({ rows, width }) => ({ x: { shape: [rows, width], fill: (_, normal) => 3 * normal() } }),
+  run: (ctx, { x }, { scale }) => ({ y: softmax(ctx, x!, scale) }),
+  reference({ x }, { width, scale }) {
+    const y = x!.map((_, i) => {
+      const row = x!.subarray(i - (i % width), i - (i % width) + width);
+      const top = row.reduce((a, b) => Math.max(a, b));
+      const sum = row.reduce((s, v) => s + Math.exp(scale * (v - top)), 0);
+      return Math.exp(scale * (x![i]! - top)) / sum;
+    });
+    return { y };
+  },
+  differentiable: [],
+  reduction: ({ width }) => width,
+  // Where logits are -20 their own rounding is 10 units of the result's.
+  slack: 2,
+  bench: {
+    cases: [{ rows: 1024, width: 1024, scale: 0.05 }],
+    // The largest; difference, product, exp, sum; quotient.
+    cost: ({ rows, width }) => ({ flops: 6 * rows * width, bytes: 8 * rows * width }),
+  },
+});

@@ -9,6 +9,7 @@ export type Kind =
   | 'checkpoint'
   | 'forward'
   | 'storage'
+  | 'autoencoder'
   | 'gradients'
   | 'targets'
   | 'trajectory'
@@ -72,6 +73,12 @@ export const TOLERANCES = {
   embeddings: 8e-6,
   /** Of PyTorch's DiT, whose frequencies differ by rounding and are multiplied by up to 999 (1.2e-6, with a guidance of 4). */
   pytorch: 2e-5,
+  /** Of autoencoders of latents: encodes and decodes of each picture. */
+  autoencoder: 1e-5,
+  /** Of Stable Diffusion's, by the largest value. */
+  deepAutoencoder: 1e-4,
+  /** Without a GPU: recorded in float32. */
+  gaussian: 2e-6,
   /** Parameters that make the blocks, and with them attention, dominate the output (1.6e-6). */
   strong: 2e-5,
   /**

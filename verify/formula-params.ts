@@ -13,12 +13,12 @@ export function lowbias32(value: number): number {
   return (x ^ (x >>> 16)) >>> 0;
 }
 
-/** Writes elements 0, 1, ... of leaf k: uniform in [-scale, scale), in steps of scale / 2^23, rounded once to float32. */
-export function formulaFill(out: Float32Array, leaf: number, seed: number, scale: number): void {
+/** Writes elements 0, 1, ... of leaf k: uniform in [-scale, scale) about `offset`, in steps of scale / 2^23, rounded once to float32. */
+export function formulaFill(out: Float32Array, leaf: number, seed: number, scale: number, offset = 0): void {
   const mixed = (Math.imul(leaf, 0x85ebca6b) + seed) >>> 0;
   for (let i = 0; i < out.length; i++) {
     const unit = (lowbias32(Math.imul(i, 0x9e3779b1) ^ mixed) >>> 8) / 2 ** 24;
-    out[i] = (2 * unit - 1) * scale;
+    out[i] = offset + (2 * unit - 1) * scale;
   }
 }
 

@@ -126,7 +126,7 @@ async function sameTensors(found: ForeignWeights, formula: ForeignWeights): Prom
 }
 
 /** [B, C, H, W] to [B, H, W, the first `kept` channels]. */
-function channelsLast(values: Float32Array, shape: readonly number[], kept: number): Float32Array {
+export function channelsLast(values: Float32Array, shape: readonly number[], kept: number): Float32Array {
   const [batch, channels, height, width] = shape as [number, number, number, number];
   const pixels = height * width;
   const out = new Float32Array(batch * pixels * kept);

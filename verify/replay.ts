@@ -2,6 +2,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError, DeviceLostError, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { paramLayout } from '../model/params.ts';
+import { autoencoderCases, autoencoderFolders } from './autoencoder.ts';
 import { type Case, type CaseGroup, type CaseResult, casesOf, type Measured } from './case.ts';
 import { checkpointCases } from './checkpoints.ts';
 import { networkCases } from './forward.ts';
@@ -116,7 +117,10 @@ async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions)
   }
   /** Folders of which nothing is replayed, as is said of them otherwise. */
   const settled = new Set<string>();
+  const autoencoders = new Set(autoencoderFolders(dir));
   for (const folder of dir.folders) {
+    // Copies of one under other names lie beside it.
+    if (autoencoders.has(folder.path.replace(/_(oldnames|ldm_f16)\/$/, '/'))) continue;
     let golden: GoldenModel;
     try {
       golden = noting(await folder.open(), folder.path, used);
@@ -148,6 +152,8 @@ async function findCases(engine: Engine, dir: GoldenDir, options: VerifyOptions)
   }
   plans.push({ model: 'checkpoints', groups: await checkpointCases(dir, used) });
   plans.push({ model: 'torch', groups: await pytorchCases(engine, dir, used) });
+  const most = options.large ? Number.POSITIVE_INFINITY : LARGE;
+  plans.push(...(await autoencoderCases(engine, dir, used, { most, onSkipped: options.onSkipped })));
   const host = await hostCases(dir, used);
   if (host.length > 0) plans.push({ model: '.', groups: [{ cases: host, skipped: [], dispose: () => {} }] });
   for (const what of notReplayed(dir, used, settled)) options.onSkipped?.(what);

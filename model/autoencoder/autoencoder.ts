@@ -1,0 +1,238 @@
+/**
+ * An autoencoder of latents on the GPU: pictures to latents and back, one picture at a time, each size by a program of its own in one
+ * arena. A picture's numbers do not depend on the others.
+ */
+
+import { dryEngine } from '../../engine/dry-device.ts';
+import type { Engine } from '../../engine/engine.ts';
+import { ConfigError, UsageError } from '../../engine/errors.ts';
+import { Arena } from '../../engine/memory/arena.ts';
+import { Program, record } from '../../engine/program.ts';
+import type { Shape, Tensor } from '../../engine/tensor.ts';
+import type { ParamSet } from '../params.ts';
+import type { Precision } from '../weights/quantize.ts';
+import { Weights } from '../weights/weights.ts';
+import { type Gaussian, gaussianOf } from './gaussian.ts';
+import type { ImportedAutoencoder } from './import.ts';
+import { runLayer } from './layers.ts';
+import { type AutoencoderNetwork, autoencoderLayout, HALVES, type Half } from './network.ts';
+
+/** Values [pictures, H, W, C] on the host. */
+export interface PictureBatch {
+  readonly values: Float32Array;
+  readonly shape: readonly [number, number, number, number];
+}
+
+/** What an encoder gives. */
+export interface Encoded {
+  /** [pictures, h, w, channels] as a model of latents works on them: scaled; of a Gaussian the means. */
+  readonly latents: PictureBatch;
+  /** Of an AutoencoderKL: means and log variances, not scaled. */
+  readonly gaussian: Gaussian | null;
+}
+
+/** How an autoencoder is put on the GPU. */
+export interface AutoencoderOptions {
+  /** How kernels are stored: f32 (default) or f16. */
+  readonly precision?: 'f32' | 'f16';
+  /** The halves that are wanted. Default: those that there are. */
+  readonly halves?: readonly Half[];
+  readonly signal?: AbortSignal;
+  /** Told after each compiled pipeline. */
+  readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
+}
+
+interface Ready {
+  readonly program: Program;
+  readonly input: Tensor;
+  readonly output: Tensor;
+}
+
+/** Encodes and decodes; its weights and programs live until it is disposed. */
+export class Autoencoder {
+  readonly network: AutoencoderNetwork;
+  readonly #engine: Engine;
+  readonly #weights: Weights;
+  readonly #arena: Arena;
+  readonly #options: AutoencoderOptions;
+  readonly #ready = new Map<string, Ready>();
+  #disposed = false;
+
+  /** `params` null allocates without values, for estimates. See `createAutoencoder`. */
+  constructor(engine: Engine, network: AutoencoderNetwork, params: ParamSet | null, options: AutoencoderOptions = {}) {
+    this.network = network;
+    this.#engine = engine;
+    this.#options = options;
+    const { precision = 'f32', halves = HALVES } = options;
+    if (precision !== 'f32' && precision !== 'f16') {
+      throw new ConfigError(`an autoencoder's weights cannot be stored as '${String(precision)}'; f32 and f16 can be`);
+    }
+    const layout = params?.layout ?? autoencoderLayout(network);
+    this.#weights = new Weights(engine, layout, 'autoencoder', { empty: true, precision: precision as Precision });
+    this.#arena = new Arena(engine, 'autoencoder');
+    engine.memory.allOrNothing(() => {
+      layout.groups.forEach(({ name }, g) => {
+        if (halves.includes(name as Half)) this.#weights.place(g, params?.groups[g]);
+      });
+    });
+  }
+
+  /**
+   * Latents [n, h, w, channels], scaled as a model of them works on them, to pictures [n, H, W, 3] about [-1, 1], not clamped.
+   * @throws ConfigError for latents of other channels, or without a decoder; LimitError, OutOfMemoryError; InterruptedError.
+   */
+  async decode(latents: PictureBatch): Promise<PictureBatch> {
+    const { latentChannels, scaling } = this.network;
+    this.#check('decoder', latents, latentChannels, 'latents');
+    const plain = latents.values.map((value) => value / scaling.factor + scaling.shift);
+    return this.#run('decoder', { ...latents, values: plain });
+  }
+
+  /**
+   * Pictures [n, H, W, 3] in [-1, 1] to latents.
+   * @throws ConfigError for pictures that are no multiple of the network's factor on a side, or of other channels, or without an encoder;
+   * LimitError, OutOfMemoryError; InterruptedError.
+   */
+  async encode(pictures: PictureBatch): Promise<Encoded> {
+    const { pictureChannels, latentChannels, factor, family, scaling } = this.network;
+    this.#check('encoder', pictures, pictureChannels, 'pictures');
+    const [, height, width] = pictures.shape;
+    if (height % factor !== 0 || width % factor !== 0) {
+      throw new ConfigError(`pictures of ${width} x ${height} are no multiple of the autoencoder's ${factor} pixels`, {
+        hint: `cut or scale them to multiples of ${factor}`,
+      });
+    }
+    const found = await this.#run('encoder', pictures);
+    const gaussian = family === 'kl' ? gaussianOf(found.values, latentChannels) : null;
+    const values = (gaussian?.mean ?? found.values).map((value) => (value - scaling.shift) * scaling.factor);
+    const [n, h, w] = found.shape;
+    return { latents: { values, shape: [n, h, w, latentChannels] }, gaussian };
+  }
+
+  /**
+   * What one half gives for values in its own range: decoders take latents that are not scaled, encoders any size; for comparisons with
+   * others' programs.
+   * @throws ConfigError without that half; LimitError, OutOfMemoryError; InterruptedError.
+   */
+  async raw(half: Half, input: PictureBatch): Promise<PictureBatch> {
+    const channels = half === 'encoder' ? this.network.pictureChannels : this.network.latentChannels;
+    this.#check(half, input, channels, half === 'encoder' ? 'pictures' : 'latents');
+    return this.#run(half, input);
+  }
+
+  #check(half: Half, { values, shape }: PictureBatch, channels: number, what: string): void {
+    if (this.#disposed) throw new UsageError('this autoencoder has been disposed');
+    const { halves = HALVES } = this.#options;
+    if (!this.network[half] || !halves.includes(half)) {
+      throw new ConfigError(`this autoencoder has no ${half}`, { hint: `load weights that hold the ${half}` });
+    }
+    if (shape.length !== 4 || shape.some((n) => !Number.isInteger(n) || n < 1)) {
+      throw new ConfigError(`${what} of shape [${shape}]; [number, height, width, channels] are wanted`);
+    }
+    if (shape[3] !== channels) {
+      throw new ConfigError(`${what} have ${shape[3]} channels; this autoencoder's have ${channels}`, {
+        hint: 'use the autoencoder that the latents were made with',
+      });
+    }
+    const size = shape.reduce((a, b) => a * b, 1);
+    if (values.length !== size) throw new ConfigError(`${values.length} values for ${what} of shape [${shape}]`);
+  }
+
+  async #run(half: Half, { values, shape }: PictureBatch): Promise<PictureBatch> {
+    const [count, height, width] = shape;
+    const { program, input, output } = await this.#prepare(half, height, width);
+    const [, h, w, c] = output.shape as [number, number, number, number];
+    const out = new Float32Array(count * h * w * c);
+    const size = values.length / count;
+    for (let i = 0; i < count; i++) {
+      this.#engine.write(input, values.slice(i * size, (i + 1) * size));
+      program.run();
+      const [found] = await program.read(output);
+      out.set(found!, i * h * w * c);
+    }
+    return { values: out, shape: [count, h, w, c] };
+  }
+
+  /** Compiles a half for a size, once. */
+  async #prepare(half: Half, height: number, width: number): Promise<Ready> {
+    const key = `${half} ${height} x ${width}`;
+    const known = this.#ready.get(key);
+    if (known) return known;
+    const channels = half === 'encoder' ? this.network.pictureChannels : this.network.latentChannels;
+    const input = this.#engine.tensor(key, [1, height, width, channels]);
+    try {
+      const { recording, result } = record(this.#engine, `autoencoder ${key}`, (ctx, keep) => {
+        let x: Tensor = { ...input, shape: [1, height, width, channels] as Shape };
+        this.network[half]!.forEach((layer, i) => {
+          x = ctx.scope('name' in layer ? layer.name : `${half}.${i}`, () =>
+            runLayer(ctx, layer, x, (name) => this.#weights.get(name)),
+          );
+        });
+        keep(x);
+        return x;
+      });
+      const { signal, onCompile } = this.#options;
+      const program = await Program.compile(this.#engine, recording, {
+        arena: this.#arena,
+        ...(signal && { signal }),
+        ...(onCompile && { onProgress: onCompile }),
+      });
+      const ready = { program, input, output: result };
+      this.#ready.set(key, ready);
+      return ready;
+    } catch (error) {
+      this.#engine.release(input);
+      throw error;
+    }
+  }
+
+  /** Frees everything of the autoencoder on the GPU. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const { program, input } of this.#ready.values()) {
+      program.dispose();
+      this.#engine.release(input);
+    }
+    this.#arena.dispose();
+    this.#weights.release();
+  }
+}
+
+/**
+ * Puts an autoencoder (`importAutoencoder`) on the GPU.
+ * @throws ConfigError for a precision that there is not; OutOfMemoryError; NonFiniteError for weights that f16 cannot hold.
+ */
+export async function createAutoencoder(
+  engine: Engine,
+  { network, params }: ImportedAutoencoder,
+  options: AutoencoderOptions = {},
+): Promise<Autoencoder> {
+  const made = new Autoencoder(engine, network, params, options);
+  try {
+    await engine.allocated();
+    return made;
+  } catch (error) {
+    made.dispose();
+    throw error;
+  }
+}
+
+/** Most bytes on the GPU while one half works on values of this height and width, weights included: to the byte. @throws as `decode`. */
+export async function autoencoderPeak(
+  engine: Engine,
+  network: AutoencoderNetwork,
+  half: Half,
+  [height, width]: readonly [number, number],
+  options: AutoencoderOptions = {},
+): Promise<number> {
+  const dry = dryEngine(engine);
+  const channels = half === 'encoder' ? network.pictureChannels : network.latentChannels;
+  try {
+    const made = new Autoencoder(dry, network, null, { ...options, halves: [half] });
+    await made.raw(half, { values: new Float32Array(height * width * channels), shape: [1, height, width, channels] });
+    return dry.memory.report().peak;
+  } finally {
+    dry.dispose();
+  }
+}

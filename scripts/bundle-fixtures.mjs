@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const LIMIT_BYTES = 9_000_000;
+const LIMIT_BYTES = 9_250_000;
 const TARGET = join(dirname(fileURLToPath(import.meta.url)), '../test/fixtures/golden');
 
 const all = () => true;
@@ -69,6 +69,18 @@ const FILES = {
     /^(params_stats\/|params\/(DiTBlock_0|FinalLayer_0|PatchEmbed_0|Embed_0)\/|step$)/.test(name),
   'torch/dit.json': all,
   'torch/dit_io.safetensors': (name) => !/_embed$/.test(name),
+  'vae/gaussian.safetensors': all,
+  'vae/kl_2level/info.json': all,
+  'vae/kl_2level/io.safetensors': only(/^(strong\/)?(enc_dbg\/(x|noise|moments|sample)|dec_dbg\/(z|image))$/),
+  'vae/kl_3level/info.json': all,
+  'vae/kl_3level/io.safetensors': only(/^(strong\/)?(enc_27x38\/(x|noise|moments|sample)|dec_5x7\/(z|image))$/),
+  'vae/taef2/info.json': all,
+  'vae/taef2/formula_io.safetensors': only(/^(enc_40x32\/(image01|latents)|dec_3x5\/(latents|image_unclamped))$/),
+  'vae/taesd/info.json': all,
+  'vae/taesd/io.safetensors': only(/^dec_5x3\/(latents|image_unclamped)$/),
+  'vae/tiny_small/config.json': all,
+  'vae/tiny_small/info.json': all,
+  'vae/tiny_small/io.safetensors': all,
   'dit_b2/config.json': all,
   'dit_b2/forward.safetensors': all,
 };
@@ -124,6 +136,14 @@ function filterSampling(json, folder) {
   return { ...json, adaptive: Object.fromEntries(kept) };
 }
 
+/** A description of an autoencoder with only what its parameters follow from. */
+function filterAutoencoder(json) {
+  const kept = ['model', 'config', 'n_params', 'formula_seed', 'formula_seed_strong', 'parameter_layout'];
+  const halves = ['seed_encoder', 'seed_decoder', 'encoder_layout', 'decoder_layout'];
+  const pick = (from, keys) => Object.fromEntries(keys.filter((key) => key in from).map((key) => [key, from[key]]));
+  return { ...pick(json, [...kept, ...halves]), ...(json.formula && { formula: pick(json.formula, halves) }) };
+}
+
 const README = `# Golden data
 
 Part of a recording of the reference implementation of ODE_t(ODE_l) (github.com/gudovskiy/odelt, MIT licence), run in
@@ -131,6 +151,9 @@ float32 on a CPU. The files hold inputs, outputs, gradients, training targets, a
 numbers and Fréchet distances, but no weights but in one pickle: they come from a formula (verify/formula-params.ts). \`odelt verify\` and the tests replay them. Written by
 \`node scripts/bundle-fixtures.mjs SOURCE\` from the whole recording, with MANIFEST.json, by which \`odelt verify\` sees
 whether a file is missing or has been changed.
+
+vae/ holds encodes and decodes of autoencoders of latents: AutoencoderKL and AutoencoderTiny of huggingface/diffusers (Apache 2.0) and
+madebyollin/taesd (MIT), run likewise, with parameters by the same formula.
 `;
 
 /** Sizes and SHA-256 of the files, by path: what `odelt verify` holds them to. */
@@ -161,6 +184,7 @@ function bundle(source) {
     let json = JSON.parse(bytes.toString('utf8'));
     if (file.endsWith('/targets.json')) json = filterTargets(json, folder);
     if (file.endsWith('/sampling.json')) json = filterSampling(json, folder);
+    if (file.endsWith('/info.json')) json = filterAutoencoder(json);
     writeFileSync(to, `${JSON.stringify(json)}\n`);
   }
   writeFileSync(join(TARGET, 'README.md'), README);

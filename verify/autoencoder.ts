@@ -29,7 +29,7 @@ import { channelsLast } from './pytorch.ts';
 const layout = v.array(
   v.looseObject({ k: v.number(), name: v.string(), shape: v.array(v.number()), offset: v.number(), scale: v.number() }),
 );
-type Leaves = v.InferOutput<typeof layout>;
+export type Leaves = v.InferOutput<typeof layout>;
 
 /** Of TAESD: an encoder and a decoder, each with its own formula. */
 const halves = { seed_encoder: v.number(), seed_decoder: v.number(), encoder_layout: layout, decoder_layout: layout };
@@ -56,7 +56,7 @@ export function autoencoderFolders(dir: GoldenDir): string[] {
 }
 
 /** The tensors of a state_dict by formula; `strong`: parameters that make attention matter. */
-function formulaWeights(leaves: Leaves, seed: number, file: string, strong = false): ForeignWeights {
+export function formulaWeights(leaves: Leaves, seed: number, file: string, strong = false): ForeignWeights {
   const tensors = new Map<string, StoredTensor>();
   let bytes = 0;
   for (const { k, name, shape, offset, scale } of leaves) {

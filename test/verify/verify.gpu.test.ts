@@ -58,6 +58,7 @@ describe('the bundled recordings', () => {
       'trajectory',
       'sampling',
       'checkpoint',
+      'autoencoder',
       'random',
       'evaluation',
     ]);
@@ -78,6 +79,7 @@ describe('the bundled recordings', () => {
   it('agree far better than verify demands', () => {
     const bounds: [RegExp, number][] = [
       [/^torch\/forward\//, 3e-6],
+      [/\/autoencoder\//, 4e-6],
       [/\/forward\/strong\//, 5e-6],
       [/\/forward\//, 1e-6],
       [/\/gradients\/strong\//, 5e-5],

@@ -157,6 +157,18 @@ export {
 } from './model/classifier.ts';
 export { Classifier } from './model/classify.ts';
 export {
+  Autoencoder,
+  type AutoencoderOptions,
+  autoencoderPeak,
+  createAutoencoder,
+  type Encoded,
+  type PictureBatch,
+} from './model/autoencoder/autoencoder.ts';
+export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
+export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
+export type { Layer } from './model/autoencoder/layers.ts';
+export type { AutoencoderNetwork, Half } from './model/autoencoder/network.ts';
+export {
   allowedLengths,
   type LengthConfig,
   type ModelConfig,

@@ -22,7 +22,7 @@ async function copy(name: string): Promise<string> {
     await cp(join(FIXTURES, part), join(directory, part), { recursive: true });
   }
   const manifest = JSON.parse(await readFile(join(FIXTURES, 'MANIFEST.json'), 'utf8')) as Record<string, unknown>;
-  const kept = Object.entries(manifest).filter(([path]) => !/^(a|b|checkpoints|torch)\/|^(prng|fid)\./.test(path));
+  const kept = Object.entries(manifest).filter(([path]) => !/^(a|b|checkpoints|torch|vae)\/|^(prng|fid)\./.test(path));
   await writeFile(join(directory, 'MANIFEST.json'), JSON.stringify(Object.fromEntries(kept)));
   return directory;
 }

@@ -180,10 +180,11 @@ describe('the bundled recordings', () => {
     expect(skipped).toEqual(['dit_b2: 131,101,712 parameters (ask for large cases)']);
     // Every file is compared by a case or in the list, but for those of a model that is left out as a whole.
     const read =
-      /\/(config|float_noise|train_trajectory_noise|forward_strong|grads|targets|train_trajectory|sampling|solver_toy|formula_check|prng|fid|checkpoints|dit)\.json$|\.(safetensors|pkl)$/;
+      /\/(config|float_noise|train_trajectory_noise|forward_strong|grads|targets|train_trajectory|sampling|solver_toy|formula_check|prng|fid|checkpoints|dit|info)\.json$|\.(safetensors|pkl)$/;
     for (const id of found.keys()) {
-      const [model, kind, file] = id.split('/') as [string, string, string];
+      const [model, kind, ...parts] = id.split('/');
       if (kind !== 'recording' || model === 'dit_b2') continue;
+      const file = parts.join('/');
       const path = model === '.' ? file : `${model}/${file}`;
       expect(text.includes(path), path).toBe(!read.test(`/${path}`));
     }

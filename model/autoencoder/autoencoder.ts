@@ -218,7 +218,7 @@ export async function createAutoencoder(
   }
 }
 
-/** Most bytes on the GPU while one half works on values of this height and width, weights included: to the byte. @throws as `decode`. */
+/** Most bytes on the GPU while one half works on values of this height and width, weights included; by a dry run. @throws as `decode`. */
 export async function autoencoderPeak(
   engine: Engine,
   network: AutoencoderNetwork,

@@ -149,14 +149,6 @@ export {
 } from './formats/safetensors.ts';
 export type { ElementType, StoredTensor } from './formats/stored-tensor.ts';
 export {
-  CLASSIFIER_DEFAULTS,
-  type ClassifierConfig,
-  classifierLayout,
-  initClassifier,
-  parseClassifierConfig,
-} from './model/classifier.ts';
-export { Classifier } from './model/classify.ts';
-export {
   Autoencoder,
   type AutoencoderOptions,
   autoencoderPeak,
@@ -168,6 +160,14 @@ export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from '.
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
 export type { Layer } from './model/autoencoder/layers.ts';
 export type { AutoencoderNetwork, Half } from './model/autoencoder/network.ts';
+export {
+  CLASSIFIER_DEFAULTS,
+  type ClassifierConfig,
+  classifierLayout,
+  initClassifier,
+  parseClassifierConfig,
+} from './model/classifier.ts';
+export { Classifier } from './model/classify.ts';
 export {
   allowedLengths,
   type LengthConfig,

@@ -64,7 +64,7 @@ export async function weightsDigest(source: GroupSource, signal?: AbortSignal): 
 }
 
 /** @throws ConfigError for a grid, or pictures, that do not suit the model */
-export function checkEvaluation({ grid, config, real, provenance }: EvaluationOptions): void {
+function checkEvaluation({ grid, config, real, provenance }: EvaluationOptions): void {
   checkGrid(grid, provenance.samples, config);
   if (hasPictures(real)) for (const { data } of [real.reference, real.heldOut]) checkComparable(config, data);
 }

@@ -6,7 +6,7 @@ export interface LinearAlgebra {
   /** Who does it, as results record it: 'own', or a library and its version. */
   readonly name: string;
   /**
-   * Adds the products of columns to the lower triangle of `products` [width * width]: entry (i, j) becomes larger by the sum over r of
+   * Adds the products of columns to the lower triangle of `products` [width * width], of which entry (i, j) becomes larger by the sum over r of
    * columns[i, r] columns[j, r], `columns` being [width, stride] with `rows` numbers in each row.
    */
   addProducts(products: Float64Array, columns: Float64Array, width: number, rows: number, stride: number): void;

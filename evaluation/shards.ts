@@ -138,7 +138,7 @@ export function checkShards(parts: readonly ShardPart[]): ShardPart[] {
 }
 
 /** One cell of all parts: features one after another, sums added in the order of the parts. */
-export function mergedCell(parts: readonly Drawn[]): Drawn {
+function mergedCell(parts: readonly Drawn[]): Drawn {
   const [{ key }] = parts as [Drawn];
   const features = new Float32Array(parts.reduce((sum, part) => sum + part.features.length, 0));
   let at = 0;

@@ -6,9 +6,9 @@ import { attentionContract } from './attention/attention.ts';
 import { wideAttentionContract } from './attention/wide.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
-import { crossEntropyContract } from './cross-entropy.ts';
 import { convolutionContract } from './conv/convolution.ts';
 import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
+import { crossEntropyContract } from './cross-entropy.ts';
 import { siluContract } from './elementwise.ts';
 import {
   eulerContract,

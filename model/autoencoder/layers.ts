@@ -59,7 +59,7 @@ export interface LayerParam {
 const EPS = 1e-6;
 const POOL_EPS = 1e-5;
 /** Groups of the pooling branch. */
-export const POOL_GROUPS = 4;
+const POOL_GROUPS = 4;
 
 const convolutionParams = ({
   name,

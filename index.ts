@@ -35,7 +35,7 @@ export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/ke
 export type { Memory, MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
 export { Arena } from './engine/memory/arena.ts';
 export type { Placement, Plan } from './engine/memory/planner.ts';
-export { type CompileOptions, Program, type Recording, record } from './engine/program.ts';
+export { type CompileOptions, type Part, Program, type Recording, record } from './engine/program.ts';
 export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, times } from './engine/scalar.ts';
 export { type AddGradients, checkpoint, Tape } from './engine/tape.ts';
 export {
@@ -70,7 +70,14 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
-export { featuresOfClassifier, knowsClasses, type NamedData, takesPictures } from './evaluation/classifier-features.ts';
+export {
+  type Described,
+  featuresOfClassifier,
+  knowsClasses,
+  type NamedData,
+  takesPictures,
+} from './evaluation/classifier-features.ts';
+export type { Drawn, Range } from './evaluation/draw.ts';
 export {
   type EvaluationOptions,
   type EvaluationProgress,
@@ -112,6 +119,7 @@ export { type Measured, type Resampling, type Share, share } from './evaluation/
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
 export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
+export type { FeatureRecord } from './evaluation/results.ts';
 export {
   type Cell,
   type CellKey,
@@ -128,7 +136,15 @@ export {
   resultsCsv,
   sameCell,
 } from './evaluation/results.ts';
-export { drawShard, mergeShards, type ShardOptions, type ShardPart, type ShardRecord } from './evaluation/shards.ts';
+export {
+  drawShard,
+  type MergeOptions,
+  mergeShards,
+  type ShardCell,
+  type ShardOptions,
+  type ShardPart,
+  type ShardRecord,
+} from './evaluation/shards.ts';
 export {
   featuresDigest,
   featuresOfStatistics,
@@ -158,8 +174,8 @@ export {
 } from './model/autoencoder/autoencoder.ts';
 export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
-export type { Layer } from './model/autoencoder/layers.ts';
-export type { AutoencoderNetwork, Half } from './model/autoencoder/network.ts';
+export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
+export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
 export {
   CLASSIFIER_DEFAULTS,
   type ClassifierConfig,
@@ -259,6 +275,7 @@ export { jaxLabels, jaxNoise, REFERENCE_SEED, RNGS, type Rng } from './sampling/
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export { type Requested, type SampleProgress, type SampleRequest, SOLVERS, type Solver } from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
+export type { Shard } from './sampling/shards.ts';
 export { CONTROLLERS, type Controller } from './sampling/solvers/controller.ts';
 export type { Solve } from './sampling/solvers/integrate.ts';
 export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
@@ -272,6 +289,7 @@ export {
   measureAccuracy,
   measureScale,
   parseClassifierTraining,
+  type Stopping,
 } from './training/classifier.ts';
 export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {

@@ -21,6 +21,7 @@ export {
   requestNodeDevice,
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
+export type { Environment } from './engine/folders.node.ts';
 export {
   loadOnnxRuntime,
   type OnnxFeatures,

@@ -7,7 +7,7 @@ export { type AdamWOptions, type AdamWTensors, adamw } from './kernels/adamw.ts'
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { chunk } from './kernels/chunk.ts';
-export { checkLabels, crossEntropy } from './kernels/cross-entropy.ts';
+export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export {
   euler,

@@ -33,7 +33,7 @@ export interface CompileOptions {
 }
 
 /** Which dispatches of a program: all, where nothing is said. */
-interface Part {
+export interface Part {
   readonly from?: number;
   readonly to?: number;
 }

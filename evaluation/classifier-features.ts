@@ -8,7 +8,8 @@ import type { Features } from './features.ts';
 /** Pictures, and what their classes are called where they have names. */
 export type NamedData = DataShape & { readonly classNames?: readonly string[] };
 
-type Described = Pick<ClassifierFile, 'config' | 'classNames'>;
+/** What a classifier knows: sizes, and the names of its classes. */
+export type Described = Pick<ClassifierFile, 'config' | 'classNames'>;
 
 /** Whether a classifier takes pictures of this size. */
 export const takesPictures = ({ config }: Described, { height, width, channels }: DataShape): boolean =>

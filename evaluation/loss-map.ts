@@ -48,6 +48,7 @@ export interface LossMapOptions {
   /** Pictures computed at once. */
   readonly batch: number;
   readonly signal?: AbortSignal;
+  /** Told how many of the points are done, those of other pictures counting in proportion. */
   readonly onProgress?: (done: number, of: number) => void;
 }
 

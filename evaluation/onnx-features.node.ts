@@ -23,13 +23,18 @@ const INCEPTION = { side: 299, width: 2048 } as const;
 
 /** What is used of onnxruntime. */
 export interface OnnxRuntime {
-  readonly InferenceSession: { create(path: string, options: object): Promise<OnnxSession> };
+  readonly InferenceSession: {
+    /** Reads a network from a file. */
+    create(path: string, options: object): Promise<OnnxSession>;
+  };
   readonly Tensor: new (type: 'float32', data: Float32Array, dims: readonly number[]) => OnnxTensor;
 }
 
 /** A network that is ready to run. */
 export interface OnnxSession {
+  /** Outputs by name, of inputs by name. */
   run(feeds: Record<string, OnnxTensor>): Promise<Readonly<Record<string, OnnxTensor>>>;
+  /** Frees what it holds. */
   release?(): Promise<void>;
 }
 
@@ -113,6 +118,7 @@ export function pictureInput(images: Float32Array, from: PictureShape, to: Form)
 /** Features by a network, and what frees it. */
 export interface OnnxFeatures {
   readonly features: Features;
+  /** Frees the network. */
   close(): Promise<void>;
 }
 

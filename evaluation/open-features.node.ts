@@ -15,6 +15,7 @@ import { onnxFeatures } from './onnx-features.node.ts';
 /** Features that are ready, and what frees what they hold. */
 export interface OpenedFeatures {
   readonly features: Features;
+  /** Frees what the features are computed with. */
   close(): Promise<void>;
 }
 

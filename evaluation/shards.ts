@@ -48,6 +48,7 @@ export interface ShardOptions extends Omit<Drawing, 'judges' | 'range' | 'proven
   readonly judges: Dataset | null;
   /** Cells that the part has already. */
   readonly before: readonly CellKey[];
+  /** Told of each evaluation: the cell, how many there are and are done, samples of the cell that are done. */
   readonly onProgress?: (progress: { at: CellKey; cells: number; done: number; samples: number }) => void;
   /** Waited for after every cell. */
   readonly onCell: (drawn: Drawn) => void | Promise<void>;

@@ -189,7 +189,8 @@ export async function measureScale(
   return squares > 0 ? Number(Math.sqrt(squares / count).toPrecision(3)) : 1;
 }
 
-interface Stopping {
+/** How work is interrupted. */
+export interface Stopping {
   readonly signal?: AbortSignal;
 }
 

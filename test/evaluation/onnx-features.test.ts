@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import {
-  loadOnnxRuntime, type OnnxRuntime,
+  loadOnnxRuntime,
   type OnnxRuntime,
   type OnnxTensor,
   onnxFeatures,

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { borrow, manifestIn } from '../support/package.ts';
 import { buildInto, ROOT, run } from '../support/repository.ts';
 
-const { bin, exports, version, dependencies, files } = manifestIn(ROOT);
+const { bin, exports, version, dependencies, peerDependencies, files } = manifestIn(ROOT);
 
 describe('the build', () => {
   let folder: string;
@@ -88,7 +88,7 @@ describe('the build', () => {
     const packages = ['node.js', 'cli.js']
       .flatMap((entry) => reach(entry).bare)
       .filter((at) => !at.startsWith('node:'));
-    const known = ['webgpu', ...Object.keys(dependencies!)];
+    const known = ['webgpu', ...Object.keys({ ...dependencies, ...peerDependencies })];
     expect([...new Set(packages)].filter((name) => !known.includes(name))).toEqual([]);
     const licences = readFileSync(join(dist, 'THIRD-PARTY-LICENSES.txt'), 'utf8');
     for (const name of ['fflate', 'hyparquet', 'valibot', 'wgsl_reflect']) {

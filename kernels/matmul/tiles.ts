@@ -29,6 +29,8 @@ export interface ProductVariant extends Variant {
   readonly next: 'below' | 'beside';
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
+  /** What makes a result of few tiles, with the same bits. */
+  readonly smaller?: ProductVariant;
 }
 
 /** The source with the entry point comes first, as `enable` must. */
@@ -131,13 +133,40 @@ export function gpuTile(
   };
 }
 
+/** Workgroups that keep a GPU busy: it has 16 to 150 cores, each of which runs a few at once. */
+const ENOUGH = 256;
+
+/**
+ * 8 x 8 results of an invocation load half as much from workgroup memory for each multiplication as 8 x 4, which are 32 registers of sums and
+ * spill nowhere; the smallest makes twice as many workgroups, each of which waits for memory half as often.
+ */
+const LARGE = { tile: [128, 64, 16], each: [8, 8], shared: 'v4', buffers: 1 } as const;
+const MEDIUM = { tile: [64, 64, 16], each: [8, 4], shared: 'v4', buffers: 1 } as const;
+const SMALL = { tile: [64, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 } as const;
+
+/**
+ * The largest of three tiles of which a result has enough: of an H200, 256 rows by 768 x 768 take 27 us by the small, 52 by the medium one;
+ * 4,096 rows 160 us by the large, 190 by the medium one. Which it is depends on the batch, and may: tiles of GPUs all add products in
+ * the order of k, each by one fused multiplication, so that the bits are the same by any of them.
+ */
+export function fittingTile(layout: Layout): ProductVariant {
+  const [large, medium, small] = [LARGE, MEDIUM, SMALL].map((tile) => gpuTile(layout, tile)!);
+  return { ...large!, id: 'tile-fitting', smaller: { ...medium!, smaller: small! } };
+}
+
+/** The variant, or a smaller one where a result of that size would leave a GPU idle. */
+export function sized(variant: ProductVariant, M: number, N: number): ProductVariant {
+  const tiles = Math.ceil(M / variant.tileM) * Math.ceil(N / variant.tileN);
+  return variant.smaller && tiles < ENOUGH ? sized(variant.smaller, M, N) : variant;
+}
+
 /**
  * A GPU has 16 to 150 cores, each of which runs a few workgroups at once. So the sums of a result of few tiles are cut into many slices
  * and those of a result of many are not, short of sums so long that the last workgroups would be waited for. This follows the result's
  * size alone, not the length of the sums, which is the batch.
  */
 const gpuSlice = (tiles: number): number => {
-  if (tiles >= 256) return 4096;
+  if (tiles >= ENOUGH) return 4096;
   if (tiles >= 64) return 1024;
   return tiles >= 16 ? 512 : 256;
 };

@@ -2,7 +2,7 @@
 import type { Engine } from '../../engine/engine.ts';
 import type { Family } from '../family.ts';
 import {
-  type GpuTile,
+  fittingTile,
   gpuTile,
   type Layout,
   type MatrixUnit,
@@ -40,7 +40,7 @@ export const products: Family<ProductShape, ProductVariant> = {
     return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...matrixUnits(engine, shape)];
   },
   reviewed(engine, shape) {
-    if (engine.adapterClass === 'gpu') return rowsTiles(shape, 'gpu')[0] ?? gpuTile(shape.layout, reviewedTile(shape))!;
+    if (engine.adapterClass === 'gpu') return rowsTiles(shape, 'gpu')[0] ?? reviewedTile(shape);
     return shape.vec ? reviewedSubgroup(engine, shape) : REGISTER;
   },
 };
@@ -117,30 +117,33 @@ const TILES = [
   { tile: [128, 128], each: [8, 8] },
 ] as const;
 
-/** Vectors in workgroup memory lost 9 to 36 % on one GPU and win on others; two buffers likewise. */
+/**
+ * Vectors in workgroup memory lost 9 to 36 % on one GPU and win on others. Two buffers, or deep ones, help where there are too few workgroups
+ * to wait in turn (docs/architecture.md, measured costs).
+ */
 const STAGING = [
   { depth: 16, shared: 'v4', buffers: 1 },
-  { depth: 8, shared: 'v4', buffers: 2 },
+  { depth: 32, shared: 'v4', buffers: 1 },
+  { depth: 16, shared: 'v4', buffers: 2 },
   { depth: 16, shared: 'v1', buffers: 1 },
 ] as const;
 
-function gpuTiles({ layout, n }: ProductShape): ProductVariant[] {
+function gpuTiles(shape: ProductShape): ProductVariant[] {
+  const { layout, n } = shape;
   const all = TILES.filter(({ tile: [, width] }) => width === 32 || width < 2 * n).flatMap(({ tile, each }) =>
     STAGING.map(({ depth, shared, buffers }) => gpuTile(layout, { tile: [...tile, depth], each, shared, buffers })),
   );
-  return all.filter((tile) => tile !== null);
+  return [...all.filter((tile) => tile !== null), ...(layout === 'TN' ? [] : [fittingTile(layout)])];
 }
 
 /**
- * Without tuning: vectors and one buffer, which suit most GPUs; 8 x 4 results, 32 registers of sums, which none spills, in 128
- * invocations; 64 x 64, so that a layer of 768 columns on 256 rows is 48 workgroups. Wide results have workgroups enough for 128 x 64
- * with 8 x 8 results, which load half as much from workgroup memory for each multiplication.
+ * Without tuning: the tile that fits the result's size. Weight gradients, whose size the batch does not change, are cut into slices
+ * instead, and load ahead: 5 to 12 % on an H200 at all sizes tried.
  */
-function reviewedTile({ n }: ProductShape): GpuTile {
-  const staging = { shared: 'v4', buffers: 1 } as const;
-  if (n <= 32) return { tile: [64, 32, 16], each: [4, 4], ...staging };
-  if (n < 2048) return { tile: [64, 64, 16], each: [8, 4], ...staging };
-  return { tile: [128, 64, 16], each: [8, 8], ...staging };
+function reviewedTile({ layout, n }: ProductShape): ProductVariant {
+  const staging = { shared: 'v4', buffers: layout === 'TN' ? 2 : 1 } as const;
+  if (n <= 32) return gpuTile(layout, { tile: [64, 32, 16], each: [4, 4], ...staging })!;
+  return layout === 'TN' ? gpuTile(layout, { tile: [64, 64, 16], each: [8, 4], ...staging })! : fittingTile(layout);
 }
 
 /** Products of halves by matrix units, where the device has them for f16 with sums in f32. */

@@ -71,7 +71,8 @@ async function checkEach(ids: readonly string[], c: object) {
 describe('against float64 and central differences, replayed bit for bit', () => {
   it('every variant: heads of 8, tokens that end within a tile', async () => {
     const ids = idsOf(shapeOf(8, 37));
-    expect(ids).toEqual(expect.arrayContaining(['registers-4', 'tiled-64x16-1x2']));
+    expect(ids).toContain('tiled-64x16-1x2');
+    if (own.adapterClass !== 'gpu') expect(ids).toContain('registers-4');
     await checkEach(ids, { batch: 1, tokens: 37, heads: 2, head: 8 });
   });
 
@@ -98,7 +99,8 @@ describe('against float64 and central differences, replayed bit for bit', () => 
     checkEach([reviewedAs('gpu', shapeOf(64, 17, 2))], { batch: 1, tokens: 17, heads: 2, head: 64 }));
 
   it('over f16: what each kind takes, and each SOURCE of rows', async () => {
-    for (const id of new Set([...reviewedIds(shapeOf(12, 21)), 'registers-2'])) {
+    const sources = own.adapterClass === 'gpu' ? [] : ['registers-2'];
+    for (const id of new Set([...reviewedIds(shapeOf(12, 21)), ...sources])) {
       force(id);
       const k = { batch: 2, tokens: 21, heads: 2, head: 12, scale: 'd' };
       await checkCase(engine, attentionHalfContract, k).catch((cause) => expect.fail(`${id}: ${cause.message}`));

@@ -11,7 +11,7 @@ import { layernormHalfContract } from '../../kernels/half-activations.contracts.
 import { gatedLinearContract, gatedResidualContract } from '../../kernels/matmul/linear.ts';
 import { layernorm, layernormContract } from '../../kernels/norm/layernorm.ts';
 import { type NormShape, norms } from '../../kernels/norm/variants.ts';
-import { columnSumContract } from '../../kernels/reduce.ts';
+import { columnSumContract, countNonFiniteContract, globalNormContract } from '../../kernels/reduce.ts';
 import { type TokenSumShape, tokenSums } from '../../kernels/token-sums.ts';
 import { testEngine } from '../support/engine.ts';
 import { bits } from '../support/tiny.ts';
@@ -102,4 +102,12 @@ describe.each(TOKEN_SUMS)('sums over tokens as %s', (id) => {
       expect(taken()).toBeGreaterThan(0);
     },
   );
+});
+
+describe('sums over everything', () => {
+  it.each([globalNormContract, countNonFiniteContract])('$name agrees with float64 as GPUs make it', async (c) => {
+    const gpu = new Engine(own.device, 'gpu', { ownsDevice: false });
+    for (const k of c.cases) await checkCase(gpu, c, k);
+    gpu.dispose();
+  });
 });

@@ -268,10 +268,40 @@ describe('every variant computes every kind of product', () => {
   it('of GPUs', async () => {
     const engine = as('gpu');
     const ids = await checkCandidates(engine);
-    expect(ids).toContain('tile-128x128x8-8x8-v4-2');
+    expect(ids).toContain('tile-64x64x16-8x8-v4-2');
     expect(ids.filter((id) => id.startsWith('rows-'))).toHaveLength(3);
     engine.dispose();
   });
+});
+
+it('tiles that fit the size of a result give its rows the same bits, few or many', async () => {
+  const engine = as('gpu');
+  const { n, k } = plain;
+  expect(products.reviewed(engine, plain).id).toBe('tile-fitting');
+  // By 64 x 64 and 128 x 64, the latter two are enough tiles.
+  const sizes = [70, 5504, 11008];
+  const [few, many] = [sizes[0]!, sizes.at(-1)!];
+  const a = engine.tensor('a', [many, k], { data: Float32Array.from(draws(many * k, 6)) });
+  const b = engine.tensor('b', [k, n], { data: Float32Array.from(draws(k * n, 7)) });
+  const kernels = new Set<string>();
+  const { recording, result } = record(engine, 'fitting', (ctx, keep) =>
+    sizes.map((rows) => {
+      const y = ctx.empty('y', [rows, n]);
+      matmul(ctx, { M: rows, N: n, K: k, a: { ...a, shape: [1, rows, k] }, b, c: y });
+      keep(y);
+      return y;
+    }),
+  );
+  for (const { dispatch } of recording.nodes)
+    kernels.add(`${dispatch.constants?.TILE_M} x ${dispatch.constants?.TILE_N}`);
+  expect([...kernels].sort()).toEqual(['128 x 64', '64 x 32', '64 x 64']);
+  const program = await Program.compile(engine, recording);
+  program.run();
+  const read = (await program.read(...result)) as Float32Array[];
+  const first = new Set(read.map((y) => bits(y.subarray(0, few * n))));
+  expect(first.size).toBe(1);
+  program.dispose();
+  engine.dispose();
 });
 
 describe('matrix units, emulated', () => {

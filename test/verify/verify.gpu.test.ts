@@ -107,7 +107,8 @@ describe('the bundled recordings', () => {
     expect(loose.map(([id, { error }]) => `${id} ${error}`)).toEqual([]);
   });
 
-  it('leave GPUs room, ten times what CPUs take, but hardly more', () => {
+  it('leave GPUs room, ten times what CPUs take, but hardly more', (context) => {
+    if (engine.adapterClass === 'gpu') return context.skip('the room is for GPUs, and this is one');
     const exact = [...found].filter(([, { kind, tolerance }]) => kind !== 'storage' && tolerance > 0);
     // A little less than ten, so that another version of a driver is no failure.
     // Autoencoders are long sums of large numbers: five times is what their 1e-5 leaves.

@@ -3,7 +3,7 @@
  * it runs in (`record`, `eager`) and tensors of 32-bit floats, unless it says more.
  * @module odelt/ops
  */
-export { type AdamWOptions, type AdamWTensors, adamw } from './kernels/adamw.ts';
+export { type AdamWOptions, type AdamWTensors, adamw, adamwApplied } from './kernels/adamw.ts';
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { chunk } from './kernels/chunk.ts';
@@ -20,6 +20,7 @@ export {
   velocityToward,
 } from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
+export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';

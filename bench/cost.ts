@@ -74,7 +74,10 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
     backward_x: {},
     backward_mod: {},
   },
-  adamw: { update: { flops: perElement('weights', 20), bytes: twice('weights', 'm', 'v', 'ema') } },
+  adamw: {
+    update: { flops: perElement('weights', 20), bytes: twice('weights', 'm', 'v', 'ema') },
+    applied: { flops: perElement('weights', 9) },
+  },
   add: { add: { flops: perElement('b', 1) }, add_each: { flops: perElement('a', 1) }, copy: { flops: () => 0 } },
   reduce: {
     sum: { flops: perElement('x', 1) },
@@ -83,6 +86,7 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
     sum_bits: {},
     non_finite: {},
   },
+  histogram: { count: { flops: () => 0 }, merge: { flops: perElement('words', 1) } },
   columns: { columns: { flops: perElement('x', 1) } },
   gather: {
     // Rows of the table that are asked for, not the table.

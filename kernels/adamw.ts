@@ -5,12 +5,14 @@ import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, map, type Scalar } from '../engine/scalar.ts';
 import { maxSize, sizeOf, type Tensor } from '../engine/tensor.ts';
 import source from './adamw.wgsl';
+import appliedSource from './adamw-applied.wgsl';
 import { contract } from './contract.ts';
 import { guide } from './flow.ts';
 import lib from './lib.wgsl';
 import { globalNorm } from './reduce.ts';
 
 const kernel = defineKernel('adamw', lib, source);
+const appliedKernel = defineKernel('adamw.applied', lib, appliedSource);
 const WG = 64;
 const EACH = 8;
 
@@ -43,6 +45,8 @@ export interface AdamWOptions {
   readonly clip?: { readonly norm: Tensor; readonly most: number };
 }
 
+const correction = (beta: number, count: Scalar) => map(count, `1-${beta}^`, (n) => 1 - beta ** n);
+
 /**
  * One update as optax.adamw does it: p -= lr (mhat / (sqrt(vhat) + eps) + decay p); then ema = emaDecay ema + (1 - emaDecay) p.
  * @throws UsageError when the sizes differ.
@@ -64,7 +68,6 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
     gradientScale = 1,
     clip,
   } = options;
-  const correction = (beta: number) => map(count, `1-${beta}^`, (n) => 1 - beta ** n);
   ctx.dispatch({
     kernel,
     entry: 'update',
@@ -77,8 +80,8 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
       rest1: 1 - beta1,
       beta2,
       rest2: 1 - beta2,
-      correction1: correction(beta1),
-      correction2: correction(beta2),
+      correction1: correction(beta1, count),
+      correction2: correction(beta2, count),
       eps,
       decay,
       ema_keep: emaDecay,
@@ -89,6 +92,70 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
     grid: ceilDiv(sizeOf(params), WG * EACH),
   });
 }
+
+/**
+ * What the update that is just done took from the parameters, in their shape: p before, minus p after. From p, m and v as it left them, and
+ * the same options. @throws UsageError when the sizes differ.
+ */
+export function adamwApplied(
+  ctx: Context,
+  { params, m, v }: Pick<AdamWTensors, 'params' | 'm' | 'v'>,
+  options: Pick<AdamWOptions, 'lr' | 'count' | 'beta1' | 'beta2' | 'eps' | 'decay'>,
+): Tensor {
+  for (const [name, t] of Object.entries({ m, v })) {
+    if (maxSize(t) !== maxSize(params))
+      throw new UsageError(`adamw: ${name} has ${maxSize(t)} elements, not ${maxSize(params)}`);
+  }
+  const { lr, count, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0.1 } = options;
+  const taken = ctx.empty('applied', params.shape);
+  ctx.dispatch({
+    kernel: appliedKernel,
+    entry: 'applied',
+    constants: { WG, EACH },
+    tensors: { weights: params, m, v, taken },
+    params: {
+      size: sizeOf(params),
+      lr,
+      correction1: correction(beta1, count),
+      correction2: correction(beta2, count),
+      eps,
+      decay,
+      shrunk: map(lr, `1-${decay}*`, (rate) => 1 - rate * decay),
+    },
+    grid: ceilDiv(sizeOf(params), WG * EACH),
+  });
+  return taken;
+}
+
+export const adamwAppliedContract = contract<{ size: number; count: number }>({
+  name: 'adamwApplied',
+  cases: [
+    { size: 1, count: 1 },
+    { size: 613, count: 7 },
+  ],
+  inputs: ({ size }) => ({
+    params: { shape: [size] },
+    m: { shape: [size] },
+    v: { shape: [size], fill: (_, normal) => 1e-4 + normal() ** 2 },
+  }),
+  run: (ctx, { params, m, v }, { count }) => ({
+    taken: adamwApplied(ctx, { params: params!, m: m!, v: v! }, { lr: 1e-2, count }),
+  }),
+  reference({ params, m, v }, { count }) {
+    const taken = params!.map((after, i) => {
+      const step = m![i]! / (1 - 0.9 ** count) / (Math.sqrt(v![i]! / (1 - 0.999 ** count)) + 1e-8);
+      const before = (after + 1e-2 * step) / (1 - 1e-2 * 0.1);
+      return before - after;
+    });
+    return { taken };
+  },
+  differentiable: [],
+  reduction: () => 4,
+  bench: {
+    cases: [{ size: 4_000_000, count: 1 }],
+    cost: ({ size }) => ({ flops: 9 * size, bytes: 4 * 4 * size }),
+  },
+});
 
 export const adamwContract = contract<{ size: number; count: number; clip?: number }>({
   name: 'adamw',

@@ -1,5 +1,5 @@
 /** Every kernel contract, listed by hand: what tests and benchmarks iterate over. */
-import { adamwContract } from './adamw.ts';
+import { adamwAppliedContract, adamwContract } from './adamw.ts';
 import { addContract, addEachContract } from './add.ts';
 import { affineContract } from './affine.ts';
 import { attentionContract } from './attention/attention.ts';
@@ -19,6 +19,7 @@ import {
 } from './flow.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
+import { histogramContract } from './histogram.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.ts';
 import { gatedMlpContract } from './matmul/mlp.ts';
 import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
@@ -74,5 +75,7 @@ export const contracts: readonly Contract[] = [
   softmaxContract,
   wideAttentionContract,
   affineContract,
+  adamwAppliedContract,
+  histogramContract,
   ...halfContracts,
 ];

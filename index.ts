@@ -306,9 +306,10 @@ export {
   type TrainingData,
 } from './training/data/dataset.ts';
 export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
+export type { Losses } from './training/losses.ts';
 export { modelForData } from './training/model-for-data.ts';
 export type { TrainSets } from './training/step.ts';
-export { createTrainer, type Losses, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
+export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 export type { EngineTuning } from './tuning/open.ts';
 export { indexedDbStore, type TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';

@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
+import { lossPlot } from '../evaluation/loss-plot.ts';
 import { checkOutput, type FailFile, failAs, writeText } from '../formats/files.node.ts';
-import { linePlot } from '../pictures/line-plot.ts';
 import { readMetrics } from '../training/metrics.node.ts';
-import { defaultMean, lossCurves } from '../training/metrics.ts';
+import { defaultMean } from '../training/metrics.ts';
 import { log, printJson } from './output.node.ts';
 import { number } from './session.node.ts';
 
@@ -38,14 +38,8 @@ async function plot(run: string, { out = join(run, 'loss.svg'), mean, json }: Pl
   if (foreign.length > 0) log(`${path}: left out lines that are no updates: ${foreign.join(', ')}`);
   if (events.length === 0) refuse('has no updates');
   const averaged = mean ?? defaultMean(events.length);
-  const series = lossCurves(events, averaged);
+  const { svg, series } = lossPlot(events, averaged);
   if (series.length === 0) refuse(`has ${events.length} updates without a loss`);
-  const svg = linePlot({
-    title: 'Mean squared velocity error by what a sample learns',
-    x: { label: 'updates' },
-    y: { label: 'loss', log: true },
-    series,
-  });
   await writeText(out, svg);
   if (json) printJson({ out, updates: events.length, mean: averaged, series });
   else log(`wrote ${out}`);

@@ -14,7 +14,15 @@ import { factsOf } from '../training/objectives/facts.ts';
 import { RECIPES } from '../training/recipes.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, runTraining, unconfiguredModel } from '../training/run.node.ts';
-import { type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings, seconds, settingsOf } from '../training/settings.ts';
+import {
+  DATA_OPTIONS,
+  type Layer,
+  MODEL_OPTIONS,
+  OUT_OPTIONS,
+  type Settings,
+  seconds,
+  settingsOf,
+} from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { asCluster } from './cluster.node.ts';
@@ -24,6 +32,7 @@ import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
 import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, dataPlace, encodedChannels, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
+import { drawLosses, validationPlace, watchOf, withHeldOut } from './train-watch.ts';
 
 /** Flags that are no options of their own; the rest is read by the options' names. */
 interface TrainFlags {
@@ -99,6 +108,7 @@ export function addTrain(command: Command): void {
       'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup and --recompute may change',
       resumeStep,
     );
+  addFlags(command, DATA_OPTIONS);
   addFlags(command, OUT_OPTIONS);
   addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: EMA_DECAY } });
   command
@@ -154,7 +164,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     flags.resume !== undefined
       ? resumedRun(folder, flags, settings, reading, processes)
       : newRun(flags, settings, reading, log);
-  const { config, data, params, teacher } = await opening.finally(() => line.end());
+  const { config, data, held, params, teacher } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
   const session = await openSession(flags.adapter);
   if (flags.resume !== undefined && flags.tuning === undefined) await tuneAsBefore(session, config.tuning);
@@ -163,13 +173,17 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   const size = `${data.height}x${data.width}x${data.channels}`;
   const where = isStreamed(data) ? ', read from disk as they are needed' : '';
   log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes${where}`);
+  if (held) log(`validation: ${held.count} pictures that are not trained on`);
   if (isPaired(data)) log(`${data.name} is paired: each picture trains with its own noise x0, none is drawn`);
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
   const adapters = await processes.exchange(session.adapter.adapter.name);
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
+  const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
+  const watch = speaks ? await watchOf(session.engine, config, settings.out, signal) : undefined;
   let first = 0;
+  let validated = '';
   const started = performance.now();
   let sinceStart = started;
   let last: unknown = null;
@@ -181,9 +195,11 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     teacher,
     resume: flags.resume ?? false,
     otherTuning: flags.tuning !== undefined,
-    saveEvery: settings.out.saveEvery,
-    keep: settings.out.keep,
-    maxTime: seconds(settings.out.maxTime) ?? undefined,
+    saveEvery,
+    keep,
+    maxTime: seconds(maxTime) ?? undefined,
+    validation: held && { data: held, every: validateEvery, pictures: validationPictures },
+    watch,
     communicator: processes,
     environment: {
       adapter: session.adapter,
@@ -206,13 +222,14 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
       last = event;
       const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
       const { loss, flow, time, length } = event.losses;
+      if (event.validation) validated = `  validation ${event.validation.average.loss.toFixed(4)}`;
       const parts = [
         flow === undefined ? '' : `flow ${flow.toFixed(4)}`,
         time === undefined ? '' : `time ${time.toFixed(4)}`,
         length === undefined ? '' : `length ${length.toFixed(4)}`,
       ];
       line.update(
-        `step ${event.step}/${train.steps}  loss ${loss.toFixed(4)} (${parts.filter(Boolean).join(', ')})  ` +
+        `step ${event.step}/${train.steps}  loss ${loss.toFixed(4)} (${parts.filter(Boolean).join(', ')})${validated}  ` +
           `${((train.batch * train.accumulate) / perStep).toFixed(1)} samples/s  ${duration((train.steps - event.step) * perStep)} left`,
         event.step === train.steps,
       );
@@ -225,7 +242,10 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
       line.end();
       log(`saved ${folder}`);
     },
-  }).finally(() => line.end());
+  }).finally(async () => {
+    line.end();
+    await drawLosses(folder);
+  });
   session.engine.dispose();
   if (!speaks) return;
   if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
@@ -235,6 +255,8 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
 interface Run {
   readonly config: RunConfig;
   readonly data: TrainingData;
+  /** Pictures that are not trained on. */
+  readonly held?: TrainingData;
   /** Of a new run: weights to start from, and the teacher. */
   readonly params?: ParamSet;
   readonly teacher?: ParamSet;
@@ -263,7 +285,8 @@ async function resumedRun(
   }
   const config = await fromFirst(processes, () => resumedConfig(folder, flags.resume, settings));
   const { imageSize: size, channels } = config.model;
-  return { config, data: await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) }) };
+  const data = await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) });
+  return { config, ...(await withHeldOut(config, data, reading)) };
 }
 
 /** What the run began with; of checkpoints that no run made (`odelt convert --optimizer`), their model and what is given now. */
@@ -289,7 +312,8 @@ async function resumedConfig(folder: string, step: TrainFlags['resume'], setting
     train: parseTrainConfig({ ...before.train, ...train }),
   };
   changesOnResume(before, config);
-  return config;
+  const validation = validationPlace(data.validation);
+  return validation === undefined ? config : { ...config, validation };
 }
 
 /** The data, and the model that they and the settings make of the preset; what cannot be is refused before pictures are read. */
@@ -300,6 +324,7 @@ async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOption
   // What the network is told of step sizes, sampling must know: it goes into the model's description.
   const given = { ignoreDt: !factsOf(train.objective).stepLevel, ...settings.model };
   const place = dataPlace(settings.data.path);
+  const validation = validationPlace(settings.data.validation);
   const data = await openPlace(place, {
     ...reading,
     size: given.imageSize ?? preset(presetName).imageSize,
@@ -307,7 +332,8 @@ async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOption
     onShape: (shape) => void modelForData(presetName, shape, given),
   });
   const model = modelForData(presetName, data, given);
-  return { data, config: { model, train, data: place }, ...(await startOf(flags, model, train, log)) };
+  const config = { model, train, data: place, ...(validation === undefined ? {} : { validation }) };
+  return { config, ...(await withHeldOut(config, data, reading)), ...(await startOf(flags, model, train, log)) };
 }
 
 /** The weights that --init and --teacher name. @throws CheckpointError for a teacher of another model, and for what cannot be read. */
@@ -367,7 +393,7 @@ function layersOfFlags(flags: TrainFlags): Layer[] {
   const given: Layer = {
     model: { ...own, ...givenFlags(MODEL_OPTIONS, flags) },
     train: givenFlags(TRAIN_OPTIONS, flags),
-    data: data === undefined ? {} : { path: dataPlace(data) },
+    data: { ...givenFlags(DATA_OPTIONS, flags), ...(data === undefined ? {} : { path: dataPlace(data) }) },
     out: givenFlags(OUT_OPTIONS, flags),
   };
   return [given, ...labels];

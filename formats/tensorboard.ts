@@ -94,7 +94,7 @@ function floatField(field: number, value: number): Uint8Array {
   return concatenated([key(field, FIXED32), new Uint8Array(view.buffer)]);
 }
 
-function valueOf(summary: Summary): Uint8Array {
+function summaryBytes(summary: Summary): Uint8Array {
   const tag = textField(1, summary.tag);
   if ('scalar' in summary) return message(1, tag, floatField(2, summary.scalar));
   if ('png' in summary) {
@@ -123,6 +123,6 @@ export function eventBytes(time: number, step: number, content: EventContent): U
       ? textField(3, 'brain.Event:2')
       : content === 'start'
         ? message(7, integerField(1, 1))
-        : message(5, ...content.map(valueOf));
+        : message(5, ...content.map(summaryBytes));
   return recordOf(concatenated([doubleField(1, time), integerField(2, step), what]));
 }

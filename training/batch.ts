@@ -17,15 +17,23 @@ export interface Draws extends TargetDraws {
   readonly targetLengths: ArrayLike<number>;
 }
 
-/** The draws of batch `step` (from 0, counted over the whole run): a pure function of the seed and that number. */
-export function drawStep(model: ModelConfig, train: TrainConfig, step: number): Draws {
+/**
+ * The draws of batch `step` (from 0, counted over the whole run): a pure function of the seed and that number. `update`: what objectives
+ * that change over a run go by.
+ */
+export function drawStep(
+  model: ModelConfig,
+  train: TrainConfig,
+  step: number,
+  update = Math.floor(step / train.accumulate),
+): Draws {
   const shares = batchShares(train, model);
   const from = (stream: number) => ({ seed: train.seed, stream: TRAIN_STREAM + stream, step });
   const allowed = allowedLengths(model);
   const choose = (stream: number, count: number) =>
     Array.from(integers(from(stream), allowed.length, count), (i) => allowed[i]!);
   return {
-    ...objectiveOf(train.objective).draw({ train, shares, update: Math.floor(step / train.accumulate), from }),
+    ...objectiveOf(train.objective).draw({ train, shares, update, from }),
     lengths: choose(STREAM.lengths, train.batch),
     targetLengths:
       train.lengthTarget === 'full'

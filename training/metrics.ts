@@ -45,7 +45,7 @@ function parseEvent(line: string): TrainEvent | null {
 }
 
 export interface LossCurve {
-  readonly name: 'flow' | 'time' | 'length';
+  readonly name: 'flow' | 'time' | 'length' | 'validation' | 'validation, raw weights';
   /** Updates done at the end of each mean. */
   readonly x: number[];
   readonly y: number[];
@@ -73,4 +73,15 @@ export function lossCurves(events: readonly TrainEvent[], mean: number): LossCur
     return curve;
   });
   return curves.filter(({ x }) => x.length > 0);
+}
+
+/** The losses on held-out pictures, as they were found: of the averaged weights and of the raw ones. */
+export function validationCurves(events: readonly TrainEvent[]): LossCurve[] {
+  const points = events.filter(({ validation }) => validation !== undefined);
+  const curve = (name: LossCurve['name'], which: 'average' | 'raw'): LossCurve => {
+    const found = points.map(({ step, validation }) => ({ step, loss: validation?.[which]?.loss }));
+    const finite = found.filter((point): point is { step: number; loss: number } => typeof point.loss === 'number');
+    return { name, x: finite.map(({ step }) => step), y: finite.map(({ loss }) => loss) };
+  };
+  return [curve('validation', 'average'), curve('validation, raw weights', 'raw')].filter(({ x }) => x.length > 0);
 }

@@ -35,6 +35,8 @@ import { settingsText } from './settings.ts';
 import { checkObjective, checkStart } from './start.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
+import type { ValidationOptions } from './validation.ts';
+import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
 
 /** What a run folder's `config.json` holds. */
 export interface RunConfig {
@@ -42,6 +44,8 @@ export interface RunConfig {
   readonly train: TrainConfig;
   /** Where the pictures come from: the caller's to interpret. The command keeps an absolute path, or 'bundled'. */
   readonly data: string;
+  /** Which pictures are held out, in the same way: the caller's to interpret. Absent: none. */
+  readonly validation?: string;
   /** What the pictures are. Made by `runTraining`, which compares it on resume; absent in runs of earlier versions. */
   readonly pictures?: Fingerprint;
   /** The variants of kernels that the run's engine was told to take. Kept by `runTraining`; absent without tuning. */
@@ -75,6 +79,10 @@ export interface RunOptions {
    * configuration, data and version of odelt.
    */
   readonly communicator?: Communicator;
+  /** Pictures that are not trained on; as in TrainerOptions. */
+  readonly validation?: ValidationOptions;
+  /** What is written beside the metrics, to be looked at. Default: nothing. */
+  readonly watch?: WatchOptions;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -105,6 +113,7 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
     model: unknown;
     train: Partial<TrainConfig>;
     data: string;
+    validation?: unknown;
     pictures?: unknown;
     tuning?: TuningChoice[];
     history?: ConfigChange[];
@@ -114,6 +123,8 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
     if (typeof raw?.train !== 'object' || raw.train === null || typeof raw.data !== 'string')
       throw new Error('wrong fields');
     if (raw.tuning !== undefined && !areChoices(raw.tuning)) throw new Error('its tuning is no list of choices');
+    if (raw.validation !== undefined && typeof raw.validation !== 'string')
+      throw new Error('its validation is no text');
     if (raw.history !== undefined && !Array.isArray(raw.history)) throw new Error('its history is no list');
   } catch (cause) {
     return refuse("is not a run's configuration", cause);
@@ -122,6 +133,7 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
     model: parseModelConfig(raw.model),
     train: parseTrainConfig(raw.train),
     data: raw.data,
+    ...(raw.validation === undefined ? {} : { validation: raw.validation as string }),
     ...(raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) }),
     ...(raw.tuning === undefined ? {} : { tuning: raw.tuning }),
     ...(raw.history === undefined ? {} : { history: raw.history }),
@@ -151,6 +163,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY, communicator = alone } = options;
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
+  checkWatch(options.watch ?? {});
   const ends = performance.now() + 1000 * maxTime;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
@@ -202,7 +215,7 @@ async function openRun(options: RunOptions): Promise<From> {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
-      if (/^(config\.(json|yaml)|env\.json)\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
+      if (/^(config\.(json|yaml)|env\.json|loss\.svg)\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
     }
   });
   for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {
@@ -246,10 +259,11 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
   const writes = communicator.rank === 0;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
-  const { params, teacher, onCompile } = options;
-  const trainer = await createTrainer(engine, {
-    ...{ model, train, data, from, params, teacher, communicator, signal, onCompile },
-  });
+  const { params, teacher, validation, onCompile } = options;
+  // The first process alone writes, so it alone looks.
+  const watching = communicator.rank === 0 ? (options.watch ?? {}) : {};
+  const given = { model, train, data, from, params, teacher, validation, inspect: watching.tensorboard !== undefined };
+  const trainer = await createTrainer(engine, { ...given, communicator, signal, onCompile });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */
@@ -272,13 +286,17 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
     options.onSave?.(at);
     return at;
   };
+  let watch: Watch | undefined;
   try {
+    const run = { folder, done, steps: train.steps, samplesEach: train.batch * train.accumulate };
+    watch = await startWatch(engine, run, watching, onNotice);
     options.onReady?.(trainer, done);
     for await (const event of trainer.run()) {
       done = event.step;
       if (writes) await writing(metrics, () => appendEvent(metrics, event));
       savable = true;
       options.onStep?.(event);
+      await watch.after(event, trainer);
       if (done % options.saveEvery === 0) await save();
       savable = false;
       if (done < train.steps && (await isOver(communicator, ends))) {
@@ -298,6 +316,7 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
     }
     throw error;
   } finally {
+    await watch?.close();
     trainer.dispose();
   }
 }

@@ -73,9 +73,30 @@ export const MODEL_OPTIONS = {
   ),
 } as const satisfies OptionSet;
 
+/** Updates, pictures or samples: at least one. */
+const every = (byDefault: number, help: string) => integer(byDefault, { min: 1, rule: 'a positive integer', help });
+
+const isList = (x: unknown) => typeof x === 'string' && /^[1-9]\d{0,4}(,[1-9]\d{0,4})*$/.test(x);
+
+/** Positive integers, separated by commas. */
+const list = <T extends string | undefined>(byDefault: T, help: string) =>
+  ({
+    ...text(help),
+    default: byDefault,
+    rule: 'positive integers separated by commas',
+    accepts: (x: unknown) => (x === undefined && byDefault === undefined) || isList(x),
+    value: 'n,...',
+  }) as Option<T extends string ? string : string | undefined>;
+
 /** Where the pictures are. */
 export const DATA_OPTIONS = {
   path: text("folder of the data, or 'bundled'; from the current folder", false),
+  validation: {
+    ...text(
+      "pictures that are not trained on, whose loss is told now and then: a share of the data such as 0.1, 'test' for the test part beside them, or a path like that of --data",
+    ),
+    value: 'share|test|path',
+  } as Option<string | undefined>,
 } as const satisfies OptionSet;
 
 /** What is kept of a run, and where. */
@@ -89,6 +110,20 @@ export const OUT_OPTIONS = {
     accepts: (x) => x === undefined || seconds(x) !== null,
     value: 'time',
   } as Option<string | undefined>,
+  tensorboard: toggle(false, "write TensorBoard's event files into the run folder"),
+  logEvery: every(10, 'TensorBoard: updates between norms and bytes; losses are written after each'),
+  histogramEvery: every(100, 'TensorBoard: updates between histograms of parameters and losses'),
+  validateEvery: every(250, 'updates between validations'),
+  validationPictures: every(256, 'held-out pictures of one validation, rounded down to whole batches'),
+  sampleEvery: integer(0, {
+    min: 0,
+    rule: '0 or a positive integer',
+    help: 'updates between sheets of samples in samples/ of the run folder; 0: none',
+  }),
+  sampleSteps: list('1,4,16', 'numbers of time steps T of the samples, one column each'),
+  sampleBlocks: list(undefined, 'numbers of blocks L of the samples, one row each; up to four of those that may run'),
+  sampleCount: every(8, 'samples in each cell of a sheet'),
+  sampleGuidance: real(1, { rule: 'a number', value: 'weight', help: 'guidance weight of the samples' }),
 } as const satisfies OptionSet;
 
 /** Seconds of a time such as 30m; null where it is none. */
@@ -196,5 +231,17 @@ function checkName(path: string, where: string): void {
 }
 
 /** A run's configuration as a document that begins the same run again. */
-export const settingsText = (run: { model: ModelConfig; train: TrainConfig; data: string }): string =>
-  `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model: run.model, train: run.train, data: { path: run.data } })}`;
+export function settingsText({
+  model,
+  train,
+  data: path,
+  validation,
+}: {
+  model: ModelConfig;
+  train: TrainConfig;
+  data: string;
+  validation?: string;
+}): string {
+  const data = { path, ...(validation === undefined ? {} : { validation }) };
+  return `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model, train, data })}`;
+}

@@ -8,30 +8,26 @@ import type { Communicator } from '../cluster/communicator.ts';
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
+import type { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
-import { map, type Scalar, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
+import { map, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
 import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
 import { addGradients, copyInto } from '../kernels/add.ts';
-import { flowInterpolate } from '../kernels/flow.ts';
-import { gatherRows, scatterRows } from '../kernels/gather.ts';
 import { mse } from '../kernels/mse.ts';
-import { randomNormal } from '../kernels/random/random.ts';
 import { globalNorm } from '../kernels/reduce.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { type Depth, groupsOf, type Model, velocity } from '../model/dit.ts';
 import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
-import { uploadPositions } from '../model/weights/residency.ts';
 import { Weights } from '../model/weights/weights.ts';
-import { assembleBatch, type Batch, drawStep } from './batch.ts';
+import { batchScalars, type Networks, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
 import type { TrainConfig } from './config.ts';
-import { type Deal, dealDraws, dealRows } from './deal.ts';
+import { type Deal, dealRows } from './deal.ts';
 import { GradientExchange } from './exchange.ts';
+import type { BatchLosses } from './losses.ts';
 import { factsOf } from './objectives/facts.ts';
-import type { OwnInputs } from './objectives/objective.ts';
-import { objectiveOf } from './objectives/registry.ts';
 import { warmDecay } from './schedule.ts';
+import { type BatchValues, createInputs, freeInputs, type StepInputs, writeBatch } from './step-inputs.ts';
 
 /** Everything that training changes, on the GPU. */
 export interface TrainState {
@@ -73,27 +69,18 @@ export function createState(
   }));
 }
 
-export interface StepResult {
-  /** Mean squared velocity error of each row, in the reference's order: consistency rows, then flow rows. */
-  readonly perSample: Float32Array;
-  readonly loss: number;
+export interface StepResult extends BatchLosses {
   /** Of the gradient that AdamW gets: the mean over the batches of the update, known after the last; 0 before. */
   readonly gradNorm: number;
 }
 
-export interface StepRequest {
-  /** Of the step's own rows, as is `batch`. */
-  readonly images: Float32Array;
-  readonly batch: Batch;
-  /** Of a part of a batch: the place of each row, as they are run, in the whole. */
-  readonly places?: Uint32Array;
+/** `noise` is used instead of drawing it, and only where the step was built with `givenNoise`. */
+export interface StepRequest extends BatchValues {
   /** Number of the update, from 0, and its learning rate. */
   readonly index: number;
   readonly lr: number;
   /** Which of the update's `accumulate` batches this is, from 0 and in order; the last one updates. Default 0. */
   readonly part?: number;
-  /** Noise [B, H, W, C] to use instead of drawing it; only where the step was built with `givenNoise`. */
-  readonly noise?: Float32Array;
 }
 
 /** How a step is built. */
@@ -106,6 +93,8 @@ export interface StepOptions {
   readonly communicator?: Communicator;
   /** Least bytes of gradients that are summed at once. */
   readonly bucketBytes?: number;
+  /** Where activations lie, if other programs use the place between updates. */
+  readonly arena?: Arena;
   readonly onProgress?: (p: { compiled: number; pipelines: number }) => void;
   readonly signal?: AbortSignal;
 }
@@ -114,7 +103,7 @@ const NOISE_STREAM = 0x6e6f6973;
 
 /** The buffers of a step beside its program: inputs, and gradients of one batch and, where several are accumulated, of all. */
 interface Buffers {
-  readonly inputs: ReturnType<typeof createInputs>;
+  readonly inputs: StepInputs;
   readonly gradients: Weights;
   readonly sums: Weights | null;
 }
@@ -170,17 +159,10 @@ export class TrainStep {
       sums: accumulate > 1 ? zeros('sums') : null,
     }));
     try {
-      const { positions } = buffers.inputs;
-      const model = (weights: Weights): Model => ({ config, weights, positions });
-      const models = {
-        raw: model(state.params),
-        average: model(state.ema),
-        chosen: model(train.targetsFromEma ? state.ema : state.params),
-        teacher: state.teacher ? model(state.teacher) : null,
-      };
+      const networks = networksOf(config, train, state, buffers.inputs);
       const { recording, result } = record(engine, 'train', (ctx, keep) => {
         const at = { ...buffers, state, givenNoise };
-        const tensors = recordStep(ctx, deal, models, at);
+        const tensors = recordStep(ctx, deal, networks, at);
         for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
         return tensors;
       });
@@ -191,6 +173,16 @@ export class TrainStep {
       free(engine, buffers);
       throw error;
     }
+  }
+
+  /** What batches are written to; other programs may use it between updates. */
+  get inputs(): StepInputs {
+    return this.#buffers.inputs;
+  }
+
+  /** The sum of the gradients of the last update's batches, `accumulate` times what AdamW got. */
+  get total(): Weights {
+    return this.#buffers.sums ?? this.#buffers.gradients;
   }
 
   /** Gradients of the last batch. */
@@ -205,13 +197,10 @@ export class TrainStep {
 
   /** The program's scalar inputs for a request. */
   scalars({ batch, index, lr, part = 0 }: Omit<StepRequest, 'images' | 'noise'>): ScalarValues {
-    const { accumulate: every, objective } = this.#deal.train;
-    const rows = Object.fromEntries(batch.main.rows.map((n, g) => [`rows${g}`, n]));
-    const targetRows = Object.fromEntries(batch.length.rows.map((n, g) => [`targetRows${g}`, n]));
+    const { train } = this.#deal;
+    const every = train.accumulate;
     const flags = { more: Number(part > 0), last: Number(part === every - 1) };
-    const scalars = { index: index * every + part, count: index + 1, lr, ...flags };
-    const own = objectiveOf(objective).scalars?.(this.#deal.train, index);
-    return { ...scalars, ...rows, ...(this.#deal.shares.lengthRows > 0 ? targetRows : {}), ...own };
+    return { ...batchScalars(train, batch, index * every + part, index), count: index + 1, lr, ...flags };
   }
 
   /**
@@ -220,27 +209,17 @@ export class TrainStep {
    * @throws UsageError for noise that is given to a step that draws its own, or not given to one that does not.
    */
   async run(request: StepRequest): Promise<StepResult> {
-    const { batch, part = 0 } = request;
+    const { part = 0 } = request;
     if ((request.noise !== undefined) !== this.#givenNoise) {
       const [built, found] = this.#givenNoise ? ['takes its noise', 'none was'] : ['draws its noise', 'noise was'];
       throw new UsageError(`the step ${built} and ${found} given`, { hint: 'create it with givenNoise to match' });
     }
     const every = this.#deal.train.accumulate;
-    const { main, own, length, images, noise, places } = this.#buffers.inputs;
-    const engine = this.#engine;
-    engine.write(images, request.images);
-    if (request.noise) engine.write(noise, request.noise);
-    if (places) engine.write(places, request.places!);
-    const send = (to: Record<string, Tensor>, from: Record<string, unknown>) => {
-      for (const [name, t] of Object.entries(to)) engine.write(t, from[name] as Float32Array);
-    };
-    send(main, { ...batch.main });
-    send(own, batch.own);
-    if (length) send(length, { ...batch.length });
+    writeBatch(this.#engine, this.#buffers.inputs, request);
     if (this.#exchange && part === every - 1) await this.#exchange.run(this.scalars(request));
     else this.program.run(this.scalars(request));
     const [sorted, norm] = await this.program.read(this.tensors.perSample!, this.tensors.gradNorm!);
-    const perSample = Float32Array.from(batch.position, (at) => sorted![at]!);
+    const perSample = Float32Array.from(request.batch.position, (at) => sorted![at]!);
     return { perSample, loss: perSample.reduce((s, x) => s + x, 0) / perSample.length, gradNorm: norm![0]! / every };
   }
 
@@ -272,117 +251,28 @@ function exchangeOf(
 function free(engine: Engine, { inputs, gradients, sums }: Buffers): void {
   gradients.release();
   sums?.release();
-  const { main, own, length, pictures, places, ...single } = inputs;
-  const part = { ...(pictures ? { pictures } : {}), ...(places ? { places } : {}) };
-  const groups: Record<string, Tensor>[] = [single, main, own, length ?? {}, part];
-  for (const t of groups.flatMap((group) => Object.values(group))) engine.release(t);
+  freeInputs(engine, inputs);
 }
-
-function createInputs(engine: Engine, config: ModelConfig, deal: Deal) {
-  const { lengthRows } = deal.shares;
-  const B = deal.train.batch;
-  const isPart = B < deal.whole;
-  const pixels = [config.imageSize, config.imageSize, config.channels] as const;
-  const f32 = (name: string, n: number) => engine.tensor(name, [n]);
-  const u32 = (name: string, n: number, data?: Uint32Array) => engine.tensor(name, [n], { dtype: 'u32', data });
-  const rows = (name: string, n: number) => ({
-    t: f32(`${name}.t`, n),
-    step: f32(`${name}.step`, n),
-    labels: u32(`${name}.labels`, n),
-  });
-  return {
-    images: engine.tensor('images', [B, ...pixels]),
-    noise: engine.tensor('noise', [B, ...pixels]),
-    // The loss' own gradient: the share of the whole batch's mean that these rows' mean is.
-    one: engine.tensor('one', [1], { data: Float32Array.of(B / deal.whole) }),
-    // Of a part: the numbers of its pictures, which their noise follows, and of its rows, which dropout follows.
-    pictures: isPart
-      ? u32(
-          'pictures',
-          B,
-          Uint32Array.from({ length: B }, (_, i) => deal.pictures[i] ?? 0),
-        )
-      : null,
-    places: isPart && config.dropout > 0 ? u32('places', B) : null,
-    positions: uploadPositions(engine, config),
-    main: { ...rows('main', B), source: u32('main.source', B), lengths: u32('main.lengths', B) },
-    own: createOwn(engine, config, deal),
-    length:
-      lengthRows === 0
-        ? null
-        : {
-            ...rows('length', lengthRows),
-            targets: u32('length.targets', lengthRows),
-            lengths: u32('length.lengths', lengthRows),
-          },
-  };
-}
-
-/** Tensors for what the objective adds to a batch, as its first batch has it. */
-function createOwn(engine: Engine, config: ModelConfig, deal: Deal): Record<string, Tensor> {
-  const { train, shares, whole } = deal;
-  const draws = dealDraws(drawStep(config, { ...train, batch: whole }, 0), deal);
-  const own: OwnInputs = assembleBatch(config, train, new Uint32Array(train.batch), draws, shares).own;
-  return Object.fromEntries(
-    Object.entries(own).map(([name, data]) => {
-      const dtype = data instanceof Uint32Array ? 'u32' : 'f32';
-      return [name, engine.tensor(`time.${name}`, [data.length], { dtype })];
-    }),
-  );
-}
-
-/** Group 0 runs for every sample; how many run the others is known only at replay. */
-const symbolicRows = (config: ModelConfig, name: string, batch: number): Scalar[] =>
-  groupsOf(config).map((_, g) => (g === 0 ? batch : scalarInput(`${name}${g}`, batch)));
 
 function recordStep(
   ctx: Context,
   { train, shares }: Deal,
-  models: { readonly raw: Model; readonly average: Model; readonly chosen: Model; readonly teacher: Model | null },
+  networks: Networks,
   at: Buffers & { state: TrainState; givenNoise: boolean },
 ): Record<string, Tensor> {
-  const { raw: student, chosen } = models;
-  const { config } = student;
+  const { raw: student } = networks;
   const { inputs, gradients } = at;
-  const { main, own, length, images } = inputs;
-  const index = scalarInput('index');
-  const noise = at.givenNoise
-    ? inputs.noise
-    : randomNormal(ctx, images.shape, {
-        ...{ seed: train.seed, stream: NOISE_STREAM, step: index },
-        indices: inputs.pictures ?? undefined,
-      });
-  const { xt, target } = objectiveOf(train.objective).record(ctx, {
-    ...models,
-    train,
-    shares,
-    main,
-    own,
-    noise: (source) => gatherRows(ctx, noise, source),
-    path: (source, t, sigma) =>
-      flowInterpolate(ctx, gatherRows(ctx, noise, source), gatherRows(ctx, images, source), t, sigma),
-  });
-  if (length) {
-    ctx.scope('length', () => {
-      const depth: Depth = {
-        lengths: length.lengths,
-        rows: symbolicRows(config, 'targetRows', length.targets.shape[0] as number),
-      };
-      const x = gatherRows(ctx, xt, length.targets);
-      const v = velocity(ctx, chosen, { x, t: length.t, step: length.step, labels: length.labels }, depth);
-      scatterRows(ctx, target, v, length.targets);
-    });
-  }
+  const drawn = at.givenNoise ? null : { seed: train.seed, stream: NOISE_STREAM, indices: inputs.pictures ?? undefined };
+  const { xt, target } = recordTargets(ctx, { train, shares }, networks, inputs, drawn);
 
   const tape = new Tape(addGradients);
   for (const { name } of allSpecs(student.weights.layout)) {
     tape.watch(student.weights.get(name), gradients.get(name));
   }
   ctx.tape = tape;
-  const depth = config.lengths ? { lengths: main.lengths, rows: symbolicRows(config, 'rows', train.batch) } : undefined;
-  const prediction = velocity(ctx, student, { x: xt, t: main.t, step: main.step, labels: main.labels }, depth, {
+  const prediction = recordPrediction(ctx, train, student, inputs, xt, {
     seed: train.seed,
-    step: index,
+    step: scalarInput('index'),
     indices: inputs.places ?? undefined,
     recompute: train.recompute === 'blocks',
   });

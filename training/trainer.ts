@@ -1,34 +1,22 @@
 /** The training loop. Knows nothing of files: checkpoints and logs are the caller's, through the events it yields. */
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { Arena } from '../engine/memory/arena.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { assembleBatch, type Batch, type Draws, drawStep, skippedShare, sortedPlaces } from './batch.ts';
 import { readBatches } from './batches.ts';
-import { batchShares, parseTrainConfig, type TrainConfig } from './config.ts';
+import { parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
 import { type Deal, dealDraws, dealRows } from './deal.ts';
+import { type Inspected, Inspection } from './inspection.ts';
+import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
 import { createState, type TrainSets, TrainStep } from './step.ts';
-
-/** Means of the per-sample loss over the rows that learn the same thing. Absent where a batch has no such rows. */
-export interface Losses {
-  readonly loss: number;
-  readonly flow?: number;
-  /** Of the rows whose target a network makes. */
-  readonly time?: number;
-  readonly length?: number;
-  /**
-   * Over the flow rows, or where there are none over those of `time`, by their time (in quarters); and over all rows, by number of
-   * blocks and by step level.
-   */
-  readonly byTime: Readonly<Record<string, number>>;
-  readonly byBlocks: Readonly<Record<string, number>>;
-  readonly byLevel: Readonly<Record<string, number>>;
-}
+import { checkValidation, Validation, type ValidationLosses, type ValidationOptions } from './validation.ts';
 
 /** One update, as it went. */
 export interface TrainEvent {
@@ -43,6 +31,8 @@ export interface TrainEvent {
   readonly seconds: number;
   /** Share of block work that was skipped because samples had fewer blocks. */
   readonly skipped: number;
+  /** Losses on held-out pictures, in updates that are followed by a validation. */
+  readonly validation?: ValidationLosses;
 }
 
 /** What is trained, how and on what. */
@@ -65,6 +55,10 @@ export interface TrainerOptions {
    * state of the first. Default: this one alone.
    */
   readonly communicator?: Communicator;
+  /** Pictures that are not trained on, whose loss is computed now and then. Changes nothing of the training. Default: none. */
+  readonly validation?: ValidationOptions;
+  /** Whether `inspect` is wanted: its programs are compiled then. Default false. */
+  readonly inspect?: boolean;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -79,7 +73,16 @@ export interface Trainer {
   run(): AsyncGenerator<TrainEvent>;
   /** Reads back everything a checkpoint holds. */
   snapshot(): Promise<TrainSets>;
+  /** Reads back the moving average of the weights. */
+  average(): Promise<ParamSet>;
+  /**
+   * Norms of the last update, group by group, and on request histograms of the parameters. Between updates: after an event and before
+   * the next is asked for. @throws UsageError without `inspect`, and before the first update
+   */
+  inspect(options?: { histograms?: boolean }): Promise<Inspected>;
   readonly plan: { readonly bytes: number; readonly lowerBound: number; readonly dispatches: number };
+  /** The loss of each sample of the last update; of none before the first. */
+  sampleLosses(): Float32Array;
   /** Frees everything on the GPU. */
   dispose(): void;
 }
@@ -112,6 +115,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const first = done * train.accumulate * train.batch;
   const part = { of: train.batch, pictures: deal.pictures };
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
+  if (options.validation) {
+    if (communicator.size > 1) {
+      throw new ConfigError(`${communicator.size} processes train together; held-out pictures are only for one`, {
+        hint: 'leave the validation out, or train in one process',
+      });
+    }
+    checkValidation(model, options, options.validation);
+  }
   const sets = startingWeights(model, train, options);
   await sameSets(communicator, sets);
   const state = createState(engine, sets);
@@ -119,15 +130,32 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     for (const weights of Object.values(state)) weights.release();
   };
   const givenNoise = isPaired(data);
-  const compiling = TrainStep.create(engine, model, train, state, {
-    givenNoise,
-    deal,
-    communicator,
-    onProgress: options.onCompile,
-    signal,
-  });
-  const step = await compiling.catch((error: unknown) => {
-    release();
+  // Programs that take turns with the step use the same place for what they compute.
+  const arena = new Arena(engine, 'train');
+  const made: { dispose(): void }[] = [arena, { dispose: release }];
+  const dispose = () => {
+    for (const each of made.splice(0).reverse()) each.dispose();
+  };
+  const compile = async () => {
+    const step = await TrainStep.create(engine, model, train, state, {
+      givenNoise,
+      deal,
+      communicator,
+      onProgress: options.onCompile,
+      signal,
+      arena,
+    });
+    made.push(step);
+    const shared = { inputs: step.inputs, arena, signal };
+    const validation =
+      options.validation && (await Validation.create(engine, model, train, state, shared, options.validation));
+    if (validation) made.push(validation);
+    const inspection = options.inspect ? await Inspection.create(engine, train, state, step.total, shared) : undefined;
+    if (inspection) made.push(inspection);
+    return { step, validation, inspection };
+  };
+  const { step, validation, inspection } = await compile().catch((error: unknown) => {
+    dispose();
     throw error;
   });
   const size = model.imageSize ** 2 * model.channels;
@@ -141,17 +169,22 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
 
   /** Runs batch `at` of update `index`; its losses are of all rows of the batch, whoever trained them. */
-  const runBatch = async (index: number, lr: number, part: number): Promise<Part & { stop: boolean }> => {
+  const runBatch = async (index: number, lr: number, part: number): Promise<Part & { gradNorm: number; stop: boolean }> => {
     const at = index * train.accumulate + part;
     await next();
     const draws = drawStep(model, train, at);
     const batch = assembleBatch(model, deal.train, labels, dealDraws(draws, deal), deal.shares);
     const places = placesOf(deal, draws, batch);
     const { perSample, gradNorm } = await step.run({ images, noise, batch, places, index, lr, part });
-    const whole = await gathered(communicator, deal, perSample, signal?.aborted ?? false);
+    const { stop, ...result } = await gathered(communicator, deal, perSample, signal?.aborted ?? false);
     const inputs = rows === deal.whole ? batch : assembleBatch(model, train, new Uint32Array(train.batch), draws);
-    return { ...whole, batch: inputs, draws, gradNorm };
+    return { result, batch: inputs, draws, gradNorm, stop };
   };
+
+  /** The last update, if there was one. */
+  let last: { readonly count: number; readonly lr: number; readonly parts: readonly Part[] } | null = null;
+  const isDue = (count: number) =>
+    options.validation !== undefined && (count % options.validation.every === 0 || count === train.steps);
 
   async function* updates(): AsyncGenerator<TrainEvent> {
     // Among several processes one that is to stop tells the others with its losses, so that all stop after the same update.
@@ -162,13 +195,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       const started = performance.now();
       const lr = learningRate(index, train);
       const parts: Part[] = [];
+      let gradNorm = 0;
       for (let part = 0; part < train.accumulate; part++) {
         const ran = await runBatch(index, lr, part);
         stop ||= ran.stop;
+        gradNorm = ran.gradNorm;
         parts.push(ran);
       }
       const losses = splitLosses(model, train, parts);
-      const { gradNorm } = parts.at(-1)!;
       if (!Number.isFinite(losses.loss) || !Number.isFinite(gradNorm)) {
         throw new NonFiniteError(`step ${index + 1}: the loss is ${losses.loss} and the gradient norm ${gradNorm}`, {
           hint: 'continue from the last checkpoint with a lower --lr',
@@ -178,6 +212,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
         await replaceTeacher(state.teacher, train.targetsFromEma ? state.ema : state.params);
       }
       const seconds = (performance.now() - started) / 1000;
+      last = { count: index + 1, lr, parts };
+      const validated = isDue(index + 1) ? await validation?.losses(index + 1, signal) : null;
       yield {
         step: index + 1,
         lr,
@@ -189,6 +225,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
           model,
           parts.flatMap(({ draws }) => Array.from(draws.lengths)),
         ),
+        ...(validated ? { validation: validated } : {}),
       };
     }
   }
@@ -212,21 +249,15 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       v: await state.v.read(),
       ...(state.teacher ? { teacher: await state.teacher.read() } : {}),
     }),
-    dispose() {
-      step.dispose();
-      release();
+    average: () => state.ema.read(),
+    async inspect({ histograms = false } = {}) {
+      if (!inspection) throw new UsageError('this trainer cannot inspect', { hint: 'create it with inspect: true' });
+      if (!last) throw new UsageError('there has been no update to inspect');
+      return inspection.look(last.count, last.lr, { histograms });
     },
+    sampleLosses: () => Float32Array.from(last?.parts.flatMap(({ result }) => [...result.perSample]) ?? []),
+    dispose,
   };
-}
-
-/** One of the batches of an update. */
-interface Part {
-  readonly batch: Batch;
-  readonly draws: Draws;
-  /** As in StepResult, of the whole batch. */
-  readonly perSample: Float32Array;
-  readonly loss: number;
-  readonly gradNorm: number;
 }
 
 /** All processes begin with what the first has: weights of files, and of a checkpoint that only the first can read. */
@@ -259,36 +290,4 @@ async function gathered(communicator: Communicator, deal: Deal, perSample: Float
   await communicator.allReduce(values);
   const all = values.subarray(0, deal.whole);
   return { perSample: all, loss: all.reduce((s, x) => s + x, 0) / all.length, stop: values[deal.whole]! > 0 };
-}
-
-function splitLosses(model: ModelConfig, train: TrainConfig, parts: readonly Part[]): Losses {
-  const { timeRows, lengthRows } = batchShares(train, model);
-  const rows = parts.flatMap(({ batch, draws, perSample }) =>
-    Array.from(perSample, (value, r) => ({
-      value,
-      // Length targets come last, and replace those of the objective.
-      kind: r >= train.batch - lengthRows ? 'length' : r < timeRows ? 'time' : 'flow',
-      t: batch.main.t[batch.position[r]!]!,
-      blocks: draws.lengths[r]!,
-      level: batch.main.levels[batch.position[r]!]!,
-    })),
-  );
-  const loss = parts.reduce((sum, { loss }) => sum + loss, 0) / parts.length;
-  const mean = (some: typeof rows) => some.reduce((s, r) => s + r.value, 0) / some.length;
-  const means = (some: typeof rows, key: (r: (typeof rows)[number]) => string | number) => {
-    const parts = new Map<string, typeof rows>();
-    for (const row of some) parts.set(String(key(row)), [...(parts.get(String(key(row))) ?? []), row]);
-    return Object.fromEntries([...parts].sort(([a], [b]) => Number(a) - Number(b)).map(([k, part]) => [k, mean(part)]));
-  };
-  const of = (kind: string) => rows.filter((r) => r.kind === kind);
-  const [flow, time, length] = [of('flow'), of('time'), of('length')];
-  return {
-    loss,
-    ...(flow.length > 0 ? { flow: mean(flow) } : {}),
-    ...(time.length > 0 ? { time: mean(time) } : {}),
-    ...(length.length > 0 ? { length: mean(length) } : {}),
-    byTime: means(flow.length > 0 ? flow : time, (r) => Math.min(0.75, Math.floor(r.t * 4) / 4)),
-    byBlocks: means(rows, (r) => r.blocks),
-    byLevel: means(rows, (r) => r.level),
-  };
 }

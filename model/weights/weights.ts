@@ -103,6 +103,11 @@ export class Weights {
     return this.#groups[group]!.buffers?.every((buffer) => this.#engine.memory.isLive(buffer)) ?? false;
   }
 
+  /** The buffers of one group as flat tensors, padding included. */
+  partsOf(group: number): readonly Tensor[] {
+    return this.#groups[group]!.flat;
+  }
+
   /** Bytes that a group takes when it is resident. */
   bytesOf(group: number): number {
     return this.#groups[group]!.stored.parts.reduce((sum, bytes) => sum + bytes, 0);

@@ -1,0 +1,112 @@
+/** Sheets of samples while a model trains: rows are numbers of blocks L, columns numbers of time steps T, the noise always the same. */
+import type { Engine } from '../engine/engine.ts';
+import { ConfigError } from '../engine/errors.ts';
+import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import type { ParamSet } from '../model/params.ts';
+import { ResidentModel } from '../model/weights/residency.ts';
+import { memorySource } from '../model/weights/source.ts';
+import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
+import { estimateSampling } from '../sampling/budget.ts';
+import { checkRequest } from '../sampling/request.ts';
+import { Sampler } from '../sampling/sampler.ts';
+
+/** What a sheet shows. */
+export interface SheetOptions {
+  /** Numbers of time steps, one column each. Default 1, 4 and 16. */
+  readonly steps?: readonly number[];
+  /** Numbers of blocks, one row each. Default: up to four of those that may run, the fewest and all among them. */
+  readonly blocks?: readonly number[];
+  /** Samples in each cell, of classes 0, 1, ... in turn. Default 8. */
+  readonly count?: number;
+  /** Default 1. */
+  readonly guidance?: number;
+  /** Without labels. Default false. */
+  readonly unconditional?: boolean;
+  /** Of the noise. Default 0. */
+  readonly seed?: number;
+}
+
+/** A sheet that can be drawn of a model's weights again and again. */
+export interface SampleSheet {
+  readonly blocks: readonly number[];
+  readonly steps: readonly number[];
+  /** Bytes of GPU buffers that drawing takes at most, all of which are free again afterwards. */
+  readonly peakBytes: number;
+  /** @throws what a sampler throws, OutOfMemoryError and InterruptedError among it */
+  draw(params: ParamSet, title: string, signal?: AbortSignal): Promise<Picture>;
+}
+
+/** Most rows where nobody says, and most samples that are computed at once. */
+const MOST_ROWS = 4;
+const MOST_AT_ONCE = 64;
+
+/** Up to four of the numbers of blocks that may run, evenly, the fewest and the most among them. */
+export function sheetBlocks(config: ModelConfig): number[] {
+  const allowed = allowedLengths(config);
+  const rows = Math.min(MOST_ROWS, allowed.length);
+  if (rows === 1) return [allowed.at(-1)!];
+  return Array.from({ length: rows }, (_, r) => allowed[Math.round((r * (allowed.length - 1)) / (rows - 1))]!);
+}
+
+/**
+ * Checks what a sheet is to show and works out its memory, before anything is trained.
+ * @throws ConfigError for steps, blocks and guidance that the model does not have, for a model of latents, and for too large a sheet
+ */
+export async function sampleSheet(
+  engine: Engine,
+  config: ModelConfig,
+  options: SheetOptions = {},
+): Promise<SampleSheet> {
+  const { steps = [1, 4, 16], blocks = sheetBlocks(config), count = 8, seed = 0, unconditional = false } = options;
+  const { imageSize, channels, classes } = config;
+  if (channels !== 1 && channels !== 3) {
+    throw new ConfigError(`the model makes latents of ${channels} channels; samples are drawn of 1 or 3`, {
+      hint: 'train it without sheets of samples',
+    });
+  }
+  const labels = Array.from({ length: count }, (_, i) => (unconditional ? null : i % classes));
+  // Without labels there is nothing to guide by.
+  const guidance = unconditional ? 0 : (options.guidance ?? 1);
+  const layout = { columns: Math.ceil(Math.sqrt(count)), scale: imageSize < 48 ? 2 : 1, pad: 2 };
+  const cell = gridSize(count, { width: imageSize, height: imageSize }, layout);
+  checkPictureSize(`a sheet of ${count} samples per cell`, steps.length * cell.width, blocks.length * cell.height);
+  const batch = Math.min(count, MOST_AT_ONCE);
+  let peakBytes = 0;
+  for (const L of blocks) {
+    for (const T of steps) checkRequest({ labels, blocks: L, steps: T, guidance, seed }, config);
+    const request = { labels, steps: steps[0]!, guidance };
+    const { peak } = await estimateSampling(engine, config, { blocks: L, precision: 'f32', batch }, request);
+    peakBytes = Math.max(peakBytes, peak);
+  }
+  return {
+    blocks,
+    steps,
+    peakBytes,
+    async draw(params, title, signal) {
+      const model = new ResidentModel(engine, config, memorySource(params));
+      const sampler = new Sampler(engine, model, { batch });
+      try {
+        const rows: Picture[][][] = [];
+        for (const L of blocks) {
+          const row: Picture[][] = [];
+          for (const T of steps) {
+            const { values } = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
+            row.push(fromUnit(values, imageSize, imageSize, channels));
+          }
+          rows.push(row);
+        }
+        return contactSheet({
+          title,
+          rowLabels: blocks.map((L) => `L=${L}`),
+          columnLabels: steps.map((T) => `T=${T}`),
+          cell: (r, c) => rows[r]![c]!,
+          grid: layout,
+          textScale: 1,
+        });
+      } finally {
+        sampler.dispose();
+        model.dispose();
+      }
+    },
+  };
+}

@@ -9,6 +9,7 @@ import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
 import { isPaired, isStreamed, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
+import { validationLoss } from '../training/metrics.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
 import { RECIPES } from '../training/recipes.ts';
@@ -222,7 +223,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
       last = event;
       const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
       const { loss, flow, time, length } = event.losses;
-      if (event.validation) validated = `  validation ${event.validation.average.loss.toFixed(4)}`;
+      if (event.validation) validated = `  validation ${validationLoss(event.validation.average).toFixed(4)}`;
       const parts = [
         flow === undefined ? '' : `flow ${flow.toFixed(4)}`,
         time === undefined ? '' : `time ${time.toFixed(4)}`,

@@ -1,12 +1,12 @@
 /** Sheets of samples while a model trains: rows are numbers of blocks L, columns numbers of time steps T, the noise always the same. */
+import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import type { ParamSet } from '../model/params.ts';
+import { type ParamSet, paramLayout } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import { memorySource } from '../model/weights/source.ts';
 import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
-import { estimateSampling } from '../sampling/budget.ts';
 import { checkRequest } from '../sampling/request.ts';
 import { Sampler } from '../sampling/sampler.ts';
 
@@ -70,31 +70,38 @@ export async function sampleSheet(
   const layout = { columns: Math.ceil(Math.sqrt(count)), scale: imageSize < 48 ? 2 : 1, pad: 2 };
   const cell = gridSize(count, { width: imageSize, height: imageSize }, layout);
   checkPictureSize(`a sheet of ${count} samples per cell`, steps.length * cell.width, blocks.length * cell.height);
-  const batch = Math.min(count, MOST_AT_ONCE);
-  let peakBytes = 0;
   for (const L of blocks) {
     for (const T of steps) checkRequest({ labels, blocks: L, steps: T, guidance, seed }, config);
-    const request = { labels, steps: steps[0]!, guidance };
-    const { peak } = await estimateSampling(engine, config, { blocks: L, precision: 'f32', batch }, request);
-    peakBytes = Math.max(peakBytes, peak);
   }
+  const rowsOf = async (on: Engine, model: ResidentModel, signal?: AbortSignal): Promise<Picture[][][]> => {
+    const sampler = new Sampler(on, model, { batch: Math.min(count, MOST_AT_ONCE) });
+    try {
+      const rows: Picture[][][] = [];
+      for (const L of blocks) {
+        const row: Picture[][] = [];
+        for (const T of steps) {
+          const { values } = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
+          row.push(fromUnit(values, imageSize, imageSize, channels));
+        }
+        rows.push(row);
+      }
+      return rows;
+    } finally {
+      sampler.dispose();
+    }
+  };
+  const dry = dryEngine(engine);
+  // A dry model reads nothing: only sizes count.
+  const source = { layout: paramLayout(config), bytesOf: () => 0, read: async () => new Float32Array(0) };
+  await rowsOf(dry, new ResidentModel(dry, config, source, { dry: true }));
   return {
     blocks,
     steps,
-    peakBytes,
+    peakBytes: dry.memory.report().peak,
     async draw(params, title, signal) {
       const model = new ResidentModel(engine, config, memorySource(params));
-      const sampler = new Sampler(engine, model, { batch });
       try {
-        const rows: Picture[][][] = [];
-        for (const L of blocks) {
-          const row: Picture[][] = [];
-          for (const T of steps) {
-            const { values } = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
-            row.push(fromUnit(values, imageSize, imageSize, channels));
-          }
-          rows.push(row);
-        }
+        const rows = await rowsOf(engine, model, signal);
         return contactSheet({
           title,
           rowLabels: blocks.map((L) => `L=${L}`),
@@ -104,7 +111,6 @@ export async function sampleSheet(
           textScale: 1,
         });
       } finally {
-        sampler.dispose();
         model.dispose();
       }
     },

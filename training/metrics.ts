@@ -1,5 +1,6 @@
 /** The lines of metrics.jsonl, one per update: read even where a kill cut the last one, and averaged into curves. */
 import { ConfigError } from '../engine/errors.ts';
+import type { Losses } from './losses.ts';
 import type { TrainEvent } from './trainer.ts';
 
 export interface Metrics {
@@ -75,12 +76,19 @@ export function lossCurves(events: readonly TrainEvent[], mean: number): LossCur
   return curves.filter(({ x }) => x.length > 0);
 }
 
-/** The losses on held-out pictures, as they were found: of the averaged weights and of the raw ones. */
+/**
+ * The losses on held-out pictures, as they were found: of the averaged weights and of the raw ones. Those of `flow`, where there are any:
+ * consistency targets come from a network themselves, mostly the averaged one.
+ */
+export const validationLoss = ({ flow, loss }: Losses): number => flow ?? loss;
+
+/** The curves of `validationLoss`. */
 export function validationCurves(events: readonly TrainEvent[]): LossCurve[] {
-  const points = events.filter(({ validation }) => validation !== undefined);
+  const points = events.filter(({ validation }) => validation?.raw && validation.average);
   const curve = (name: LossCurve['name'], which: 'average' | 'raw'): LossCurve => {
-    const found = points.map(({ step, validation }) => ({ step, loss: validation?.[which]?.loss }));
-    const finite = found.filter((point): point is { step: number; loss: number } => typeof point.loss === 'number');
+    const found = points.map(({ step, validation }) => ({ step, loss: validationLoss(validation![which]) }));
+    // JSON has no NaN: it reads as null.
+    const finite = found.filter(({ loss }) => typeof loss === 'number');
     return { name, x: finite.map(({ step }) => step), y: finite.map(({ loss }) => loss) };
   };
   return [curve('validation', 'average'), curve('validation, raw weights', 'raw')].filter(({ x }) => x.length > 0);

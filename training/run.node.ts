@@ -215,7 +215,8 @@ async function openRun(options: RunOptions): Promise<From> {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
-      if (/^(config\.(json|yaml)|env\.json|loss\.svg)\.\d+\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
+      if (/^(config\.(json|yaml)|env\.json|loss\.svg)\.\d+\.tmp$/.test(name))
+        await rm(join(folder, name), { force: true });
     }
   });
   for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {

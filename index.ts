@@ -114,6 +114,7 @@ export {
 } from './evaluation/kernel-distance.ts';
 export { type LinearAlgebra, ownAlgebra } from './evaluation/linear-algebra.ts';
 export { type LossCell, type LossMapOptions, lossMap, lossMapCsv, lossMapPlots } from './evaluation/loss-map.ts';
+export { lossPlot } from './evaluation/loss-plot.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
@@ -136,6 +137,7 @@ export {
   resultsCsv,
   sameCell,
 } from './evaluation/results.ts';
+export { type SampleSheet, type SheetOptions, sampleSheet } from './evaluation/sample-sheet.ts';
 export {
   drawShard,
   type MergeOptions,
@@ -164,6 +166,7 @@ export {
   type TensorToWrite,
 } from './formats/safetensors.ts';
 export type { ElementType, StoredTensor } from './formats/stored-tensor.ts';
+export { type EventContent, eventBytes, type HistogramSummary, type Summary } from './formats/tensorboard.ts';
 export {
   Autoencoder,
   type AutoencoderOptions,
@@ -305,11 +308,14 @@ export {
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';
+export { holdOut } from './training/data/held-out.ts';
 export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
+export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
 export { modelForData } from './training/model-for-data.ts';
 export type { TrainSets } from './training/step.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
+export type { ValidationLosses, ValidationOptions } from './training/validation.ts';
 export type { EngineTuning } from './tuning/open.ts';
 export { indexedDbStore, type TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';

@@ -64,6 +64,7 @@ export {
 } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
 export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
+export type { DrawnPicture, WatchOptions } from './training/watch.node.ts';
 export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';
 
 /** How to get an engine under Node. */

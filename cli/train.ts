@@ -245,7 +245,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     },
   }).finally(async () => {
     line.end();
-    await drawLosses(folder);
+    if (speaks) await drawLosses(folder);
   });
   session.engine.dispose();
   if (!speaks) return;

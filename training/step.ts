@@ -262,7 +262,9 @@ function recordStep(
 ): Record<string, Tensor> {
   const { raw: student } = networks;
   const { inputs, gradients } = at;
-  const drawn = at.givenNoise ? null : { seed: train.seed, stream: NOISE_STREAM, indices: inputs.pictures ?? undefined };
+  const drawn = at.givenNoise
+    ? null
+    : { seed: train.seed, stream: NOISE_STREAM, indices: inputs.pictures ?? undefined };
   const { xt, target } = recordTargets(ctx, { train, shares }, networks, inputs, drawn);
 
   const tape = new Tape(addGradients);

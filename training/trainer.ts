@@ -169,7 +169,11 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
 
   /** Runs batch `at` of update `index`; its losses are of all rows of the batch, whoever trained them. */
-  const runBatch = async (index: number, lr: number, part: number): Promise<Part & { gradNorm: number; stop: boolean }> => {
+  const runBatch = async (
+    index: number,
+    lr: number,
+    part: number,
+  ): Promise<Part & { gradNorm: number; stop: boolean }> => {
     const at = index * train.accumulate + part;
     await next();
     const draws = drawStep(model, train, at);

@@ -108,7 +108,13 @@ export class Validation {
     try {
       for (const which of ['raw', 'average'] as const) {
         const { recording, result: perSample } = record(engine, `validation/${which}`, (ctx, keep) => {
-          const { xt, target } = recordTargets(ctx, { train, shares: batchShares(train, config) }, networks, inputs, drawn);
+          const { xt, target } = recordTargets(
+            ctx,
+            { train, shares: batchShares(train, model) },
+            networks,
+            inputs,
+            drawn,
+          );
           const losses = mse(ctx, recordPrediction(ctx, train, networks[which], inputs, xt), target);
           keep(losses.perSample);
           return losses.perSample;

@@ -24,6 +24,7 @@ function expectCheckpoint(run: string): void {
   expect(step).toBe(lines.length);
   expect(readdirSync(join(cli.folder, run, 'checkpoints'))).toEqual([`step-${step}`]);
   expect(existsSync(join(cli.folder, run, 'checkpoints', `step-${step}`, 'optim.safetensors'))).toBe(true);
+  expect(readFileSync(join(cli.folder, run, 'loss.svg'), 'utf8')).toMatch(/^<svg [\s\S]*>flow<[\s\S]*<\/svg>\n$/);
 }
 
 describe('train', () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { appendEvent, dropLinesAfter, readMetrics } from '../../training/metrics.node.ts';
-import { defaultMean, lossCurves, parseMetrics } from '../../training/metrics.ts';
+import { defaultMean, lossCurves, parseMetrics, validationCurves } from '../../training/metrics.ts';
 import { changesOnResume } from '../../training/resume.ts';
 import type { TrainEvent } from '../../training/trainer.ts';
 import { tinyModel, tinyTrain } from '../support/tiny.ts';
@@ -138,4 +138,18 @@ describe('changesOnResume', () => {
       'the run has model.width 16, training.batch 8, training.guidance {"weight":1.5,"distill":false}; it cannot go on with model.width 32, training.batch 16, training.guidance null',
     );
   });
+});
+
+it('validations are curves of their own: of flow, where there is such a loss, and without what is no number', () => {
+  const losses = (loss: number | null, flow?: number) => ({ loss, ...(flow === undefined ? {} : { flow }) });
+  const event = (step: number, average?: object, raw: object = losses(9)) => ({
+    ...{ step, losses: { loss: 1 } },
+    ...(average ? { validation: { pictures: 8, raw, average } } : {}),
+  });
+  const events = [event(1), event(2, losses(5, 4)), event(3, losses(null)), event(4, losses(2), losses(3))];
+  expect(validationCurves(events as unknown as TrainEvent[])).toEqual([
+    { name: 'validation', x: [2, 4], y: [4, 2] },
+    { name: 'validation, raw weights', x: [2, 3, 4], y: [9, 9, 3] },
+  ]);
+  expect(validationCurves([event(1)] as unknown as TrainEvent[])).toEqual([]);
 });

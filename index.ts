@@ -308,8 +308,8 @@ export {
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';
-export { holdOut } from './training/data/held-out.ts';
 export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
+export { holdOut } from './training/held-out.ts';
 export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
 export { modelForData } from './training/model-for-data.ts';

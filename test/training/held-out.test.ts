@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { ConfigError } from '../../engine/errors.ts';
 import type { Dataset, StreamedDataset } from '../../training/data/dataset.ts';
-import { holdOut } from '../../training/data/held-out.ts';
+import { holdOut } from '../../training/held-out.ts';
 import { tinyData } from '../support/tiny.ts';
 
 const firstBytes = (data: Dataset) =>

@@ -15,7 +15,7 @@ import { parseModelConfig } from '../../model/config.ts';
 import type { ParamSet } from '../../model/params.ts';
 import { encodePng } from '../../pictures/png.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
-import { holdOut } from '../../training/data/held-out.ts';
+import { holdOut } from '../../training/held-out.ts';
 import { readMetrics } from '../../training/metrics.node.ts';
 import { type RunOptions, runTraining } from '../../training/run.node.ts';
 import { createTrainer, type TrainEvent } from '../../training/trainer.ts';

@@ -1,7 +1,7 @@
 /** Splits a data set into pictures that are trained on and pictures that are held out, the same ones every time. */
-import { ConfigError } from '../../engine/errors.ts';
-import { permutation } from '../../engine/philox.ts';
-import { isStreamed, type LabelledData, type PictureGroups, type TrainingData } from './dataset.ts';
+import { ConfigError } from '../engine/errors.ts';
+import { permutation } from '../engine/philox.ts';
+import { isStreamed, type LabelledData, type PictureGroups, type TrainingData } from './data/dataset.ts';
 
 /** Not the run's seed: runs of different seeds hold out the same pictures. */
 const SOURCE = { seed: 0x68656c64, stream: 0x6f757400, step: 0 };

@@ -312,6 +312,7 @@ export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './t
 export { holdOut } from './training/held-out.ts';
 export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
+export type { LossCurve } from './training/metrics.ts';
 export { modelForData } from './training/model-for-data.ts';
 export type { TrainSets } from './training/step.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';

@@ -25,6 +25,7 @@ import {
   settingsOf,
 } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import { checkAlone } from '../training/validation.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { asCluster } from './cluster.node.ts';
 import { interruptSignal } from './ends.node.ts';
@@ -157,6 +158,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
   const settings = settingsOf([own, ...before, ...layersOfFlags(flags)]);
   const folder = flags.out ?? settings.out.folder ?? RUN_FOLDER;
+  if (settings.data.validation !== undefined) checkAlone(processes);
   if (speaks) await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
   const line = speaks ? new ProgressLine() : { update: () => {}, end: () => {} };
@@ -183,7 +185,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
   const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
   const watch = speaks ? await watchOf(session.engine, config, settings.out, signal) : undefined;
-  let first = 0;
+  let first: number | null = null;
   let validated = '';
   const started = performance.now();
   let sinceStart = started;
@@ -221,7 +223,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     },
     onStep(event) {
       last = event;
-      const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first);
+      const perStep = (performance.now() - sinceStart) / 1000 / (event.step - first!);
       const { loss, flow, time, length } = event.losses;
       if (event.validation) validated = `  validation ${validationLoss(event.validation.average).toFixed(4)}`;
       const parts = [
@@ -245,7 +247,8 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     },
   }).finally(async () => {
     line.end();
-    if (speaks) await drawLosses(folder);
+    // Not into the folder of another run, which was refused.
+    if (speaks && first !== null) await drawLosses(folder);
   });
   session.engine.dispose();
   if (!speaks) return;
@@ -285,6 +288,7 @@ async function resumedRun(
     });
   }
   const config = await fromFirst(processes, () => resumedConfig(folder, flags.resume, settings));
+  if (config.validation !== undefined) checkAlone(processes);
   const { imageSize: size, channels } = config.model;
   const data = await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) });
   return { config, ...(await withHeldOut(config, data, reading)) };

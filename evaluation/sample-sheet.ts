@@ -41,7 +41,7 @@ const MOST_ROWS = 4;
 const MOST_AT_ONCE = 64;
 
 /** Up to four of the numbers of blocks that may run, evenly, the fewest and the most among them. */
-export function sheetBlocks(config: ModelConfig): number[] {
+function sheetBlocks(config: ModelConfig): number[] {
   const allowed = allowedLengths(config);
   const rows = Math.min(MOST_ROWS, allowed.length);
   if (rows === 1) return [allowed.at(-1)!];

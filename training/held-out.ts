@@ -39,7 +39,10 @@ function partOf(data: TrainingData, numbers: Uint32Array, what: string): Trainin
   const { elements, paired, identity, groups } = data;
   return {
     ...labelled,
-    ...{ elements, paired, identity: identity, ...(groups ? { groups: groupsOf(groups, numbers) } : {}) },
+    elements,
+    paired,
+    identity,
+    ...(groups ? { groups: groupsOf(groups, numbers) } : {}),
     open() {
       const reader = data.open();
       return { read: (i) => reader.read(numbers[i]!), close: () => reader.close() };

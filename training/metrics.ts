@@ -45,6 +45,7 @@ function parseEvent(line: string): TrainEvent | null {
   }
 }
 
+/** A curve of the plot of losses. */
 export interface LossCurve {
   readonly name: 'flow' | 'time' | 'length' | 'validation' | 'validation, raw weights';
   /** Updates done at the end of each mean. */
@@ -88,7 +89,7 @@ export function validationCurves(events: readonly TrainEvent[]): LossCurve[] {
   const curve = (name: LossCurve['name'], which: 'average' | 'raw'): LossCurve => {
     const found = points.map(({ step, validation }) => ({ step, loss: validationLoss(validation![which]) }));
     // JSON has no NaN: it reads as null.
-    const finite = found.filter(({ loss }) => typeof loss === 'number');
+    const finite = found.filter(({ loss }) => Number.isFinite(loss));
     return { name, x: finite.map(({ step }) => step), y: finite.map(({ loss }) => loss) };
   };
   return [curve('validation', 'average'), curve('validation, raw weights', 'raw')].filter(({ x }) => x.length > 0);

@@ -35,7 +35,7 @@ import { settingsText } from './settings.ts';
 import { checkObjective, checkStart } from './start.ts';
 import type { TrainSets } from './step.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
-import type { ValidationOptions } from './validation.ts';
+import { checkAlone, checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
 
 /** What a run folder's `config.json` holds. */
@@ -164,6 +164,10 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
   checkWatch(options.watch ?? {});
+  if (options.validation) {
+    checkAlone(communicator);
+    checkValidation(options.config.model, options, options.validation);
+  }
   const ends = performance.now() + 1000 * maxTime;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);

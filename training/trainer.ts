@@ -16,7 +16,13 @@ import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
 import { createState, type TrainSets, TrainStep } from './step.ts';
-import { checkValidation, Validation, type ValidationLosses, type ValidationOptions } from './validation.ts';
+import {
+  checkAlone,
+  checkValidation,
+  Validation,
+  type ValidationLosses,
+  type ValidationOptions,
+} from './validation.ts';
 
 /** One update, as it went. */
 export interface TrainEvent {
@@ -110,19 +116,15 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (train.overfit > data.count) {
     throw new ConfigError(`training.overfit is ${train.overfit}; '${data.name}' has ${data.count} pictures`);
   }
+  if (options.validation) {
+    checkAlone(communicator);
+    checkValidation(model, options, options.validation);
+  }
   const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
   const first = done * train.accumulate * train.batch;
   const part = { of: train.batch, pictures: deal.pictures };
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
-  if (options.validation) {
-    if (communicator.size > 1) {
-      throw new ConfigError(`${communicator.size} processes train together; held-out pictures are only for one`, {
-        hint: 'leave the validation out, or train in one process',
-      });
-    }
-    checkValidation(model, options, options.validation);
-  }
   const sets = startingWeights(model, train, options);
   await sameSets(communicator, sets);
   const state = createState(engine, sets);

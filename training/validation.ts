@@ -3,6 +3,7 @@
  * numbers of blocks every time, so that it changes with the weights alone. Of the weights as they are and of their average; the
  * targets are the training's in both cases.
  */
+import type { Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import type { Arena } from '../engine/memory/arena.ts';
@@ -38,11 +39,19 @@ export interface ValidationLosses {
 }
 
 /** Pictures of one validation where nobody says. */
-export const VALIDATION_PICTURES = 256;
+const VALIDATION_PICTURES = 256;
 
 /** Not the run's: runs of different seeds can be compared. */
 const SEED = 0x76616c69;
 const NOISE_STREAM = 0x766e6f69;
+
+/** Held-out pictures are for a run of one process. @throws ConfigError where several train together. */
+export function checkAlone({ size }: Communicator): void {
+  if (size === 1) return;
+  throw new ConfigError(`held-out pictures are for a run of one process; ${size} train together`, {
+    hint: 'leave the validation out, or train in one process, as a run that began with a validation must',
+  });
+}
 
 /** @throws ConfigError for data that do not fit the model and the training, and for numbers that are none. */
 export function checkValidation(

@@ -31,6 +31,7 @@ export interface WatchOptions {
   /** Pictures drawn by the averaged weights, in the run folder's `samples/`, after every `every` updates and the last. Default: none. */
   readonly samples?: {
     readonly every: number;
+    /** The picture of these weights after `step` updates; OutputError, OutOfMemoryError and LimitError end the drawing, not the run. */
     readonly draw: (average: ParamSet, step: number) => Promise<DrawnPicture>;
   };
 }

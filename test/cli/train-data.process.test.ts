@@ -41,6 +41,14 @@ describe('flags that do not fit', () => {
     ],
     ['--channels 3', "--channels is 3; the pictures of 'Fashion-MNIST test' are 28 x 28 x 1", 'leave --channels out'],
     ['--data pets --channels 4', "--channels is '4'; it must be 1 (grey) or 3 (colour)", ''],
+    ['--validation 1.5', '--validation is 1.5; a share of the pictures must lie between 0 and 1', 'such as 0.1'],
+    [
+      '--validation test',
+      '--validation test has the pictures that are trained on (Fashion-MNIST test)',
+      '--validation 0.1',
+    ],
+    ['--sample-steps 1,,2', "--sample-steps is '1,,2'; it must be positive integers separated by commas", ''],
+    ['--log-every 0', "--log-every is '0'; it must be an integer at least 1", ''],
   ])('%s: in the words of the command line', async (flags, message, hint) => {
     const args = ['train', '--adapter', 'none', '--out', join(scratch, 'run'), ...flags.split(' ')];
     const { code, stderr } = await command.watch(args, { cwd: scratch });
@@ -54,7 +62,7 @@ describe('flags that do not fit', () => {
     const { stdout } = await command.run('train', '--help');
     const sources = [
       ...readdirSync('training', { recursive: true, encoding: 'utf8' }).map((file) => join('training', file)),
-      ...['train.ts', 'train-flags.ts'].map((file) => join('cli', file)),
+      ...['train.ts', 'train-flags.ts', 'train-watch.ts'].map((file) => join('cli', file)),
     ].filter((file) => file.endsWith('.ts'));
     const named = sources.flatMap(
       (file) =>

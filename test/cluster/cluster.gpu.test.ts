@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkpointSteps } from '../../training/checkpoint.node.ts';
 import { buildCli, type Cli, ended } from '../support/cli.ts';
 import { hasMpirun, mpirun } from '../support/mpi.ts';
+import { tinyModel } from '../support/tiny.ts';
 
 vi.setConfig({ testTimeout: 900_000 });
 
@@ -142,6 +143,20 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
     const { code, output } = await trainBy(9, [...fresh('refused'), ...few]);
     expect(output).toContain('--batch is 8; 9 processes share it, and 7 at most can');
     expect(code).toBe(2);
+  });
+
+  it('refuse held-out pictures before data, adapter and folder are looked at, of a run that goes on, too', async () => {
+    const run = join(folder, 'validated');
+    const given = await trainBy(2, ['--data', 'nowhere', '--validation', '0.1', '--adapter', 'none', '--out', run]);
+    await mkdir(run);
+    const config = { model: tinyModel, train: {}, data: 'bundled', validation: '0.5' };
+    await writeFile(join(run, 'config.json'), JSON.stringify(config));
+    const resumed = await trainBy(2, ['--resume', '--data', 'nowhere', '--adapter', 'none', '--out', run]);
+    for (const { code, output } of [given, resumed]) {
+      expect(output).toContain('ConfigError: held-out pictures are for a run of one process; 2 train together');
+      expect(output).toContain('leave the validation out, or train in one process');
+      expect(code).toBe(2);
+    }
   });
 
   it(`leave a whole checkpoint when one of them is killed, which all others name, and go on from there bit for bit (${KILLS} times)`, async () => {

@@ -43,7 +43,7 @@ export function recordsOf(bytes: Uint8Array, { checked = true } = {}): Uint8Arra
 type Field = { readonly field: number; readonly value: number | Uint8Array };
 
 /** The fields of a message: numbers as they are encoded (varints, doubles, floats), or bytes. */
-export function fieldsOf(bytes: Uint8Array): Field[] {
+function fieldsOf(bytes: Uint8Array): Field[] {
   const buffer = Buffer.from(bytes);
   const fields: Field[] = [];
   let at = 0;

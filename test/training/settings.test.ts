@@ -26,7 +26,7 @@ describe('layers', () => {
     const flags = { train: { steps: 500 }, out: { maxTime: '2h' } };
     const { train, out } = settingsOf([{ train: { lr: 1, seed: 9, batch: 32 } }, file, set, flags]);
     expect(train).toEqual({ lr: 2e-4, seed: 9, batch: 32, steps: 500, guidance: { weight: 3, distill: false } });
-    expect(out).toEqual({ folder: undefined, saveEvery: 250, keep: 5, maxTime: '2h' });
+    expect(out).toMatchObject({ folder: undefined, saveEvery: 250, keep: 5, maxTime: '2h' });
     expect(settingsOf([file, layerOfSetting('train.guidance.distill=true').layer]).train.guidance).toEqual({
       weight: 3,
       distill: true,

@@ -2,7 +2,7 @@
  * What is shown of a run while it trains: norms and histograms against the host's own, the loss on held-out pictures, files that TensorBoard
  * reads, sheets of samples. None of it may change a bit of the training, or end it.
  */
-import { mkdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readlinkSync, rmSync } from 'node:fs';
 import { type FileHandle, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,6 +23,7 @@ import type { ValidationOptions } from '../../training/validation.ts';
 import { testEngine } from '../support/engine.ts';
 import { eventFiles } from '../support/events.ts';
 import { tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
+import { ranksTogether } from '../support/together.ts';
 
 vi.setConfig({ testTimeout: 900_000 });
 
@@ -244,6 +245,13 @@ it('what can be known beforehand is refused before anything is trained', async (
   expect(await readMetrics(join(folder, 'metrics.jsonl'))).toBeNull();
   rmSync(join(folder, 'samples'));
   await expect(run({ watch: { tensorboard: { logEvery: 0 } } })).rejects.toThrow('watch.logEvery is 0');
+  const at = join(folder, 'new');
+  const [together] = ranksTogether(2);
+  await expect(run({ validation, communicator: together! }, {}, at)).rejects.toThrow(
+    'held-out pictures are for a run of one process; 2 train together',
+  );
+  await expect(run({ validation: { ...validation, every: 0 } }, {}, at)).rejects.toThrow('validation.every is 0');
+  expect(existsSync(at)).toBe(false);
   const latents = parseModelConfig({ ...tinyModel, channels: 4 });
   await expect(sampleSheet(engine, latents)).rejects.toThrow('the model makes latents of 4 channels');
   await expect(sampleSheet(engine, model, { blocks: [3] })).rejects.toBeInstanceOf(ConfigError);

@@ -7,7 +7,6 @@
 import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/device.ts';
 import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
-import { indexedDbStore } from './tuning/store.ts';
 import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export { alone, type Communicator } from './cluster/communicator.ts';
@@ -274,9 +273,17 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
-export { jaxLabels, jaxNoise, REFERENCE_SEED, RNGS, type Rng } from './sampling/jax-draws.ts';
+export { jaxLabels, jaxNoise, REFERENCE_SEED } from './sampling/jax-draws.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
-export { type Requested, type SampleProgress, type SampleRequest, SOLVERS, type Solver } from './sampling/request.ts';
+export {
+  type Requested,
+  RNGS,
+  type Rng,
+  type SampleProgress,
+  type SampleRequest,
+  SOLVERS,
+  type Solver,
+} from './sampling/request.ts';
 export { Sampler, type SamplerOptions, type Samples } from './sampling/sampler.ts';
 export type { Shard } from './sampling/shards.ts';
 export { CONTROLLERS, type Controller } from './sampling/solvers/controller.ts';
@@ -339,7 +346,9 @@ export async function createEngine(options: BrowserEngineOptions = {}): Promise<
   const engine = options.device
     ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false })
     : await ownEngine(options);
-  return withTuning(engine, options, () => ('indexedDB' in globalThis ? indexedDbStore() : null));
+  return withTuning(engine, options, async () =>
+    'indexedDB' in globalThis ? (await import('./tuning/store.ts')).indexedDbStore() : null,
+  );
 }
 
 async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {

@@ -25,7 +25,7 @@ import {
   type Refresh,
 } from '../sampling/blocks.ts';
 import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
-import { jaxLabels, RNGS, type Rng } from '../sampling/jax-draws.ts';
+import { jaxLabels } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import {
   ADAPTIVE_DEFAULTS,
@@ -35,6 +35,8 @@ import {
   checkRefresh,
   checkSolver,
   isAdaptive,
+  RNGS,
+  type Rng,
   type SampleProgress,
   type SampleRequest,
   SOLVERS,

@@ -1,14 +1,14 @@
 /**
  * WGSL sources as the single truth about a kernel: textual specialisation (`override` -> `const`, `//#if` blocks, access
- * of bindings) and reflection of what is left. Sole importer of wgsl_reflect.
+ * of bindings) and reflection of what is left (engine/reflect.ts).
  *
  * Overrides become constants in the text, because WGSL forbids an `override` to size a private array and because drivers
  * then unroll loops over them. `//#if A == 1 && B > 2`, `//#else`, `//#endif` lines choose code by override values.
  * `//#unroll i COUNT` ... `//#end` repeats its lines with i = 0, 1, ...: a lone `i` becomes `0u`, `name_i` becomes `name_0`. So
  * that values stay in named variables where a loop would put them into indexed memory.
  */
-import { WgslReflect } from 'wgsl_reflect/wgsl_reflect.module.js';
 import { UsageError } from './errors.ts';
+import { type Interface, reflectWgsl } from './reflect.ts';
 
 export type Constants = Readonly<Record<string, number | boolean>>;
 
@@ -174,30 +174,26 @@ function condition(kernel: string, text: string, values: ReadonlyMap<string, num
   );
 }
 
-/** Chromium's subgroup matrices: types and calls with templates that wgsl_reflect cannot read, none of them part of an interface. */
-const SUBGROUP_MATRIX = /\b(subgroup_matrix_\w+)<[^<>]*>|\b(subgroupMatrix\w+)<[^<>]*>/g;
-
 function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
-  let reflected: WgslReflect;
+  let found: Interface;
   try {
-    reflected = new WgslReflect(code.replace(SUBGROUP_MATRIX, (_all, _type, call) => call ?? 'f32'));
+    found = reflectWgsl(code);
   } catch (cause) {
     throw new UsageError(`kernel ${kernel}: the WGSL does not parse`, { cause });
   }
   const entries = new Map<string, ReflectedEntry>();
-  for (const entry of reflected.entry.compute) {
+  for (const entry of found.entries) {
     const bindings: ReflectedBinding[] = [];
     let params: ReflectedEntry['params'] = [];
     for (const r of entry.resources) {
-      if (r.group === 0) bindings.push({ name: r.name, binding: r.binding, writable: r.access === 'read_write' });
-      else if (r.group === 1 && r.binding === 0 && r.type.members) {
-        params = r.type.members.map((m) => {
-          if (m.type.name !== 'u32' && m.type.name !== 'i32' && m.type.name !== 'f32') {
-            throw new UsageError(
-              `kernel ${kernel}: Params.${m.name} is ${m.type.name}; only u32, i32 and f32 are allowed`,
-            );
+      const members = r.space === 'uniform' ? found.structs.get(r.type) : undefined;
+      if (r.group === 0 && r.space === 'storage') bindings.push(r);
+      else if (r.group === 1 && r.binding === 0 && members) {
+        params = members.map(({ name, type, offset }) => {
+          if (type !== 'u32' && type !== 'i32' && type !== 'f32') {
+            throw new UsageError(`kernel ${kernel}: Params.${name} is ${type}; only u32, i32 and f32 are allowed`);
           }
-          return { name: m.name, type: m.type.name, offset: m.offset };
+          return { name, type, offset };
         });
       } else throw new UsageError(`kernel ${kernel}: unexpected resource '${r.name}' in group ${r.group}`);
     }
@@ -207,7 +203,8 @@ function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
         `kernel ${kernel}/${entry.name} uses ${bindings.length} storage bindings; WebGPU guarantees 8`,
       );
     }
-    entries.set(entry.name, { name: entry.name, bindings, params });
+    const named = bindings.map(({ name, binding, writable }) => ({ name, binding, writable }));
+    entries.set(entry.name, { name: entry.name, bindings: named, params });
   }
   return entries;
 }

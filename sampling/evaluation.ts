@@ -8,7 +8,6 @@ import { type Scalar, scalarInput, times } from '../engine/scalar.ts';
 import { reshaped, type Tensor } from '../engine/tensor.ts';
 import { euler, eulerEach, guide, velocityToward } from '../kernels/flow.ts';
 import { gatherRows } from '../kernels/gather.ts';
-import { storeStage } from '../kernels/stages.ts';
 import type { Modulations } from '../model/condition.ts';
 import { modulationsOf } from '../model/condition.ts';
 import { tokenCount } from '../model/config.ts';
@@ -102,6 +101,12 @@ export function writeConditions(
 /** Scalars of an evaluation's program, given at every run: samples, guidance weight, and what becomes of the velocity. */
 export type EvaluationScalars = Sink & { readonly rows: number; readonly guidance: number };
 
+/** Where a solver keeps velocities (solvers/stages.ts, which is loaded when a solver needs it). */
+export interface StageStore {
+  /** Records: slot `slot` = v. */
+  store(ctx: Context, v: Tensor, slot: Scalar): void;
+}
+
 /** What becomes of a velocity: x += h v, or slot `slot` of the solver's stages = v. */
 export type Sink = { readonly h: number } | { readonly slot: number };
 
@@ -157,7 +162,7 @@ export function applyVelocity(
   v: Tensor,
   batch: number,
   guided: boolean,
-  stages: Tensor | null,
+  stages: StageStore | null,
 ): void {
   const { rows } = evaluatedRows(batch, guided);
   if (guided) {
@@ -166,6 +171,6 @@ export function applyVelocity(
   }
   // Guided noise gives the guided velocity, which is linear in it.
   if (inputs.left) v = velocityToward(ctx, v, first(inputs.x, rows), first(inputs.left, rows));
-  if (stages) storeStage(ctx, v, stages, scalarInput('slot'));
+  if (stages) stages.store(ctx, v, scalarInput('slot'));
   else euler(ctx, first(inputs.x, rows), v, scalarInput('h'));
 }

@@ -14,10 +14,10 @@ import {
   evaluatedRows,
   first,
   rowModulations,
+  type StageStore,
 } from './evaluation.ts';
 import type { ModulationTables } from './modulation-tables.ts';
 import { type Late, type Variant, variantKey } from './schedule.ts';
-import { StreamedEvaluation } from './streamed.ts';
 
 /** What decides how an evaluation is compiled. */
 export interface Way extends Variant {
@@ -25,7 +25,7 @@ export interface Way extends Variant {
   readonly batch: number;
   readonly tables: ModulationTables | null;
   /** Where velocities go; null: straight into an Euler step. */
-  readonly stages: Tensor | null;
+  readonly stages: StageStore | null;
   /** [2 batch where guided, T, D]: what late blocks add; where the variant has some. */
   readonly lateSum: Tensor | null;
   /** Present where blocks are streamed, with `tables`. */
@@ -120,6 +120,7 @@ export class Evaluators {
     const { engine, model, inputs, arena } = this.#with;
     const { blocks: length, batch, guided, stages } = way;
     const options = { length, resident, batch, guided, stages, signal };
+    const { StreamedEvaluation } = await import('./streamed.ts');
     const evaluation = await StreamedEvaluation.create(engine, model, inputs, way.tables!, arena, options);
     // Its weights pass through memory that the evaluation before still reads: it waits for itself.
     return {

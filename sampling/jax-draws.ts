@@ -5,11 +5,6 @@
 import { jaxIntegers, jaxNormal } from '../engine/jax-random.ts';
 import { foldIn, prngKey, splitKey, type ThreefryKey } from '../engine/threefry.ts';
 
-/** Where a request's starting noise comes from: odelt's own generator, or JAX's as the reference uses it. */
-export const RNGS = ['odelt', 'jax'] as const;
-/** One of RNGS. */
-export type Rng = (typeof RNGS)[number];
-
 /** The seed that the reference evaluates with. */
 export const REFERENCE_SEED = 42;
 

@@ -63,17 +63,6 @@ export class ModulationTables implements ModulationSource {
     this.#head = head;
   }
 
-  /** Bytes of the tables for some rows and blocks that run, and of the weights that they replace. */
-  static tradeOff(model: ResidentModel, blocks: number, rows: number): { tables: number; weights: number } {
-    const { config, weights } = model;
-    const at = groupIndices(config);
-    const groups = [at.condition, at.headModulation, ...Array.from({ length: blocks }, (_, i) => at.modulation(i))];
-    return {
-      tables: 4 * rows * config.width * (6 * blocks + 4),
-      weights: groups.reduce((sum, g) => sum + weights.bytesOf(g), 0),
-    };
-  }
-
   /** Fills the tables, unless they hold just that; weights pass through the GPU one group at a time. */
   async fill(conditions: ConditionRows, signal?: AbortSignal): Promise<void> {
     const { t, level, labels, lengths } = conditions;

@@ -2,9 +2,13 @@
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { blocksThatRun, checkLength, type ModelConfig } from '../model/config.ts';
 import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading, type Refresh } from './blocks.ts';
-import { RNGS, type Rng } from './jax-draws.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
+
+/** Where a request's starting noise comes from: odelt's own generator, or JAX's as the reference uses it (sampling/jax-draws.ts). */
+export const RNGS = ['odelt', 'jax'] as const;
+/** One of RNGS. */
+export type Rng = (typeof RNGS)[number];
 
 /** How the way from noise to data is computed: with fixed steps, with steps by their error, or by prediction and new noise. */
 export const SOLVERS = [

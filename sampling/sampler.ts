@@ -22,8 +22,7 @@ import {
   writeTime,
 } from './evaluation.ts';
 import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
-import { jaxNoise } from './jax-draws.ts';
-import { type ConditionRows, ModulationTables } from './modulation-tables.ts';
+import type { ConditionRows, ModulationTables } from './modulation-tables.ts';
 import { Noise } from './noise.ts';
 import { Pace } from './pace.ts';
 import { checkObject, checkRequest, isGuided, type SampleRequest } from './request.ts';
@@ -37,8 +36,9 @@ import {
   variantKey,
 } from './schedule.ts';
 import type { Solve } from './solvers/integrate.ts';
-import { Stages } from './solvers/stages.ts';
-import { type Batch, walk } from './solvers/walk.ts';
+import type { Batch } from './solvers/staged.ts';
+import type { Stages } from './solvers/stages.ts';
+import { walk } from './solvers/walk.ts';
 
 /** Sampled pictures or latents. */
 export interface Samples {
@@ -49,6 +49,27 @@ export interface Samples {
   readonly solves: readonly Solve[];
   /** Evaluations of the network, of all batches together. */
   readonly evaluations: number;
+}
+
+/** JAX's starting noise for samples `first` and following; its generator is loaded when it is asked for. */
+async function jaxStart(seed: number, shape: readonly [number, number], first: number): Promise<Float32Array> {
+  const { jaxNoise } = await import('./jax-draws.ts');
+  return jaxNoise(seed, 0, shape, first);
+}
+
+/** Most samples whose velocities at `slots` stages one binding can hold, of `pixels` numbers each. */
+const mostStaged = (engine: Engine, slots: number, pixels: number): number =>
+  Math.max(1, Math.floor(engine.largestBinding / (4 * pixels * slots)));
+
+/** Bytes of tables of modulations for some rows and blocks that run, and of the weights that they replace. */
+function modulationTrade(model: ResidentModel, blocks: number, rows: number): { tables: number; weights: number } {
+  const { config, weights } = model;
+  const at = groupIndices(config);
+  const groups = [at.condition, at.headModulation, ...Array.from({ length: blocks }, (_, i) => at.modulation(i))];
+  return {
+    tables: 4 * rows * config.width * (6 * blocks + 4),
+    weights: groups.reduce((sum, g) => sum + weights.bytesOf(g), 0),
+  };
 }
 
 /** How a sampler uses memory. */
@@ -191,7 +212,7 @@ export class Sampler {
       const part = rowLabels.slice(from, from + batch);
       const samples = { rows: part.length, seed, first: first + from };
       const of = (noise: Float32Array | undefined) => noise?.subarray(from * pixels, (from + part.length) * pixels);
-      const drawn = request.rng === 'jax' ? jaxNoise(seed, 0, [part.length, pixels], first + from) : undefined;
+      const drawn = request.rng === 'jax' ? await jaxStart(seed, [part.length, pixels], first + from) : undefined;
       await this.#noise.start(samples, of(request.noise) ?? drawn);
       const renoise = (index: number, t: number) => this.#noise.again(samples, index, t, of(request.renoise?.[index]));
       const { under, settle } = this.#batch(prepared, part, request, count, renoise);
@@ -303,7 +324,7 @@ export class Sampler {
       adaptive ? schedule.stepAt(0, 1).evaluations : schedule.steps.flatMap(({ evaluations }) => evaluations),
     );
     const streamed = residentBlocks !== undefined && residentBlocks < running;
-    const trade = ModulationTables.tradeOff(model, running, conditions.length * distinct.length);
+    const trade = modulationTrade(model, running, conditions.length * distinct.length);
     const ahead = streamed || (this.#options.ahead ?? (!adaptive && trade.tables < trade.weights));
     if (streamed && request.refresh) {
       throw new ConfigError(`refresh keeps all ${running} blocks resident; residentBlocks is ${residentBlocks}`, {
@@ -321,7 +342,7 @@ export class Sampler {
     if (!request.renoise) this.#noise.trim();
     const batch = Math.min(
       ...schedule.variants.map(({ guided }) => this.batchFor(guided)),
-      ...(kept > 0 ? [Stages.mostSamples(this.#engine, kept, this.#pixels)] : []),
+      ...(kept > 0 ? [mostStaged(this.#engine, kept, this.#pixels)] : []),
     );
     const key = `${kept}/${batch}/${adaptive}`;
     if (this.#stages?.key !== key) this.#forgetStages();
@@ -336,6 +357,7 @@ export class Sampler {
     );
     if (ahead) await this.#tabulate(conditions, distinct, schedule, signal);
     if (kept > 0) {
+      const { Stages } = await import('./solvers/stages.ts');
       const options = { slots: kept, batch, norms: adaptive };
       this.#stages ??= { key, made: await Stages.create(this.#engine, this.#arena, this.#inputs.x, options) };
     }
@@ -348,7 +370,7 @@ export class Sampler {
           ...variant,
           batch: kept > 0 ? batch : this.batchFor(variant.guided),
           tables: ahead ? this.#tables : null,
-          stages: stages?.velocities ?? null,
+          stages,
           lateSum: variant.late ? this.#lateSum : null,
           ...(streamed ? { residentBlocks } : {}),
         };
@@ -376,6 +398,7 @@ export class Sampler {
     const cells = conditions.flatMap((condition) => distinct.map((label) => ({ ...condition, label })));
     if (!this.#tables || this.#tables.capacity < cells.length) {
       this.#forgetTables();
+      const { ModulationTables } = await import('./modulation-tables.ts');
       this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
     }
     const rows: ConditionRows = {

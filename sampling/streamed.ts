@@ -25,6 +25,7 @@ import {
   evaluatedRows,
   first,
   rowModulations,
+  type StageStore,
 } from './evaluation.ts';
 import type { ModulationTables } from './modulation-tables.ts';
 
@@ -34,7 +35,7 @@ interface StreamedOptions {
   readonly resident: number;
   readonly batch: number;
   readonly guided: boolean;
-  readonly stages: Tensor | null;
+  readonly stages: StageStore | null;
   readonly signal?: AbortSignal;
 }
 

@@ -1,8 +1,8 @@
 /**
  * Builds the package into dist/, or the folder given: one ES module per source, so that bundlers keep only what is imported
- * (package.json says that no module has side effects). WGSL becomes modules of text, JSON modules of data. Packages that package.json lists as
- * dependencies, optional and peer ones among them, stay imports; the others are built in, so that browsers can load dist/index.js as it is,
- * and their licences are in THIRD-PARTY-LICENSES.txt.
+ * (package.json says which modules have side effects). WGSL becomes modules of text without comments, JSON modules of data. Packages that
+ * package.json lists as dependencies, optional and peer ones among them, stay imports; the others are built in, so that browsers can load
+ * dist/index.js as it is, and their licences are in THIRD-PARTY-LICENSES.txt.
  *   node scripts/build.mjs [DIR] [--types]      --types: declarations beside the modules, too, and no file of an earlier build
  */
 import { execFileSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { withoutComments } from './wgsl-text.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 // The worker is started by its URL, so nothing imports it.
@@ -47,6 +48,17 @@ const separateModules = {
       const to = relative(from, target(relative(ROOT, resolve(resolveDir, path))));
       return { path: to.startsWith('.') ? to : `./${to}`, external: true };
     });
+  },
+};
+
+/** WGSL without what no compiler needs: a third of it is comments. */
+const bareWgsl = {
+  name: 'bare-wgsl',
+  setup({ onLoad }) {
+    onLoad({ filter: /\.wgsl$/ }, ({ path }) => ({
+      contents: withoutComments(readFileSync(path, 'utf8')),
+      loader: 'text',
+    }));
   },
 };
 
@@ -96,7 +108,7 @@ const { sources, thirdParty } = await reached();
 await build({
   ...common,
   entryPoints: sources.map((source) => ({ in: source, out: target(source).replace(/\.js$/, '') })),
-  plugins: [separateModules],
+  plugins: [separateModules, bareWgsl],
   splitting: true,
   chunkNames: 'third-party/[name]-[hash]',
   sourcemap: true,

@@ -19,7 +19,7 @@ export interface TunedEngineOptions {
 export async function withTuning(
   engine: Engine,
   { tuning, onNotice = console.warn }: TunedEngineOptions,
-  store: () => TuningStore | null | Promise<TuningStore>,
+  store: () => Promise<TuningStore | null>,
 ): Promise<Engine> {
   if (tuning === undefined) return engine;
   try {

@@ -1,4 +1,5 @@
 /** What Runge-Kutta methods keep on the GPU, the state and the velocities at their stages, and the programs that compute with them. */
+import type { Context } from '../../engine/context.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { Arena } from '../../engine/memory/arena.ts';
 import { Program, record } from '../../engine/program.ts';
@@ -6,7 +7,7 @@ import { type Scalar, scalarInput } from '../../engine/scalar.ts';
 import { reshaped, type Tensor } from '../../engine/tensor.ts';
 import { copyInto } from '../../kernels/add.ts';
 import { sumSquares } from '../../kernels/reduce.ts';
-import { combineStages, scaledStages } from '../../kernels/stages.ts';
+import { combineStages, scaledStages, storeStage } from '../../kernels/stages.ts';
 
 /** Sum of the state times `own` and of the slots times these. */
 export interface Combination {
@@ -16,7 +17,7 @@ export interface Combination {
 
 export class Stages {
   /** [slots, batch, H, W, C]. */
-  readonly velocities: Tensor;
+  readonly #velocities: Tensor;
   /** [batch, H, W, C]. */
   readonly #state: Tensor;
   /** Where the network is evaluated, and between steps the state. */
@@ -35,14 +36,9 @@ export class Stages {
     this.#engine = engine;
     this.#x = x;
     this.#state = tensors.state;
-    this.velocities = tensors.velocities;
+    this.#velocities = tensors.velocities;
     this.#programs = programs;
     this.#sum = sum;
-  }
-
-  /** Most samples whose velocities at `slots` stages one binding can hold, of `pixels` numbers each. */
-  static mostSamples(engine: Engine, slots: number, pixels: number): number {
-    return Math.max(1, Math.floor(engine.largestBinding / (4 * pixels * slots)));
   }
 
   /** For up to `batch` samples of x; `norms`: whether errors will be asked for. */
@@ -91,6 +87,11 @@ export class Stages {
     }
   }
 
+  /** Records: the velocities' slot = v. */
+  store(ctx: Context, v: Tensor, slot: Scalar): void {
+    storeStage(ctx, v, this.#velocities, slot);
+  }
+
   /** The state = x. */
   keep(rows: number): void {
     this.#programs.keep.run({ rows });
@@ -116,7 +117,7 @@ export class Stages {
   dispose(): void {
     for (const program of Object.values(this.#programs)) program?.dispose();
     this.#engine.release(this.#state);
-    this.#engine.release(this.velocities);
+    this.#engine.release(this.#velocities);
   }
 }
 

@@ -192,7 +192,7 @@ describe('help', () => {
       expect(await odelt('--version')).toMatchObject({ code: 0, stderr: '' });
       expect((await odelt('sampel')).stderr).toContain('Did you mean sample?');
       // Help and wrong flags of one command load its code, but no driver and no decoder of pictures.
-      for (const name of ['valibot', 'fflate', 'wgsl_reflect']) provide(name);
+      for (const name of ['valibot', 'fflate']) provide(name);
       expect(await odelt('sample', '--help')).toMatchObject({ code: 0, stderr: '' });
       expect((await odelt('train', '--stps', '3')).stderr).toContain('Did you mean --steps?');
     } finally {

@@ -2,12 +2,10 @@
  * The packed package in the hands of a stranger: TypeScript accepts programs for Node, for browsers and with a kernel of one's own, in both
  * ways of resolving modules and with declarations checked; those for Node run.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { borrow, install, manifestIn, pack } from '../support/package.ts';
 import { ROOT, run } from '../support/repository.ts';
@@ -146,26 +144,5 @@ describe('the installed package', () => {
       await run(process.execPath, [cli, 'sample', '--labels', '8', '--steps', '1', '--out', out], { cwd: project });
       expect(statSync(out).size).toBeGreaterThan(100);
     });
-  });
-
-  it('gives a bundler for browsers only what is imported, as much as the README says', async () => {
-    mkdirSync(join(project, 'page'));
-    const bundle = async (contents: string) => {
-      const result = await build({
-        stdin: { contents, resolveDir: join(project, 'page') },
-        bundle: true,
-        minify: true,
-        format: 'esm',
-        platform: 'browser',
-        write: false,
-      });
-      return result.outputFiles[0]!.contents;
-    };
-    const one = await bundle("import { ceilDiv } from 'odelt'; console.log(ceilDiv(7, 2));");
-    expect(one.length).toBeLessThan(2000);
-    const sampling = await bundle(readmeProgram('In browsers'));
-    expect(sampling.length).toBeLessThan((await bundle("export * from 'odelt';")).length);
-    const said = Number(/sampling: (\d+) kB gzipped/.exec(text('README.md'))![1]);
-    expect(Math.abs(gzipSync(sampling).length / 1e3 - said)).toBeLessThan(3);
   });
 });

@@ -1,0 +1,1 @@
+export function withoutComments(source: string): string;

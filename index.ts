@@ -4,10 +4,7 @@
  * training runs. Operations on tensors are in `odelt/ops`, the check and the timing of kernels in `odelt/bench`.
  * @module odelt
  */
-import { adapterKind, type RequestDeviceOptions, requestDevice } from './engine/device.ts';
-import { Engine } from './engine/engine.ts';
 import lib from './kernels/lib.wgsl';
-import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export { alone, type Communicator } from './cluster/communicator.ts';
 export { Context, type GradientTape } from './engine/context.ts';
@@ -301,6 +298,7 @@ export {
   parseClassifierTraining,
   type Stopping,
 } from './training/classifier.ts';
+export { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from './training/checkpoint.ts';
 export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,
@@ -321,38 +319,17 @@ export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
 export type { LossCurve } from './training/metrics.ts';
 export { modelForData } from './training/model-for-data.ts';
+export { type NumberFields, numbersOf } from './training/numbers.ts';
 export type { TrainSets } from './training/step.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 export type { ValidationLosses, ValidationOptions } from './training/validation.ts';
+export { type BrowserEngineOptions, createEngine } from './tuning/browser-engine.ts';
 export type { EngineTuning } from './tuning/open.ts';
 export { indexedDbStore, type TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 export type { TunedEngineOptions } from './tuning/with-tuning.ts';
+export { type CacheOptions, cachingFetch } from './web/cache.ts';
+export { datasetOfFiles, datasetOfPictures, type LabelledPicture, type PictureOptions } from './web/pictures.ts';
 
 /** Helpers that kernels share (`linear_id`, `silu`, ...), as WGSL text: pass it to `defineKernel` before your own. */
 export const wgslLib: string = lib;
-
-/** How to get an engine where `navigator.gpu` is the way to a device. */
-export interface BrowserEngineOptions extends RequestDeviceOptions, TunedEngineOptions {
-  /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
-  readonly device?: GPUDevice;
-}
-
-/**
- * An engine on `navigator.gpu`'s preferred adapter, or on your own device. Dispose it when done.
- * @throws UnsupportedError where there is no WebGPU; LimitError and ConfigError for `requiredLimits` that cannot be had; TuningError.
- */
-export async function createEngine(options: BrowserEngineOptions = {}): Promise<Engine> {
-  const engine = options.device
-    ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false })
-    : await ownEngine(options);
-  return withTuning(engine, options, async () =>
-    'indexedDB' in globalThis ? (await import('./tuning/store.ts')).indexedDbStore() : null,
-  );
-}
-
-async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {
-  const gpu = 'navigator' in globalThis ? globalThis.navigator.gpu : undefined;
-  const { device, adapter } = await requestDevice(gpu, options);
-  return new Engine(device, adapter.kind);
-}

@@ -19,7 +19,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^odelt$/, replacement: entry('index') },
-      { find: /^odelt\/(node|ops|bench)$/, replacement: entry('$1') },
+      { find: /^odelt\/(node|ops|bench|worker)$/, replacement: entry('$1') },
     ],
   },
   plugins: [

@@ -13,8 +13,9 @@ import { build } from 'esbuild';
 import { withoutComments } from './wgsl-text.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-// The worker is started by its URL, so nothing imports it.
-const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'cli/main.ts', 'training/data/decode-worker.js'];
+// Workers are started by their URLs, so nothing imports them.
+const WORKERS = ['web/module.ts', 'training/data/decode-worker.js'];
+const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'worker.ts', 'cli/main.ts', ...WORKERS];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
 const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(

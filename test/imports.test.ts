@@ -14,7 +14,7 @@ interface Import {
 
 /** Files of the sources, relative to the root. */
 const sources: readonly string[] = [
-  ...readdirSync(ROOT).filter((name) => /^(index|node|ops|bench)\.ts$/.test(name)),
+  ...readdirSync(ROOT).filter((name) => /^(index|node|ops|bench|worker)\.ts$/.test(name)),
   ...sourceFiles,
 ];
 

@@ -52,7 +52,7 @@ describe('the build', () => {
       expect(types).toMatch(/\.d\.ts$/);
       return Object.values(others);
     });
-    expect(new Set(promised).size).toBe(4);
+    expect(new Set(promised).size).toBe(6);
     for (const path of promised) expect(existsSync(join(folder, path)), path).toBe(true);
     const root = exports['.'] as Record<string, string>;
     const node = exports['./node'] as Record<string, string>;
@@ -66,10 +66,11 @@ describe('the build', () => {
       expect.arrayContaining([...everywhere, 'runTraining', 'shippedModel', 'shippedData']),
     );
     expect(await names('dist/ops.js')).toEqual(expect.arrayContaining(['linear', 'attention', 'adamw', 'patchify']));
+    expect(await names('dist/worker.js')).toEqual(['createWorker', 'serveWorker']);
     expect(await names('dist/bench.js')).toEqual(expect.arrayContaining(['contract', 'checkCase', 'runBench']));
   });
 
-  for (const entry of ['index.js', 'ops.js', 'bench.js']) {
+  for (const entry of ['index.js', 'ops.js', 'bench.js', 'worker.js', 'web/module.js']) {
     it(`${entry} is loaded by browsers as it is: no Node, no package, no eval, no wasm`, () => {
       const { modules, bare } = reach(entry);
       expect(modules).toContain('engine/wgsl.js');

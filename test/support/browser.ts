@@ -29,12 +29,26 @@ export interface Visit {
   readonly path: string;
   /** The page at `path`. It reports by `fetch('/report', { method: 'POST', body: JSON.stringify(...) })`; `{ failed }` is an error. */
   readonly html: string;
+  /** Of the page and of `files`: for example a content security policy. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Further texts that are served, by path: scripts end in .js. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Told of each request for something that is built. */
+  readonly onRequest?: (url: string, range: string | undefined) => void;
   /** Reports after which the visit is over. */
   readonly reports: number;
 }
 
 /** Opens a page and gives what it reported. The browser is closed when the test is finished. */
-export async function visit<T>({ built, path, html, reports }: Visit): Promise<T[]> {
+export async function visit<T>({
+  built,
+  path,
+  html,
+  headers = {},
+  files = {},
+  onRequest,
+  reports,
+}: Visit): Promise<T[]> {
   const profile = await mkdtemp(join(tmpdir(), 'odelt-browser-'));
   let child: ChildProcess | undefined;
   const found: T[] = [];
@@ -50,10 +64,20 @@ export async function visit<T>({ built, path, html, reports }: Visit): Promise<T
       const body = JSON.parse(Buffer.concat(parts).toString()) as T & { failed?: string };
       if (body.failed) over.reject(new Error(`the page failed: ${body.failed}`));
       if (found.push(body) >= reports) over.resolve(found);
-    } else if (request.url === path) {
+      return;
+    }
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    const script = files[request.url ?? ''];
+    if (request.url === path) {
       response.setHeader('content-type', 'text/html; charset=utf-8');
       response.end(html);
-    } else await serveFile(request, response, built);
+    } else if (script !== undefined) {
+      response.setHeader('content-type', 'text/javascript; charset=utf-8');
+      response.end(script);
+    } else {
+      onRequest?.(request.url ?? '', request.headers.range);
+      await serveFile(request, response, built);
+    }
   });
   onTestFinished(async () => {
     server.close();

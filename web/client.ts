@@ -1,0 +1,206 @@
+/** The page's side of the worker: typed calls, each a promise of its result and an async iterable of its progress. */
+import { InterruptedError, UnsupportedError, UsageError } from '../engine/errors.ts';
+import { receivedError } from './errors.ts';
+import {
+  type Answer,
+  type BenchRequest,
+  type CallName,
+  type Calls,
+  type LoadOptions,
+  type Question,
+  type TrainRequest,
+  transferables,
+  type VerifyRequest,
+} from './protocol.ts';
+
+/** A call under way: await its result, or iterate over its progress, or both. */
+export type Call<Name extends CallName> = Promise<Calls[Name]['result']> & AsyncIterable<Calls[Name]['progress']>;
+
+/** How a call can be ended. */
+export interface CallOptions {
+  /** The call then fails with InterruptedError; training hands over a checkpoint first. */
+  readonly signal?: AbortSignal;
+}
+
+/** What the client needs of a worker, or of a port to one. */
+export interface WorkerPort {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  addEventListener(type: 'message' | 'error' | 'messageerror', listener: (event: Event) => void): void;
+  terminate?(): void;
+}
+
+/** odelt in a worker. Errors are those that were thrown there: class, code and hint arrive. */
+export interface OdeltWorker {
+  /** Loads a model file: a URL, read block by block and kept in the browser's cache, or bytes. @throws as openModelUrl, ResidentModel. */
+  load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
+  /** Draws samples of the model that was loaded last. @throws as Sampler.sample; UsageError without a model. */
+  sample(request: Calls['sample']['args'], options?: CallOptions): Call<'sample'>;
+  /** Trains to the end, whatever the page does meanwhile; goes on by itself where the GPU is lost. @throws as createTrainer and its run. */
+  train(request: TrainRequest, options?: CallOptions): Call<'train'>;
+  /** Replays recordings on this browser's GPU. @throws as verify. */
+  verify(request: VerifyRequest, options?: CallOptions): Call<'verify'>;
+  /** Checks and times kernels. @throws as runBench. */
+  bench(request?: BenchRequest, options?: CallOptions): Call<'bench'>;
+  /** Frees the GPU and ends the worker; calls under way fail with InterruptedError. */
+  dispose(): Promise<void>;
+}
+
+/** Progress that is kept for whoever iterates later. */
+const MOST_KEPT = 1000;
+
+interface Pending {
+  tell(progress: unknown): void;
+  settle(outcome: { result: unknown } | { error: Error }): void;
+}
+
+/**
+ * A client of `port`; default: a new worker of this package's own module. Bundlers that do not build workers want a worker of yours,
+ * whose module is `odelt/worker/module`.
+ * @throws UnsupportedError where there are no workers.
+ */
+export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
+  const calls = new Map<number, Pending>();
+  let ids = 0;
+  let ended: Error | null = null;
+  const end = (error: Error) => {
+    ended ??= error;
+    for (const call of calls.values()) call.settle({ error: ended });
+    calls.clear();
+  };
+  port.addEventListener('message', (event) => {
+    const answer = (event as MessageEvent<Answer>).data;
+    const call = calls.get(answer.id);
+    if (!call) return;
+    if ('progress' in answer) return call.tell(answer.progress);
+    calls.delete(answer.id);
+    call.settle('error' in answer ? { error: receivedError(answer.error) } : answer);
+  });
+  port.addEventListener('error', (event) => {
+    event.preventDefault();
+    const { message } = event as ErrorEvent;
+    end(
+      new UnsupportedError('the worker could not be started or has failed', {
+        details: message || 'its module could not be loaded',
+        hint: "serve odelt/worker/module from the page's own origin, and allow it: Content-Security-Policy: worker-src 'self'",
+      }),
+    );
+  });
+  port.addEventListener('messageerror', () => end(new UsageError('a message of the worker cannot be read')));
+
+  function ask<Name extends CallName>(
+    call: Name,
+    args: Calls[Name]['args'],
+    { signal }: CallOptions = {},
+    transfer: Transferable[] = [],
+  ): Call<Name> {
+    const id = ++ids;
+    const { promise, iterable, pending } = underWay<Calls[Name]['result'], Calls[Name]['progress']>();
+    const abort = () => port.postMessage({ id, abort: true } satisfies Question, []);
+    if (ended) pending.settle({ error: ended });
+    else if (signal?.aborted) pending.settle({ error: new InterruptedError(`${call} was interrupted`) });
+    else {
+      try {
+        port.postMessage({ id, call, args } satisfies Question, transfer);
+        calls.set(id, pending);
+        signal?.addEventListener('abort', abort, { once: true });
+      } catch (cause) {
+        const hint = 'give plain data, typed arrays, blobs and bitmaps; functions stay in the page';
+        pending.settle({ error: new UsageError(`${call} cannot be sent to the worker`, { cause, hint }) });
+      }
+    }
+    const forget = () => signal?.removeEventListener('abort', abort);
+    promise.then(forget, forget);
+    return Object.assign(promise, iterable);
+  }
+
+  return {
+    load(source, { signal, ...options } = {}) {
+      const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
+      return ask('load', { source: from, options }, { signal });
+    },
+    sample: (request, options) => ask('sample', request, options),
+    train(request, options) {
+      const bitmaps = transferables(request.data).filter((item) => !(item instanceof ArrayBuffer));
+      return ask('train', request, options, bitmaps);
+    },
+    verify: (request, options) => ask('verify', { ...request, url: absolute(request.url) }, options),
+    bench: (request = {}, options) => ask('bench', request, options),
+    async dispose() {
+      if (ended) return;
+      const last = ask('dispose', undefined);
+      end(new InterruptedError('the worker has been disposed'));
+      await last.catch(() => undefined);
+      port.terminate?.();
+    },
+  };
+}
+
+/** As the page means it: in the worker it would be relative to the worker's module. */
+const absolute = (url: string | URL): string => new URL(url, globalThis.location?.href).href;
+
+function ownWorker(): WorkerPort {
+  if (!('Worker' in globalThis)) {
+    throw new UnsupportedError('there are no web workers here', {
+      hint: 'under Node use the library itself: createEngine, Sampler, createTrainer',
+    });
+  }
+  try {
+    return new Worker(new URL('./module.js', import.meta.url), { type: 'module' });
+  } catch (error) {
+    // Pages that require trusted types want the address from a policy; bundlers find it as it stands above.
+    const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
+    if (!trustedTypes) throw error;
+    const url = new URL('./module.js', import.meta.url).href;
+    const policy = trustedTypes.createPolicy('odelt', { createScriptURL: () => url });
+    return new Worker(policy.createScriptURL('') as unknown as string, { type: 'module' });
+  }
+}
+
+/** The part of the Trusted Types API that is used. */
+interface TrustedTypes {
+  createPolicy(
+    name: string,
+    rules: { createScriptURL(input: string): string },
+  ): { createScriptURL(input: string): object };
+}
+
+/** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */
+function underWay<T, P>() {
+  const kept: P[] = [];
+  let settled: { error?: Error } | null = null;
+  let wake = () => {};
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: Error) => void = () => {};
+  const promise = new Promise<T>((fulfil, refuse) => {
+    resolve = fulfil;
+    reject = refuse;
+  });
+  const pending: Pending = {
+    tell(progress) {
+      kept.push(progress as P);
+      if (kept.length > MOST_KEPT) kept.shift();
+      wake();
+    },
+    settle(outcome) {
+      settled = 'error' in outcome ? outcome : {};
+      if ('error' in outcome) reject(outcome.error);
+      else resolve(outcome.result as T);
+      wake();
+    },
+  };
+  const iterable: AsyncIterable<P> = {
+    async *[Symbol.asyncIterator]() {
+      // Whoever iterates is told of the error here.
+      promise.catch(() => undefined);
+      for (;;) {
+        while (kept.length > 0) yield kept.shift()!;
+        if (settled?.error) throw settled.error;
+        if (settled) return;
+        await new Promise<void>((woken) => {
+          wake = woken;
+        });
+      }
+    },
+  };
+  return { promise, iterable, pending };
+}

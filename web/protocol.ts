@@ -1,0 +1,128 @@
+/** What pages and the worker say to each other: calls with their arguments, progress, results and errors. Plain data, all of it cloneable. */
+import type { BenchReport } from '../bench/report.ts';
+import type { ModelConfig } from '../model/config.ts';
+import type { Storing } from '../model/weights/residency.ts';
+import type { SampleProgress, SampleRequest } from '../sampling/request.ts';
+import type { Samples } from '../sampling/sampler.ts';
+import type { TrainConfig } from '../training/config.ts';
+import type { DatasetFields } from '../training/data/dataset.ts';
+import type { NumberFields } from '../training/numbers.ts';
+import type { TrainEvent } from '../training/trainer.ts';
+import type { CaseResult } from '../verify/case.ts';
+import type { SentError } from './errors.ts';
+import type { LabelledPicture, PictureOptions } from './pictures.ts';
+
+/** What is trained on, as it can be sent. Bitmaps are transferred: the page's own are closed by it. */
+export type SentData =
+  | ({ readonly kind: 'pixels' } & DatasetFields)
+  | ({ readonly kind: 'numbers' } & NumberFields)
+  | { readonly kind: 'pictures'; readonly pictures: readonly LabelledPicture[]; readonly options?: SentPictureOptions }
+  | { readonly kind: 'files'; readonly files: readonly File[]; readonly options?: SentPictureOptions };
+
+/** How sent pictures become a data set. */
+export type SentPictureOptions = Omit<PictureOptions, 'signal' | 'onProgress'>;
+
+/** How a model is loaded. */
+export interface LoadOptions extends Storing {
+  /** Most samples computed at once. Default 16. */
+  readonly batch?: number;
+  /** Keeps blocks in the browser's Cache API. Default true; of a model in memory nothing is kept. */
+  readonly cache?: boolean;
+}
+
+/** A model that is loaded. */
+export interface LoadedModel {
+  readonly config: ModelConfig;
+  readonly classNames?: readonly string[];
+}
+
+/** What is trained, how and on what. */
+export interface TrainRequest {
+  /** A preset's name, whose sizes follow the data, or a whole model. Left out where `resume` has it. */
+  readonly model?: string | ModelConfig;
+  /** Options; others keep their defaults or, on resume, what the run began with. */
+  readonly train?: Partial<TrainConfig>;
+  readonly data: SentData;
+  /** A checkpoint's bytes: the run goes on from there. */
+  readonly resume?: Uint8Array | Blob;
+  /** Updates between checkpoints. Default 100. */
+  readonly saveEvery?: number;
+}
+
+/** What a run tells of. */
+export type TrainProgress =
+  | ({ readonly type: 'step' } & TrainEvent)
+  /** Bytes of a checkpoint: after every `saveEvery` updates, and before an interrupted run ends. */
+  | { readonly type: 'checkpoint'; readonly step: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  /** The GPU was lost, and training goes on from this step on a new device. */
+  | { readonly type: 'recovered'; readonly step: number; readonly message: string };
+
+/** A run that has ended. */
+export interface Trained {
+  readonly step: number;
+  /** To go on from, with more steps. */
+  readonly checkpoint: Uint8Array<ArrayBuffer>;
+  /** The averaged weights as a model file: `load` takes it. */
+  readonly model: Uint8Array<ArrayBuffer>;
+}
+
+/** Which kernels are timed. */
+export interface BenchRequest {
+  /** Only kernels whose name contains this. */
+  readonly filter?: string;
+  readonly rounds?: number;
+}
+
+/** Which recordings are replayed. */
+export interface VerifyRequest {
+  /** Folder of recordings, with a MANIFEST.json. */
+  readonly url: string;
+  /** Only cases whose "model/kind/name" contains this. */
+  readonly only?: string;
+}
+
+/** Arguments, progress and result of every call. */
+export interface Calls {
+  load: {
+    args: { readonly source: string | Uint8Array | Blob; readonly options: LoadOptions };
+    progress: never;
+    result: LoadedModel;
+  };
+  sample: {
+    args: Omit<SampleRequest, 'signal' | 'onProgress'>;
+    progress: SampleProgress;
+    result: Samples;
+  };
+  train: { args: TrainRequest; progress: TrainProgress; result: Trained };
+  verify: { args: VerifyRequest; progress: CaseResult; result: { readonly cases: number; readonly failed: number } };
+  bench: { args: BenchRequest; progress: string; result: BenchReport };
+  dispose: { args: undefined; progress: never; result: undefined };
+}
+
+/** The name of a call. */
+export type CallName = keyof Calls;
+
+/** From the page. */
+export type Question =
+  | { readonly id: number; readonly call: CallName; readonly args: unknown }
+  | { readonly id: number; readonly abort: true };
+
+/** From the worker. */
+export type Answer =
+  | { readonly id: number; readonly progress: unknown }
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly error: SentError };
+
+/** Buffers and bitmaps inside plain data that can be handed over instead of copied, each once. */
+export function transferables(value: unknown, found = new Set<Transferable>()): Transferable[] {
+  if (ArrayBuffer.isView(value)) {
+    // A view of part of a buffer would take the rest with it.
+    const { buffer, byteLength } = value;
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) found.add(buffer);
+  } else if (value instanceof ArrayBuffer) found.add(value);
+  else if (typeof ImageBitmap !== 'undefined' && value instanceof ImageBitmap) found.add(value);
+  else if (Array.isArray(value) || (value && Object.getPrototypeOf(value) === Object.prototype)) {
+    for (const part of Object.values(value)) transferables(part, found);
+  }
+  return [...found];
+}

@@ -1,0 +1,131 @@
+/**
+ * The worker's side: one engine, made when it is needed and made anew where the GPU was lost, the model that was loaded last, and
+ * answers to calls. Loops run on messages and on the GPU's own promises, never on the page's timers.
+ */
+import type { Engine } from '../engine/engine.ts';
+import { DeviceLostError, InterruptedError, UsageError } from '../engine/errors.ts';
+import { type BrowserEngineOptions, createEngine } from '../tuning/browser-engine.ts';
+import { sendableError } from './errors.ts';
+import { type Answer, type CallName, type Calls, type Question, transferables } from './protocol.ts';
+
+/** Where messages come from and go: a worker's global scope, or a port. */
+export interface Scope {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
+  close?(): void;
+}
+
+/** What a call is given. */
+export interface Serving<Name extends CallName> {
+  readonly args: Calls[Name]['args'];
+  readonly signal: AbortSignal;
+  tell(progress: Calls[Name]['progress']): void;
+  /** Runs `body` on the engine; where the GPU is lost, the next one gets a new engine. */
+  within<T>(body: (engine: Engine) => Promise<T>): Promise<T>;
+}
+
+/** How a worker serves. */
+export interface ServeOptions {
+  /** How to get an engine. Default: `createEngine` of `odelt`. */
+  readonly createEngine?: (options?: BrowserEngineOptions) => Promise<Engine>;
+}
+
+/** What each call loads when it is first made. */
+type Handlers = {
+  readonly [Name in Exclude<CallName, 'dispose'>]: (call: Serving<Name>) => Promise<Calls[Name]['result']>;
+};
+
+/** Answers calls until `dispose`. Calls that use the engine come one after the other. */
+export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
+  const make = options.createEngine ?? createEngine;
+  let engine: Promise<Engine> | null = null;
+  const calls = new Map<number, AbortController>();
+  let last: Promise<unknown> = Promise.resolve();
+
+  const drop = async () => {
+    const dropped = engine;
+    engine = null;
+    (await dropped?.catch(() => null))?.dispose();
+  };
+  const within = async <T>(body: (engine: Engine) => Promise<T>): Promise<T> => {
+    engine ??= make();
+    try {
+      return await body(await engine);
+    } catch (error) {
+      if (error instanceof DeviceLostError) await drop();
+      // What failed to start is tried anew next time.
+      else if (
+        await engine?.then(
+          () => false,
+          () => true,
+        )
+      )
+        engine = null;
+      throw error;
+    }
+  };
+  const handlers: Handlers = lazyHandlers();
+
+  const answer = (message: Answer) => scope.postMessage(message, transferables(message));
+  const serve = async ({ id, call, args }: Extract<Question, { call: unknown }>) => {
+    const controller = new AbortController();
+    calls.set(id, controller);
+    const { signal } = controller;
+    const tell = (progress: unknown) => answer({ id, progress });
+    const run = async (): Promise<unknown> => {
+      signal.throwIfAborted();
+      const handler = handlers[call as Exclude<CallName, 'dispose'>] as
+        | ((serving: Serving<CallName>) => Promise<unknown>)
+        | undefined;
+      if (!handler) throw new UsageError(`the worker knows no call '${call}'`);
+      return handler({ args: args as Serving<CallName>['args'], signal, tell, within });
+    };
+    const turn = last.then(run);
+    last = turn.catch(() => undefined);
+    try {
+      answer({ id, result: await turn });
+    } catch (error) {
+      answer({ id, error: sendableError(error) });
+    } finally {
+      calls.delete(id);
+    }
+  };
+  scope.addEventListener('message', ({ data }) => {
+    if ('abort' in data) return calls.get(data.id)?.abort(interruption());
+    if (data.call !== 'dispose') return void serve(data);
+    for (const controller of calls.values()) controller.abort(interruption());
+    void last.then(drop).then(() => {
+      answer({ id: data.id, result: undefined });
+      scope.close?.();
+    });
+  });
+}
+
+const interruption = () => new InterruptedError('the call was interrupted');
+
+/** Handlers that load their code with the first call of their kind. */
+function lazyHandlers(): Handlers {
+  const models = once(async () => (await import('./model-calls.ts')).createModelCalls());
+  return {
+    load: async (call) => (await models()).load(call),
+    sample: async (call) => (await models()).sample(call),
+    train: async (call) => (await import('./train-call.ts')).train(call),
+    verify: async ({ args, signal, tell, within }) => {
+      const { verifyUrl } = await import('./verify-url.ts');
+      return within((engine) => verifyUrl(engine, args, { signal, tell }));
+    },
+    bench: async ({ args, signal, tell, within }) => {
+      const { runBench } = await import('../bench/main.ts');
+      const { filter, rounds } = args;
+      return within((engine) => runBench([{ name: 'here', engine }], { filter, rounds, signal, onCase: tell }));
+    },
+  };
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}

@@ -1,0 +1,120 @@
+/** `train` in the worker: a run that hands over checkpoints, and goes on from its last state on a new device where the GPU was lost. */
+import type { Engine } from '../engine/engine.ts';
+import { ConfigError, DeviceLostError, InterruptedError } from '../engine/errors.ts';
+import { parseModelConfig } from '../model/config.ts';
+import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from '../training/checkpoint.ts';
+import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
+import { datasetOf, type TrainingData } from '../training/data/dataset.ts';
+import { modelForData } from '../training/model-for-data.ts';
+import { numbersOf } from '../training/numbers.ts';
+import { changesOnResume } from '../training/resume.ts';
+import { createTrainer, type Trainer } from '../training/trainer.ts';
+import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
+import type { SentData, Trained, TrainRequest } from './protocol.ts';
+import type { Serving } from './serve.ts';
+
+/** How often a run goes on after the GPU was lost without an update in between: more is no accident. */
+const MOST_LOSSES = 3;
+
+/** Where a run stands: without a state, before its first checkpoint. */
+interface Run {
+  readonly model: TrainingState['model'];
+  readonly train: TrainConfig;
+  readonly data: TrainingData;
+  readonly saveEvery: number;
+  state: TrainingState | undefined;
+}
+
+/** Trains as asked. @throws as createTrainer and its run; ConfigError for a resumed run that is to be another. */
+export async function train({ args, signal, tell, within }: Serving<'train'>): Promise<Trained> {
+  const run = await begin(args, signal);
+  for (let losses = 0; ; ) {
+    const before = run.state?.step ?? 0;
+    try {
+      await within((engine) => trainOn(engine, run, { signal, tell }));
+      const state = run.state!;
+      return { step: state.step, checkpoint: await checkpointBytes(state), model: await trainedModel(state) };
+    } catch (error) {
+      const step = run.state?.step ?? 0;
+      losses = step > before ? 1 : losses + 1;
+      if (!(error instanceof DeviceLostError) || losses > MOST_LOSSES) throw error;
+      tell({ type: 'recovered', step, message: error.message });
+    }
+  }
+}
+
+async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
+  const { saveEvery = 100, resume } = request;
+  if (!(Number.isInteger(saveEvery) && saveEvery >= 1)) {
+    throw new ConfigError(`saveEvery is ${saveEvery}; it must be a positive integer`);
+  }
+  const data = await dataOf(request.data, signal);
+  if (!resume) {
+    const { model = 'tiny' } = request;
+    return {
+      ...{ data, saveEvery, state: undefined },
+      model: typeof model === 'string' ? modelForData(model, data) : parseModelConfig(model),
+      train: parseTrainConfig(request.train ?? {}),
+    };
+  }
+  const state = await parseCheckpoint(resume instanceof Blob ? new Uint8Array(await resume.arrayBuffer()) : resume);
+  const model = typeof request.model === 'object' ? parseModelConfig(request.model) : state.model;
+  const train = parseTrainConfig({ ...state.train, ...request.train });
+  changesOnResume({ ...state, data: data.name }, { model, train, data: data.name });
+  return { model, train, data, saveEvery, state };
+}
+
+function dataOf(sent: SentData, signal: AbortSignal): Promise<TrainingData> | TrainingData {
+  switch (sent?.kind) {
+    case 'pixels':
+      return datasetOf(sent);
+    case 'numbers':
+      return numbersOf(sent);
+    case 'pictures':
+      return datasetOfPictures(sent.pictures, { ...sent.options, signal });
+    case 'files':
+      return datasetOfFiles(sent.files, { ...sent.options, signal });
+    default:
+      throw new ConfigError(`data of kind ${JSON.stringify((sent as { kind?: unknown } | undefined)?.kind)}`, {
+        hint: "give { kind: 'pixels', 'numbers', 'pictures' or 'files', ... }",
+      });
+  }
+}
+
+/** Trains on one engine, from the run's state to its end. */
+async function trainOn(
+  engine: Engine,
+  run: Run,
+  { signal, tell }: Pick<Serving<'train'>, 'signal' | 'tell'>,
+): Promise<void> {
+  const { model, train, data, saveEvery } = run;
+  const trainer = await createTrainer(engine, { model, train, data, from: run.state, signal });
+  let done = run.state?.step ?? 0;
+  const save = async () => {
+    if (run.state?.step !== done) run.state = await stateOf(trainer, run, done);
+  };
+  const hand = async () => tell({ type: 'checkpoint', step: done, bytes: await checkpointBytes(run.state!) });
+  try {
+    for await (const event of trainer.run()) {
+      done = event.step;
+      tell({ type: 'step', ...event });
+      if (done % saveEvery !== 0 || done === train.steps) continue;
+      await save();
+      await hand();
+    }
+    await save();
+  } catch (error) {
+    if (error instanceof InterruptedError) {
+      await save();
+      await hand();
+    }
+    throw error;
+  } finally {
+    trainer.dispose();
+  }
+}
+
+async function stateOf(trainer: Trainer, { model, train, data }: Run, step: number): Promise<TrainingState> {
+  const { classNames } = data;
+  return { step, model, train, ...(classNames ? { classNames } : {}), sets: await trainer.snapshot() };
+}

@@ -1,0 +1,23 @@
+/**
+ * odelt in a web worker: loading, sampling, training, verifying and timing off the page's thread, with typed calls and errors.
+ * The module that runs there is `odelt/worker/module`; `serveWorker` is for a worker module of one's own.
+ * @module odelt/worker
+ */
+export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';
+export type { SentError } from './web/errors.ts';
+export type {
+  Answer,
+  BenchRequest,
+  CallName,
+  Calls,
+  LoadedModel,
+  LoadOptions,
+  Question,
+  SentData,
+  SentPictureOptions,
+  Trained,
+  TrainProgress,
+  TrainRequest,
+  VerifyRequest,
+} from './web/protocol.ts';
+export { type Scope, type ServeOptions, serveWorker } from './web/serve.ts';

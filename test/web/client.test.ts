@@ -1,0 +1,160 @@
+/** The page's side of the worker against a worker of the test's, over a message channel: order, progress, ends and data. */
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Engine } from '../../engine/engine.ts';
+import { DeviceLostError, InterruptedError, UnsupportedError, UsageError } from '../../engine/errors.ts';
+import { createWorker, type WorkerPort } from '../../web/client.ts';
+import { transferables } from '../../web/protocol.ts';
+import { serveWorker } from '../../web/serve.ts';
+
+/** A worker behind a channel, whose engines are made by `make`. */
+function served(make: () => Promise<Engine>) {
+  const { port1, port2 } = new MessageChannel();
+  port1.start();
+  port2.start();
+  onTestFinished(() => port1.close());
+  serveWorker(port2 as never, { createEngine: make });
+  return createWorker(port1 as unknown as WorkerPort);
+}
+
+/** A worker of which only events are wanted. */
+function silent() {
+  const target = new EventTarget();
+  const sent: { message: unknown; transfer: Transferable[] }[] = [];
+  const port: WorkerPort = {
+    postMessage: (message, transfer) => void sent.push({ message: structuredClone(message), transfer }),
+    addEventListener: (type, listener) => target.addEventListener(type, listener),
+  };
+  const answer = (data: unknown) => target.dispatchEvent(new MessageEvent('message', { data }));
+  return { client: createWorker(port), sent, target, answer };
+}
+
+describe('the worker', () => {
+  it('says what it lacks, in the class that was thrown there', async () => {
+    const worker = served(async () => {
+      throw new UnsupportedError('WebGPU has no adapter on this machine', { hint: 'another browser' });
+    });
+    const sampled = await worker.sample({ labels: [1], steps: 1, blocks: 4 }).catch((error: unknown) => error);
+    expect(sampled).toBeInstanceOf(UsageError);
+    expect(sampled).toMatchObject({ message: 'there is no model to sample', hint: 'call load first' });
+    const data = { kind: 'nonsense' } as never;
+    await expect(worker.train({ data })).rejects.toMatchObject({ code: 'config', message: /data of kind "nonsense"/ });
+    const bench = await worker.bench().catch((error: unknown) => error);
+    expect(bench).toBeInstanceOf(UnsupportedError);
+    expect(bench).toMatchObject({ hint: 'another browser' });
+    await worker.dispose();
+    await expect(worker.bench()).rejects.toMatchObject({ message: 'the worker has been disposed' });
+  });
+
+  it('asks for a new engine after one that was lost or could not be made, and disposes the lost one', async () => {
+    let made = 0;
+    let disposed = 0;
+    const lost = {
+      dispose: () => disposed++,
+      get device(): never {
+        throw new DeviceLostError('the device was lost');
+      },
+    };
+    const worker = served(async () => {
+      if (made++ === 0) throw new UnsupportedError('not yet');
+      return lost as unknown as Engine;
+    });
+    await expect(worker.bench()).rejects.toBeInstanceOf(UnsupportedError);
+    await expect(worker.bench()).rejects.toBeInstanceOf(DeviceLostError);
+    await expect(worker.bench()).rejects.toBeInstanceOf(DeviceLostError);
+    expect([made, disposed]).toEqual([3, 2]);
+  });
+
+  it('lets calls wait for their turn, and ends one that is aborted meanwhile', async () => {
+    let fail: (error: Error) => void = () => {};
+    const worker = served(
+      () =>
+        new Promise<never>((_, reject) => {
+          fail = reject;
+        }),
+    );
+    const first = worker.bench().catch((error: unknown) => error);
+    const controller = new AbortController();
+    const second = worker.bench({}, { signal: controller.signal }).catch((error: unknown) => error);
+    await expect(worker.bench({}, { signal: AbortSignal.abort() })).rejects.toBeInstanceOf(InterruptedError);
+    controller.abort();
+    await expect.poll(() => fail.length).toBe(1);
+    fail(new UnsupportedError('no'));
+    expect(await first).toBeInstanceOf(UnsupportedError);
+    expect(await second).toBeInstanceOf(InterruptedError);
+  });
+});
+
+describe('a call', () => {
+  it('gives what came before somebody iterated, then ends', async () => {
+    const { client, answer } = silent();
+    const call = client.bench();
+    answer({ id: 1, progress: 'first' });
+    answer({ id: 1, progress: 'second' });
+    answer({ id: 7, progress: 'of another' });
+    answer({ id: 1, result: 42 });
+    const told: string[] = [];
+    for await (const text of call) told.push(text);
+    expect(told).toEqual(['first', 'second']);
+    expect(await call).toBe(42);
+  });
+
+  it('throws where somebody iterates, and to whoever awaits', async () => {
+    const { client, answer } = silent();
+    const call = client.bench();
+    const told: string[] = [];
+    const iterating = (async () => {
+      for await (const text of call) told.push(text);
+    })();
+    answer({ id: 1, progress: 'first' });
+    answer({ id: 1, error: { name: 'ConfigError', code: 'config', message: 'no', fields: {} } });
+    await expect(iterating).rejects.toMatchObject({ code: 'config', message: 'no' });
+    await expect(call).rejects.toMatchObject({ code: 'config' });
+    expect(told).toEqual(['first']);
+  });
+
+  it('is aborted once, by its number, and not after its end', async () => {
+    const { client, sent, answer } = silent();
+    const controller = new AbortController();
+    const call = client.bench({}, { signal: controller.signal });
+    controller.abort();
+    expect(sent.map(({ message }) => message)).toEqual([
+      { id: 1, call: 'bench', args: {} },
+      { id: 1, abort: true },
+    ]);
+    answer({ id: 1, result: 0 });
+    await call;
+    const other = new AbortController();
+    const ended = client.bench({}, { signal: other.signal });
+    answer({ id: 2, result: 0 });
+    await ended;
+    other.abort();
+    expect(sent.length).toBe(3);
+  });
+
+  it('fails where the worker cannot be loaded', async () => {
+    const { client, target } = silent();
+    const call = client.bench();
+    target.dispatchEvent(new Event('error'));
+    const error = await call.catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(UnsupportedError);
+    expect(error).toMatchObject({
+      message: 'the worker could not be started or has failed: its module could not be loaded',
+      hint: /worker-src 'self'/,
+    });
+    await expect(client.bench()).rejects.toBe(error);
+  });
+});
+
+describe('what is handed over', () => {
+  it('is each buffer once, never that of a part', () => {
+    const whole = new Float32Array(4);
+    const part = new Uint8Array(8).subarray(2);
+    expect(transferables({ id: 1, result: { values: whole, again: [whole], part, text: 'x', none: null } })).toEqual([
+      whole.buffer,
+    ]);
+  });
+});
+
+it('without web workers there is no worker of its own', () => {
+  expect(() => createWorker()).toThrow(UnsupportedError);
+});

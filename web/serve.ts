@@ -94,7 +94,8 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
     if ('abort' in data) return calls.get(data.id)?.abort(interruption());
     if (data.call !== 'dispose') return void serve(data);
     for (const controller of calls.values()) controller.abort(interruption());
-    void last.then(drop).then(() => {
+    // At once: what is under way fails, and nobody waits for it.
+    void drop().then(() => {
       answer({ id: data.id, result: undefined });
       scope.close?.();
     });

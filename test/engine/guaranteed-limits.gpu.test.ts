@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { requestNodeDevice } from '../../engine/adapters.node.ts';
 import { Engine } from '../../engine/engine.ts';
 import { checkCase } from '../../kernels/check.ts';
+import type { Contract } from '../../kernels/contract.ts';
 import { contracts } from '../../kernels/registry.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
@@ -43,11 +44,13 @@ it('the device has the guaranteed limits and no features', () => {
 });
 
 describe('kernels', () => {
-  for (const c of contracts) {
-    it(`${c.name} agrees with float64`, async () => {
-      await expect(checkCase(least, c, c.cases.at(-1)!)).resolves.toBeDefined();
-    });
-  }
+  /** Elements of a case's inputs: what its reference takes follows them. */
+  const size = (c: Contract, k: object) =>
+    Object.values(c.inputs(k)).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  it.each(contracts)('$name agrees with float64', async (c) => {
+    const [smallest] = [...c.cases].sort((a, b) => size(c, a) - size(c, b));
+    await expect(checkCase(least, c, smallest!)).resolves.toBeDefined();
+  });
 });
 
 it('a picture and two training steps are those of a device with all that the adapter has', async () => {

@@ -13,7 +13,7 @@ serveWorker(globalThis, {
       submit(commands);
       // Updates submit a program each; sampling comes after those of the second engine.
       if (number === 0 && engine.counters.submits === 3) engine.device.destroy();
-      if (number === 1 && engine.memory.report().byKind.weights > 100_000) engine.device.destroy();
+      if (number === 1 && engine.memory.report().byKind.weights > 1_000_000) engine.device.destroy();
     };
     return engine;
   },

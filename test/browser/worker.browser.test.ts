@@ -48,7 +48,7 @@ const POLICY =
   "require-trusted-types-for 'script'; trusted-types odelt test";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
-  it('the worker samples, trains, checks and recovers, to the bits of Node', { timeout: 300_000 }, async () => {
+  it('the worker samples, trains, checks and recovers, to the bits of Node', { timeout: 600_000 }, async () => {
     const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
     onTestFinished(() => rm(built, { recursive: true }));
     await buildInto(join(built, 'dist'));

@@ -98,7 +98,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(report!.checkpointAt).toBeGreaterThanOrEqual(3);
     expect(report!.recovered.map(([step]) => step)).toEqual([2]);
     expect(report!.own).toEqual([7, 8, 9]);
-    const { label, missing, bench, uncloneable, otherModel, damaged, disposed, lost } = report!.errors;
+    const { label, missing, bench, uncloneable, otherModel, damaged, disposed } = report!.errors;
     expect(label).toEqual({
       ...{ name: 'ConfigError', typed: true, code: 'config' },
       message: expect.stringMatching(/99/),
@@ -117,7 +117,6 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(damaged).toMatchObject({ name: 'CheckpointError', typed: true });
     expect(damaged!.message).toMatch(/^the checkpoint is damaged: its SHA-256 is /);
     expect(disposed).toMatchObject({ name: 'InterruptedError', message: 'the worker has been disposed' });
-    expect(lost).toMatchObject({ name: 'DeviceLostError', typed: true, code: 'device-lost' });
     // Four blocks and their surroundings once; then only the header, as the rest is kept.
     const headers = ranges.filter((range) => range.startsWith('bytes=0-'));
     expect(headers.length).toBe(3);

@@ -62,7 +62,7 @@ async function main() {
   await worker.dispose();
   errors.disposed = await waiting;
 
-  // A device that is lost: in the fourth update, and in the middle of sampling.
+  // A device that is lost in the fourth update; the model is then loaded onto the next one.
   const lossy = createWorker(lossyWorker());
   const recovery = lossy.train({ model, train, data: data(), saveEvery: 2 });
   const recovered = [];
@@ -70,7 +70,6 @@ async function main() {
   const survivor = await recovery;
   await lossy.load(url, { batch: 2 });
   const request = { labels: [7, 3], steps: 2, blocks: 4, seed: 5 };
-  errors.lost = await failing(lossy.sample(request));
   const after = await lossy.sample(request);
   await lossy.dispose();
 

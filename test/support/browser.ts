@@ -33,8 +33,6 @@ export interface Visit {
   readonly headers?: Readonly<Record<string, string>>;
   /** Further texts that are served, by path: scripts end in .js. */
   readonly files?: Readonly<Record<string, string>>;
-  /** Told of each request for something that is built. */
-  readonly onRequest?: (url: string, range: string | undefined) => void;
   /** Reports after which the visit is over. */
   readonly reports: number;
 }
@@ -75,7 +73,6 @@ export async function visit<T>({
       response.setHeader('content-type', 'text/javascript; charset=utf-8');
       response.end(script);
     } else {
-      onRequest?.(request.url ?? '', request.headers.range);
       await serveFile(request, response, built);
     }
   });

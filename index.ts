@@ -286,6 +286,7 @@ export type { Shard } from './sampling/shards.ts';
 export { CONTROLLERS, type Controller } from './sampling/solvers/controller.ts';
 export type { Solve } from './sampling/solvers/integrate.ts';
 export { type BatchOptions, type BatchReader, readBatches } from './training/batches.ts';
+export { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from './training/checkpoint.ts';
 export {
   type Accuracy,
   CLASSIFIER_OPTIONS,
@@ -298,7 +299,6 @@ export {
   parseClassifierTraining,
   type Stopping,
 } from './training/classifier.ts';
-export { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from './training/checkpoint.ts';
 export { type Guidance, parseTrainConfig, TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './training/config.ts';
 export {
   type DataShape,

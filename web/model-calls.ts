@@ -9,7 +9,7 @@ import { openModelUrl } from '../model/weights/source-url.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { cachingFetch } from './cache.ts';
 import type { Calls, LoadOptions } from './protocol.ts';
-import type { Serving } from './serve.ts';
+import type { Serving } from './serving.ts';
 
 interface Loaded {
   readonly model: ModelSource;

@@ -7,21 +7,13 @@ import { DeviceLostError, InterruptedError, UsageError } from '../engine/errors.
 import { type BrowserEngineOptions, createEngine } from '../tuning/browser-engine.ts';
 import { sendableError } from './errors.ts';
 import { type Answer, type CallName, type Calls, type Question, transferables } from './protocol.ts';
+import type { Serving } from './serving.ts';
 
 /** Where messages come from and go: a worker's global scope, or a port. */
 export interface Scope {
   postMessage(message: unknown, transfer: Transferable[]): void;
   addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
   close?(): void;
-}
-
-/** What a call is given. */
-export interface Serving<Name extends CallName> {
-  readonly args: Calls[Name]['args'];
-  readonly signal: AbortSignal;
-  tell(progress: Calls[Name]['progress']): void;
-  /** Runs `body` on the engine; where the GPU is lost, the next one gets a new engine. */
-  within<T>(body: (engine: Engine) => Promise<T>): Promise<T>;
 }
 
 /** How a worker serves. */

@@ -11,7 +11,7 @@ import { changesOnResume } from '../training/resume.ts';
 import { createTrainer, type Trainer } from '../training/trainer.ts';
 import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
 import type { SentData, Trained, TrainRequest } from './protocol.ts';
-import type { Serving } from './serve.ts';
+import type { Serving } from './serving.ts';
 
 /** How often a run goes on after the GPU was lost without an update in between: more is no accident. */
 const MOST_LOSSES = 3;

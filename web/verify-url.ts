@@ -7,7 +7,7 @@ import { verify } from '../verify/replay.ts';
 import type { Calls, VerifyRequest } from './protocol.ts';
 
 /** Opens recordings at `url`. @throws DataError for a folder without a manifest or without models. */
-export async function openGoldenUrl(url: string, signal?: AbortSignal): Promise<GoldenDir> {
+async function openGoldenUrl(url: string, signal?: AbortSignal): Promise<GoldenDir> {
   const base = url.endsWith('/') ? url : `${url}/`;
   const bytes = async (path: string): Promise<Uint8Array<ArrayBuffer>> => {
     const at = new URL(path, base).href;

@@ -19,7 +19,7 @@ import { buildInto, ROOT, textOf } from '../support/repository.ts';
 import { tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 const MODEL = join(ROOT, 'models/fashion-mnist.safetensors');
-const train = { ...tinyTrain, steps: 10 };
+const train = { ...tinyTrain, steps: 6 };
 
 interface Told {
   readonly name: string;
@@ -78,7 +78,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const trainer = await createTrainer(engine, { model: tinyModel, train, data });
     for await (const _ of trainer.run());
     const digest = await sha256(
-      await checkpointBytes({ step: 10, model: tinyModel, train, sets: await trainer.snapshot() }),
+      await checkpointBytes({ step: 6, model: tinyModel, train, sets: await trainer.snapshot() }),
     );
     engine.dispose();
 
@@ -90,9 +90,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(report!.shape).toEqual([2, 28, 28, 1]);
     expect(relativeError(report!.values, values)).toBeLessThan(2e-5);
     expect(report!.same).toEqual([true, true]);
-    expect(report!.steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(report!.steps).toEqual([1, 2, 3, 4, 5, 6]);
     expect(report!.digests).toEqual([digest, digest, digest]);
-    expect(report!.trained).toEqual([10, 10, 10]);
+    expect(report!.trained).toEqual([6, 6, 6]);
     expect(report!.small).toEqual([1, 8, 8, 1]);
     expect(report!.interrupted).toMatchObject({ name: 'InterruptedError', typed: true, code: 'interrupted' });
     expect(report!.checkpointAt).toBeGreaterThanOrEqual(3);
@@ -108,6 +108,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(missing!.message).toMatch(/nothing\.safetensors: the server answered 404/);
     expect(bench).toMatchObject({ name: 'ConfigError', typed: true, hint: expect.stringMatching(/attention/) });
     expect(bench!.message).toBe("no kernel that is timed matches 'nonsense'");
+    expect(bench).toMatchObject({ name: 'ConfigError', typed: true, message: expect.stringMatching(/nonsense/) });
     expect(uncloneable).toMatchObject({
       name: 'UsageError',
       typed: true,

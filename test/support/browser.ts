@@ -33,6 +33,8 @@ export interface Visit {
   readonly headers?: Readonly<Record<string, string>>;
   /** Further texts that are served, by path: scripts end in .js. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Told of every request, with the byte range that it asks for. */
+  readonly onRequest?: (url: string, range: string | undefined) => void;
   /** Reports after which the visit is over. */
   readonly reports: number;
 }
@@ -64,6 +66,7 @@ export async function visit<T>({
       if (found.push(body) >= reports) over.resolve(found);
       return;
     }
+    onRequest?.(request.url ?? '', request.headers.range);
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     const script = files[request.url ?? ''];
     if (request.url === path) {

@@ -1,4 +1,4 @@
-/** A worker whose first engine loses its device in the midst of training: each update submits one program. */
+/** A worker whose first engine loses its device at the fourth program: each update, and each step of sampling, submits one. */
 import { createEngine } from '/dist/index.js';
 import { serveWorker } from '/dist/worker.js';
 

@@ -25,7 +25,6 @@ async function main() {
   const progress = [];
   for await (const { done, total } of call) progress.push([done, total]);
   const { values, shape } = await call;
-  const firstPicture = performance.now();
   await worker.load(url, { batch: 2 });
   const again = await worker.sample({ labels: [7, 3], steps: 2, blocks: 4, seed: 5 });
   const errors = {
@@ -62,19 +61,23 @@ async function main() {
   await worker.dispose();
   errors.disposed = await waiting;
 
-  // A device that is lost in the fourth update; the model is then loaded onto the next one.
+  // A device that is lost in the fourth update: training goes on from the last checkpoint on the next one.
   const lossy = createWorker(lossyWorker());
   const recovery = lossy.train({ model, train, data: data(), saveEvery: 2 });
   const recovered = [];
   for await (const event of recovery) if (event.type === 'recovered') recovered.push([event.step, event.message]);
   const survivor = await recovery;
-  await lossy.load(url, { batch: 2 });
-  const request = { labels: [7, 3], steps: 2, blocks: 4, seed: 5 };
-  const after = await lossy.sample(request);
   await lossy.dispose();
 
+  // One that is lost in the midst of sampling: that call fails, and the next one gets the model on a new device.
+  const sampling = createWorker(lossyWorker());
+  await sampling.load(url, { batch: 2 });
+  errors.lost = await failing(sampling.sample({ labels: [7, 3], steps: 8, blocks: 4, seed: 5 }));
+  const after = await sampling.sample({ labels: [7, 3], steps: 2, blocks: 4, seed: 5 });
+  await sampling.dispose();
+
   await send({
-    ...{ classes: config.classes, progress, shape, values: [...values], firstPicture, steps, errors, interrupted, recovered },
+    ...{ classes: config.classes, progress, shape, values: [...values], steps, errors, interrupted, recovered },
     checkpointAt: checkpoint.step,
     same: [again, after].map((samples) => samples.values.every((value, i) => value === values[i])),
     digests: await Promise.all([trained, resumed, survivor].map(({ checkpoint: bytes }) => sha256(bytes))),
@@ -83,8 +86,8 @@ async function main() {
   });
 }
 
+const policy = trustedTypes.createPolicy('test', { createScriptURL: () => '/lossy.js' });
 function lossyWorker() {
-  const policy = trustedTypes.createPolicy('test', { createScriptURL: () => '/lossy.js' });
   return new Worker(policy.createScriptURL(''), { type: 'module' });
 }
 

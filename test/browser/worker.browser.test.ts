@@ -12,6 +12,7 @@ import { ResidentModel } from '../../model/weights/residency.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { checkpointBytes } from '../../training/checkpoint.ts';
+import type { TrainingData } from '../../training/data/dataset.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { browser, visit } from '../support/browser.ts';
 import { relativeError } from '../support/golden.ts';
@@ -51,6 +52,22 @@ const POLICY =
   "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; " +
   "require-trusted-types-for 'script'; trusted-types odelt test";
 
+/** What Node samples and trains on SwiftShader. */
+async function onNode(data: TrainingData) {
+  const { engine } = await createNodeEngine({ adapter: 'swiftshader' });
+  const { config, source, close } = await openModelSource(MODEL);
+  const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: 2 });
+  const { values } = await sampler.sample({ labels: [7, 3], steps: 2, blocks: 4, seed: 5 });
+  await close();
+  const trainer = await createTrainer(engine, { model: tinyModel, train, data });
+  for await (const _ of trainer.run());
+  const digest = await sha256(
+    await checkpointBytes({ step: 6, model: tinyModel, train, sets: await trainer.snapshot() }),
+  );
+  engine.dispose();
+  return { values, digest };
+}
+
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   it('the worker samples, trains, checks and recovers, to the bits of Node', { timeout: 600_000 }, async () => {
     const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
@@ -60,7 +77,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const data = tinyData();
     const pixels = Array.from({ length: data.count }, (_, i) => [...data.image(i)]).flat();
     const labels = Array.from({ length: data.count }, (_, i) => data.label(i));
-    const [report] = await visit<Report>({
+    const visited = visit<Report>({
       ...{ built, path: '/page.html', reports: 1, headers: { 'content-security-policy': POLICY } },
       html: '<!doctype html><script type="module" src="/page.js"></script>',
       files: {
@@ -69,18 +86,8 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
         '/setup.js': JSON.stringify({ model: tinyModel, train, pixels, labels }),
       },
     });
-
-    const { engine } = await createNodeEngine({ adapter: 'swiftshader' });
-    const { config, source, close } = await openModelSource(MODEL);
-    const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: 2 });
-    const { values } = await sampler.sample({ labels: [7, 3], steps: 2, blocks: 4, seed: 5 });
-    await close();
-    const trainer = await createTrainer(engine, { model: tinyModel, train, data });
-    for await (const _ of trainer.run());
-    const digest = await sha256(
-      await checkpointBytes({ step: 6, model: tinyModel, train, sets: await trainer.snapshot() }),
-    );
-    engine.dispose();
+    // Beside the page, as both take their time.
+    const [[report], { values, digest }] = await Promise.all([visited, onNode(data)]);
 
     expect(report!.classes).toBe(10);
     expect(report!.progress).toEqual([

@@ -328,8 +328,15 @@ export type { EngineTuning } from './tuning/open.ts';
 export { indexedDbStore, type TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 export type { TunedEngineOptions } from './tuning/with-tuning.ts';
-export { type CacheOptions, cachingFetch } from './web/cache.ts';
-export { datasetOfFiles, datasetOfPictures, type LabelledPicture, type PictureOptions } from './web/pictures.ts';
+export { type CacheOfAnswers, type CacheOptions, type Caches, cachingFetch } from './web/cache.ts';
+export type { FileAt } from './web/files.ts';
+export {
+  type Bitmap,
+  datasetOfFiles,
+  datasetOfPictures,
+  type LabelledPicture,
+  type PictureOptions,
+} from './web/pictures.ts';
 
 /** Helpers that kernels share (`linear_id`, `silu`, ...), as WGSL text: pass it to `defineKernel` before your own. */
 export const wgslLib: string = lib;

@@ -1,5 +1,6 @@
 /** What a check of `odelt verify` is: a name, a tolerance, and a function that measures an error. */
 
+/** What is compared: the first part of a case's name after its model. */
 export type Kind =
   | 'recording'
   | 'solver'
@@ -38,6 +39,7 @@ export interface CaseGroup {
   dispose(): void;
 }
 
+/** How a case went; `ok`: its error is within the tolerance. */
 export interface CaseResult extends Measured {
   /** Folder of the golden model. */
   readonly model: string;

@@ -4,6 +4,22 @@
  */
 import { hasSha256, sha256 } from '../formats/bytes.ts';
 
+/** What is used of a browser's cache. */
+export interface CacheOfAnswers {
+  /** What was put under a URL. */
+  match(url: string): Promise<Response | undefined>;
+  /** Keeps an answer under a URL. */
+  put(url: string, answer: Response): Promise<void>;
+  /** Removes what is under a URL; whether there was something. */
+  delete(url: string): Promise<boolean>;
+}
+
+/** What is used of a browser's `caches`. */
+export interface Caches {
+  /** The cache of a name, made where there is none. */
+  open(name: string): Promise<CacheOfAnswers>;
+}
+
 /** How ranges are kept. */
 export interface CacheOptions {
   /** Of the cache, to be removed with `caches.delete`. Default 'odelt-models'. */
@@ -11,8 +27,8 @@ export interface CacheOptions {
   /** What reads from servers. Default: the global one. */
   readonly fetch?: typeof fetch;
   /** Where ranges are kept. Default: the global one; null, or a page without: in memory, as long as this fetch lives. */
-  readonly caches?: Pick<CacheStorage, 'open'> | null;
-  /** Told once where the cache cannot be used: there is none, or its quota is exceeded. */
+  readonly caches?: Caches | null;
+  /** Told once where the cache cannot be used: there is none, or its quota is exceeded. Default: console.warn. */
   readonly onNotice?: (text: string) => void;
 }
 
@@ -37,8 +53,8 @@ const versionOf = (headers: Readonly<Record<string, string>>): string =>
 
 /** A fetch for `openModelUrl({ fetch })`. Requests without a range, and answers that are no parts, pass through. */
 export function cachingFetch(options: CacheOptions = {}): typeof fetch {
-  const { name = 'odelt-models', fetch: ask = (input, init) => fetch(input, init), onNotice = () => {} } = options;
-  const given = options.caches === undefined ? (globalThis.caches ?? null) : options.caches;
+  const { name = 'odelt-models', fetch: ask = (input, init) => fetch(input, init), onNotice = console.warn } = options;
+  const given: Caches | null = options.caches === undefined ? (globalThis.caches ?? null) : options.caches;
   let store: Promise<Store> | null = null;
   const toMemory = (why: string): Store => {
     onNotice(`models are kept in memory only: ${why}`);
@@ -62,7 +78,7 @@ export function cachingFetch(options: CacheOptions = {}): typeof fetch {
     const key = `${url}${url.includes('?') ? '&' : '?'}odelt-range=${range.replace('=', '-')}`;
     const version = versions.get(url);
     if (version !== undefined && !range.startsWith('bytes=0-')) {
-      const kept = await (await open()).get(key);
+      const kept = await (await open()).get(key).catch((error: unknown) => toMemory(String(error)).get(key));
       if (kept && versionOf(kept.headers) === version) {
         if ((await sha256(kept.bytes)) === kept.headers[DIGEST]) {
           return new Response(kept.bytes, { status: 206, headers: kept.headers });
@@ -121,7 +137,7 @@ function memoryStore(): Store {
 }
 
 /** Parts cannot be kept as such (status 206), so they are kept as answers of their own addresses. */
-function cacheStore(cache: Cache): Store {
+function cacheStore(cache: CacheOfAnswers): Store {
   return {
     async get(key) {
       const found = await cache.match(key);

@@ -1,6 +1,7 @@
 /** The page's side of the worker: typed calls, each a promise of its result and an async iterable of its progress. */
 import { InterruptedError, UnsupportedError, UsageError } from '../engine/errors.ts';
 import { receivedError } from './errors.ts';
+import { fileAt } from './files.ts';
 import {
   type Answer,
   type BenchRequest,
@@ -24,8 +25,11 @@ export interface CallOptions {
 
 /** What the client needs of a worker, or of a port to one. */
 export interface WorkerPort {
+  /** Sends a call, handing over what is in `transfer`. */
   postMessage(message: unknown, transfer: Transferable[]): void;
+  /** Tells of answers, and of a worker that cannot be started. */
   addEventListener(type: 'message' | 'error' | 'messageerror', listener: (event: Event) => void): void;
+  /** Ends the worker, after `dispose`. */
   terminate?(): void;
 }
 
@@ -120,8 +124,10 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     },
     sample: (request, options) => ask('sample', request, options),
     train(request, options) {
-      const bitmaps = transferables(request.data).filter((item) => !(item instanceof ArrayBuffer));
-      return ask('train', request, options, bitmaps);
+      const { data } = request;
+      const sent = data?.kind === 'files' ? { ...data, files: Array.from(data.files ?? [], fileAt) } : data;
+      const bitmaps = transferables(sent).filter((item) => !(item instanceof ArrayBuffer));
+      return ask('train', { ...request, data: sent }, options, bitmaps);
     },
     verify: (request, options) => ask('verify', { ...request, url: absolute(request.url) }, options),
     bench: (request = {}, options) => ask('bench', request, options),

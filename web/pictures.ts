@@ -1,6 +1,7 @@
 /** Pictures as browsers have them, bitmaps, blobs and dropped folders, made into a data set with the browser's own decoders. */
 import { ConfigError, DataError, InterruptedError, UnsupportedError } from '../engine/errors.ts';
 import { type Dataset, datasetOf, type SkippedFile } from '../training/data/dataset.ts';
+import { byClass, type FileAt, fileAt } from './files.ts';
 
 /** How pictures become a data set. */
 export interface PictureOptions {
@@ -17,14 +18,22 @@ export interface PictureOptions {
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
 
+/** An ImageBitmap, by what programs without the browser's types know of it. */
+export interface Bitmap {
+  readonly width: number;
+  readonly height: number;
+  /** Frees it. */
+  close(): void;
+}
+
 /** A picture and its class, 0, 1, ... */
 export interface LabelledPicture {
-  readonly picture: ImageBitmap | Blob;
+  readonly picture: Bitmap | Blob;
   readonly label: number;
 }
 
 /** Of a picture: red, green and blue as bytes, [size, size, 3]. */
-type Draw = (picture: ImageBitmap | Blob) => Promise<Uint8ClampedArray>;
+type Draw = (picture: Bitmap | Blob) => Promise<Uint8ClampedArray>;
 
 /** Luma of BT.601, as grey pictures are made of coloured ones. */
 const LUMA = [0.299, 0.587, 0.114] as const;
@@ -46,34 +55,27 @@ export async function datasetOfPictures(
 }
 
 /**
- * A dropped or chosen folder (`<input type="file" webkitdirectory>`): one class per sub-folder, by name. Files that are no pictures are
- * listed in `skipped`.
- * @throws as datasetOfPictures; DataError where no file lies in a sub-folder, or none can be decoded.
+ * A chosen folder (`<input type="file" webkitdirectory>`) or a dropped one: pictures in FOLDER/CLASS/FILE, or in CLASS/FILE of several
+ * folders, labelled by their class's name in code-unit order. Hidden files, and those beside the classes, are passed over; files that are
+ * no pictures, or lie deeper, are listed in `skipped`.
+ * @throws as datasetOfPictures; DataError where no file lies in a class's folder, or none can be decoded.
  */
-export async function datasetOfFiles(files: Iterable<File>, options: PictureOptions = {}): Promise<Dataset> {
-  const found = Array.from(files, (file) => ({ file, path: file.webkitRelativePath || file.name }))
-    .filter(({ path }) => path.split('/').length > 1 && !path.split('/').some((part) => part.startsWith('.')))
-    .sort((a, b) => (a.path < b.path ? -1 : 1));
-  const classOf = (path: string): string => path.split('/').at(-2)!;
-  const classNames = [...new Set(found.map(({ path }) => classOf(path)))].sort();
+export async function datasetOfFiles(files: Iterable<File | FileAt>, options: PictureOptions = {}): Promise<Dataset> {
+  const { root, found, deeper } = byClass(Array.from(files, fileAt));
   if (found.length === 0) {
     throw new DataError('no file lies in a folder of its class', {
       hint: 'choose a folder whose sub-folders hold the pictures of one class each',
     });
   }
-  const skipped: SkippedFile[] = [];
-  const pictures = found.map(({ file, path }) => ({ picture: file, label: classNames.indexOf(classOf(path)) }));
+  const classNames = [...new Set(found.map(({ of }) => of))];
+  const skipped: SkippedFile[] = deeper.map((file) => ({ file, reason: "lies deeper than its class's folder" }));
+  const labelled = found.map(({ file, of }) => ({ picture: file, label: classNames.indexOf(of) }));
   const paths = found.map(({ path }) => path);
-  const name = options.name ?? paths[0]!.split('/')[0]!;
-  return decodeAll(
-    pictures,
-    paths,
-    { classNames, ...options, name },
-    (file, cause) => {
-      skipped.push({ file, reason: cause instanceof Error ? cause.message : String(cause) });
-    },
-    skipped,
-  );
+  const skip = (file: string, cause: unknown): void => {
+    skipped.push({ file, reason: cause instanceof Error ? cause.message : String(cause) });
+  };
+  const name = options.name ?? root ?? 'pictures';
+  return decodeAll(labelled, paths, { classNames, ...options, name }, skip, skipped);
 }
 
 async function decodeAll(
@@ -88,6 +90,12 @@ async function decodeAll(
   }
   if (channels !== 1 && channels !== 3) throw new ConfigError(`pictures have 1 or 3 channels, not ${channels}`);
   if (pictures.length === 0) throw new DataError(`${name}: there are no pictures`);
+  const stranger = pictures.findIndex(({ label }) => !(Number.isInteger(label) && label >= 0 && label <= 65535));
+  if (stranger >= 0) {
+    throw new ConfigError(
+      `${names[stranger]} has label ${pictures[stranger]!.label}; labels are integers from 0 to 65535`,
+    );
+  }
   const draw = drawer(size);
   const each = size * size * channels;
   const pixels = new Uint8Array(pictures.length * each);
@@ -126,7 +134,7 @@ function drawer(size: number): Draw {
   context.imageSmoothingQuality = 'high';
   return async (picture) => {
     const isBlob = picture instanceof Blob;
-    const bitmap = isBlob ? await createImageBitmap(picture) : picture;
+    const bitmap = isBlob ? await createImageBitmap(picture) : (picture as ImageBitmap);
     const side = Math.min(bitmap.width, bitmap.height);
     context.fillStyle = 'white';
     context.fillRect(0, 0, size, size);

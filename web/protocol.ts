@@ -10,6 +10,7 @@ import type { NumberFields } from '../training/numbers.ts';
 import type { TrainEvent } from '../training/trainer.ts';
 import type { CaseResult } from '../verify/case.ts';
 import type { SentError } from './errors.ts';
+import type { FileAt } from './files.ts';
 import type { LabelledPicture, PictureOptions } from './pictures.ts';
 
 /** What is trained on, as it can be sent. Bitmaps are transferred: the page's own are closed by it. */
@@ -17,7 +18,7 @@ export type SentData =
   | ({ readonly kind: 'pixels' } & DatasetFields)
   | ({ readonly kind: 'numbers' } & NumberFields)
   | { readonly kind: 'pictures'; readonly pictures: readonly LabelledPicture[]; readonly options?: SentPictureOptions }
-  | { readonly kind: 'files'; readonly files: readonly File[]; readonly options?: SentPictureOptions };
+  | { readonly kind: 'files'; readonly files: readonly (File | FileAt)[]; readonly options?: SentPictureOptions };
 
 /** How sent pictures become a data set. */
 export type SentPictureOptions = Omit<PictureOptions, 'signal' | 'onProgress'>;

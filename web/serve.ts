@@ -11,8 +11,11 @@ import type { Serving } from './serving.ts';
 
 /** Where messages come from and go: a worker's global scope, or a port. */
 export interface Scope {
+  /** Sends an answer, handing over what is in `transfer`. */
   postMessage(message: unknown, transfer: Transferable[]): void;
+  /** Tells of calls. */
   addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
+  /** Ends the worker, after `dispose`. */
   close?(): void;
 }
 

@@ -13,7 +13,7 @@ import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
 import type { SentData, Trained, TrainRequest } from './protocol.ts';
 import type { Serving } from './serving.ts';
 
-/** How often a run goes on after the GPU was lost without an update in between: more is no accident. */
+/** How often in a row a run goes on after the GPU was lost without a checkpoint in between: more is no accident. */
 const MOST_LOSSES = 3;
 
 /** Where a run stands: without a state, before its first checkpoint. */
@@ -64,14 +64,18 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   return { model, train, data, saveEvery, state };
 }
 
-function dataOf(sent: SentData, signal: AbortSignal): Promise<TrainingData> | TrainingData {
+async function dataOf(sent: SentData, signal: AbortSignal): Promise<TrainingData> {
   switch (sent?.kind) {
     case 'pixels':
       return datasetOf(sent);
     case 'numbers':
       return numbersOf(sent);
-    case 'pictures':
-      return datasetOfPictures(sent.pictures, { ...sent.options, signal });
+    case 'pictures': {
+      const data = await datasetOfPictures(sent.pictures, { ...sent.options, signal });
+      // They were handed over, so nobody else will.
+      for (const { picture } of sent.pictures) if (!(picture instanceof Blob)) picture.close();
+      return data;
+    }
     case 'files':
       return datasetOfFiles(sent.files, { ...sent.options, signal });
     default:

@@ -19,12 +19,14 @@ function readmeProgram(heading: string): string {
   return found![1]!;
 }
 
-/** What a page may use: a GPUDevice of its own, training and agreement from memory. */
+/** What a page may use: a GPUDevice of its own, training and agreement from memory, a worker. */
 const PAGE = `
 ${readmeProgram('In browsers')}
 import {
   classAgreement, createTrainer, datasetOf, parseTrainConfig, prepareReference, preset, PRECISIONS, ACTIVATIONS, type TrainEvent,
 } from 'odelt';
+
+import { createWorker, type OdeltWorker } from 'odelt/worker';
 
 // @ts-expect-error What needs Node is in odelt/node only.
 import { runTraining } from 'odelt';
@@ -40,7 +42,11 @@ const trainer = await createTrainer(own, { model: preset('tiny'), train: parseTr
 const events: TrainEvent[] = [];
 for await (const event of trainer.run()) events.push(event);
 const share: number = classAgreement(prepareReference(data), values, [7], { neighbours: 1 }).share;
-document.title = [limit, share, PRECISIONS.length, ACTIVATIONS.length].join();
+const worker: OdeltWorker = createWorker();
+const run = worker.train({ data: { kind: 'pictures', pictures: [{ picture: await createImageBitmap(new Blob()), label: 0 }] } });
+for await (const event of run) if (event.type === 'step') events.push(event);
+const kept: Uint8Array = (await run).model;
+document.title = [limit, kept.length, share, PRECISIONS.length, ACTIVATIONS.length].join();
 `;
 
 /** examples/rmsnorm.ts, its contract checked. Without a bundler WGSL is a string. */

@@ -20,6 +20,14 @@ function fakeCaches(quota = Number.POSITIVE_INFINITY) {
   return { kept, caches: { open: async () => cache as unknown as Cache } };
 }
 
+/** A cache whose storage is gone. */
+const unreadable = {
+  open: async () => ({
+    ...(await fakeCaches().caches.open()),
+    match: () => Promise.reject(new Error('InvalidStateError')),
+  }),
+};
+
 const FOUR = [block(0), block(1)];
 
 async function readTwice(fetch: typeof globalThis.fetch, url: string) {
@@ -73,6 +81,7 @@ describe('a model that is read twice', () => {
     ['without a cache', null, /no Cache API/],
     ['where it cannot be opened', { open: async () => Promise.reject(new Error('SecurityError')) }, /SecurityError/],
     ['beyond its quota', fakeCaches(100).caches, /Quota exceeded/],
+    ['where nothing can be read of it', unreadable, /InvalidStateError/],
   ])('is kept in memory %s, which is told once', async (_, caches, why) => {
     const { url, asked } = await serve(whole);
     const notices: string[] = [];

@@ -64,6 +64,34 @@ describe('the worker', () => {
     expect([made, disposed]).toEqual([3, 2]);
   });
 
+  it('goes on training after three lost devices in a row, and gives up after the fourth', async () => {
+    let made = 0;
+    const lost = new Proxy({} as Engine, {
+      get(_, name) {
+        if (name === 'dispose') return () => {};
+        // A promise of it asks whether it is one.
+        if (name === 'then') return undefined;
+        throw new DeviceLostError(`device ${made} was lost`);
+      },
+    });
+    const worker = served(async () => {
+      made++;
+      return lost;
+    });
+    const shape = { name: 'grey', height: 28, width: 28, channels: 1, classes: 1 };
+    const data = { kind: 'pixels' as const, ...shape, pixels: new Uint8Array(784), labels: Uint8Array.of(0) };
+    const call = worker.train({ data, train: { steps: 2, batch: 8 } });
+    const told: unknown[] = [];
+    const iterating = (async () => {
+      for await (const event of call) told.push(event);
+    })();
+    await expect(iterating).rejects.toThrow('device 4 was lost');
+    await expect(call).rejects.toBeInstanceOf(DeviceLostError);
+    const recovered = (n: number) => ({ type: 'recovered', step: 0, message: `device ${n} was lost` });
+    expect(told).toEqual([recovered(1), recovered(2), recovered(3)]);
+    expect(made).toBe(4);
+  });
+
   it('lets calls wait for their turn, and ends one that is aborted meanwhile', async () => {
     let fail: (error: Error) => void = () => {};
     const worker = served(

@@ -1,18 +1,29 @@
-/** A worker whose first engine loses its device at the fourth program: each update, and each step of sampling, submits one. */
+/**
+ * A worker that loses its device at the fourth program of its first training and of its first sampling: each update, and each step of
+ * sampling, submits one.
+ */
 import { createEngine } from '/dist/index.js';
 import { serveWorker } from '/dist/worker.js';
 
-let made = 0;
+const first = new Set(['train', 'sample']);
+let current;
+/** Programs of the current engine before the call that is to lose it; none where no loss is to come. */
+let before = Number.NaN;
+addEventListener('message', ({ data }) => {
+  before = first.delete(data.call) ? (current?.counters.submits ?? 0) : Number.NaN;
+});
 serveWorker(globalThis, {
   async createEngine() {
     const engine = await createEngine();
     const { queue } = engine.device;
     const submit = queue.submit.bind(queue);
-    const number = made++;
     queue.submit = (commands) => {
       submit(commands);
-      if (number === 0 && engine.counters.submits === 3) engine.device.destroy();
+      if (engine.counters.submits - before !== 3) return;
+      before = Number.NaN;
+      engine.device.destroy();
     };
+    current = engine;
     return engine;
   },
 });

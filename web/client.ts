@@ -150,24 +150,32 @@ function ownWorker(): WorkerPort {
       hint: 'under Node use the library itself: createEngine, Sampler, createTrainer',
     });
   }
+  // Bundlers find the module by this expression, and give its address in its place: there must be no other.
+  const start = () => new Worker(new URL('./module.js', import.meta.url), { type: 'module' });
   try {
-    return new Worker(new URL('./module.js', import.meta.url), { type: 'module' });
+    return start();
   } catch (error) {
-    // Pages that require trusted types want the address from a policy; bundlers find it as it stands above.
     const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
     if (!trustedTypes) throw error;
-    const url = new URL('./module.js', import.meta.url).href;
-    const policy = trustedTypes.createPolicy('odelt', { createScriptURL: () => url });
-    return new Worker(policy.createScriptURL('') as unknown as string, { type: 'module' });
+    // Pages that require trusted types want the address from a policy, which is slipped in on its way.
+    const policy = trustedTypes.createPolicy('odelt', { createScriptURL: (url) => url });
+    const { Worker } = globalThis;
+    globalThis.Worker = class extends Worker {
+      constructor(url: string | URL, options?: WorkerOptions) {
+        super(policy.createScriptURL(`${url}`) as unknown as string, options);
+      }
+    };
+    try {
+      return start();
+    } finally {
+      globalThis.Worker = Worker;
+    }
   }
 }
 
 /** The part of the Trusted Types API that is used. */
 interface TrustedTypes {
-  createPolicy(
-    name: string,
-    rules: { createScriptURL(input: string): string },
-  ): { createScriptURL(input: string): object };
+  createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): object };
 }
 
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */

@@ -97,6 +97,12 @@ describe('the build', () => {
     }
   });
 
+  it("names the browsers' worker once, where it is started: bundlers would take another name for a file to copy", () => {
+    const client = readFileSync(join(dist, 'web/client.js'), 'utf8');
+    expect(client).toContain('new Worker(new URL("./module.js", import.meta.url), { type: "module" })');
+    expect(client.split('module.js').length).toBe(2);
+  });
+
   it('has the worker that decodes pictures beside the module that starts it', () => {
     const pool = readFileSync(join(dist, 'training/data/decode-pool.js'), 'utf8');
     expect(pool).toContain('new URL("./decode-worker.js", import.meta.url)');

@@ -1,5 +1,5 @@
 /** The page's side of the worker against a worker of the test's, over a message channel: order, progress, ends and data. */
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { DeviceLostError, InterruptedError, UnsupportedError, UsageError } from '../../engine/errors.ts';
 import { createWorker, type WorkerPort } from '../../web/client.ts';
@@ -181,6 +181,29 @@ describe('what is handed over', () => {
       whole.buffer,
     ]);
   });
+});
+
+it('where trusted types are required, its address comes from a policy, and the page keeps its Worker', () => {
+  const made: unknown[] = [];
+  class Worker {
+    constructor(...given: unknown[]) {
+      if (typeof given[0] !== 'object' || given[0] instanceof URL) throw new TypeError('requires a TrustedScriptURL');
+      made.push(given);
+    }
+    addEventListener() {}
+  }
+  vi.stubGlobal('Worker', Worker);
+  onTestFinished(() => void vi.unstubAllGlobals());
+  expect(() => createWorker()).toThrow('requires a TrustedScriptURL');
+  vi.stubGlobal('trustedTypes', {
+    createPolicy: (name: string, rules: { createScriptURL(url: string): string }) => ({
+      createScriptURL: (url: string) => ({ name, url: rules.createScriptURL(url) }),
+    }),
+  });
+  createWorker();
+  const url = new URL('../../web/module.js', import.meta.url).href;
+  expect(made).toEqual([[{ name: 'odelt', url }, { type: 'module' }]]);
+  expect(globalThis.Worker).toBe(Worker);
 });
 
 it('without web workers there is no worker of its own', () => {

@@ -43,6 +43,9 @@ interface Report {
   readonly events: (number | string)[];
   readonly errors: Readonly<Record<string, Told>>;
   readonly interrupted: Told;
+  readonly verified: string[];
+  readonly cases: number;
+  readonly failed: number;
   readonly checkpointAt: number;
   readonly closed: boolean;
   readonly same: boolean[];
@@ -79,6 +82,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     onTestFinished(() => rm(built, { recursive: true }));
     await buildInto(join(built, 'dist'));
     await cp(join(ROOT, 'models'), join(built, 'models'), { recursive: true });
+    await cp(join(ROOT, 'test/fixtures/golden'), join(built, 'models/golden'), { recursive: true });
     const asked: string[] = [];
     const visited = visit<Report>({
       ...{ built, path: '/page.html', reports: 1, headers: { 'content-security-policy': POLICY } },
@@ -110,6 +114,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     ]);
     expect(report!.shape).toEqual([2, 28, 28, 1]);
     expect(relativeError(report!.values, values)).toBeLessThan(2e-5);
+    expect(report!.cases).toBeGreaterThan(0);
+    expect(report!.verified).toEqual(Array.from({ length: report!.cases }, () => 'random true'));
+    expect(report!.failed).toBe(0);
     expect(report!.same).toEqual([true, true]);
     // What the third update gave may be lost with the device.
     expect(report!.events.join(' ')).toMatch(/^1 2 checkpoint 2 (3 )?recovered 2 3 4 checkpoint 4 5 6$/);

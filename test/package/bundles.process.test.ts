@@ -40,6 +40,12 @@ describe('a page', () => {
     expect(Math.abs(sampling.gzipped / 1e3 - said)).toBeLessThan(3);
   });
 
+  it('with a worker gets the calls to it only, as much as its documentation says', async () => {
+    const page = await bundleOf("import { createWorker } from 'odelt/worker'; createWorker();", folder);
+    const said = Number(/page's part is (\d+) kB gzipped/.exec(textOf('docs/browsers.md'))![1]);
+    expect(Math.abs(page.gzipped / 1e3 - said)).toBeLessThan(0.6);
+  });
+
   it('gets WGSL without comments', async () => {
     const { text } = await bundleOf("export { Sampler } from 'odelt';", folder);
     expect(text.includes('//#if')).toBe(true);

@@ -58,6 +58,10 @@ async function main() {
   const { values, shape } = await call;
   await worker.load(url, { batch: 2 });
   const again = await worker.sample({ labels: [7, 3], steps: 2, blocks: 4, seed: 5 });
+  const verifying = worker.verify({ url: '/models/golden', only: '/random/' });
+  const verified = [];
+  for await (const { ok, kind } of verifying) verified.push(`${kind} ${ok}`);
+  const { cases, failed } = await verifying;
   const errors = {
     label: await failing(worker.sample({ labels: [99], steps: 1, blocks: 4 })),
     missing: await failing(worker.load('/models/nothing.safetensors')),
@@ -104,6 +108,7 @@ async function main() {
 
   await send({
     ...{ classes: config.classes, progress, shape, values: [...values], events, errors, interrupted },
+    ...{ verified, cases, failed },
     checkpointAt: checkpoint.step,
     closed: handed.pictures[0].picture.width === 0,
     same: [equal(again.values, values), equal(after.values, small.values)],

@@ -5,7 +5,7 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createNodeEngine } from '../../engine/engine.node.ts';
 import { sha256 } from '../../formats/bytes.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
@@ -77,12 +77,16 @@ async function onNode(data: Dataset) {
 }
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
-  it('the worker samples, trains, checks and recovers, to the bits of Node', { timeout: 600_000 }, async () => {
-    const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
-    onTestFinished(() => rm(built, { recursive: true }));
+  let built: string;
+  beforeAll(async () => {
+    built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
     await buildInto(join(built, 'dist'));
     await cp(join(ROOT, 'models'), join(built, 'models'), { recursive: true });
     await cp(join(ROOT, 'test/fixtures/golden'), join(built, 'models/golden'), { recursive: true });
+  });
+  afterAll(() => rm(built, { recursive: true }));
+
+  it('the worker samples, trains, checks and recovers, to the bits of Node', { timeout: 600_000 }, async () => {
     const asked: string[] = [];
     const visited = visit<Report>({
       ...{ built, path: '/page.html', reports: 1, headers: { 'content-security-policy': POLICY } },
@@ -149,5 +153,43 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(damaged!.message).toMatch(/^the checkpoint is damaged: its SHA-256 is /);
     expect(lost).toMatchObject({ name: 'DeviceLostError', typed: true });
     expect(disposed).toMatchObject({ name: 'InterruptedError', message: 'the worker has been disposed' });
+  });
+
+  it('the example page trains on the files that are chosen, goes on, and shows a picture', {
+    timeout: 300_000,
+  }, async () => {
+    const actions = `<script type="module">
+      const send = (body) => fetch('/report', { method: 'POST', body: JSON.stringify(body) });
+      const click = () => document.forms[0].querySelector('button').click();
+      document.addEventListener('failed', ({ detail }) => send({ said: detail }).then(choose));
+      document.addEventListener('trained', ({ detail: { step, values } }) => {
+        const { data } = document.querySelector('canvas').getContext('2d').getImageData(0, 0, 16, 8);
+        const said = document.querySelector('output').textContent;
+        send({ step, said, values: values.length, painted: new Set(data).size });
+        setTimeout(click);
+      });
+      async function choose() {
+        const chosen = new DataTransfer();
+        for (const name of ['set/a/1.png', 'set/b/1.png']) {
+          const canvas = new OffscreenCanvas(30, 40);
+          canvas.getContext('2d').fillRect(5, 5, 20, name.length);
+          chosen.items.add(new File([await canvas.convertToBlob()], name));
+        }
+        document.forms[0].files.files = chosen.files;
+        document.forms[0].steps.value = 1;
+        click();
+      }
+      click();
+    </script>`;
+    const page = textOf('examples/worker.html').replace('SIZE = 28', 'SIZE = 8');
+    const html = page.replace('</html>', `${actions}</html>`);
+    const reports = await visit({ built, path: '/examples/worker.html', html, reports: 3 });
+    const pictures = { values: 2 * 8 * 8 * 3, painted: expect.any(Number) };
+    expect(reports).toEqual([
+      { said: 'no file lies in a folder of its class' },
+      { step: 1, said: '1 updates; one picture of each of 2 classes', ...pictures },
+      { step: 2, said: '2 updates; one picture of each of 2 classes', ...pictures },
+    ]);
+    expect((reports[1] as { painted: number }).painted).toBeGreaterThan(20);
   });
 });

@@ -193,13 +193,13 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
   out.push(text(18, frame.top + h / 2, name(y), turned));
 
   const colour = (k: number) => COLOURS[k % COLOURS.length]!;
+  const dash = (k: number) => (k < COLOURS.length ? '' : ' stroke-dasharray="6 3"');
   const curves = series.map((s) =>
     Array.from({ length: s.x.length }, (_, i) => [across.at(s.x[i]!), up.at(s.y[i]!)] as const),
   );
   curves.forEach((points, k) => {
-    const dash = k < COLOURS.length ? '' : ' stroke-dasharray="6 3"';
     const shape = 'fill="none" stroke-width="1.6" stroke-linejoin="round" stroke-linecap="round"';
-    out.push(`<path d="${pathOf(points)}" ${shape} stroke="${colour(k)}"${dash}/>`);
+    out.push(`<path d="${pathOf(points)}" ${shape} stroke="${colour(k)}"${dash(k)}/>`);
     const shown = points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py));
     if (shown.length > 32) return;
     for (const [px, py] of shown)
@@ -224,7 +224,7 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
     out.push(`<rect x="${left.toFixed(1)}" y="${top.toFixed(1)}" ${box} stroke="#d4d4d8"/>`);
     series.forEach((s, k) => {
       const py = top + 14 + k * 18;
-      out.push(line(left + 8, py, left + 30, py, colour(k)).replace('/>', ' stroke-width="2.5"/>'));
+      out.push(line(left + 8, py, left + 30, py, colour(k)).replace('/>', ` stroke-width="2.5"${dash(k)}/>`));
       out.push(text(left + 36, py + 4, escapeXml(s.name), 'font-size="12"'));
     });
   }

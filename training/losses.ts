@@ -48,10 +48,15 @@ export function splitLosses(model: ModelConfig, train: TrainConfig, parts: reado
   );
   const loss = parts.reduce((sum, { result }) => sum + result.loss, 0) / parts.length;
   const mean = (some: typeof rows) => some.reduce((s, r) => s + r.value, 0) / some.length;
-  const means = (some: typeof rows, key: (r: (typeof rows)[number]) => string | number) => {
-    const parts = new Map<string, typeof rows>();
-    for (const row of some) parts.set(String(key(row)), [...(parts.get(String(key(row))) ?? []), row]);
-    return Object.fromEntries([...parts].sort(([a], [b]) => Number(a) - Number(b)).map(([k, part]) => [k, mean(part)]));
+  const means = (some: typeof rows, key: (r: (typeof rows)[number]) => number) => {
+    const parts = new Map<number, { sum: number; count: number }>();
+    for (const row of some) {
+      const part = parts.get(key(row)) ?? { sum: 0, count: 0 };
+      part.sum += row.value;
+      part.count++;
+      parts.set(key(row), part);
+    }
+    return Object.fromEntries([...parts].sort(([a], [b]) => a - b).map(([k, { sum, count }]) => [k, sum / count]));
   };
   const of = (kind: string) => rows.filter((r) => r.kind === kind);
   const [flow, time, length] = [of('flow'), of('time'), of('length')];

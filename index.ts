@@ -19,6 +19,7 @@ export {
   type DeviceOptions,
   type DeviceWatch,
   describeAdapter,
+  type MatrixUnit,
   type RequestDeviceOptions,
   requestDevice,
 } from './engine/device.ts';

@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import { type AdapterReport, type NodeDeviceOptions, requestNodeDevice } from '../engine/adapters.node.ts';
-import type { DescribedLimit } from '../engine/device.ts';
+import type { DescribedLimit, MatrixUnit } from '../engine/device.ts';
 import { printable } from '../engine/text.ts';
 import { print, printJson } from './output.node.ts';
 
@@ -26,6 +26,9 @@ const BYTE_LIMITS: readonly DescribedLimit[] = [
   'maxComputeWorkgroupStorageSize',
 ];
 
+const unitText = ({ componentType, resultComponentType, M, N, K }: MatrixUnit): string =>
+  `${componentType} to ${resultComponentType} ${M}x${N}x${K}`;
+
 /** The report as lines of text for a terminal, without a final line break. */
 export function formatInfo(report: InfoReport): string {
   const { adapter, runtime } = report;
@@ -36,6 +39,9 @@ export function formatInfo(report: InfoReport): string {
     ['backend', report.backend],
     ['kind', adapter.software ? `${adapter.kind} (software: the CPU does the work)` : adapter.kind],
     ['subgroups', adapter.subgroupSize ? `${adapter.subgroupSize.min} to ${adapter.subgroupSize.max}` : 'unknown'],
+    ...(adapter.matrixUnits.length > 0
+      ? [['matrix units', adapter.matrixUnits.map(unitText).join(', ')] as [string, string]]
+      : []),
     ['features', adapter.features.join(', ') || 'none'],
     ['runtime', `Node ${runtime.node}, ${runtime.platform} ${runtime.arch}`],
   ];

@@ -40,6 +40,24 @@ const OPTIONAL_FEATURES = [
   'chromium-experimental-subgroup-matrix',
 ] as const;
 
+/** A kind of matrix that a subgroup multiplies at once: an element of GPUAdapterInfo.subgroupMatrixConfigs (Chromium's experiment). */
+export interface MatrixUnit {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** The kinds of matrix unit that an adapter or device lists. */
+export function matrixUnitsOf(info: GPUAdapterInfo | undefined): MatrixUnit[] {
+  const { subgroupMatrixConfigs = [] } = (info ?? {}) as { subgroupMatrixConfigs?: Iterable<MatrixUnit> };
+  // Copied, as the fields of Dawn's are getters of a prototype, which JSON does not see.
+  return Array.from(subgroupMatrixConfigs, ({ componentType, resultComponentType, M, N, K }) => {
+    return { componentType, resultComponentType, M, N, K };
+  });
+}
+
 /** A JSON-able description of an adapter, or of the device made from it (then: what was granted). */
 export interface AdapterDescription {
   name: string;
@@ -52,6 +70,7 @@ export interface AdapterDescription {
   software: boolean;
   /** Invocations per subgroup, smallest and largest; undefined where the runtime does not tell. */
   subgroupSize: { min: number; max: number } | undefined;
+  matrixUnits: MatrixUnit[];
   features: string[];
   /** Bytes for sizes and alignments, else counts. */
   limits: Record<DescribedLimit, number>;
@@ -82,6 +101,7 @@ export function describeAdapter(source: GPUAdapter | GPUDevice): AdapterDescript
     kind,
     software: kind !== 'gpu',
     subgroupSize: min && max ? { min, max } : undefined,
+    matrixUnits: matrixUnitsOf(info),
     features: [...source.features].sort(),
     limits,
   };
@@ -172,7 +192,12 @@ export async function deviceFromAdapter(
   // Dawn's device runs its callbacks on the instance behind `gpu` without owning it: were `gpu` collected first, the
   // process would crash in freed memory. So whoever holds the device holds `gpu`.
   Object.defineProperty(device, Symbol('instance'), { value: gpu });
-  return { device, adapter: describeAdapter(device), watch: watchDevice(device, options.onError) };
+  const granted = describeAdapter(device);
+  // Dawn under Node lists them with the adapter alone.
+  if (granted.matrixUnits.length === 0 && granted.features.includes('chromium-experimental-subgroup-matrix')) {
+    granted.matrixUnits = matrixUnitsOf(adapter.info);
+  }
+  return { device, adapter: granted, watch: watchDevice(device, options.onError) };
 }
 
 /** What went wrong on a device outside of any error scope. */

@@ -5,7 +5,7 @@
 import { Engine } from './engine.ts';
 
 /** An engine without a GPU, with the limits, features, class and tuning of `like`. What is read back from it is zero. */
-export function dryEngine({ device: like, adapterClass, largestBinding, tuning }: Engine): Engine {
+export function dryEngine({ device: like, adapterClass, largestBinding, matrixUnits, tuning }: Engine): Engine {
   const nothing = () => ({});
   const device = {
     limits: like.limits,
@@ -42,5 +42,5 @@ export function dryEngine({ device: like, adapterClass, largestBinding, tuning }
     popErrorScope: async () => null,
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
   };
-  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, tuning });
+  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, matrixUnits, tuning });
 }

@@ -12,7 +12,7 @@ export interface NodeEngine {
 export async function createNodeEngine(options: NodeDeviceOptions = {}): Promise<NodeEngine> {
   const node = await requestNodeDevice(options);
   const wait = node.adapter.kind === 'gpu' ? undefined : waitAsleep;
-  return { engine: new Engine(node.device, node.adapter.kind, { wait }), node };
+  return { engine: new Engine(node.device, node.adapter.kind, { wait, matrixUnits: node.adapter.matrixUnits }), node };
 }
 
 /**

@@ -2,7 +2,7 @@
  * The engine: one GPU device with its accountant, its pipelines and its persistent tensors, and the only way bytes go to
  * and come from the GPU. Knows no mathematics.
  */
-import { type AdapterKind, type DeviceWatch, watchDevice } from './device.ts';
+import { type AdapterKind, type DeviceWatch, type MatrixUnit, matrixUnitsOf, watchDevice } from './device.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
@@ -46,6 +46,8 @@ export interface EngineOptions {
   readonly largestBinding?: number;
   /** Which variants of kernels to take, where that has been measured. Default: what is known of the adapter's kind. */
   readonly tuning?: Tuning;
+  /** Kinds of matrix unit that kernels may use. Default: those that the device itself lists. */
+  readonly matrixUnits?: readonly MatrixUnit[];
   /** How to await the GPU; some runtimes poll and want help (engine/engine.node.ts). Default: just await. */
   readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
 }
@@ -65,6 +67,7 @@ export class Engine {
   readonly counters = { bindGroups: 0, submits: 0, dispatches: 0 };
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
+  readonly matrixUnits: readonly MatrixUnit[];
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
   tuning: Tuning | undefined;
   /** Told what the host has done, where somebody wants to know: for traces (bench/trace.ts). */
@@ -88,6 +91,7 @@ export class Engine {
     const { largestBinding = Number.POSITIVE_INFINITY } = options;
     this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
     this.pipelines = new PipelineCache(device);
+    this.matrixUnits = options.matrixUnits ?? matrixUnitsOf(device.adapterInfo);
     this.tuning = options.tuning;
     this.#ownsDevice = options.ownsDevice ?? true;
     this.#wait = options.wait ?? ((pending) => pending);

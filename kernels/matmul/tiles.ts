@@ -1,4 +1,5 @@
 /** The variants of the matrix product: one kernel for each way to compute a tile, and what its constants mean in rows and columns. */
+import type { MatrixUnit } from '../../engine/device.ts';
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Variant } from '../family.ts';
@@ -170,15 +171,6 @@ const gpuSlice = (tiles: number): number => {
   if (tiles >= 64) return 1024;
   return tiles >= 16 ? 512 : 256;
 };
-
-/** A kind of matrix that a subgroup multiplies at once: an element of GPUAdapterInfo.subgroupMatrixConfigs (Chromium's experiment). */
-export interface MatrixUnit {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
 
 /** Four subgroups of `lanes`, which make 2 x 2 units each. `pinned`: the size of subgroups has to be asked for. */
 export function unitsTile({ M, N, K }: MatrixUnit, lanes: number, pinned: boolean): ProductVariant {

@@ -5,7 +5,6 @@ import {
   fittingTile,
   gpuTile,
   type Layout,
-  type MatrixUnit,
   type ProductVariant,
   registerTile,
   rowsTile,
@@ -147,7 +146,10 @@ function reviewedTile({ layout, n }: ProductShape): ProductVariant {
 }
 
 /** Products of halves by matrix units, where the device has them for f16 with sums in f32. */
-function matrixUnits({ device }: Engine, { layout, weights, activations }: ProductShape): ProductVariant[] {
+function matrixUnits(
+  { device, matrixUnits }: Engine,
+  { layout, weights, activations }: ProductShape,
+): ProductVariant[] {
   const { features, limits, adapterInfo } = device;
   const has = (feature: string) => (features as ReadonlySet<string>).has(feature);
   if (layout !== 'NN' || weights !== 'f16' || activations !== 'f16') return [];
@@ -155,8 +157,7 @@ function matrixUnits({ device }: Engine, { layout, weights, activations }: Produ
   const { subgroupMinSize: min, subgroupMaxSize: max } = adapterInfo;
   if (!max || (min !== max && !has('subgroup-size-control')) || 4 * max > limits.maxComputeInvocationsPerWorkgroup)
     return [];
-  const { subgroupMatrixConfigs = [] } = adapterInfo as { subgroupMatrixConfigs?: Iterable<MatrixUnit> };
-  return [...subgroupMatrixConfigs]
+  return matrixUnits
     .filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32')
     .filter((u) => u.N % 4 === 0 && u.K % 2 === 0 && unitsBytes(u) <= limits.maxComputeWorkgroupStorageSize)
     .map((u) => unitsTile(u, max, min !== max));

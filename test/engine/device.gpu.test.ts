@@ -171,6 +171,27 @@ describe('options', () => {
     expect(info({ vendor: 'nvidia', architecture: 'hopper' })).toBe('gpu');
   });
 
+  it('knows matrix units that the adapter lists and its device does not', async () => {
+    const unit = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 8, K: 16 };
+    const words = { vendor: '', architecture: '', device: 'made up', description: '' };
+    const limits = Object.fromEntries(COMPUTE_LIMITS.map((name) => [name, 1]));
+    const gpu = (features: readonly string[]) => {
+      const device = {
+        ...{ features: new Set(features), limits, adapterInfo: words },
+        ...{ lost: new Promise<never>(() => {}), addEventListener: () => {} },
+      };
+      // Dawn's are objects whose fields are getters of their prototype.
+      const listed = Object.create(
+        Object.defineProperties({}, Object.fromEntries(Object.entries(unit).map(([k, v]) => [k, { get: () => v }]))),
+      );
+      const adapter = { features: new Set(features), limits, info: { ...words, subgroupMatrixConfigs: [listed] } };
+      return { requestAdapter: async () => ({ ...adapter, requestDevice: async () => device }) } as unknown as GPU;
+    };
+    const units = async (...features: string[]) => (await requestDevice(gpu(features))).adapter.matrixUnits;
+    expect(await units('chromium-experimental-subgroup-matrix')).toEqual([unit]);
+    expect(await units()).toEqual([]);
+  });
+
   it('refuses where there is no WebGPU or no adapter', async () => {
     await expect(requestDevice(undefined)).rejects.toThrow(/no WebGPU/);
     const empty = { requestAdapter: async () => null } as unknown as GPU;

@@ -12,7 +12,7 @@ import { checkShards, mergeShards } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
-import { log, print, printJson } from './output.node.ts';
+import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { openSession } from './session.node.ts';
 
 interface MergeFlags {
@@ -66,11 +66,15 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
     });
   }
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
+  const line = new ProgressLine();
   const results = await mergeShards(parts, {
-    ...{ features, real, algebra, linearAlgebra: algebra.name },
+    ...{ features, real, algebra, linearAlgebra: algebra.name, signal },
     read: readShardFeatures,
+    onCell: (done, cells) => line.update(`${done}/${cells} cells`),
+  }).finally(() => {
+    line.end();
+    return opened.close();
   });
-  await opened.close();
   const files = await writeResults(flags.out, results);
   if (flags.json) printJson(results);
   else print(table(resultRows(results)).join('\n'));

@@ -3,7 +3,7 @@
  * features of an evaluation that was not divided, to the bit, and so every figure is computed of all samples.
  */
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import { describeShard, type Shard, shardRange } from '../sampling/shards.ts';
 import type { Dataset } from '../training/data/dataset.ts';
 import { prepareReference } from './agreement.ts';
@@ -168,23 +168,31 @@ export interface MergeOptions extends Omit<Judging, 'seed'> {
   readonly linearAlgebra: string;
   /** The features of a cell of a part [samples * width]. */
   readonly read: (part: ShardPart, cell: ShardCell) => Promise<Float32Array>;
+  /** Looked at between cells, each of which takes seconds for thousands of samples. */
+  readonly signal?: AbortSignal;
+  readonly onCell?: (done: number, cells: number) => void;
 }
 
-/** The results of an evaluation from its parts. @throws ConfigError for parts that do not belong together, and what `read` throws */
+/**
+ * The results of an evaluation from its parts.
+ * @throws ConfigError for parts that do not belong together, InterruptedError, and what `read` throws
+ */
 export async function mergeShards(
   parts: readonly ShardPart[],
-  { features, real, linearAlgebra, algebra, read }: MergeOptions,
+  { features, real, linearAlgebra, algebra, read, signal, onCell }: MergeOptions,
 ): Promise<EvaluationResults> {
   const ordered = checkShards(parts);
   const { provenance, cells: keys } = ordered[0]!.record;
   const judge = await createJudge(features, real, { seed: provenance.seed, algebra });
   const judged: ReturnType<typeof judge.judge>[] = [];
   for (const { key } of keys) {
+    onCell?.(judged.length, keys.length);
     const drawn: Drawn[] = [];
     for (const part of ordered) {
       const cell = part.record.cells.find((other) => sameCell(other.key, key))!;
       drawn.push({ ...cell, features: await read(part, cell) });
     }
+    if (signal?.aborted) throw new InterruptedError('merging was interrupted; nothing was written');
     judged.push(judge.judge(mergedCell(drawn), provenance.samples));
   }
   return {

@@ -61,6 +61,16 @@ export {
 } from './engine/threefry.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
+  type Bought,
+  type Budget,
+  chooseCell,
+  describeBought,
+  type Pace,
+  type Priced,
+  parseBudget,
+  secondsOfCells,
+} from './evaluation/afford.ts';
+export {
   type Agreement,
   type ClassAgreement,
   classAgreement,
@@ -116,6 +126,7 @@ export { type Manifold, type ManifoldOptions, manifold } from './evaluation/mani
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
+export { bytesOfCells, type Drawing, measurePace } from './evaluation/prices.ts';
 export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
 export type { FeatureRecord } from './evaluation/results.ts';
 export {
@@ -151,6 +162,13 @@ export {
   type StatisticsFile,
   writeStatistics,
 } from './evaluation/statistics-file.ts';
+export {
+  evaluationMetadata,
+  evaluationOf,
+  type StoredCell,
+  type StoredEvaluation,
+  storedEvaluation,
+} from './evaluation/stored.ts';
 export { type ByteSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {

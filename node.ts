@@ -37,7 +37,7 @@ export {
   readClassifier,
 } from './evaluation/open-features.node.ts';
 export { LINEAR_ALGEBRA, type LinearAlgebraName, openLinearAlgebra } from './evaluation/openblas.node.ts';
-export { readResults, writeResults } from './evaluation/results.node.ts';
+export { readResults, readResultsFile, writeResults } from './evaluation/results.node.ts';
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedClassifier, shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';

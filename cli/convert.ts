@@ -3,6 +3,15 @@ import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
+import { weightsDigest } from '../evaluation/evaluate.ts';
+import { readResultsFile } from '../evaluation/results.node.ts';
+import {
+  describeEvaluation,
+  evaluationMetadata,
+  evaluationOf,
+  type StoredEvaluation,
+  storedEvaluation,
+} from '../evaluation/stored.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.node.ts';
 import type { LengthConfig, ModelConfig } from '../model/config.ts';
@@ -13,7 +22,7 @@ import { importState, importWeights } from '../model/weights/imports/import.ts';
 import { checkpointFile, mayBeSafetensors, openCheckpointFile } from '../model/weights/imports/open.node.ts';
 import { classNamesOf, describesModel, modelContents } from '../model/weights/model-file.ts';
 import { saveCheckpoint } from '../training/checkpoint.node.ts';
-import { readModel, type WhichWeights } from './models.node.ts';
+import { openModel, readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './output.node.ts';
 import { number } from './session.node.ts';
 
@@ -30,6 +39,7 @@ interface ConvertFlags {
   lengths?: LengthConfig;
   ignoreDt?: boolean;
   optimizer?: boolean;
+  evaluation?: string;
   json?: boolean;
 }
 
@@ -47,7 +57,8 @@ for weights with PyTorch's names, which DiT and SiT share.
   odelt convert checkpoint.pkl model.safetensors --heads 12 --image-size 32 --lengths 4,4
   odelt convert SiT-XL-2-256.pt sit.safetensors --from sit --heads 16
   odelt convert sit.safetensors back.safetensors --names torch --dtype f32
-  odelt convert checkpoint.pkl run --optimizer --heads 12 --image-size 32 --lengths 4,4`;
+  odelt convert checkpoint.pkl run --optimizer --heads 12 --image-size 32 --lengths 4,4
+  odelt convert runs/mine --evaluation out/eval/results.json --out mine.safetensors`;
 
 function lengths(text: string): LengthConfig {
   const match = /^(\d+),(\d+)$/.exec(text);
@@ -77,6 +88,10 @@ export function addConvert(command: Command): void {
     .option('--lengths <min,group>', 'numbers of blocks the model may run', lengths)
     .option('--ignore-dt', 'the model was trained without step sizes')
     .option('--optimizer', "keep raw weights, average and Adam's moments: a checkpoint folder is written")
+    .option(
+      '--evaluation <file>',
+      "results.json of `odelt eval` of this model: its figures go into the file, for sample --budget (an odelt file's own are kept)",
+    )
     .option('--json', 'print one JSON document')
     .addHelpText('after', HELP)
     .action((model: string, out: string | undefined, flags: ConvertFlags) => convert(model, out, flags));
@@ -104,6 +119,7 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   const dtype = oneOf('--dtype', flags.dtype, ['f16', 'f32']);
   const names = oneOf('--names', flags.names, ['odelt', 'torch']);
   const program = flags.from === undefined ? undefined : oneOf('--from', flags.from, ['dit', 'sit']);
+  checkEvaluationFlags(flags);
   const output = outputOf(out, flags);
   await checkOutput(output.name, output.path, { folder: flags.optimizer });
   const { heads, imageSize, lengths, ignoreDt } = flags;
@@ -111,7 +127,12 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   if (flags.optimizer) return convertState(path, output.path, hints, flags);
   const model = await read(path, weights, hints);
   const { config, params, from, classNames } = model;
-  const extra = { ...model.extra, 'odelt.weights': model.weights };
+  const evaluation =
+    names === 'torch' ? undefined : await evaluationFor(flags.evaluation, { path, weights, config }, model.evaluation);
+  const extra = {
+    ...{ ...model.extra, 'odelt.weights': model.weights },
+    ...(evaluation && evaluationMetadata(evaluation)),
+  };
   const contents =
     names === 'torch'
       ? { tensors: ditTensors(config, params, DTYPES[dtype]), metadata: { ...extra, format: 'pt' } }
@@ -119,8 +140,50 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   await writeSafetensors(output.path, contents.tensors, contents.metadata);
   const { count } = params.layout;
   if (flags.json)
-    printJson({ from, out: output.path, weights: model.weights, dtype, names, parameters: count, model: config });
-  else log(`${from} -> ${output.path}: ${count.toLocaleString('en')} parameters as ${dtype}, ${model.weights} weights`);
+    printJson({
+      ...{ from, out: output.path, weights: model.weights, dtype, names, parameters: count, model: config },
+      evaluation,
+    });
+  else {
+    log(`${from} -> ${output.path}: ${count.toLocaleString('en')} parameters as ${dtype}, ${model.weights} weights`);
+    if (evaluation) log(`with its evaluation: ${describeEvaluation(evaluation)}`);
+  }
+}
+
+/** @throws ConfigError for `--evaluation` where there would be no file of odelt to hold it */
+function checkEvaluationFlags({ evaluation, names, optimizer }: ConvertFlags): void {
+  if (evaluation === undefined) return;
+  const other = names === 'torch' ? '--names torch' : optimizer ? '--optimizer' : undefined;
+  if (other) throw new ConfigError(`--evaluation goes into a model file of odelt, which ${other} does not write`);
+}
+
+/**
+ * The evaluation that the file is to carry: that of the results, if there are some, or the one that the model has already.
+ * @throws ConfigError for results of a different model, or that cannot be read; CheckpointError
+ */
+async function evaluationFor(
+  results: string | undefined,
+  { path, weights, config }: { path: string; weights: WhichWeights; config: ModelConfig },
+  before: StoredEvaluation | undefined,
+): Promise<StoredEvaluation | undefined> {
+  if (results === undefined) return before;
+  if ((await foreignFile(path)) !== undefined) {
+    throw new ConfigError(`--evaluation is for models of odelt; ${path} is another program's`, {
+      hint: 'convert it without, evaluate what was written, and convert that',
+    });
+  }
+  const { provenance, ...found } = await readResultsFile(results);
+  const model = await openModel(path, weights);
+  const digest = await weightsDigest(model.source).finally(() => model.close());
+  if (provenance.model !== digest) {
+    const short = (of: unknown) => (typeof of === 'string' ? `${of.slice(0, 12)}...` : 'none');
+    throw new ConfigError(
+      `${results} is the evaluation of a different model than ${model.path}: its weights' SHA-256 is ${short(provenance.model)}, not ${short(digest)}`,
+      { hint: 'give the file that was evaluated, with the same --weights' },
+    );
+  }
+  const { mtime } = await stat(results);
+  return storedEvaluation({ ...found, provenance }, config, mtime.toISOString().slice(0, 10), results);
 }
 
 interface Read {
@@ -132,6 +195,8 @@ interface Read {
   readonly from: string;
   readonly extra: Readonly<Record<string, string>>;
   readonly classNames?: readonly string[];
+  /** That the file carries. */
+  readonly evaluation?: StoredEvaluation;
 }
 
 const kept = (step: string | undefined): Record<string, string> => (step === undefined ? {} : { 'odelt.step': step });
@@ -157,6 +222,7 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
       from,
       extra: kept(metadata.get('odelt.step')),
       classNames: classNamesOf(model, from),
+      evaluation: evaluationOf(model, from),
     };
   }
   const checkpoint = await openCheckpointFile(foreign);

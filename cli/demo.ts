@@ -1,10 +1,13 @@
 /**
  * `odelt demo`: the shipped model at every (T, L) of T in {1, 4, 16} x L in {4, 8, 12} on the same noise, as one contact sheet and a
- * table of seconds, bytes and class agreement.
+ * table of seconds, bytes and class agreement; of FD, too, where the model's file carries its evaluation.
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { classAgreement, prepareReference } from '../evaluation/agreement.ts';
+import type { Measured } from '../evaluation/measured.ts';
+import { describeMeasured } from '../evaluation/results.ts';
+import { evaluationOf } from '../evaluation/stored.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths } from '../model/config.ts';
@@ -41,6 +44,26 @@ interface Cell {
   readonly secondsPerPicture: number;
   readonly peakBytes: number;
   readonly agreement: number;
+  /** Fréchet distance of the model's stored evaluation, where it has this cell. */
+  readonly fd?: Measured;
+}
+
+/**
+ * Distances by cell that a model's file carries, if they are of pictures drawn as here, and a line that says what they are.
+ * @throws CheckpointError for an evaluation that is none
+ */
+function storedDistances(file: ModelSource & { path: string }, guidance: number) {
+  const evaluation = evaluationOf(file, file.path);
+  if (!evaluation) return undefined;
+  const { cells, count, features, solver, guidance: evaluated } = evaluation;
+  if (solver !== 'euler' || evaluated !== guidance) {
+    log(`the model's evaluation is of ${solver}, w=${evaluated}: its FD is not shown at euler, w=${guidance}`);
+    return undefined;
+  }
+  return {
+    of: (steps: number, blocks: number) => cells.find((cell) => cell.steps === steps && cell.blocks === blocks)?.fd,
+    source: `FD of the stored evaluation: ${count.toLocaleString('en')} samples, ${features} features`,
+  };
 }
 
 export function addDemo(command: Command): void {
@@ -69,12 +92,14 @@ async function demo(flags: DemoFlags): Promise<void> {
 }
 
 async function demoOf(
-  { config, source: file }: ModelSource,
+  opened: ModelSource & { path: string },
   flags: DemoFlags,
   started: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const { config, source: file } = opened;
   checkShown(config, flags.model);
+  const distances = storedDistances(opened, flags.guidance);
   const lengths = allowedLengths(config);
   const count = config.classes * flags.perClass;
   const cellGrid = { columns: config.classes, scale: 1, pad: 2 };
@@ -120,6 +145,7 @@ async function demoOf(
         secondsPerPicture: seconds / labels.length,
         peakBytes: engine.memory.report().peak,
         agreement: share,
+        fd: distances?.of(steps, blocks),
       });
       pictures.push(fromUnit(values, config.imageSize, config.imageSize, config.channels));
     }
@@ -128,21 +154,24 @@ async function demoOf(
   const at = (r: number, c: number) => r * STEPS.length + c;
   const sheet = contactSheet({
     title: 'ODE_t(ODE_l): time steps and blocks chosen per call',
-    subtitle: `same noise everywhere; rows: blocks L, columns: time steps T; ${adapter.adapter.name}`,
+    subtitle: `same noise everywhere; rows: blocks L, columns: time steps T; ${distances ? `${distances.source}; ` : ''}${adapter.adapter.name}`,
     rowLabels: lengths.map((L) => `L=${L}`),
     columnLabels: STEPS.map((T) => `T=${T}`),
     cell: (r, c) => pictures[at(r, c)]!,
     caption: (r, c) => {
       const cell = cells[at(r, c)]!;
-      return `${(cell.secondsPerPicture * 1000).toFixed(0)} ms/picture, ${bytes(cell.peakBytes)}, agreement ${(100 * cell.agreement).toFixed(0)} %`;
+      const cost = `${(cell.secondsPerPicture * 1000).toFixed(0)} ms/picture, ${bytes(cell.peakBytes)}`;
+      const agreement = `agreement ${(100 * cell.agreement).toFixed(0)} %`;
+      // First, as a caption ends where its cell does.
+      return `${cell.fd ? `FD ${cell.fd.value.toPrecision(3)}, ` : ''}${cost}, ${agreement}`;
     },
     grid: cellGrid,
   });
   await writePng(flags.out, sheet);
   engine.dispose();
   const seconds = (performance.now() - started) / 1000;
-  if (flags.json) return printJson({ out: flags.out, adapter: adapter.adapter, seconds, cells });
-  print('blocks  steps  s/picture   peak GPU bytes  class agreement');
+  if (flags.json) return printJson({ out: flags.out, adapter: adapter.adapter, seconds, cells, fd: distances?.source });
+  print(`blocks  steps  s/picture   peak GPU bytes  class agreement${distances ? '  FD' : ''}`);
   for (const c of cells) {
     const columns = [
       String(c.blocks).padStart(6),
@@ -150,8 +179,9 @@ async function demoOf(
       c.secondsPerPicture.toFixed(3).padStart(10),
     ];
     print(
-      `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}`,
+      `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}${c.fd ? `  ${describeMeasured(c.fd)}` : ''}`,
     );
   }
+  if (distances) log(distances.source);
   log(`wrote ${flags.out} in ${seconds.toFixed(0)} s`);
 }

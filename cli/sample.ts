@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { type Bought, type Budget, parseBudget } from '../evaluation/afford.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
@@ -24,7 +25,7 @@ import {
   parseRefresh,
   type Refresh,
 } from '../sampling/blocks.ts';
-import { chooseSettings, describeSettings, type Settings, type Wanted } from '../sampling/budget.ts';
+import { chooseSettings, describeSettings, parseBytes, type Settings, type Wanted } from '../sampling/budget.ts';
 import { jaxLabels } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import {
@@ -47,6 +48,7 @@ import type { Controller } from '../sampling/solvers/controller.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
+import { checkBudgetFlags, openBudget } from './sample-budget.ts';
 import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface SampleFlags {
@@ -55,7 +57,7 @@ interface SampleFlags {
   count?: number;
   labels?: string;
   steps?: number;
-  solver: Solver;
+  solver?: Solver;
   tolerance?: number;
   controller?: Controller;
   firstStep?: number | 'auto';
@@ -68,7 +70,8 @@ interface SampleFlags {
   activations?: Activations;
   residentBlocks?: number;
   maxMemory?: number;
-  guidance: number;
+  budget?: Budget;
+  guidance?: number;
   seed: number;
   rng: Rng;
   batch: number;
@@ -79,8 +82,9 @@ interface SampleFlags {
   json?: boolean;
 }
 
-/** Time steps where nothing is asked. */
+/** Time steps, and the weight of guidance, where nothing is asked. */
 const STEPS = 16;
+const GUIDANCE = 2;
 
 export function addSample(command: Command): void {
   command
@@ -102,8 +106,7 @@ export function addSample(command: Command): void {
     )
     .option(
       '--solver <name>',
-      'fixed steps: euler (1 evaluation a step), midpoint, heun (2), rk4 (4), consistency (1, with new noise); steps by their error: dopri5, tsit5',
-      'euler',
+      'fixed steps: euler (1 evaluation a step), midpoint, heun (2), rk4 (4), consistency (1, with new noise); steps by their error: dopri5, tsit5 (default: euler)',
     )
     .option('--tolerance <e>', 'of dopri5 and tsit5: error of a step (default: 0.001)', number('--tolerance'))
     .option('--controller <name>', 'of dopri5 and tsit5: integral or pi (default: integral)')
@@ -136,13 +139,17 @@ export function addSample(command: Command): void {
     .option(
       '--max-memory <size>',
       'most GPU bytes, e.g. 300MB: chooses what is stored how, how many pictures at once and residency, and says why',
-      parseBytes,
+      (text) => parseBytes(text, '--max-memory'),
+    )
+    .option(
+      '--budget <size>',
+      "what a picture may take (50ms, 2s) or what the GPU's buffers may (60MB): chooses --steps and --blocks by the model's evaluation",
+      (text) => parseBudget(text, '--budget'),
     )
     .option(
       '--guidance <w>',
-      '0: no class, 1: the class, else classifier-free guidance at twice the work',
+      `0: no class, 1: the class, else classifier-free guidance at twice the work (default: ${GUIDANCE}; with --budget the evaluation's)`,
       number('--guidance'),
-      2,
     )
     .option('--guidance-interval <from,to>', 'guide at these times only, e.g. 0.2,0.8 (default: always)', parseInterval)
     .option(
@@ -164,7 +171,7 @@ export function addSample(command: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --budget 50ms\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
     )
     .action((flags: SampleFlags) => sample(flags));
 }
@@ -177,13 +184,6 @@ function parseInterval(text: string): [number, number] {
 }
 
 const parseFirstStep = (text: string): number | 'auto' => (text === 'auto' ? text : number('--first-step')(text));
-
-/** 300MB, 1.5GB, 64000000: powers of ten. @throws ConfigError. */
-function parseBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(B|kB|MB|GB)?$/i.exec(text.trim());
-  if (!match) throw new ConfigError(`--max-memory is '${text}'; write it like 300MB or 1.5GB`);
-  return Number(match[1]) * { b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }[(match[2] ?? 'B').toLowerCase() as 'b']!;
-}
 
 /** Pictures in a row: as many as there are of a class. */
 const columnsFor = (count: number, labels: readonly (number | null)[]): number =>
@@ -220,6 +220,7 @@ function labelsText(labels: readonly (number | null)[], names?: readonly string[
 async function sample(flags: SampleFlags): Promise<void> {
   if (flags.weights !== 'ema' && flags.weights !== 'raw')
     throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
+  checkBudgetFlags(flags);
   await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping');
   const file = await openModel(flags.model, flags.weights, signal);
@@ -236,7 +237,7 @@ function asked(
   config: ModelConfig,
   names?: readonly string[],
 ): { request: SampleRequest; wanted: Wanted } {
-  const { precision, activations, residentBlocks, solver, guidance, guidanceInterval } = flags;
+  const { precision, activations, residentBlocks, solver = 'euler', guidance = GUIDANCE, guidanceInterval } = flags;
   checkOneOf('--solver', solver, SOLVERS);
   const { tolerance, controller, firstStep, maxSteps } = flags;
   const steps = flags.steps ?? (isAdaptive(solver) ? undefined : STEPS);
@@ -273,10 +274,13 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const { config } = file;
   checkShown(config, file.path);
   const classNames = classNamesOf(file, file.path);
-  const { request, wanted } = asked(flags, config, classNames);
+  const budget = flags.budget && openBudget(flags.budget, flags, file);
+  const { request: first, wanted } = asked(budget ? { ...flags, ...budget.cheapest } : flags, config, classNames);
+  let request = first;
   const { refresh } = request;
   const deepest = (blocks: Blocks) => refresh?.blocks ?? mostBlocks(blocks);
-  const source = prefetching(file.source);
+  // Timing a budget reads some weights that sampling needs again.
+  const source = prefetching(file.source, { keep: budget !== undefined });
   const readAhead = ({ blocks, residentBlocks }: Settings) => {
     // What passes through few buffers is not to pile up in the host's memory.
     if (residentBlocks !== undefined) return;
@@ -292,6 +296,11 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   const session = await openSession(flags.adapter);
   const { engine, adapter } = session;
   await tuneSession(session, flags.tuning);
+  let bought: Bought | undefined;
+  if (budget && settings) {
+    ({ bought, request, settings } = await budget.buy({ engine, config, source, request, settings, line, signal }));
+    readAhead(settings);
+  }
   if (!settings) {
     engine.memory.limit = flags.maxMemory!;
     settings = await chosen(engine, config, wanted, request, line, signal);
@@ -328,6 +337,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
       ...request,
       classNames,
       ...settings,
+      ...(bought && { budget: { ...flags.budget, ...bought } }),
       seed,
       rng,
       weights: file.path,
@@ -336,7 +346,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
       ...taken,
     });
   else {
-    if (isAdaptive(flags.solver)) {
+    if (isAdaptive(request.solver!)) {
       const each = samples.solves.length > 1 ? ` of ${samples.solves.length} batches` : '';
       log(`${taken.accepted} steps accepted, ${taken.rejected} rejected${each}: ${evaluations} evaluations`);
     }

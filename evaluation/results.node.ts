@@ -12,13 +12,20 @@ const MOST_BYTES = 2 ** 26;
 /** The file of a folder that results are read from again. */
 export const resultsFile = (folder: string): string => join(folder, 'results.json');
 
+/** Results that a file holds. `hint`: what to do where it holds none. @throws ConfigError for a file that holds none, or cannot be read. */
+export async function readResultsFile(
+  path: string,
+  hint = 'give the results.json that `odelt eval` wrote',
+): Promise<EvaluationResults> {
+  const fail: FailFile = failAs(ConfigError, path, hint);
+  return parseResults(new TextDecoder().decode(await readRegular(path, { most: MOST_BYTES, fail })), path, hint);
+}
+
 /** Results that are in a folder; undefined where there are none. @throws ConfigError for a file that holds none. */
 export async function readResults(folder: string): Promise<EvaluationResults | undefined> {
   const path = resultsFile(folder);
   const there = await stat(path).catch((cause: NodeJS.ErrnoException) => (cause.code === 'ENOENT' ? null : undefined));
-  if (there === null) return undefined;
-  const fail: FailFile = failAs(ConfigError, path, 'give another folder, or move that file away');
-  return parseResults(new TextDecoder().decode(await readRegular(path, { most: MOST_BYTES, fail })), path);
+  return there === null ? undefined : readResultsFile(path, 'give another folder, or move that file away');
 }
 
 /** Writes results.json, results.csv and the plots, each whole or not at all; the names of the files. @throws OutputError. */

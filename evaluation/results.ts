@@ -133,15 +133,17 @@ export const compareCells = (a: CellKey, b: CellKey): number =>
 export const describeCell = ({ steps, tolerance, blocks, guidance, solver }: CellKey): string =>
   `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${blocks} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
 
-const HINT = 'give another folder, or move that file away';
-
-/** Results that were written as JSON. @throws ConfigError for what are none; `name` is the file, for the message. */
-export function parseResults(text: string, name: string): EvaluationResults {
+/** Results that were written as JSON. @throws ConfigError for what are none; `name` is the file, and `hint` the remedy, for the message. */
+export function parseResults(
+  text: string,
+  name: string,
+  hint = 'give another folder, or move that file away',
+): EvaluationResults {
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new ConfigError(`${name} is no JSON`, { cause, hint: HINT });
+    throw new ConfigError(`${name} is no JSON`, { cause, hint });
   }
   const { cells, floor, nearest, provenance } = (json ?? {}) as Partial<Record<keyof EvaluationResults, unknown>>;
   const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
@@ -153,7 +155,7 @@ export function parseResults(text: string, name: string): EvaluationResults {
     [floor, nearest].every((value) => value === null || isObject(value)) &&
     isObject(provenance) &&
     (nearest === null || Array.isArray((nearest as Partial<Nearest>).cells));
-  if (!whole) throw new ConfigError(`${name} does not hold the results of an evaluation`, { hint: HINT });
+  if (!whole) throw new ConfigError(`${name} does not hold the results of an evaluation`, { hint });
   return json as EvaluationResults;
 }
 

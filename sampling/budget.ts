@@ -38,6 +38,13 @@ export interface Estimate {
   readonly lowerBound: number;
 }
 
+/** 300MB, 1.5GB, 64000000: powers of ten. `option` is what the user calls it. @throws ConfigError for what is no such size. */
+export function parseBytes(text: string, option: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(B|kB|MB|GB)?$/i.exec(text.trim());
+  if (!match) throw new ConfigError(`${option} is '${text}'; write it like 300MB or 1.5GB`);
+  return Number(match[1]) * { b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }[(match[2] ?? 'B').toLowerCase() as 'b']!;
+}
+
 /** What settings and wishes share; numbers of blocks apart. */
 function checkCommon({ batch, precision, activations, residentBlocks }: Omit<Wanted, 'blocks'>): void {
   for (const [name, n] of Object.entries({ batch, residentBlocks: residentBlocks ?? 1 })) {

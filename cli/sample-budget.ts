@@ -40,7 +40,7 @@ export function checkBudgetFlags({ budget, steps, blocks, maxMemory, refresh, gu
         ? '--budget chooses steps and blocks'
         : flag === '--max-memory'
           ? 'a budget is either of memory, like 60MB, or of time, like 50ms'
-          : "the model's evaluation does not say how good its samples are";
+          : "the model's evaluation does not say how good samples drawn so are";
     throw new ConfigError(`--budget and ${flag} exclude each other: ${why}`, { hint: 'leave out one of them' });
   }
 }

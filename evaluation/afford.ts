@@ -22,9 +22,9 @@ export interface Bought {
   readonly chosen: Priced;
   /** The cheapest of the cells that are better than the chosen one; null where none is. */
   readonly better: Priced | null;
-  /** Cells within the budget. */
+  /** Cells within the budget, and cells in all. */
   readonly within: number;
-  readonly of: number;
+  readonly cells: number;
 }
 
 /** How long sampling takes here, for a picture, at the fewest blocks of an evaluation. */
@@ -92,11 +92,11 @@ export function chooseCell(priced: readonly Priced[], { of, most }: Budget): Bou
   const [next = null] = priced
     .filter((one) => one.cell.fd.value < chosen.cell.fd.value)
     .sort((a, b) => a.cost - b.cost || better(a, b));
-  return { chosen, better: next, within: within.length, of: priced.length };
+  return { chosen, better: next, within: within.length, cells: priced.length };
 }
 
 /** One sentence for the user: what was chosen, how good it is, and what the next better one would cost. */
-export function describeBought({ chosen, better: next, within, of: all }: Bought, { of, most }: Budget): string {
+export function describeBought({ chosen, better: next, within, cells: all }: Bought, { of, most }: Budget): string {
   const about = of === 'seconds' ? 'about ' : '';
   const each = of === 'seconds' ? ' a picture' : '';
   const named = ({ steps, blocks }: StoredCell) => `T=${steps}, L=${blocks}`;

@@ -1,17 +1,21 @@
 /** `odelt convert` of other programs' checkpoints: what is written, what is asked for, what is refused, and what Python makes of it. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { weightsDigest } from '../../evaluation/evaluate.ts';
+import { evaluationOf } from '../../evaluation/stored.ts';
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { fromGolden, parseModelConfig } from '../../model/config.ts';
 import { initParams, paramEntries, paramLayout } from '../../model/params.ts';
 import { ditTensors } from '../../model/weights/imports/dit-export.ts';
-import { modelTensors, parseModelFile } from '../../model/weights/model-file.ts';
+import { modelContents, modelTensors, parseModelFile } from '../../model/weights/model-file.ts';
+import { memorySource } from '../../model/weights/source.ts';
 import { loadCheckpoint } from '../../training/checkpoint.node.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 import { FIXTURES } from '../support/golden.ts';
 import { call, dict, pickle, raw, text, torchFile, trainingPickle } from '../support/pickle.ts';
+import { tinyModel } from '../support/tiny.ts';
 
 const PICKLE = join(FIXTURES, 'checkpoints', 'checkpoint_jax_arrays.pkl');
 const TINY = fromGolden(
@@ -186,5 +190,75 @@ print(json.dumps([{name: [str(t.dtype), list(t.shape), float(t.astype('f8').sum(
       expect(tensors[name]).toEqual(['float16', ours.shape(name), expect.closeTo(sum, 6)]);
     }
     expect(metadata).toEqual(Object.fromEntries(ours.header.metadata));
+  });
+});
+
+describe('an evaluation', () => {
+  const model = 'evaluated.safetensors';
+  const cells = [1, 4].map((steps) => ({
+    ...{ steps, blocks: 2, guidance: 1, solver: 'euler', fd: { value: 4 / steps, low: 0.5, high: 5 } },
+    ...{ secondsPerSample: 0.1 * steps, peakBytes: 1000, bytesRead: 500 },
+  }));
+  const results = (digest: string) => ({
+    ...{ cells, nearest: null, floor: { fd: { value: 0.25, low: 0.125, high: 0.5 } } },
+    provenance: { model: digest, samples: 100, features: { name: 'pca64' }, adapter: 'some adapter' },
+  });
+
+  it('goes into the file, stays when that is converted again, and is of this model only', async () => {
+    const params = initParams(tinyModel, 0);
+    const contents = await modelContents(tinyModel, params);
+    put(model, serializeSafetensors(contents.tensors, contents.metadata));
+    put('r.json', Buffer.from(JSON.stringify(results(await weightsDigest(memorySource(params))))));
+    utimesSync(at('r.json'), 0, Date.UTC(2026, 0, 31) / 1000);
+    // As f16, whose values have another digest: it is the model that was read which was evaluated.
+    const said = await cli.run('convert', model, '--evaluation', 'r.json', '--out', 'with.safetensors');
+    expect(said.code, said.stderr).toBe(0);
+    expect(said.stderr).toContain(
+      'with its evaluation: 2 cells, FD of 100 samples by pca64 features, euler, w=1, 2026-01-31',
+    );
+    expect(await cli.run('convert', 'with.safetensors', 'again.safetensors', '--json')).toMatchObject({ code: 0 });
+    for (const file of ['with.safetensors', 'again.safetensors']) {
+      const stored = evaluationOf(await parseModelFile(written(file), file), file);
+      expect(stored).toMatchObject({ features: 'pca64', count: 100, date: '2026-01-31' });
+      expect(stored!.cells.map(({ steps, fd }) => [steps, fd.value])).toEqual([
+        [1, 4],
+        [4, 1],
+      ]);
+    }
+    put('other.json', Buffer.from(JSON.stringify(results('0'.repeat(64)))));
+    put('none.json', Buffer.from('{}'));
+    for (const [args, problem] of [
+      [
+        [model, '--evaluation', 'other.json'],
+        `other.json is the evaluation of a different model than ${model}: its weights' SHA-256 is 000000000000..., not `,
+      ],
+      [[model, '--evaluation', 'none.json'], 'none.json does not hold the results of an evaluation'],
+      [[model, '--evaluation', 'missing.json'], 'missing.json cannot be read: there is no such file'],
+      [
+        [PICKLE, ...HINTS, '--evaluation', 'r.json'],
+        `--evaluation is for models of odelt; ${PICKLE} is another program's`,
+      ],
+      [[model, '--evaluation', 'r.json', '--names', 'torch'], 'which --names torch does not write'],
+      [[model, '--evaluation', 'r.json', '--optimizer'], 'which --optimizer does not write'],
+    ] as const) {
+      const { code, stderr } = await cli.run('convert', ...args, '--out', 'no.safetensors');
+      expect(code, stderr).toBe(2);
+      expect(stderr).toContain(problem);
+    }
+    expect(existsSync(at('no.safetensors'))).toBe(false);
+    // What `sample --budget` says before it needs an adapter.
+    for (const [args, problem] of [
+      [[model], `--budget chooses by the model's evaluation, and ${model} carries none`],
+      [
+        ['with.safetensors', '--guidance', '2'],
+        "--budget chooses by the model's evaluation, which is of --guidance 1, not 2",
+      ],
+      [['with.safetensors', '--solver', 'heun'], 'which is of --solver euler, not heun'],
+      [['with.safetensors', '--tolerance', '0.1'], 'tolerance is for adaptive solvers; euler takes fixed steps'],
+    ] as const) {
+      const { code, stderr } = await cli.run('sample', '--budget', '2s', '--adapter', 'none', '--model', ...args);
+      expect(code, stderr).toBe(2);
+      expect(stderr).toContain(problem);
+    }
   });
 });

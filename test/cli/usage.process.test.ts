@@ -74,6 +74,31 @@ describe('wrong arguments', () => {
       null,
     ],
     [
+      ['sample', '--budget', '60', '--json'],
+      "--budget is '60', which is neither a time nor a size",
+      'write a time for each picture like 50ms or 2s, or a peak of GPU memory like 60MB or 1.5GB',
+    ],
+    [
+      ['sample', '--budget', '2s', '--steps', '4', '--json'],
+      '--budget and --steps exclude each other: --budget chooses steps and blocks',
+      'leave out one of them',
+    ],
+    [
+      ['sample', '--budget', '2s', '--blocks', '4', '--json'],
+      '--budget and --blocks exclude each other: --budget chooses steps and blocks',
+      'leave out one of them',
+    ],
+    [
+      ['sample', '--budget', '2s', '--max-memory', '1GB', '--json'],
+      '--budget and --max-memory exclude each other: a budget is either of memory, like 60MB, or of time, like 50ms',
+      'leave out one of them',
+    ],
+    [
+      ['sample', '--budget', '2s', '--refresh', '12:2', '--json'],
+      "--budget and --refresh exclude each other: the model's evaluation does not say how good samples drawn so are",
+      'leave out one of them',
+    ],
+    [
       ['sample', '--load-blocks', 'late', '--json'],
       "--load-blocks is 'late'; it must be one of first, along, needed",
       null,

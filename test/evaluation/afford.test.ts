@@ -72,7 +72,7 @@ describe('the choice', () => {
       const bought = chooseCell(order, { of: 'bytes', most });
       expect([bought.chosen.cell.steps, bought.chosen.cell.blocks]).toEqual(chosen);
       expect(bought.better && [bought.better.cell.steps, bought.better.cell.blocks]).toEqual(next);
-      expect([bought.within, bought.of]).toEqual([within, 6]);
+      expect([bought.within, bought.cells]).toEqual([within, 6]);
     }
   });
 

@@ -23,7 +23,11 @@ const cell = (steps: number | null, blocks: number, fd: number, more: Partial<Ce
 
 const results = (...cells: Cell[]): EvaluationResults =>
   ({
-    ...{ cells, nearest: null, floor: { how: 'parts', count: 9, of: 9, fd: { value: 0.1665549, low: 0.1, high: 0.2 } } },
+    ...{
+      cells,
+      nearest: null,
+      floor: { how: 'parts', count: 9, of: 9, fd: { value: 0.1665549, low: 0.1, high: 0.2 } },
+    },
     provenance: { features: { name: 'pca64', width: 64 }, samples: 5000, adapter: 'a gpu', seed: 0 },
   }) as unknown as EvaluationResults;
 
@@ -118,7 +122,8 @@ describe("a model's file", () => {
     [{ ...stored, cells: [first, first] }, 'has T=1 L=2 twice'],
   ])('that is hostile is refused: %#', (value, problem) => {
     const text = typeof value === 'string' ? value : JSON.stringify(value);
-    const read = () => evaluationOf({ metadata: new Map([[EVALUATION_KEY, text]]), config: tinyModel }, 'm.safetensors');
+    const read = () =>
+      evaluationOf({ metadata: new Map([[EVALUATION_KEY, text]]), config: tinyModel }, 'm.safetensors');
     expect(read).toThrow(CheckpointError);
     expect(read).toThrow(`m.safetensors: its evaluation (metadata 'odelt.evaluation') ${problem}`);
   });

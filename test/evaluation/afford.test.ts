@@ -131,7 +131,7 @@ describe('seconds of cells', () => {
     const of = evaluation(cell(1, 4, 5, 1.1), cell(16, 4, 3, 2.5), cell(1, 8, 4, 1.2), cell(16, 8, 2, 5));
     expect(fewestBlocks(of)).toBe(4);
     const costs = secondsOfCells(of, pace).map(({ cost }) => cost);
-    [0.012, 0.162, 0.022, 0.322].forEach((seconds, i) => expect(costs[i]).toBeCloseTo(seconds, 12));
+    for (const [i, seconds] of [0.012, 0.162, 0.022, 0.322].entries()) expect(costs[i]).toBeCloseTo(seconds, 12);
   });
 
   it('do not depend on the adapter of the evaluation', () => {

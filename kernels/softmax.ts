@@ -39,12 +39,14 @@ export const softmaxContract = contract<{ rows: number; width: number; scale: nu
   inputs: ({ rows, width }) => ({ x: { shape: [rows, width], fill: (_, normal) => 3 * normal() } }),
   run: (ctx, { x }, { scale }) => ({ y: softmax(ctx, x!, scale) }),
   reference({ x }, { width, scale }) {
-    const y = x!.map((_, i) => {
-      const row = x!.subarray(i - (i % width), i - (i % width) + width);
+    const y = new Float64Array(x!.length);
+    for (let first = 0; first < y.length; first += width) {
+      const row = x!.subarray(first, first + width);
       const top = row.reduce((a, b) => Math.max(a, b));
-      const sum = row.reduce((s, v) => s + Math.exp(scale * (v - top)), 0);
-      return Math.exp(scale * (x![i]! - top)) / sum;
-    });
+      const powers = row.map((v) => Math.exp(scale * (v - top)));
+      const sum = powers.reduce((a, b) => a + b);
+      y.set(powers.map((power) => power / sum), first);
+    }
     return { y };
   },
   differentiable: [],

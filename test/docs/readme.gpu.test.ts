@@ -1,6 +1,6 @@
 /**
- * README.md as a stranger follows it: every command and every block of code, taken from the page and run exactly as written, in an
- * empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
+ * README.md as a stranger follows it: every command and every block of code, taken from the page and run as written (but for options
+ * after those that measure, which end sooner), in an empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
@@ -83,16 +83,30 @@ function run(line: string, until?: RegExp): Promise<Ended> {
 /** Training goes on for hours; its first update proves the command. It then saves and ends as Ctrl-C does. */
 const isTraining = (command: string) => command.startsWith('odelt train');
 
+/** Options that are put after a command that measures: fewer rounds and sizes. */
+const BRIEF: Readonly<Record<string, string>> = {
+  'odelt tune': '--budget 5',
+  'odelt bench kernels': '--shapes small --rounds 3',
+  'odelt bench model': '--batch 1 --train-batch 8 --pairs 1x4 --rounds 3 --no-first',
+};
+
+/** The line to run for a command of the page. */
+function lineFor(command: string): string {
+  const [, brief] = Object.entries(BRIEF).find(([start]) => command.startsWith(start)) ?? [];
+  return brief ? `${command} ${brief}` : command;
+}
+
 describe('the commands', () => {
   it('are all known to this test', () => {
     expect([...setUp, ...commands]).toEqual(shell.filter((line) => !line.startsWith('npm run build')));
     expect(setUp.length).toBe(2);
     expect(commands.length).toBeGreaterThan(6);
+    for (const start of Object.keys(BRIEF)) expect(commands.filter((c) => c.startsWith(start))).toHaveLength(1);
   });
 
   for (const command of commands) {
     it(command, { timeout: 600_000 }, async () => {
-      const { status, stdout, stderr } = await run(command, isTraining(command) ? /^step \d+\//m : undefined);
+      const { status, stdout, stderr } = await run(lineFor(command), isTraining(command) ? /^step \d+\//m : undefined);
       expect(stderr).not.toMatch(/internal error|\n\s+at /);
       expect(status, stderr.slice(-2000)).toBe(isTraining(command) ? 130 : 0);
       expect(stdout + stderr).not.toBe('');

@@ -237,7 +237,7 @@ describe('modulations computed ahead and streamed blocks', () => {
   }
 
   for (const options of [{ ahead: false }, { residentBlocks: 2 }]) {
-    it(`keep live bytes flat over 1,000 changes of length and 1,000 steps (${JSON.stringify(options)})`, async () => {
+    it(`keep live bytes flat over 90 changes of length and 256 steps (${JSON.stringify(options)})`, async () => {
       const one = new ResidentModel(engine, config, memorySource(formulaParams(config, 7)));
       const sampler = new Sampler(engine, one, { batch: 1, ...options });
       const live = async (blocks: number, steps: number) => {
@@ -248,12 +248,12 @@ describe('modulations computed ahead and streamed blocks', () => {
       for (const blocks of [2, 4, 6]) for (const steps of [128, 1]) await live(blocks, steps);
       const settled = new Map<number, number>();
       for (const blocks of [2, 4, 6]) settled.set(blocks, await live(blocks, 1));
-      for (let i = 0; i < 1000; i++) {
+      for (let i = 0; i < 90; i++) {
         const blocks = 2 + 2 * (i % 3);
         expect(await live(blocks, 1), `change ${i}`).toBe(settled.get(blocks));
       }
       const many = await live(6, 128);
-      for (let i = 0; i < 8; i++) expect(await live(6, 128)).toBe(many);
+      expect(await live(6, 128)).toBe(many);
       expect(await live(2, 1)).toBe(settled.get(2));
       sampler.dispose();
       one.dispose();

@@ -45,7 +45,10 @@ export const softmaxContract = contract<{ rows: number; width: number; scale: nu
       const top = row.reduce((a, b) => Math.max(a, b));
       const powers = row.map((v) => Math.exp(scale * (v - top)));
       const sum = powers.reduce((a, b) => a + b);
-      y.set(powers.map((power) => power / sum), first);
+      y.set(
+        powers.map((power) => power / sum),
+        first,
+      );
     }
     return { y };
   },

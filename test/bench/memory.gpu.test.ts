@@ -7,7 +7,7 @@ import {
   memorySettings,
   randomSource,
 } from '../../bench/memory.bench.ts';
-import type { Engine } from '../../engine/engine.ts';
+import { Engine } from '../../engine/engine.ts';
 import { LimitError, OutOfMemoryError } from '../../engine/errors.ts';
 import { allowedLengths, preset } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
@@ -30,7 +30,7 @@ describe('an estimate equals what is allocated, to the byte', () => {
   for (const option of MEMORY_OPTIONS) {
     for (const blocks of option.residentBlocks ? [4, 6] : [4]) {
       it(`L=${blocks} ${option.name}`, { timeout: SLOW }, async () => {
-        const fresh = await testEngine();
+        const fresh = new Engine(engine.device, engine.adapterClass, { ownsDevice: false });
         const [setting, size] = [
           { blocks, option },
           { batch: 2, steps: 2 },

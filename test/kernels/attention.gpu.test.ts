@@ -14,7 +14,7 @@ import { checkCase } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { attentionHalfContract } from '../../kernels/half-activations.contracts.ts';
 import { randomArrays } from '../support/block.ts';
-import { testEngine } from '../support/engine.ts';
+import { unoptimisedEngine } from '../support/engine.ts';
 import { bits } from '../support/tiny.ts';
 
 // CPU drivers take long to compile shaders that they have not seen before.
@@ -23,7 +23,7 @@ vi.setConfig({ testTimeout: 900_000 });
 let own: Engine;
 let engine: Engine;
 beforeAll(async () => {
-  own = await testEngine();
+  own = await unoptimisedEngine();
   engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
 });
 afterAll(() => {
@@ -69,16 +69,24 @@ async function checkEach(ids: readonly string[], c: object) {
 }
 
 describe('against float64 and central differences, replayed bit for bit', () => {
-  it('every variant: heads of 8, tokens that end within a tile', async () => {
-    const ids = idsOf(shapeOf(8, 37));
+  it('every variant: heads of one vector, tokens that end within a tile', async () => {
+    const ids = idsOf(shapeOf(4, 37));
     expect(ids).toContain('tiled-64x16-1x2');
     if (own.adapterClass !== 'gpu') expect(ids).toContain('registers-4');
+    await checkEach(ids, { batch: 1, tokens: 37, heads: 2, head: 4 });
+  });
+
+  // How many vectors a head has is no matter of how many rows an invocation has: one variant for each source of rows. Of those that share
+  // rows among themselves, what each kind of adapter takes is below.
+  it('each source of rows, heads of two vectors', async () => {
+    const ids = ['tiled-64x16-1x2', ...(own.adapterClass === 'gpu' ? [] : ['registers-4'])];
     await checkEach(ids, { batch: 1, tokens: 37, heads: 2, head: 8 });
   });
 
+  // Four that shuffle are below, with heads of 64.
   it('rows that two, four and eight invocations share, not all with as many vectors', async () => {
-    const ids = idsOf(shapeOf(36, 37)).filter((id) => /^tiled-64x16-[48]x2/.test(id));
-    expect(ids).toEqual(expect.arrayContaining(['tiled-64x16-4x2', 'tiled-64x16-4x2-memory']));
+    const ids = idsOf(shapeOf(36, 37)).filter((id) => /^tiled-64x16-(4x2-memory|8x2)/.test(id));
+    expect(ids).toContain('tiled-64x16-4x2-memory');
     expect(ids.join()).toContain('-8x2');
     await checkEach(ids, { batch: 1, tokens: 37, heads: 1, head: 36 });
     await checkEach(['tiled-64x16-2x2'], { batch: 1, tokens: 37, heads: 1, head: 12 });
@@ -149,7 +157,8 @@ async function results(
 }
 
 describe('bits', () => {
-  for (const head of [8, 5]) {
+  // Heads as above, so that no more has to be compiled.
+  for (const head of [12, 5]) {
     it(`a sample's are the same in every batch, and over chunks of a fused tensor: heads of ${head}`, async () => {
       const c = { tokens: 21, heads: 2, head };
       for (const id of reviewedIds(shapeOf(head, 21, 2))) {

@@ -15,7 +15,7 @@ import { activations } from '../../kernels/matmul/linear.ts';
 import { matmul } from '../../kernels/matmul/matmul.ts';
 import type { ProductVariant } from '../../kernels/matmul/tiles.ts';
 import { type ProductShape, products } from '../../kernels/matmul/variants.ts';
-import { testEngine } from '../support/engine.ts';
+import { unoptimisedEngine } from '../support/engine.ts';
 import { normals } from '../support/normals.ts';
 import { emulatingMatrixUnits } from '../support/subgroup-matrix.ts';
 import { bits } from '../support/tiny.ts';
@@ -25,7 +25,7 @@ vi.setConfig({ testTimeout: 600_000 });
 
 let own: Engine;
 beforeAll(async () => {
-  own = await testEngine();
+  own = await unoptimisedEngine();
 });
 afterAll(() => own.dispose());
 

@@ -22,7 +22,7 @@ import { velocity } from '../../model/dit.ts';
 import { uploadModel } from '../../model/weights/residency.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { block, blockReference, blockShapes, randomArrays } from '../support/block.ts';
-import { testEngine } from '../support/engine.ts';
+import { unoptimisedEngine } from '../support/engine.ts';
 import { bits, tinyModel } from '../support/tiny.ts';
 
 // CPU drivers take minutes to compile shaders that they have not seen before.
@@ -38,7 +38,7 @@ function as(kind: AdapterKind): Engine | null {
   return engines[kind];
 }
 beforeAll(async () => {
-  own = await testEngine();
+  own = await unoptimisedEngine();
 });
 afterAll(() => {
   for (const engine of Object.values(engines)) engine.dispose();

@@ -6,3 +6,12 @@ import type { Engine } from '../../engine/engine.ts';
 export async function testEngine(): Promise<Engine> {
   return (await createNodeEngine({ onError: () => {} })).engine;
 }
+
+/**
+ * For files whose shaders are made for other machines and here only checked for values: lavapipe spares itself optimising them, which
+ * takes longer than running them. (Its cache on disk keeps the two kinds apart.) To be called before any other engine of the process.
+ */
+export async function unoptimisedEngine(): Promise<Engine> {
+  process.env.GALLIVM_PERF ??= 'nopt';
+  return testEngine();
+}

@@ -15,6 +15,7 @@ export type {
   LoadedModel,
   LoadOptions,
   Question,
+  Sampled,
   SentData,
   SentPictureOptions,
   Trained,

@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'sample the shipped model at every number of steps and blocks, and compare',
     load: async () => (await import('./demo.ts')).addDemo,
   },
+  studio: {
+    description: 'sample in the browser, on this machine: slide steps and blocks, and see what they cost',
+    load: async () => (await import('./studio.ts')).addStudio,
+  },
   eval: {
     description: 'measure how good samples are at every number of steps and blocks, and what they cost',
     load: async () => (await import('./eval.ts')).addEval,

@@ -6,7 +6,7 @@
  *   node scripts/build.mjs [DIR] [--types]      --types: declarations beside the modules, too, and no file of an earlier build
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -71,6 +71,29 @@ async function reached() {
   return { sources: inputs.filter(isOurs), thirdParty: inputs.filter((file) => !isOurs(file)) };
 }
 
+/** The page of `odelt studio`, whole in its folder: its files, its script, and the worker that does its work. */
+async function writeStudio() {
+  const into = join(outdir, 'studio');
+  if (existsSync(into)) rmSync(into, { recursive: true });
+  await build({
+    ...common,
+    outdir: into,
+    platform: 'browser',
+    entryPoints: [
+      { in: 'studio/page.ts', out: 'page' },
+      { in: 'web/module.ts', out: 'module' },
+    ],
+    plugins: [bareWgsl],
+    splitting: true,
+    // Not identifiers: errors are called by the names of their classes.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    chunkNames: '[name]-[hash]',
+  });
+  for (const name of ['index.html', 'style.css', 'icon.svg'])
+    copyFileSync(join(ROOT, 'studio', name), join(into, name));
+}
+
 function writeLicences(files) {
   const names = [...new Set(files.map((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)[1]))].sort();
   const texts = names.map((name) => {
@@ -115,4 +138,5 @@ await build({
   sourcemap: true,
 });
 writeLicences(thirdParty);
+await writeStudio();
 if (types) writeTypes();

@@ -2,8 +2,9 @@
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
+import { allowedLengths } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
-import { ResidentModel } from '../model/weights/residency.ts';
+import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, rangeSource } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import { Sampler } from '../sampling/sampler.ts';
@@ -31,15 +32,29 @@ export function createModelCalls() {
       const next: Loaded = { model, options, placed: null };
       loaded = next;
       await within(async (engine) => void place(next, engine));
-      return { config: model.config, ...(classNames ? { classNames } : {}) };
+      return { config: model.config, ...(classNames ? { classNames } : {}), lengths: lengthsOf(model) };
     },
     async sample({ args, signal, tell, within }: Serving<'sample'>): Promise<Calls['sample']['result']> {
       const current = loaded;
       if (!current) throw new UsageError('there is no model to sample', { hint: 'call load first' });
-      return within((engine) => place(current, engine).sample({ ...args, signal, onProgress: tell }));
+      return within(async (engine) => {
+        const sampler = place(current, engine);
+        engine.memory.resetPeak();
+        const start = performance.now();
+        const samples = await sampler.sample({ ...args, signal, onProgress: tell });
+        const milliseconds = performance.now() - start;
+        return { ...samples, milliseconds, peakBytes: engine.memory.report().peak };
+      });
     },
   };
 }
+
+/** What each number of blocks reads of the file. */
+const lengthsOf = ({ config, source }: ModelSource): Calls['load']['result']['lengths'] =>
+  allowedLengths(config).map((blocks) => ({
+    blocks,
+    weightBytes: groupsFor(config, blocks).reduce((sum, group) => sum + source.bytesOf(group), 0),
+  }));
 
 /** The sampler of a model on this engine, made anew where the one there was is of another engine, which has been lost. */
 function place(loaded: Loaded, engine: Engine): Sampler {

@@ -35,6 +35,16 @@ export interface LoadOptions extends Storing {
 export interface LoadedModel {
   readonly config: ModelConfig;
   readonly classNames?: readonly string[];
+  /** The numbers of blocks that it can run, ascending, each with the bytes of the file that it needs. */
+  readonly lengths: readonly { readonly blocks: number; readonly weightBytes: number }[];
+}
+
+/** Samples, and what they took. */
+export interface Sampled extends Samples {
+  /** From the call's turn to its end: with compiling and reading, where this request is the first of its kind. */
+  readonly milliseconds: number;
+  /** Most bytes of GPU buffers that were alive at once meanwhile. */
+  readonly peakBytes: number;
 }
 
 /** What is trained, how and on what. */
@@ -92,7 +102,7 @@ export interface Calls {
   sample: {
     args: Omit<SampleRequest, 'signal' | 'onProgress'>;
     progress: SampleProgress;
-    result: Samples;
+    result: Sampled;
   };
   train: { args: TrainRequest; progress: TrainProgress; result: Trained };
   verify: { args: VerifyRequest; progress: CaseResult; result: { readonly cases: number; readonly failed: number } };

@@ -1,0 +1,95 @@
+/** What a draw took, as numbers and bars beside those of all blocks and the most steps; and which blocks run. */
+import type { LoadedModel, Sampled } from '../web/protocol.ts';
+import { byId, make } from './dom.ts';
+import { STEPS } from './state.ts';
+import { bytes, count, time } from './words.ts';
+
+/** What was drawn with what. */
+export interface Cost {
+  readonly model: LoadedModel;
+  readonly steps: number;
+  readonly blocks: number;
+  /** Whether each step asks the network twice. */
+  readonly guided: boolean;
+  readonly pictures: Sampled;
+}
+
+/** What all blocks took, once they have been drawn with: per picture and step, and at peak. */
+interface Full {
+  readonly msPerStep: number;
+  readonly peakBytes: number;
+}
+
+export interface Costs {
+  show(cost: Cost): void;
+  /** Before anything is measured of a model: what is known of its file. */
+  showModel(model: LoadedModel, blocks: number): void;
+}
+
+export function createCosts(): Costs {
+  let measured = new Map<boolean, Full>();
+  let of: LoadedModel | null = null;
+  const most = STEPS.at(-1)!;
+  const rows = {
+    time: row('Time per picture'),
+    memory: row('GPU memory at peak'),
+    weights: row('Weights to download'),
+  };
+  byId('costs', 'dl').replaceChildren(...Object.values(rows).map(({ element }) => element));
+
+  function showModel(model: LoadedModel, blocks: number): void {
+    if (of !== model) measured = new Map();
+    of = model;
+    const { depth } = model.config;
+    const bytesFor = (n: number) => model.lengths.find((length) => length.blocks === n)!.weightBytes;
+    const all = model.lengths.at(-1)!;
+    rows.weights.show(bytes(bytesFor(blocks)), `of ${bytes(all.weightBytes)}`, bytesFor(blocks) / all.weightBytes);
+    const bar = byId('network', 'div');
+    bar.replaceChildren(
+      ...Array.from({ length: depth }, (_, i) => make('span', { className: i < blocks ? 'runs' : '' })),
+    );
+    const rest = depth - blocks;
+    const text = `${count(blocks, 'block')} on the GPU, ${rest === 0 ? 'none left out' : `${rest} not needed`}.`;
+    bar.setAttribute('aria-label', text);
+    byId('network-text', 'p').textContent = text;
+  }
+
+  return {
+    showModel,
+    show({ model, steps, blocks, guided, pictures }) {
+      showModel(model, blocks);
+      const ms = pictures.milliseconds / pictures.shape[0];
+      if (blocks === model.lengths.at(-1)!.blocks) {
+        measured.set(guided, { msPerStep: ms / steps, peakBytes: pictures.peakBytes });
+      }
+      const full = measured.get(guided);
+      if (full) {
+        const whole = Math.max(ms, full.msPerStep * most);
+        rows.time.show(time(ms), `of about ${time(whole)} with all blocks and ${most} steps`, ms / whole);
+        const peak = Math.max(full.peakBytes, pictures.peakBytes);
+        rows.memory.show(bytes(pictures.peakBytes), `of ${bytes(peak)} with all blocks`, pictures.peakBytes / peak);
+      } else {
+        const unknown = 'draw with all blocks to compare';
+        rows.time.show(time(ms), unknown, null);
+        rows.memory.show(bytes(pictures.peakBytes), unknown, null);
+      }
+    },
+  };
+}
+
+/** A term, its value, a bar of its share and what it is a share of. */
+function row(term: string) {
+  const value = make('dd', { className: 'value', textContent: '\u2013' });
+  const share = make('span');
+  const bar = make('dd', { className: 'bar unknown', ariaHidden: 'true' }, share);
+  const full = make('dd', { className: 'full', textContent: '\u00a0' });
+  return {
+    element: make('div', {}, make('dt', { textContent: term }), value, bar, full),
+    show(text: string, whole: string, part: number | null) {
+      value.textContent = text;
+      full.textContent = whole;
+      bar.classList.toggle('unknown', part === null);
+      share.style.setProperty('--share', `${part ?? 0}`);
+    },
+  };
+}

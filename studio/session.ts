@@ -1,0 +1,83 @@
+/** The model and its worker as the page uses them: one piece of work at a time, measured when nothing is done for the first time. */
+import { isGuided } from '../sampling/request.ts';
+import { createWorker, type OdeltWorker } from '../web/client.ts';
+import type { Calls, LoadedModel, Sampled } from '../web/protocol.ts';
+import { ladder } from './state.ts';
+
+/** A model's file: a URL, or a file of the user's own. */
+export type Source = string | File;
+
+/** What is drawn, of everything that a request can say. */
+export type Drawn = Required<Pick<Calls['sample']['args'], 'labels' | 'guidance' | 'seed'>> & {
+  readonly steps: number;
+  readonly blocks: number;
+  readonly first?: number;
+};
+
+/** Who is told while it is drawn. */
+export interface Told {
+  readonly signal: AbortSignal;
+  /** Pictures in fewer steps, which come first, and then those that were asked for. */
+  onPictures?(pictures: Sampled, steps: number): void;
+  /** From 0 to 1. */
+  onProgress?(share: number): void;
+}
+
+/** Milliseconds up to which a draw is made again, so that its time is one without compiling. */
+const QUICK = 1500;
+
+export interface Session {
+  /** Loads a model in place of the one before, which stays where this fails. */
+  load(source: Source): Promise<LoadedModel>;
+  /** Draws in few steps, then in all, and gives the latter with what they took. */
+  draw(request: Drawn, told: Told): Promise<Sampled>;
+  dispose(): Promise<void>;
+}
+
+export function createSession(worker: OdeltWorker = createWorker()): Session {
+  let last = '';
+  let turn: Promise<unknown> = Promise.resolve();
+  const exclusive = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(work);
+    turn = mine.catch(() => undefined);
+    return mine;
+  };
+
+  async function sampled(request: Drawn, { signal }: Told, tell: (share: number) => void): Promise<Sampled> {
+    const call = worker.sample(request, { signal });
+    for await (const { done, total } of call) tell(done / (total ?? done));
+    return call;
+  }
+
+  async function draw(request: Drawn, told: Told): Promise<Sampled> {
+    const { steps, blocks, guidance, labels } = request;
+    const way = `${blocks}/${isGuided(guidance)}/${labels.length}/${steps}`;
+    const known = way === last;
+    // Where this is interrupted, nobody knows what has been compiled.
+    last = '';
+    const rungs = known ? [steps] : ladder(steps);
+    const work = rungs.reduce((sum, rung) => sum + rung, 0);
+    let done = 0;
+    let pictures: Sampled | undefined;
+    for (const rung of rungs) {
+      pictures = await sampled({ ...request, steps: rung }, told, (share) =>
+        told.onProgress?.((done + share * rung) / work),
+      );
+      done += rung;
+      told.onPictures?.(pictures, rung);
+    }
+    if (!known && pictures!.milliseconds < QUICK) pictures = await sampled(request, told, () => {});
+    last = way;
+    return pictures!;
+  }
+
+  return {
+    load: (source) =>
+      exclusive(() => {
+        last = '';
+        return worker.load(source);
+      }),
+    draw: (request, told) => exclusive(() => draw(request, told)),
+    dispose: () => worker.dispose(),
+  };
+}

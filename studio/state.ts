@@ -1,0 +1,67 @@
+/** What is chosen on the page, and how it stands in the URL's hash. Pure: knows neither page nor worker. */
+
+/** The numbers of steps that can be chosen. */
+export const STEPS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
+
+/** What to draw. */
+export interface State {
+  readonly steps: number;
+  /** null: all that the model has. */
+  readonly blocks: number | null;
+  /** null: one picture of each class. */
+  readonly label: number | null;
+  readonly guidance: number;
+  readonly seed: number;
+}
+
+export const START: State = { steps: 4, blocks: null, label: null, guidance: 1, seed: 0 };
+
+const whole = (text: string | null, accepts: (n: number) => boolean): number | undefined => {
+  const n = Number(text);
+  return text && Number.isInteger(n) && accepts(n) ? n : undefined;
+};
+
+/** What a hash says; of what it does not say, or says wrongly, the start's. */
+export function parseHash(hash: string): State {
+  const given = new URLSearchParams(hash.replace(/^#/, ''));
+  const guidance = Number(given.get('guidance'));
+  return {
+    steps: whole(given.get('T'), (n) => STEPS.some((steps) => steps === n)) ?? START.steps,
+    blocks: whole(given.get('L'), (n) => n > 0) ?? START.blocks,
+    label: whole(given.get('class'), (n) => n >= 0) ?? START.label,
+    guidance: given.get('guidance') && guidance >= 0 && guidance <= 20 ? guidance : START.guidance,
+    seed: whole(given.get('seed'), (n) => n >= 0 && n < 2 ** 32) ?? START.seed,
+  };
+}
+
+/** The hash of a state: what differs from the start. */
+export function hashOf({ steps, blocks, label, guidance, seed }: State): string {
+  const parts = new URLSearchParams({ T: `${steps}` });
+  if (blocks !== null) parts.set('L', `${blocks}`);
+  if (label !== null) parts.set('class', `${label}`);
+  if (guidance !== START.guidance) parts.set('guidance', `${guidance}`);
+  if (seed !== START.seed) parts.set('seed', `${seed}`);
+  return `#${parts}`;
+}
+
+/** The state that a model can draw: its own number of blocks nearest to what is chosen, and no class that it lacks. */
+export function fitted(state: State, lengths: readonly number[], classes: number): State {
+  const most = lengths.at(-1)!;
+  const { blocks, label } = state;
+  const near = (a: number, b: number) => (Math.abs(b - blocks!) < Math.abs(a - blocks!) ? b : a);
+  return {
+    ...state,
+    blocks: blocks === null ? most : lengths.reduce(near),
+    label: label !== null && label < classes ? label : null,
+  };
+}
+
+/**
+ * Numbers of steps on the way to `steps`, each a quarter of the next, so that pictures come early for a third more work; at least two, as
+ * the first draw of its kind compiles and frees what the one before needed.
+ */
+export function ladder(steps: number): number[] {
+  if (steps < 4) return [1, steps];
+  const before = steps / 4;
+  return before < 4 ? [before, steps] : [...ladder(before), steps];
+}

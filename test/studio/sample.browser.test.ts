@@ -1,0 +1,168 @@
+/** The studio's page in a real browser, as `odelt studio` serves it: pictures, costs, the map, files, the keyboard, and its looks. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { browser } from '../support/browser.ts';
+import { openPage, type Page } from '../support/cdp.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
+
+const SHOTS = join(ROOT, 'out', 'studio');
+const DRAWN = "document.body.dataset.state === 'drawn'";
+
+describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
+  let cli: Cli;
+  let server: ChildProcess;
+  let page: Page;
+  let url: string;
+  beforeAll(async () => {
+    cli = await buildCli();
+    server = spawn(process.execPath, [cli.path, 'studio', '--port', '0', '--no-open'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    url = await new Promise((resolve) => server.stdout!.once('data', (text) => resolve(`${text}`.trim())));
+    page = await openPage();
+    mkdirSync(SHOTS, { recursive: true });
+  });
+  afterAll(async () => {
+    await page?.close();
+    server?.kill('SIGINT');
+    cli?.remove();
+  });
+
+  const text = (selector: string) => page.evaluate<string>(`document.querySelector('${selector}').textContent`);
+  /** How many different greys a canvas has. */
+  const greys = (selector: string) =>
+    page.evaluate<number[]>(`[...document.querySelectorAll('${selector}')].map((canvas) =>
+      new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size)`);
+  /** Values of the costs, as numbers with their units. */
+  const costs = () => page.evaluate<string[]>("[...document.querySelectorAll('.value')].map((e) => e.textContent)");
+  const shoot = async (name: string) => {
+    for (const width of [390, 1280]) {
+      for (const scheme of ['light', 'dark'] as const) {
+        await page.look(width, scheme);
+        const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
+        expect(wide, `${name} at ${width}`).toBeLessThanOrEqual(width);
+        writeFileSync(join(SHOTS, `${name}-${width}-${scheme}.png`), await page.screenshot());
+      }
+    }
+  };
+
+  it('opens with pictures of every class and what they cost', async () => {
+    await page.goto(`${url}#T=2`);
+    await page.until(DRAWN);
+    const drawn = await greys('#pictures canvas');
+    expect(drawn.length).toBe(10);
+    for (const different of drawn) expect(different).toBeGreaterThan(20);
+    expect(await text('#pictures figcaption')).toBe('T-shirt/top');
+    expect(await text('#status')).toBe('Drawn in 2 steps, 12 blocks each.');
+    expect(await text('#network-text')).toBe('12 blocks on the GPU, none left out.');
+    const [ms, memory, weights] = await costs();
+    expect(ms).toMatch(/^[\d.]+ m?s$/);
+    expect(memory).toMatch(/^[\d.]+ MB$/);
+    expect(weights).toBe('1.88 MB');
+    expect(page.errors).toEqual([]);
+  });
+
+  it('fewer blocks by the keyboard: less memory, fewer weights, and the URL says so', async () => {
+    const before = (await costs()).map(Number.parseFloat);
+    await page.evaluate("document.getElementById('blocks').focus()");
+    await page.press('Home');
+    await page.until(`location.hash.includes('L=4') && ${DRAWN}`);
+    const after = (await costs()).map(Number.parseFloat);
+    expect(after[1]).toBeLessThan(0.8 * before[1]!);
+    expect(after[2]).toBeLessThan(1000);
+    expect(await text('#network-text')).toBe('4 blocks on the GPU, 8 not needed.');
+    expect(await page.evaluate("document.querySelectorAll('#network .runs').length")).toBe(4);
+    expect(await page.evaluate('location.hash')).toBe('#T=2&L=4');
+  });
+
+  it('another class and seed stay over a reload', async () => {
+    await page.goto(`${url}#T=2&L=8&class=7&seed=3`);
+    await page.until(DRAWN);
+    const pixels = "document.querySelector('#pictures canvas').toDataURL()";
+    const [drawn, shown] = [
+      await page.evaluate(pixels),
+      "['steps','blocks','label','guidance','seed'].map((id) => document.getElementById(id).value)",
+    ];
+    expect(await page.evaluate(shown)).toEqual(['1', '1', '7', '1', '3']);
+    await page.evaluate('void location.reload()');
+    await page.until(`performance.getEntriesByType('navigation')[0].type === 'reload' && ${DRAWN}`);
+    expect(await page.evaluate(shown)).toEqual(['1', '1', '7', '1', '3']);
+    expect(await page.evaluate(pixels)).toBe(drawn);
+  });
+
+  it('the map has a picture and a time in each cell, and a cell sets both', { timeout: 600_000 }, async () => {
+    await page.evaluate("document.getElementById('map-button').click()");
+    await page.until("document.getElementById('status').textContent === 'The map is drawn.'", 500);
+    const cells = await greys('#map canvas');
+    expect(cells.length).toBe(24);
+    for (const different of cells) expect(different).toBeGreaterThan(20);
+    const times = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('#map td span')].map((e) => e.textContent)",
+    );
+    for (const time of times) expect(time).toMatch(/^[\d.]+ m?s$/);
+    // The first cell of the sneaker's row shows what the row above drew: the same noise.
+    await page.evaluate('document.querySelector(\'#map [data-steps="2"][data-blocks="8"]\').click()');
+    await page.until(DRAWN);
+    const same =
+      "document.querySelector('#pictures canvas').toDataURL() === document.querySelector('[aria-pressed=\"true\"] canvas').toDataURL()";
+    expect(await page.evaluate(same)).toBe(true);
+    await page.goto(`${url}#T=4&L=8`);
+    await page.until(DRAWN);
+  });
+
+  it("a file of one's own is drawn, and one that is no model is refused in words", async () => {
+    const give = (name: string, bytes: Buffer) =>
+      page.evaluate(`(() => {
+        const files = new DataTransfer();
+        files.items.add(new File([Uint8Array.from(atob('${bytes.toString('base64')}'), (c) => c.charCodeAt(0))], '${name}'));
+        const input = document.getElementById('file');
+        input.files = files.files;
+        input.dispatchEvent(new Event('change'));
+      })()`);
+    await give('mine.safetensors', readFileSync(join(ROOT, 'models/fashion-mnist.safetensors')));
+    await page.until(`document.getElementById('model-text').textContent.startsWith('mine') && ${DRAWN}`);
+    expect(await text('#model-text')).toBe('mine.safetensors: 28 \u00d7 28 pixels, 12 blocks, 10 classes.');
+    await give('broken.safetensors', Buffer.from('no model at all'));
+    await page.until("!document.getElementById('trouble').hidden");
+    expect(await text('#trouble-text')).toMatch(/the model/);
+    expect(await page.evaluate("document.getElementById('shipped').hidden")).toBe(false);
+    await page.evaluate("document.getElementById('again').click()");
+    await page.until(`document.getElementById('trouble').hidden && ${DRAWN}`);
+  });
+
+  it('the keyboard reaches every control in the order of the page', async () => {
+    await page.evaluate('document.activeElement.blur(); scrollTo(0, 0)');
+    await page.goto(`${url}#T=1&L=4`);
+    await page.until(DRAWN);
+    const order: string[] = [];
+    for (let i = 0; i < 9; i++) {
+      await page.press('Tab');
+      order.push(await page.evaluate('document.activeElement.id'));
+    }
+    expect(order).toEqual(['tab', 'steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file']);
+    expect(await page.evaluate("getComputedStyle(document.querySelector('label.button')).outlineStyle")).toBe('solid');
+  });
+
+  it('says in plain words that there is no WebGPU, with a button to try again', async () => {
+    const without = await openPage({ webgpu: false });
+    try {
+      await without.goto(url);
+      await without.until("!document.getElementById('trouble').hidden");
+      const said = await without.evaluate<string>("document.getElementById('trouble-text').textContent");
+      expect(said).toMatch(/^This browser has (no WebGPU|WebGPU, but found no GPU)/);
+      await without.look(390, 'light');
+      writeFileSync(join(SHOTS, 'without-390-light.png'), await without.screenshot());
+    } finally {
+      await without.close();
+    }
+  });
+
+  it('fits narrow and wide screens, light and dark', async () => {
+    await page.goto(`${url}#T=8&L=4`);
+    await page.until(DRAWN);
+    await shoot('sample');
+  });
+});

@@ -17,14 +17,13 @@ const TYPES: Readonly<Record<string, string>> = {
   '.safetensors': 'application/octet-stream',
 };
 
-/** Scripts, styles and requests of this server alone; no eval, and no address of a script but from odelt's own policy. */
+/** Scripts, styles and requests of this server alone; no eval, and no address of a script but the worker's own. */
 const POLICY = [
   "default-src 'none'",
   ...['script-src', 'worker-src', 'style-src', 'img-src', 'connect-src'].map((what) => `${what} 'self'`),
   ...['base-uri', 'form-action', 'frame-ancestors'].map((what) => `${what} 'none'`),
   "require-trusted-types-for 'script'",
-  // A worker of its own again after the GPU was lost.
-  "trusted-types odelt 'allow-duplicates'",
+  'trusted-types odelt-studio',
 ].join('; ');
 
 const HEADERS = {

@@ -43,7 +43,11 @@ export function createCosts(): Costs {
     const { depth } = model.config;
     const bytesFor = (n: number) => model.lengths.find((length) => length.blocks === n)!.weightBytes;
     const all = model.lengths.at(-1)!;
-    rows.weights.show(bytes(bytesFor(blocks)), `of ${bytes(all.weightBytes)}`, bytesFor(blocks) / all.weightBytes);
+    rows.weights.show(
+      bytes(bytesFor(blocks)),
+      `of ${bytes(all.weightBytes)} with all blocks`,
+      bytesFor(blocks) / all.weightBytes,
+    );
     const bar = byId('network', 'div');
     bar.replaceChildren(
       ...Array.from({ length: depth }, (_, i) => make('span', { className: i < blocks ? 'runs' : '' })),

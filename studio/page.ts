@@ -10,6 +10,7 @@ import { paint } from './paint.ts';
 import { createSession, type Drawn, type Session, type Source } from './session.ts';
 import { fitted, hashOf, parseHash, type State } from './state.ts';
 import { count, troubleText } from './words.ts';
+import { workerStarter } from './worker.ts';
 
 const SHIPPED = 'models/fashion-mnist.safetensors';
 /** Pictures in the row where all are of one class, and most where there is one of each. */
@@ -17,6 +18,7 @@ const ROW = 10;
 
 function start(): void {
   let state: State = parseHash(location.hash);
+  const startWorker = workerStarter();
   let session: Session | null = null;
   let model: LoadedModel | null = null;
   /** What is loaded, or was to be. */
@@ -102,7 +104,7 @@ function start(): void {
     await attempt(async () => {
       say('Reading the model.');
       document.body.dataset.state = 'loading';
-      session ??= createSession();
+      session ??= createSession(startWorker());
       const loaded = await session.load(wanted);
       const { channels } = loaded.config;
       if (channels !== 1 && channels !== 3) {

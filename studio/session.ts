@@ -1,6 +1,6 @@
 /** The model and its worker as the page uses them: one piece of work at a time, measured when nothing is done for the first time. */
 import { isGuided } from '../sampling/request.ts';
-import { createWorker, type OdeltWorker } from '../web/client.ts';
+import type { OdeltWorker } from '../web/client.ts';
 import type { Calls, LoadedModel, Sampled } from '../web/protocol.ts';
 import { ladder } from './state.ts';
 
@@ -17,13 +17,13 @@ export type Drawn = Required<Pick<Calls['sample']['args'], 'labels' | 'guidance'
 /** Who is told while it is drawn. */
 export interface Told {
   readonly signal: AbortSignal;
-  /** Pictures in fewer steps, which come first, and then those that were asked for. */
+  /** Pictures in fewer steps, which are drawn first where somebody wants them, and then those that were asked for. */
   onPictures?(pictures: Sampled, steps: number): void;
   /** From 0 to 1. */
   onProgress?(share: number): void;
 }
 
-/** Milliseconds up to which a draw is made again, so that its time is one without compiling. */
+/** Milliseconds up to which a draw is made again, so that its time is one without compiling; one of a single step always is. */
 const QUICK = 1500;
 
 export interface Session {
@@ -34,7 +34,7 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
-export function createSession(worker: OdeltWorker = createWorker()): Session {
+export function createSession(worker: OdeltWorker): Session {
   let last = '';
   let turn: Promise<unknown> = Promise.resolve();
   const exclusive = <T>(work: () => Promise<T>): Promise<T> => {
@@ -55,7 +55,7 @@ export function createSession(worker: OdeltWorker = createWorker()): Session {
     const known = way === last;
     // Where this is interrupted, nobody knows what has been compiled.
     last = '';
-    const rungs = known ? [steps] : ladder(steps);
+    const rungs = known || !told.onPictures ? [steps] : ladder(steps);
     const work = rungs.reduce((sum, rung) => sum + rung, 0);
     let done = 0;
     let pictures: Sampled | undefined;
@@ -66,7 +66,7 @@ export function createSession(worker: OdeltWorker = createWorker()): Session {
       done += rung;
       told.onPictures?.(pictures, rung);
     }
-    if (!known && pictures!.milliseconds < QUICK) pictures = await sampled(request, told, () => {});
+    if (!known && (steps === 1 || pictures!.milliseconds < QUICK)) pictures = await sampled(request, told, () => {});
     last = way;
     return pictures!;
   }

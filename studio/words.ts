@@ -1,13 +1,13 @@
 /** Numbers and errors in plain words. */
 import { DeviceLostError, OdeltError, UnsupportedError } from '../engine/errors.ts';
 
-/** Three digits at most: 8.41 ms, 84.1 ms, 841 ms, 8.41 s. */
-const three = (n: number): string => `${Number(n.toPrecision(n >= 999.5 ? 4 : 3))}`;
+/** Three digits: 8.41, 84.1, 841. */
+const three = (n: number): string => (n >= 99.95 ? `${Math.round(n)}` : n.toPrecision(3));
 
 export const time = (ms: number): string => (ms < 999.5 ? `${three(ms)} ms` : `${three(ms / 1000)} s`);
 
 export const bytes = (n: number): string =>
-  n < 1e6 ? `${three(n / 1e3)} kB` : n < 1e9 ? `${three(n / 1e6)} MB` : `${three(n / 1e9)} GB`;
+  n < 999_500 ? `${three(n / 1e3)} kB` : n < 999.5e6 ? `${three(n / 1e6)} MB` : `${three(n / 1e9)} GB`;
 
 export const count = (n: number, one: string): string => `${n} ${one}${n === 1 ? '' : 's'}`;
 

@@ -9,6 +9,7 @@ import { buildCli, type Cli } from '../support/cli.ts';
 import { ROOT } from '../support/repository.ts';
 
 const SHOTS = join(ROOT, 'out', 'studio');
+const AXE = `${readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8')}; undefined`;
 const DRAWN = "document.body.dataset.state === 'drawn'";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
@@ -32,6 +33,13 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   const text = (selector: string) => page.evaluate<string>(`document.querySelector('${selector}').textContent`);
+  /** What axe finds wrong on the page as it is. */
+  const violations = async () => {
+    await page.evaluate(AXE);
+    return page.evaluate<string[]>(
+      'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`))',
+    );
+  };
   /** How many different greys a canvas has. */
   const greys = (selector: string) =>
     page.evaluate<number[]>(`[...document.querySelectorAll('${selector}')].map((canvas) =>
@@ -44,6 +52,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
         await page.look(width, scheme);
         const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
         expect(wide, `${name} at ${width}`).toBeLessThanOrEqual(width);
+        expect(await violations(), `${name} at ${width}, ${scheme}`).toEqual([]);
         writeFileSync(join(SHOTS, `${name}-${width}-${scheme}.png`), await page.screenshot());
       }
     }
@@ -61,7 +70,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const [ms, memory, weights] = await costs();
     expect(ms).toMatch(/^[\d.]+ m?s$/);
     expect(memory).toMatch(/^[\d.]+ MB$/);
-    expect(weights).toBe('1.88 MB');
+    expect(weights).toBe('1.90 MB');
     expect(page.errors).toEqual([]);
   });
 
@@ -79,8 +88,8 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   it('another class and seed stay over a reload', async () => {
-    await page.goto(`${url}#T=2&L=8&class=7&seed=3`);
-    await page.until(DRAWN);
+    await page.evaluate("location.hash = 'T=2&L=8&class=7&seed=3'");
+    await page.until(`document.querySelector('#status').textContent.includes('8 blocks') && ${DRAWN}`);
     const pixels = "document.querySelector('#pictures canvas').toDataURL()";
     const [drawn, shown] = [
       await page.evaluate(pixels),
@@ -91,26 +100,6 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.until(`performance.getEntriesByType('navigation')[0].type === 'reload' && ${DRAWN}`);
     expect(await page.evaluate(shown)).toEqual(['1', '1', '7', '1', '3']);
     expect(await page.evaluate(pixels)).toBe(drawn);
-  });
-
-  it('the map has a picture and a time in each cell, and a cell sets both', { timeout: 600_000 }, async () => {
-    await page.evaluate("document.getElementById('map-button').click()");
-    await page.until("document.getElementById('status').textContent === 'The map is drawn.'", 500);
-    const cells = await greys('#map canvas');
-    expect(cells.length).toBe(24);
-    for (const different of cells) expect(different).toBeGreaterThan(20);
-    const times = await page.evaluate<string[]>(
-      "[...document.querySelectorAll('#map td span')].map((e) => e.textContent)",
-    );
-    for (const time of times) expect(time).toMatch(/^[\d.]+ m?s$/);
-    // The first cell of the sneaker's row shows what the row above drew: the same noise.
-    await page.evaluate('document.querySelector(\'#map [data-steps="2"][data-blocks="8"]\').click()');
-    await page.until(DRAWN);
-    const same =
-      "document.querySelector('#pictures canvas').toDataURL() === document.querySelector('[aria-pressed=\"true\"] canvas').toDataURL()";
-    expect(await page.evaluate(same)).toBe(true);
-    await page.goto(`${url}#T=4&L=8`);
-    await page.until(DRAWN);
   });
 
   it("a file of one's own is drawn, and one that is no model is refused in words", async () => {
@@ -134,15 +123,14 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   it('the keyboard reaches every control in the order of the page', async () => {
-    await page.evaluate('document.activeElement.blur(); scrollTo(0, 0)');
-    await page.goto(`${url}#T=1&L=4`);
-    await page.until(DRAWN);
+    await page.evaluate('document.body.tabIndex = -1; document.body.focus()');
     const order: string[] = [];
     for (let i = 0; i < 9; i++) {
       await page.press('Tab');
       order.push(await page.evaluate('document.activeElement.id'));
     }
-    expect(order).toEqual(['tab', 'steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file']);
+    expect(order).toEqual(['steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file', 'shipped']);
+    await page.press('Tab', true);
     expect(await page.evaluate("getComputedStyle(document.querySelector('label.button')).outlineStyle")).toBe('solid');
   });
 
@@ -160,9 +148,34 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     }
   });
 
-  it('fits narrow and wide screens, light and dark', async () => {
-    await page.goto(`${url}#T=8&L=4`);
+  it('the map has a picture and a time in each cell, and a cell sets both', { timeout: 600_000 }, async () => {
+    await page.evaluate("document.getElementById('map-button').click()");
+    await page.until("document.getElementById('status').textContent === 'The map is drawn.'", 500);
+    const cells = await greys('#map canvas');
+    expect(cells.length).toBe(24);
+    for (const different of cells) expect(different).toBeGreaterThan(20);
+    const times = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('#map td span')].map((e) => e.textContent)",
+    );
+    for (const time of times) expect(time).toMatch(/^[\d.]+ m?s$/);
+    // The first cell of the sneaker's row shows what the row above drew: the same noise.
+    await page.evaluate('document.querySelector(\'#map [data-steps="2"][data-blocks="8"]\').click()');
     await page.until(DRAWN);
+    const same =
+      "document.querySelector('#pictures canvas').toDataURL() === document.querySelector('[aria-pressed=\"true\"] canvas').toDataURL()";
+    expect(await page.evaluate(same)).toBe(true);
+  });
+
+  it('fits narrow and wide screens, light and dark', async () => {
+    await page.evaluate("location.hash = 'T=8'");
+    await page.until(`document.querySelector('#status').textContent === 'Drawn in 8 steps, 12 blocks each.'`);
+    await page.evaluate("document.getElementById('blocks').focus()");
+    await page.press('Home');
+    await page.until(`location.hash.includes('L=4') && ${DRAWN}`);
+    // The time is of all steps of the finest grid, the memory of what was drawn before.
+    const full = await page.evaluate<string[]>("[...document.querySelectorAll('.full')].map((e) => e.textContent)");
+    expect(full[0]).toMatch(/^of about [\d.]+ m?s with all blocks and 128 steps$/);
+    expect(full[1]).toMatch(/^of [\d.]+ MB with all blocks$/);
     await shoot('sample');
   });
 });

@@ -20,6 +20,8 @@ interface Full {
   readonly peakBytes: number;
 }
 
+const blocksOf = ({ lengths }: LoadedModel): number => lengths.at(-1)!.blocks;
+
 export interface Costs {
   show(cost: Cost): void;
   /** Before anything is measured of a model: what is known of its file. */
@@ -45,7 +47,7 @@ export function createCosts(): Costs {
     const all = model.lengths.at(-1)!;
     rows.weights.show(
       bytes(bytesFor(blocks)),
-      `of ${bytes(all.weightBytes)} with all blocks`,
+      `of ${bytes(all.weightBytes)} at L ${all.blocks}`,
       bytesFor(blocks) / all.weightBytes,
     );
     const bar = byId('network', 'div');
@@ -63,15 +65,19 @@ export function createCosts(): Costs {
     show({ model, steps, blocks, guided, pictures }) {
       showModel(model, blocks);
       const ms = pictures.milliseconds / pictures.shape[0];
-      if (blocks === model.lengths.at(-1)!.blocks) {
+      if (blocks === blocksOf(model)) {
         measured.set(guided, { msPerStep: ms / steps, peakBytes: pictures.peakBytes });
       }
       const full = measured.get(guided);
       if (full) {
         const whole = Math.max(ms, full.msPerStep * most);
-        rows.time.show(time(ms), `of about ${time(whole)} with all blocks and ${most} steps`, ms / whole);
+        rows.time.show(time(ms), `of about ${time(whole)} at T ${most}, L ${blocksOf(model)}`, ms / whole);
         const peak = Math.max(full.peakBytes, pictures.peakBytes);
-        rows.memory.show(bytes(pictures.peakBytes), `of ${bytes(peak)} with all blocks`, pictures.peakBytes / peak);
+        rows.memory.show(
+          bytes(pictures.peakBytes),
+          `of ${bytes(peak)} at L ${blocksOf(model)}`,
+          pictures.peakBytes / peak,
+        );
       } else {
         const unknown = 'draw with all blocks to compare';
         rows.time.show(time(ms), unknown, null);

@@ -60,6 +60,27 @@ it('training goes on after more lost devices than it takes in a row, as each cam
   expect(values.every((value) => Number.isFinite(value) && value !== 0)).toBe(true);
 });
 
+it('a model says what each number of blocks reads, and samples say what they took', async () => {
+  const { worker } = served();
+  const file = await readFile(join(ROOT, 'models/fashion-mnist.safetensors'));
+  const { lengths } = await worker.load(file);
+  expect(lengths.map(({ blocks }) => blocks)).toEqual([4, 8, 12]);
+  const [few, some, all] = lengths.map(({ weightBytes }) => weightBytes);
+  // Blocks are of one size, and all of them are the file but for its header.
+  expect(some! - few!).toBe(all! - some!);
+  expect(all).toBeLessThan(file.length);
+  expect(all).toBeGreaterThan(0.98 * file.length);
+  const peaks: number[] = [];
+  for (const blocks of [12, 4, 4]) {
+    const { milliseconds, peakBytes } = await worker.sample({ labels: [7], steps: 1, blocks });
+    expect(milliseconds).toBeGreaterThan(0);
+    peaks.push(peakBytes);
+  }
+  // The second began with what the first had left.
+  expect(peaks[1]).toBeGreaterThan(peaks[2]!);
+  expect(peaks[2]).toBeLessThan(peaks[0]! - 2 * (all! - few!) * 0.9);
+});
+
 describe('recordings behind a URL', () => {
   async function golden() {
     const asked: string[] = [];

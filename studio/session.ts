@@ -23,7 +23,7 @@ export interface Told {
   onProgress?(share: number): void;
 }
 
-/** Milliseconds up to which a draw is made again, so that its time is one without compiling; one of a single step always is. */
+/** Milliseconds up to which a draw is made again, so that its time is one without compiling; one of fewer than four steps always is, as none comes before it. */
 const QUICK = 1500;
 
 export interface Session {
@@ -66,7 +66,7 @@ export function createSession(worker: OdeltWorker): Session {
       done += rung;
       told.onPictures?.(pictures, rung);
     }
-    if (!known && (steps === 1 || pictures!.milliseconds < QUICK)) pictures = await sampled(request, told, () => {});
+    if (!known && (steps < 4 || pictures!.milliseconds < QUICK)) pictures = await sampled(request, told, () => {});
     last = way;
     return pictures!;
   }

@@ -34,5 +34,5 @@ it('a model draws its own number of blocks that is nearest, and classes that it 
 });
 
 it('few steps come first, for a third more work at most', () => {
-  expect([1, 2, 4, 8, 16, 128].map(ladder)).toEqual([[1], [1, 2], [1, 4], [2, 8], [1, 4, 16], [2, 8, 32, 128]]);
+  expect([1, 2, 4, 8, 16, 128].map(ladder)).toEqual([[1], [2], [1, 4], [2, 8], [1, 4, 16], [2, 8, 32, 128]]);
 });

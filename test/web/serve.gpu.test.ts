@@ -76,9 +76,9 @@ it('a model says what each number of blocks reads, and samples say what they too
     expect(milliseconds).toBeGreaterThan(0);
     peaks.push(peakBytes);
   }
-  // The second began with what the first had left.
+  // Blocks are stored as f32, of halves; tables stand for their modulations. The second began with what the first had left.
   expect(peaks[1]).toBeGreaterThan(peaks[2]!);
-  expect(peaks[2]).toBeLessThan(peaks[0]! - 2 * (all! - few!) * 0.9);
+  expect(peaks[2]).toBeLessThan(peaks[0]! - (all! - few!));
 });
 
 describe('recordings behind a URL', () => {

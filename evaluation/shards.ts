@@ -170,6 +170,7 @@ export interface MergeOptions extends Omit<Judging, 'seed'> {
   readonly read: (part: ShardPart, cell: ShardCell) => Promise<Float32Array>;
   /** Looked at between cells, each of which takes seconds for thousands of samples. */
   readonly signal?: AbortSignal;
+  /** Told before each cell how many are done, of how many. */
   readonly onCell?: (done: number, cells: number) => void;
 }
 

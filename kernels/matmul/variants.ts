@@ -3,6 +3,7 @@ import type { Engine } from '../../engine/engine.ts';
 import type { Family } from '../family.ts';
 import {
   fittingTile,
+  type GpuTile,
   gpuTile,
   type Layout,
   type ProductVariant,
@@ -105,34 +106,32 @@ const ROWS = {
 const rowsTiles = ({ layout, vec, rows }: ProductShape, kind: keyof typeof ROWS): readonly ProductVariant[] =>
   vec && layout === 'NN' && rows === 'one' ? ROWS[kind] : [];
 
-/** Tile and results of an invocation: the first fit results that would leave a GPU idle with larger ones, the last reuse the most. */
-const TILES = [
-  { tile: [32, 32], each: [4, 4] },
-  { tile: [64, 32], each: [4, 4] },
-  { tile: [64, 64], each: [4, 4] },
-  { tile: [64, 64], each: [8, 4] },
-  { tile: [64, 64], each: [8, 8] },
-  { tile: [128, 64], each: [8, 8] },
-  { tile: [128, 128], each: [8, 8] },
-] as const;
-
 /**
- * Vectors in workgroup memory lost 9 to 36 % on one GPU and win on others. Two buffers, or deep ones, help where there are too few workgroups
- * to wait in turn (docs/architecture.md, measured costs).
+ * Tiles for tuning to choose among: the first fit results that would leave a GPU idle with larger ones, the last reuse the most. Deeper
+ * steps or two buffers help where there are too few workgroups to wait in turn; vectors in workgroup memory lose 9 to 36 % on one GPU
+ * and win by as much on another (docs/architecture.md, on a GPU).
  */
-const STAGING = [
-  { depth: 16, shared: 'v4', buffers: 1 },
-  { depth: 32, shared: 'v4', buffers: 1 },
-  { depth: 16, shared: 'v4', buffers: 2 },
-  { depth: 16, shared: 'v1', buffers: 1 },
-] as const;
+const TILES: readonly GpuTile[] = [
+  { tile: [32, 32, 16], each: [4, 4], shared: 'v4', buffers: 1 },
+  { tile: [32, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 },
+  { tile: [64, 32, 16], each: [4, 4], shared: 'v4', buffers: 1 },
+  { tile: [64, 32, 16], each: [4, 4], shared: 'v4', buffers: 2 },
+  { tile: [64, 32, 16], each: [4, 4], shared: 'v1', buffers: 1 },
+  { tile: [64, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 },
+  { tile: [64, 64, 16], each: [4, 4], shared: 'v4', buffers: 1 },
+  { tile: [64, 64, 16], each: [8, 4], shared: 'v4', buffers: 1 },
+  { tile: [64, 64, 16], each: [8, 4], shared: 'v4', buffers: 2 },
+  { tile: [64, 64, 16], each: [8, 4], shared: 'v1', buffers: 1 },
+  { tile: [64, 64, 16], each: [8, 8], shared: 'v4', buffers: 2 },
+  { tile: [128, 64, 16], each: [8, 8], shared: 'v4', buffers: 1 },
+  { tile: [128, 64, 16], each: [8, 8], shared: 'v1', buffers: 1 },
+  { tile: [128, 128, 16], each: [8, 8], shared: 'v4', buffers: 1 },
+];
 
-function gpuTiles(shape: ProductShape): ProductVariant[] {
-  const { layout, n } = shape;
-  const all = TILES.filter(({ tile: [, width] }) => width === 32 || width < 2 * n).flatMap(({ tile, each }) =>
-    STAGING.map(({ depth, shared, buffers }) => gpuTile(layout, { tile: [...tile, depth], each, shared, buffers })),
-  );
-  return [...all.filter((tile) => tile !== null), ...(layout === 'TN' ? [] : [fittingTile(layout)])];
+function gpuTiles({ layout, n }: ProductShape): ProductVariant[] {
+  const suited = TILES.filter(({ tile: [, width] }) => width === 32 || width < 2 * n);
+  const all = suited.map((tile) => gpuTile(layout, tile)).filter((tile) => tile !== null);
+  return [...all, ...(layout === 'TN' ? [] : [fittingTile(layout)])];
 }
 
 /**

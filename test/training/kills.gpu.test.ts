@@ -116,6 +116,7 @@ it('killed again and again, each time resumed, ends with the bits of a run that 
     'config.json',
     'config.yaml',
     'env.json',
+    'loss.svg',
     'metrics.jsonl',
   ]);
 });

@@ -12,6 +12,7 @@ import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
+import { sparingOptimisation } from '../support/engine.ts';
 import { relativeError } from '../support/golden.ts';
 import { tinyModel, tinyStep } from '../support/tiny.ts';
 
@@ -26,6 +27,7 @@ const GUARANTEED = {
 let all: Engine;
 let least: Engine;
 beforeAll(async () => {
+  sparingOptimisation();
   const { device: whole, adapter, gpu } = await requestNodeDevice({ onError: () => {} });
   all = new Engine(whole, adapter.kind);
   const device = await (await gpu.requestAdapter())!.requestDevice();

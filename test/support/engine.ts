@@ -9,9 +9,14 @@ export async function testEngine(): Promise<Engine> {
 
 /**
  * For files whose shaders are made for other machines and here only checked for values: lavapipe spares itself optimising them, which
- * takes longer than running them. (Its cache on disk keeps the two kinds apart.) To be called before any other engine of the process.
+ * takes longer than running them. (Its cache on disk keeps the two kinds apart.) To be called before any engine of the process.
  */
-export async function unoptimisedEngine(): Promise<Engine> {
+export function sparingOptimisation(): void {
   process.env.GALLIVM_PERF ??= 'nopt';
+}
+
+/** The same, with an engine. */
+export async function unoptimisedEngine(): Promise<Engine> {
+  sparingOptimisation();
   return testEngine();
 }

@@ -8,6 +8,7 @@ import { estimateSampling, type Settings } from '../sampling/budget.ts';
 import { isGuided, type SampleRequest } from '../sampling/request.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { fewestBlocks, type Pace, type Priced } from './afford.ts';
+import { quantile } from './measured.ts';
 import type { StoredEvaluation } from './stored.ts';
 
 /** How pictures are to be drawn, steps and blocks apart. */
@@ -26,7 +27,7 @@ const [FEW, MANY] = [1, 4];
 const SECONDS = 0.3;
 const MOST_ROUNDS = 9;
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
+const median = (values: readonly number[]): number => quantile(Float64Array.from(values).sort(), 0.5);
 
 /**
  * Bytes of GPU buffers that every cell takes at most: what `estimateSampling` says of it.

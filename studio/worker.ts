@@ -1,10 +1,5 @@
 /** The workers that the page starts, one after the other, from an address that its policy of trusted types lets pass. */
-import { createWorker, type OdeltWorker } from '../web/client.ts';
-
-/** The part of the Trusted Types API that is used. */
-interface TrustedTypes {
-  createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): object };
-}
+import { createWorker, type OdeltWorker, type TrustedTypes } from '../web/client.ts';
 
 /** To be called once, as a policy's name can be taken once; what it gives starts a worker as often as it is called. */
 export function workerStarter(): () => OdeltWorker {

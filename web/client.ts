@@ -174,7 +174,7 @@ function ownWorker(): WorkerPort {
 }
 
 /** The part of the Trusted Types API that is used. */
-interface TrustedTypes {
+export interface TrustedTypes {
   createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): object };
 }
 

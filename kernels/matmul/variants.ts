@@ -37,7 +37,7 @@ export const products: Family<ProductShape, ProductVariant> = {
   candidates(engine, shape) {
     if (engine.adapterClass !== 'gpu')
       return [...REGISTER_TILES, ...subgroupTiles(engine, shape), ...rowsTiles(shape, 'cpu')];
-    return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...matrixUnits(engine, shape)];
+    return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...unitTiles(engine, shape)];
   },
   reviewed(engine, shape) {
     if (engine.adapterClass === 'gpu') return rowsTiles(shape, 'gpu')[0] ?? reviewedTile(shape);
@@ -145,18 +145,15 @@ function reviewedTile({ layout, n }: ProductShape): ProductVariant {
 }
 
 /** Products of halves by matrix units, where the device has them for f16 with sums in f32. */
-function matrixUnits(
-  { device, matrixUnits }: Engine,
-  { layout, weights, activations }: ProductShape,
-): ProductVariant[] {
-  const { features, limits, adapterInfo } = device;
+function unitTiles(engine: Engine, { layout, weights, activations }: ProductShape): ProductVariant[] {
+  const { features, limits, adapterInfo } = engine.device;
   const has = (feature: string) => (features as ReadonlySet<string>).has(feature);
   if (layout !== 'NN' || weights !== 'f16' || activations !== 'f16') return [];
   if (!has('chromium-experimental-subgroup-matrix') || !has('shader-f16') || !has('subgroups')) return [];
   const { subgroupMinSize: min, subgroupMaxSize: max } = adapterInfo;
   if (!max || (min !== max && !has('subgroup-size-control')) || 4 * max > limits.maxComputeInvocationsPerWorkgroup)
     return [];
-  return matrixUnits
+  return engine.matrixUnits
     .filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32')
     .filter((u) => u.N % 4 === 0 && u.K % 2 === 0 && unitsBytes(u) <= limits.maxComputeWorkgroupStorageSize)
     .map((u) => unitsTile(u, max, min !== max));

@@ -1,5 +1,5 @@
 /**
- * The contract every kernel is held to: test/kernels/contracts.gpu.test.ts checks each registered one against its float64 reference and its backward
+ * The contract every kernel is held to: the tests in test/kernels/contracts* check each registered one against its float64 reference and its backward
  * against central differences of that reference; bench/ times the same list.
  */
 import type { Context } from '../engine/context.ts';

@@ -1,6 +1,6 @@
 /**
  * README.md as a stranger follows it: every command and every block of code, taken from the page and run as written (but for options
- * after those that measure, which end sooner), in an empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
+ * after some, which then end sooner), in an empty folder that has the package installed and nothing else. (The two commands that set up a clone are run from the page by .ci/run.)
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
@@ -83,8 +83,13 @@ function run(line: string, until?: RegExp): Promise<Ended> {
 /** Training goes on for hours; its first update proves the command. It then saves and ends as Ctrl-C does. */
 const isTraining = (command: string) => command.startsWith('odelt train');
 
-/** Options that are put after a command that measures: fewer rounds and sizes. */
+/** Options that are put after a command that measures, checks or draws much: fewer rounds, sizes, cases and pictures. */
 const BRIEF: Readonly<Record<string, string>> = {
+  'odelt sample --steps 16': '--count 2',
+  'odelt sample --solver': '--count 2',
+  'odelt sample --max-memory': '--count 2',
+  'odelt verify': '--only a/forward',
+  'odelt eval': '--steps 1 --blocks 4,12',
   'odelt tune': '--budget 5',
   'odelt bench kernels': '--shapes small --rounds 3',
   'odelt bench model': '--batch 1 --train-batch 8 --pairs 1x4 --rounds 3 --no-first',

@@ -1,5 +1,5 @@
 /**
- * Every registered kernel against its float64 reference, its backward against central differences of that reference,
+ * Every registered kernel (attention has a file of its own) against its float64 reference, its backward against central differences of that reference,
  * eager against a replayed program bit for bit; and that the check sees what is wrong.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -8,6 +8,7 @@ import { rmsnormContract } from '../../examples/rmsnorm.ts';
 import { checkCase } from '../../kernels/check.ts';
 import type { Contract } from '../../kernels/contract.ts';
 import { contracts } from '../../kernels/registry.ts';
+import { halves, itAgrees } from '../support/contracts.ts';
 import { testEngine } from '../support/engine.ts';
 
 let engine: Engine;
@@ -16,15 +17,8 @@ beforeAll(async () => {
 });
 afterAll(() => engine.dispose());
 
-for (const c of contracts) {
-  describe(c.name, () => {
-    for (const k of c.cases) {
-      it(`${JSON.stringify(k)} agrees with float64, backward with central differences, replay with eager`, async () => {
-        await expect(checkCase(engine, c, k)).resolves.toBeDefined();
-      });
-    }
-  });
-}
+const { others } = halves(contracts);
+itAgrees(() => engine, others);
 
 describe('the check', () => {
   const k = rmsnormContract.cases[1]!;

@@ -49,7 +49,9 @@ describe('kernels', () => {
   /** Elements of a case's inputs: what its reference takes follows them. */
   const size = (c: Contract, k: object) =>
     Object.values(c.inputs(k)).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  it.each(contracts)('$name agrees with float64', async (c) => {
+  // What an MLP consists of is among the others, and in the training step below.
+  const apart = contracts.filter(({ name }) => name !== 'gatedMlp');
+  it.each(apart)('$name agrees with float64', async (c) => {
     const [smallest] = [...c.cases].sort((a, b) => size(c, a) - size(c, b));
     await expect(checkCase(least, c, smallest!)).resolves.toBeDefined();
   });

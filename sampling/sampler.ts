@@ -53,7 +53,7 @@ export interface Samples {
 
 /** JAX's starting noise for samples `first` and following; its generator is loaded when it is asked for. */
 async function jaxStart(seed: number, shape: readonly [number, number], first: number): Promise<Float32Array> {
-  const { jaxNoise } = await import('./jax-draws.ts');
+  const { jaxNoise } = await import('./on-request.ts');
   return jaxNoise(seed, 0, shape, first);
 }
 
@@ -357,7 +357,7 @@ export class Sampler {
     );
     if (ahead) await this.#tabulate(conditions, distinct, schedule, signal);
     if (kept > 0) {
-      const { Stages } = await import('./solvers/stages.ts');
+      const { Stages } = await import('./on-request.ts');
       const options = { slots: kept, batch, norms: adaptive };
       this.#stages ??= { key, made: await Stages.create(this.#engine, this.#arena, this.#inputs.x, options) };
     }
@@ -398,7 +398,7 @@ export class Sampler {
     const cells = conditions.flatMap((condition) => distinct.map((label) => ({ ...condition, label })));
     if (!this.#tables || this.#tables.capacity < cells.length) {
       this.#forgetTables();
-      const { ModulationTables } = await import('./modulation-tables.ts');
+      const { ModulationTables } = await import('./on-request.ts');
       this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
     }
     const rows: ConditionRows = {

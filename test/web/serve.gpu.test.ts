@@ -20,6 +20,7 @@ function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}) {
   serveWorker(port2 as never, {
     async createEngine() {
       const engine = await testEngine();
+      engine.submissionBudget = Number.POSITIVE_INFINITY;
       const loses = made.push(engine) <= losses;
       const { queue } = engine.device;
       const submit = queue.submit.bind(queue);

@@ -20,7 +20,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^odelt$/, replacement: entry('index') },
-      { find: /^odelt\/(node|ops|bench|worker)$/, replacement: entry('$1') },
+      { find: /^odelt\/(node|ops|bench|jax|worker)$/, replacement: entry('$1') },
     ],
   },
   plugins: [

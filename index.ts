@@ -28,7 +28,7 @@ export { Engine, type EngineOptions, type HostPhase, type TensorData } from './e
 export * from './engine/errors.ts';
 export type { Gradients, TapeEntry } from './engine/gradients.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';
-export type { Memory, MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
+export type { Memory, MemoryKind, MemoryReport, PeakMeter } from './engine/memory/accountant.ts';
 export { Arena } from './engine/memory/arena.ts';
 export type { Placement, Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, type Part, Program, type Recording, record } from './engine/program.ts';

@@ -108,7 +108,9 @@ export class Engine {
     this.tuning = options.tuning;
     this.submissionBudget = options.submissionBudget ?? SUBMISSION_BUDGET;
     if (!(this.submissionBudget > 0)) {
-      throw new ConfigError(`submissionBudget is ${this.submissionBudget}; it must be a positive number of milliseconds`);
+      throw new ConfigError(
+        `submissionBudget is ${this.submissionBudget}; it must be a positive number of milliseconds`,
+      );
     }
     this.#ownsDevice = options.ownsDevice ?? true;
     this.#wait = options.wait ?? ((pending) => pending);

@@ -101,7 +101,7 @@ async function writeStudio() {
     ],
     plugins: [wgslText],
     splitting: true,
-    // Not identifiers: errors are called by the names of their classes.
+    // Not identifiers, so that stacks can be read.
     minifyWhitespace: true,
     minifySyntax: true,
     chunkNames: '[name]-[hash]',

@@ -15,4 +15,5 @@ export function bareWgsl(source) {
 }
 
 /** Blanks beside these part nothing; between two operators they may (`a - -b`). */
-const withoutBlanks = (line) => line.replace(/(?<![-+*/<>=&|!]) *([-+*/<>=&|!]+|[(){}[\],;:?%^]) *(?![-+*/<>=&|!~])/g, '$1');
+const withoutBlanks = (line) =>
+  line.replace(/(?<![-+*/<>=&|!]) *([-+*/<>=&|!]+|[(){}[\],;:?%^]) *(?![-+*/<>=&|!~])/g, '$1');

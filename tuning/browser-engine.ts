@@ -29,5 +29,8 @@ export async function createEngine(options: BrowserEngineOptions = {}): Promise<
 async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {
   const gpu = 'navigator' in globalThis ? globalThis.navigator.gpu : undefined;
   const { device, adapter } = await requestDevice(gpu, options);
-  return new Engine(device, adapter.kind, { matrixUnits: adapter.matrixUnits, submissionBudget: options.submissionBudget });
+  return new Engine(device, adapter.kind, {
+    matrixUnits: adapter.matrixUnits,
+    submissionBudget: options.submissionBudget,
+  });
 }

@@ -6,7 +6,7 @@ import { Submissions } from '../../engine/submissions.ts';
 const groups = (...counts: number[]): Uint32Array => Uint32Array.from(counts.flatMap((n) => [n, 1, 1]));
 
 /** What each submission is to take when a dispatch takes `each` milliseconds a workgroup; told to `parts`, and what it makes then. */
-function after(parts: Submissions, counts: Uint32Array, each: (dispatch: number) => number): readonly number[] {
+function measured(parts: Submissions, counts: Uint32Array, each: (dispatch: number) => number): readonly number[] {
   let begin = 0;
   for (const end of parts.ends(counts)) {
     let sum = 0;
@@ -28,7 +28,7 @@ describe('submissions', () => {
     const counts = groups(...new Array(40).fill(3));
     const parts = of(counts, 100);
     expect(parts.ends(counts)).toEqual([16, 32, 40]);
-    expect(after(parts, counts, () => 0.1)).toEqual([40]);
+    expect(measured(parts, counts, () => 0.1)).toEqual([40]);
   });
 
   it('are no longer than the budget once measured, down to single dispatches', () => {
@@ -36,7 +36,7 @@ describe('submissions', () => {
     const parts = of(counts, 100);
     const each = (i: number) => (i < 20 ? 1 : 50);
     // Unlike dispatches that were measured together are told apart when they are parted.
-    for (let run = 0; run < 6; run++) after(parts, counts, each);
+    for (let run = 0; run < 6; run++) measured(parts, counts, each);
     const ends = parts.ends(counts);
     const taken = ends.map((end, part) => {
       const begin = part === 0 ? 0 : ends[part - 1]!;
@@ -44,20 +44,20 @@ describe('submissions', () => {
     });
     expect(Math.max(...taken)).toBeLessThanOrEqual(101);
     expect(ends.length).toBeLessThan(16);
-    expect(after(parts, counts, () => 1000)).toHaveLength(40);
+    expect(measured(parts, counts, () => 1000)).toHaveLength(40);
   });
 
   it('join again where they turn out short', () => {
     const counts = groups(...new Array(32).fill(1));
     const parts = of(counts, 100);
-    expect(after(parts, counts, () => 50)).toHaveLength(16);
-    expect(after(parts, counts, () => 1)).toEqual([32]);
+    expect(measured(parts, counts, () => 50)).toHaveLength(16);
+    expect(measured(parts, counts, () => 1)).toEqual([32]);
   });
 
   it('believe what is longer than expected by half: the queue may have been busy', () => {
     const counts = groups(...new Array(16).fill(1));
     const parts = of(counts, 100);
-    expect(after(parts, counts, () => 1)).toEqual([16]);
+    expect(measured(parts, counts, () => 1)).toEqual([16]);
     parts.took(0, 16, 144);
     expect(parts.ends(counts)).toEqual([16]);
     parts.took(0, 16, 144);
@@ -67,7 +67,7 @@ describe('submissions', () => {
   it('follow the numbers of workgroups, also where there are none', () => {
     const counts = groups(...new Array(32).fill(10));
     const parts = of(counts, 100);
-    expect(after(parts, counts, () => 0.2)).toEqual([32]);
+    expect(measured(parts, counts, () => 0.2)).toEqual([32]);
     const more = groups(...new Array(32).fill(20));
     parts.resize(more);
     expect(parts.ends(more)).toEqual([16, 32]);

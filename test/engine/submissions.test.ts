@@ -40,7 +40,7 @@ describe('submissions', () => {
     const ends = parts.ends(counts);
     const taken = ends.map((end, part) => {
       const begin = part === 0 ? 0 : ends[part - 1]!;
-      return Array.from({ length: end - begin }, (_, i) => each(begin + i)).reduce((a, b) => a + b);
+      return Array.from({ length: end - begin }, (_, i) => each(begin + i)).reduce<number>((a, b) => a + b, 0);
     });
     expect(Math.max(...taken)).toBeLessThanOrEqual(101);
     expect(ends.length).toBeLessThan(16);

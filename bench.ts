@@ -77,5 +77,6 @@ export type { TuningProblem } from './tuning/problem.ts';
 export { type ProblemOptions, problemsOf } from './tuning/problems.ts';
 export { formatRejected, formatResults, summary } from './tuning/report.ts';
 export type { Samples } from './tuning/select.ts';
+export { indexedDbStore } from './tuning/store.ts';
 export { adapterKey, checkAdapter, mergeResults, parseTable, tableOf, tunedAdapter } from './tuning/table.ts';
 export { type TimeEntrants, type Tuned, type TuneOptions, type TuneProgress, tune } from './tuning/tune.ts';

@@ -7,7 +7,7 @@
 import lib from './kernels/lib.wgsl';
 
 export { alone, type Communicator } from './cluster/communicator.ts';
-export { Context, type GradientTape } from './engine/context.ts';
+export { Context, checkpoint, type GradientTape } from './engine/context.ts';
 export {
   type AcquiredDevice,
   type AdapterDescription,
@@ -27,14 +27,13 @@ export { eager } from './engine/eager.ts';
 export { Engine, type EngineOptions, type HostPhase, type TensorData } from './engine/engine.ts';
 export * from './engine/errors.ts';
 export type { Gradients, TapeEntry } from './engine/gradients.ts';
-export { jaxBernoulli, jaxIntegers, jaxNormal, jaxPermutation, jaxUniform } from './engine/jax-random.ts';
 export { type Dispatch, defineKernel, type Grid, type Kernel } from './engine/kernel.ts';
-export type { Memory, MemoryKind, MemoryReport } from './engine/memory/accountant.ts';
+export type { Memory, MemoryKind, MemoryReport, PeakMeter } from './engine/memory/accountant.ts';
 export { Arena } from './engine/memory/arena.ts';
 export type { Placement, Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, type Part, Program, type Recording, record } from './engine/program.ts';
 export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, times } from './engine/scalar.ts';
-export { type AddGradients, checkpoint, Tape } from './engine/tape.ts';
+export { type AddGradients, Tape } from './engine/tape.ts';
 export {
   columns,
   DTYPES,
@@ -49,16 +48,6 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
-export {
-  type DrawRange,
-  foldIn,
-  prngKey,
-  randomBits,
-  splitKey,
-  type ThreefryKey,
-  type ThreefryOptions,
-  threefry2x32,
-} from './engine/threefry.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
   type Bought,
@@ -289,7 +278,6 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
-export { jaxLabels, jaxNoise, REFERENCE_SEED } from './sampling/jax-draws.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export {
   type Requested,
@@ -344,7 +332,7 @@ export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } fro
 export type { ValidationLosses, ValidationOptions } from './training/validation.ts';
 export { type BrowserEngineOptions, createEngine } from './tuning/browser-engine.ts';
 export type { EngineTuning } from './tuning/open.ts';
-export { indexedDbStore, type TuningStore } from './tuning/store.ts';
+export type { TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 export type { TunedEngineOptions } from './tuning/with-tuning.ts';
 export { type CacheOfAnswers, type CacheOptions, type Caches, cachingFetch } from './web/cache.ts';

@@ -6,7 +6,7 @@
 import type { NodeDeviceOptions } from './engine/adapters.node.ts';
 import { adapterKind } from './engine/device.ts';
 import { createNodeEngine } from './engine/engine.node.ts';
-import { Engine } from './engine/engine.ts';
+import { Engine, type EngineOptions } from './engine/engine.ts';
 import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export { type Cluster, joinCluster } from './cluster/cluster.node.ts';
@@ -68,7 +68,10 @@ export type { DrawnPicture, WatchOptions } from './training/watch.node.ts';
 export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';
 
 /** How to get an engine under Node. */
-export interface NodeEngineOptions extends NodeDeviceOptions, TunedEngineOptions {
+export interface NodeEngineOptions
+  extends NodeDeviceOptions,
+    TunedEngineOptions,
+    Pick<EngineOptions, 'submissionBudget'> {
   /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
   readonly device?: GPUDevice;
 }
@@ -79,9 +82,9 @@ export interface NodeEngineOptions extends NodeDeviceOptions, TunedEngineOptions
  * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError; TuningError.
  */
 export async function createEngine(options: NodeEngineOptions = {}): Promise<Engine> {
-  const { device } = options;
+  const { device, submissionBudget } = options;
   const engine = device
-    ? new Engine(device, adapterKind(device.adapterInfo), { ownsDevice: false })
+    ? new Engine(device, adapterKind(device.adapterInfo), { ownsDevice: false, submissionBudget })
     : (await createNodeEngine({ onError: () => {}, ...options })).engine;
   return withTuning(engine, options, async () => (await import('./tuning/store.node.ts')).fileStore());
 }

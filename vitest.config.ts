@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-import { withoutComments } from './scripts/wgsl-text.mjs';
+import { bareWgsl } from './scripts/wgsl-text.mjs';
 
 /**
  * Four projects, told apart by the names of their files: `NAME.test.ts` needs no GPU (nor a driver that plays one),
@@ -20,7 +20,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^odelt$/, replacement: entry('index') },
-      { find: /^odelt\/(node|ops|bench|worker)$/, replacement: entry('$1') },
+      { find: /^odelt\/(node|ops|bench|jax|worker)$/, replacement: entry('$1') },
     ],
   },
   plugins: [
@@ -29,7 +29,7 @@ export default defineConfig({
       name: 'wgsl-as-text',
       enforce: 'pre',
       load(id) {
-        if (id.endsWith('.wgsl')) return `export default ${JSON.stringify(withoutComments(readFileSync(id, 'utf8')))}`;
+        if (id.endsWith('.wgsl')) return `export default ${JSON.stringify(bareWgsl(readFileSync(id, 'utf8')))}`;
       },
     },
   ],

@@ -96,3 +96,11 @@ export class Context {
     return y;
   }
 }
+
+/**
+ * The tensor that `body` makes, by operations that run again in the backward pass instead of keeping what they save for it: less
+ * memory for one more forward pass. Everything that `body` reads must still hold the same values then. Gradients are those
+ * without the checkpoint. Tensors made inside cannot be watched.
+ */
+export const checkpoint = (ctx: Context, body: () => Tensor): Tensor =>
+  ctx.tape ? ctx.tape.checkpoint(ctx, body) : body();

@@ -1,6 +1,6 @@
 /** An engine under Node: the device of adapters.node.ts, and waiting that leaves the CPU to those who compute. */
 import { type NodeDevice, type NodeDeviceOptions, requestNodeDevice } from './adapters.node.ts';
-import { Engine } from './engine.ts';
+import { Engine, type EngineOptions } from './engine.ts';
 
 /** An engine under Node, and the device behind it. */
 export interface NodeEngine {
@@ -9,10 +9,14 @@ export interface NodeEngine {
 }
 
 /** Acquires a device and makes an engine on it. @throws UnsupportedError naming the ways out when there is none. */
-export async function createNodeEngine(options: NodeDeviceOptions = {}): Promise<NodeEngine> {
+export async function createNodeEngine(
+  options: NodeDeviceOptions & Pick<EngineOptions, 'submissionBudget'> = {},
+): Promise<NodeEngine> {
   const node = await requestNodeDevice(options);
   const wait = node.adapter.kind === 'gpu' ? undefined : waitAsleep;
-  return { engine: new Engine(node.device, node.adapter.kind, { wait, matrixUnits: node.adapter.matrixUnits }), node };
+  const { submissionBudget } = options;
+  const { matrixUnits, kind } = node.adapter;
+  return { engine: new Engine(node.device, kind, { wait, matrixUnits, submissionBudget }), node };
 }
 
 /**

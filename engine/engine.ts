@@ -3,7 +3,7 @@
  * and come from the GPU. Knows no mathematics.
  */
 import { type AdapterKind, type DeviceWatch, type MatrixUnit, matrixUnitsOf, watchDevice } from './device.ts';
-import { DeviceLostError, UsageError } from './errors.ts';
+import { ConfigError, DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
 import {
@@ -38,6 +38,9 @@ export interface HostPhase {
   readonly end: number;
 }
 
+/** Milliseconds of a submission, where nobody says otherwise: Windows resets a device after two seconds. */
+const SUBMISSION_BUDGET = 500;
+
 /** How an engine treats its device. */
 export interface EngineOptions {
   /** False leaves a caller's own device alive on dispose. Default true. */
@@ -48,6 +51,12 @@ export interface EngineOptions {
   readonly tuning?: Tuning;
   /** Kinds of matrix unit that kernels may use. Default: those that the device itself lists. */
   readonly matrixUnits?: readonly MatrixUnit[];
+  /**
+   * Milliseconds that one submission should take at most; longer programs are submitted in parts, as browsers and drivers end devices
+   * whose submissions do not end. What a program takes is measured while it runs; one dispatch is never parted. Default 500, a
+   * quarter of what the strictest driver allows; Infinity parts nothing.
+   */
+  readonly submissionBudget?: number;
   /** How to await the GPU; some runtimes poll and want help (engine/engine.node.ts). Default: just await. */
   readonly wait?: <T>(pending: Promise<T>) => Promise<T>;
 }
@@ -68,6 +77,8 @@ export class Engine {
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
   readonly matrixUnits: readonly MatrixUnit[];
+  /** As in the options, of programs that are compiled from now on. */
+  submissionBudget: number;
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
   tuning: Tuning | undefined;
   /** Told what the host has done, where somebody wants to know: for traces (bench/trace.ts). */
@@ -80,6 +91,8 @@ export class Engine {
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #ownsDevice: boolean;
   readonly #wait: NonNullable<EngineOptions['wait']>;
+  /** When the last timed submission was done. */
+  #lastDone = 0;
   /** Waits, after a buffer could not be made, for all that was issued with it. */
   #draining = 0;
 
@@ -93,6 +106,12 @@ export class Engine {
     this.pipelines = new PipelineCache(device);
     this.matrixUnits = options.matrixUnits ?? matrixUnitsOf(device.adapterInfo);
     this.tuning = options.tuning;
+    this.submissionBudget = options.submissionBudget ?? SUBMISSION_BUDGET;
+    if (!(this.submissionBudget > 0)) {
+      throw new ConfigError(
+        `submissionBudget is ${this.submissionBudget}; it must be a positive number of milliseconds`,
+      );
+    }
     this.#ownsDevice = options.ownsDevice ?? true;
     this.#wait = options.wait ?? ((pending) => pending);
     // Errors are thrown by the next check(), so nobody needs to print them.
@@ -280,6 +299,20 @@ export class Engine {
     } catch {
       // The device is lost: the next check says so.
     }
+  }
+
+  /** @internal Milliseconds that the last submission takes, from when the one before it that was timed is done. */
+  async timeSubmission(): Promise<number> {
+    const submitted = performance.now();
+    try {
+      // Not by `wait`: it may sleep between polls, and one who sleeps for every submission keeps those awake who compute.
+      await this.device.queue.onSubmittedWorkDone();
+    } catch {
+      // The device is lost: the next check says so.
+    }
+    const began = Math.max(submitted, this.#lastDone);
+    this.#lastDone = performance.now();
+    return this.#lastDone - began;
   }
 
   /** Waits until the GPU has finished all that was submitted, and throws what went wrong. */

@@ -13,6 +13,10 @@ export interface OdeltErrorOptions {
 /** Names and paths come from anywhere, so a message is one line, and neither it nor details and hint can steer a terminal. */
 const lines = (text: string): string => text.split('\n').map(printable).join('\n');
 
+/** The class of a code's errors: 'out-of-memory' is OutOfMemoryError's. Not by the class itself, whose name bundlers shorten. */
+const nameOf = (code: string): string =>
+  `${code.replace(/(?:^|-)(.)/g, (_, letter: string) => letter.toUpperCase())}Error`;
+
 /** What every error of odelt is: `code` for programs, the message for people, `hint` for the remedy. */
 export class OdeltError extends Error {
   readonly code: string;
@@ -20,7 +24,7 @@ export class OdeltError extends Error {
   constructor(code: string, message: string, { details, hint, cause }: OdeltErrorOptions = {}) {
     const more = details === undefined ? '' : `:${details.startsWith('\n') ? '' : ' '}${lines(details)}`;
     super(`${printable(message)}${more}`, cause === undefined ? undefined : { cause });
-    this.name = new.target.name;
+    this.name = new.target === OdeltError ? 'OdeltError' : nameOf(code);
     this.code = code;
     this.hint = hint === undefined ? undefined : lines(hint);
   }

@@ -16,6 +16,7 @@ import { bindGroup, type Pipeline } from './pipeline.ts';
 import { planRecording, type Recording } from './recording.ts';
 import { ReplayState } from './replay.ts';
 import type { ScalarValues } from './scalar.ts';
+import { Submissions } from './submissions.ts';
 import { byteSize, placeOf, type Storage, type Tensor } from './tensor.ts';
 import { withTimestamps } from './timestamps.ts';
 
@@ -64,6 +65,8 @@ export class Program {
   readonly #kept: ReadonlyMap<Storage, boolean>;
   readonly #uniforms: GPUBuffer;
   readonly #state: ReplayState;
+  readonly #submissions: Submissions;
+  #sized = -1;
   readonly #ownsArena: boolean;
   /** Buffers outside the arena: the uniforms, and with `separate` one per planned tensor. */
   readonly #buffers: GPUBuffer[] = [];
@@ -93,6 +96,7 @@ export class Program {
     };
 
     this.#state = new ReplayState(recording.nodes, engine.device.limits.maxComputeWorkgroupsPerDimension);
+    this.#submissions = new Submissions(recording.nodes.length, engine.submissionBudget);
     this.#steps = recording.nodes.map((node) => ({ node, pipeline: null, group: null }));
     try {
       for (const s of options.separate ? used : []) {
@@ -207,11 +211,39 @@ export class Program {
 
   /**
    * Encodes and submits the whole program once; or a part, dispatches `from` .. `to` - 1. Parts of one run must follow each other in
-   * order, with the same values, and nothing else may run in the arena between them.
+   * order, with the same values, and nothing else may run in the arena between them. Where it would take longer than the engine's
+   * `submissionBudget`, in several submissions.
    */
   run(values: ScalarValues = {}, { from = 0, to = this.#steps.length }: Part = {}): void {
-    const { device, counters } = this.#engine;
     this.#prepare(values);
+    const ends = this.#ends();
+    const measured = this.#submissions.measures(ends.length);
+    let begin = from;
+    for (const end of ends) {
+      if (end <= begin && end < to) continue;
+      const stop = Math.min(end, to);
+      this.#submit(begin, stop);
+      if (measured) this.#measure(begin, stop);
+      begin = stop;
+      if (begin >= to) break;
+    }
+  }
+
+  /** After which dispatches submissions end. */
+  #ends(): readonly number[] {
+    const { counts, resized } = this.#state;
+    if (this.#sized !== resized) this.#submissions.resize(counts);
+    this.#sized = resized;
+    return this.#submissions.ends(counts);
+  }
+
+  /** Tells, once the queue is done, what the dispatches took that were submitted last. */
+  #measure(from: number, to: number): void {
+    void this.#engine.timeSubmission().then((milliseconds) => this.#submissions.took(from, to, milliseconds));
+  }
+
+  #submit(from: number, to: number): void {
+    const { device, counters } = this.#engine;
     const encoding = performance.now();
     const encoder = device.createCommandEncoder({ label: this.name });
     const pass = encoder.beginComputePass({ label: this.name });

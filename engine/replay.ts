@@ -24,6 +24,8 @@ export class ReplayState {
   readonly changing: Uint8Array<ArrayBuffer>;
   readonly #fields: Changing[] = [];
   readonly #grids: Changing[] = [];
+  /** Counts updates that changed `counts`. */
+  resized = 0;
   /** Values of the last update; null where an update failed or none has been. */
   #last: ScalarValues | null = null;
 
@@ -89,6 +91,7 @@ export class ReplayState {
     this.#last = null;
     for (const { refresh } of fields) refresh(values);
     for (const { refresh } of grids) refresh(values);
+    if (grids.length > 0) this.resized++;
     this.#last = { ...values };
     return fields.length > 0;
   }

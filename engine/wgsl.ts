@@ -66,7 +66,7 @@ export function linkWgsl(name: string, source: string, constants: Constants, pro
   );
   code = unrolled(name, conditionals(name, code, values), values);
   for (const binding of promoted) {
-    const pattern = new RegExp(`var<storage,\\s*read>\\s+${binding}\\b`);
+    const pattern = new RegExp(`var<storage,\\s*read>\\s*${binding}\\b`);
     if (!pattern.test(code)) throw new UsageError(`kernel ${name}: no read-only binding '${binding}' to promote`);
     code = code.replace(pattern, `var<storage, read_write> ${binding}`);
   }

@@ -1,16 +1,16 @@
 /** Every family of kernels with variants, and what its variants are checked and timed with: what tuning iterates over. */
 import type { ShapeClass } from '../engine/tuning.ts';
-import { attentionContract } from './attention/attention.ts';
+import { attentionContract } from './attention/attention.contract.ts';
 import { type AttentionShape, attentions } from './attention/variants.ts';
 import type { Contract } from './contract.ts';
 import type { Family, Variant } from './family.ts';
 import { attentionHalfContract, layernormHalfContract } from './half-activations.contracts.ts';
-import { gatedResidualContract } from './matmul/linear.ts';
+import { gatedResidualContract } from './matmul/linear.contract.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { type ProductShape, products } from './matmul/variants.ts';
-import { layernormContract } from './norm/layernorm.ts';
+import { layernormContract } from './norm/layernorm.contract.ts';
 import { type NormShape, norms } from './norm/variants.ts';
-import { columnSumContract } from './reduce.ts';
+import { columnSumContract } from './reduce.contract.ts';
 import { type TokenSumShape, tokenSums } from './token-sums.ts';
 
 /** A case of a contract. */

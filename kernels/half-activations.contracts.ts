@@ -2,10 +2,10 @@
 import type { Context } from '../engine/context.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { addContract, addEachContract, copyInto } from './add.ts';
-import { attentionContract } from './attention/attention.ts';
+import { attentionContract } from './attention/attention.contract.ts';
 import type { Contract, InputSpec } from './contract.ts';
-import { gatedLinearContract, linearContract } from './matmul/linear.ts';
-import { layernormContract } from './norm/layernorm.ts';
+import { gatedLinearContract, linearContract } from './matmul/linear.contract.ts';
+import { layernormContract } from './norm/layernorm.contract.ts';
 
 /** x stored as `dtype`. */
 const cast = (ctx: Context, x: Tensor, dtype: 'f32' | 'f16'): Tensor =>
@@ -18,6 +18,7 @@ const representable = (v: number): number => Math.max(-8, Math.min(8, Math.round
 const HALF_SLACK = 512;
 
 /** `base` with the inputs `halves` and all outputs in f16, at those sizes whose rows are whole vectors of `each`. */
+/* @__NO_SIDE_EFFECTS__ */
 function overHalves(base: Contract, halves: readonly string[], each = 4): Contract {
   const rounded = (spec: InputSpec): InputSpec => ({
     ...spec,

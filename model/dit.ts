@@ -1,8 +1,7 @@
 /** The network: a diffusion transformer (DiT) with, if configured, the length wiring of ODE_t(ODE_l). */
-import type { Context } from '../engine/context.ts';
+import { type Context, checkpoint } from '../engine/context.ts';
 import { ConfigError, UsageError } from '../engine/errors.ts';
 import type { Scalar } from '../engine/scalar.ts';
-import { checkpoint } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { add, addEach, copyInto } from '../kernels/add.ts';
 import { chunk } from '../kernels/chunk.ts';

@@ -120,7 +120,7 @@ export class Evaluators {
     const { engine, model, inputs, arena } = this.#with;
     const { blocks: length, batch, guided, stages } = way;
     const options = { length, resident, batch, guided, stages, signal };
-    const { StreamedEvaluation } = await import('./streamed.ts');
+    const { StreamedEvaluation } = await import('./on-request.ts');
     const evaluation = await StreamedEvaluation.create(engine, model, inputs, way.tables!, arena, options);
     // Its weights pass through memory that the evaluation before still reads: it waits for itself.
     return {

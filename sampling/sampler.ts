@@ -4,6 +4,7 @@
  */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
+import type { PeakMeter } from '../engine/memory/accountant.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import type { Program } from '../engine/program.ts';
@@ -49,11 +50,13 @@ export interface Samples {
   readonly solves: readonly Solve[];
   /** Evaluations of the network, of all batches together. */
   readonly evaluations: number;
+  /** Most bytes of the engine's buffers that were alive at once, once what an earlier request had left and this one does not need was freed. */
+  readonly peakBytes: number;
 }
 
 /** JAX's starting noise for samples `first` and following; its generator is loaded when it is asked for. */
 async function jaxStart(seed: number, shape: readonly [number, number], first: number): Promise<Float32Array> {
-  const { jaxNoise } = await import('./jax-draws.ts');
+  const { jaxNoise } = await import('./on-request.ts');
   return jaxNoise(seed, 0, shape, first);
 }
 
@@ -188,19 +191,21 @@ export class Sampler {
       });
     }
     this.#state = 'sampling';
+    const meter = this.#engine.memory.meterPeak();
     try {
-      return await this.#sample(request);
+      return await this.#sample(request, meter);
     } finally {
+      meter.stop();
       if (this.#state === 'sampling') this.#state = 'idle';
     }
   }
 
-  async #sample(request: SampleRequest): Promise<Samples> {
+  async #sample(request: SampleRequest, meter: PeakMeter): Promise<Samples> {
     const { config } = this.model;
     const { labels, guidance = 1, seed = 0, first = 0 } = request;
     const rowLabels = labels.map((label) => (guidance === 0 ? config.classes : (label ?? config.classes)));
     const distinct = [...new Set(isGuided(guidance) ? [...rowLabels, config.classes] : rowLabels)];
-    const prepared = await this.#prepare(scheduleOf(request, config), distinct, request);
+    const prepared = await this.#prepare(scheduleOf(request, config), distinct, request, meter);
     const { schedule, batch, stages } = prepared;
 
     const pixels = this.#pixels;
@@ -235,7 +240,8 @@ export class Sampler {
       );
     }
     const { imageSize, channels } = config;
-    return { values, shape: [labels.length, imageSize, imageSize, channels], solves, evaluations: count.done };
+    const shape = [labels.length, imageSize, imageSize, channels] as const;
+    return { values, shape, solves, evaluations: count.done, peakBytes: meter.bytes };
   }
 
   /** Frees programs, activations and inputs; the model stays. */
@@ -313,7 +319,12 @@ export class Sampler {
   }
 
   /** Makes resident what the schedule needs, fills the tables if it is to have some, and compiles its evaluations. */
-  async #prepare(schedule: Schedule, distinct: readonly number[], request: SampleRequest): Promise<Prepared> {
+  async #prepare(
+    schedule: Schedule,
+    distinct: readonly number[],
+    request: SampleRequest,
+    meter: PeakMeter,
+  ): Promise<Prepared> {
     const { model } = this;
     const { signal, keepBlocks, loadBlocks } = request;
     const { residentBlocks } = this.#options;
@@ -355,9 +366,10 @@ export class Sampler {
       [...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)),
       { keep: keepBlocks },
     );
+    meter.restart();
     if (ahead) await this.#tabulate(conditions, distinct, schedule, signal);
     if (kept > 0) {
-      const { Stages } = await import('./solvers/stages.ts');
+      const { Stages } = await import('./on-request.ts');
       const options = { slots: kept, batch, norms: adaptive };
       this.#stages ??= { key, made: await Stages.create(this.#engine, this.#arena, this.#inputs.x, options) };
     }
@@ -398,7 +410,7 @@ export class Sampler {
     const cells = conditions.flatMap((condition) => distinct.map((label) => ({ ...condition, label })));
     if (!this.#tables || this.#tables.capacity < cells.length) {
       this.#forgetTables();
-      const { ModulationTables } = await import('./modulation-tables.ts');
+      const { ModulationTables } = await import('./on-request.ts');
       this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
     }
     const rows: ConditionRows = {

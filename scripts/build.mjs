@@ -10,12 +10,12 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileS
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { withoutComments } from './wgsl-text.mjs';
+import { bareWgsl } from './wgsl-text.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 // Workers are started by their URLs, so nothing imports them.
 const WORKERS = ['web/module.ts', 'training/data/decode-worker.js'];
-const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'worker.ts', 'cli/main.ts', ...WORKERS];
+const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'jax.ts', 'worker.ts', 'cli/main.ts', ...WORKERS];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
 const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(
@@ -53,12 +53,28 @@ const separateModules = {
 };
 
 /** WGSL without what no compiler needs: a third of it is comments. */
-const bareWgsl = {
-  name: 'bare-wgsl',
+const wgslText = {
+  name: 'wgsl-text',
   setup({ onLoad }) {
     onLoad({ filter: /\.wgsl$/ }, ({ path }) => ({
-      contents: withoutComments(readFileSync(path, 'utf8')),
+      contents: bareWgsl(readFileSync(path, 'utf8')),
       loader: 'text',
+    }));
+  },
+};
+
+/**
+ * Tells bundlers that contracts and kernels that nobody uses may go, with all that they call while they are made: annotations of
+ * functions (`@__NO_SIDE_EFFECTS__`) are read within one file only, and modules are built apart.
+ */
+const unusedMayGo = {
+  name: 'unused-may-go',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/kernels\/.*\.ts$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8')
+        .replace(/^(export const \w+Contract = )(contract<[\s\S]*?^\}\));$/gm, '$1/* @__PURE__ */ (() => $2)();')
+        .replace(/^((?:export )?const \w+ = )(defineKernel\()/gm, '$1/* @__PURE__ */ $2'),
+      loader: 'ts',
     }));
   },
 };
@@ -83,9 +99,9 @@ async function writeStudio() {
       { in: 'studio/page.ts', out: 'page' },
       { in: 'web/module.ts', out: 'module' },
     ],
-    plugins: [bareWgsl],
+    plugins: [wgslText],
     splitting: true,
-    // Not identifiers: errors are called by the names of their classes.
+    // Not identifiers, so that stacks can be read.
     minifyWhitespace: true,
     minifySyntax: true,
     chunkNames: '[name]-[hash]',
@@ -132,7 +148,7 @@ const { sources, thirdParty } = await reached();
 await build({
   ...common,
   entryPoints: sources.map((source) => ({ in: source, out: target(source).replace(/\.js$/, '') })),
-  plugins: [separateModules, bareWgsl],
+  plugins: [separateModules, wgslText, unusedMayGo],
   splitting: true,
   chunkNames: 'third-party/[name]-[hash]',
   sourcemap: true,

@@ -1,1 +1,1 @@
-export function withoutComments(source: string): string;
+export function bareWgsl(source: string): string;

@@ -1,10 +1,13 @@
 /** Engines in browsers: on `navigator.gpu`'s adapter, or on a device of the page's own. */
 import { adapterKind, type RequestDeviceOptions, requestDevice } from '../engine/device.ts';
-import { Engine } from '../engine/engine.ts';
+import { Engine, type EngineOptions } from '../engine/engine.ts';
 import { type TunedEngineOptions, withTuning } from './with-tuning.ts';
 
 /** How to get an engine where `navigator.gpu` is the way to a device. */
-export interface BrowserEngineOptions extends RequestDeviceOptions, TunedEngineOptions {
+export interface BrowserEngineOptions
+  extends RequestDeviceOptions,
+    TunedEngineOptions,
+    Pick<EngineOptions, 'submissionBudget'> {
   /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
   readonly device?: GPUDevice;
 }
@@ -14,8 +17,9 @@ export interface BrowserEngineOptions extends RequestDeviceOptions, TunedEngineO
  * @throws UnsupportedError where there is no WebGPU; LimitError and ConfigError for `requiredLimits` that cannot be had; TuningError.
  */
 export async function createEngine(options: BrowserEngineOptions = {}): Promise<Engine> {
+  const { submissionBudget } = options;
   const engine = options.device
-    ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false })
+    ? new Engine(options.device, adapterKind(options.device.adapterInfo), { ownsDevice: false, submissionBudget })
     : await ownEngine(options);
   return withTuning(engine, options, async () =>
     'indexedDB' in globalThis ? (await import('./store.ts')).indexedDbStore() : null,
@@ -25,5 +29,8 @@ export async function createEngine(options: BrowserEngineOptions = {}): Promise<
 async function ownEngine(options: BrowserEngineOptions): Promise<Engine> {
   const gpu = 'navigator' in globalThis ? globalThis.navigator.gpu : undefined;
   const { device, adapter } = await requestDevice(gpu, options);
-  return new Engine(device, adapter.kind, { matrixUnits: adapter.matrixUnits });
+  return new Engine(device, adapter.kind, {
+    matrixUnits: adapter.matrixUnits,
+    submissionBudget: options.submissionBudget,
+  });
 }

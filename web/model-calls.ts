@@ -39,11 +39,10 @@ export function createModelCalls() {
       if (!current) throw new UsageError('there is no model to sample', { hint: 'call load first' });
       return within(async (engine) => {
         const sampler = place(current, engine);
-        engine.memory.resetPeak();
         const start = performance.now();
         const samples = await sampler.sample({ ...args, signal, onProgress: tell });
         const milliseconds = performance.now() - start;
-        return { ...samples, milliseconds, peakBytes: engine.memory.report().peak };
+        return { ...samples, milliseconds };
       });
     },
   };

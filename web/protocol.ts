@@ -43,8 +43,6 @@ export interface LoadedModel {
 export interface Sampled extends Samples {
   /** From the call's turn to its end: with compiling and reading, where this request is the first of its kind. */
   readonly milliseconds: number;
-  /** Most bytes of GPU buffers that were alive at once meanwhile. */
-  readonly peakBytes: number;
 }
 
 /** What is trained, how and on what. */

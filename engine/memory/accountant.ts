@@ -18,6 +18,15 @@ export interface MemoryReport {
   readonly byKind: Readonly<Partial<Record<MemoryKind, number>>>;
 }
 
+/** Measures the most bytes that are alive at once, beside others that do. */
+export interface PeakMeter {
+  /** From `meterPeak` or the last `restart` on. */
+  readonly bytes: number;
+  /** Begins anew with what is live now. */
+  restart(): void;
+  stop(): void;
+}
+
 /** Creates and counts every buffer of an engine. */
 export class Memory {
   readonly #device: GPUDevice;
@@ -32,6 +41,7 @@ export class Memory {
   readonly #failures = new WeakMap<GPUBuffer, OutOfMemoryError>();
   /** The first failure that nobody has been told of. */
   #failure: OutOfMemoryError | null = null;
+  readonly #meters = new Set<{ bytes: number }>();
   #limit = Number.POSITIVE_INFINITY;
 
   constructor(device: GPUDevice) {
@@ -73,6 +83,7 @@ export class Memory {
     this.#bytes += bytes;
     this.#created += 1;
     this.#peak = Math.max(this.#peak, this.#bytes);
+    for (const meter of this.#meters) meter.bytes = Math.max(meter.bytes, this.#bytes);
     return buffer;
   }
 
@@ -168,6 +179,21 @@ export class Memory {
   /** Starts a new peak measurement from what is live now. */
   resetPeak(): void {
     this.#peak = this.#bytes;
+  }
+
+  /** Begins a measurement of the peak of one's own, to be stopped; `resetPeak` leaves it alone. */
+  meterPeak(): PeakMeter {
+    const meter = { bytes: this.#bytes };
+    this.#meters.add(meter);
+    return {
+      get bytes() {
+        return meter.bytes;
+      },
+      restart: () => {
+        meter.bytes = this.#bytes;
+      },
+      stop: () => void this.#meters.delete(meter),
+    };
   }
 
   /** What is held now, and the most that was held since the start or `resetPeak`. */

@@ -1,7 +1,8 @@
 /** Contracts of dense layers whose matrix is stored packed (f16, i8; engine/tensor.ts), over words made by a formula. */
 import { byteSize } from '../../engine/tensor.ts';
 import { type Contract, contract } from '../contract.ts';
-import { activations, type DenseCase, densePart, linear, product } from './linear.ts';
+import { activations, type DenseCase, densePart, product } from './linear.contract.ts';
+import { linear } from './linear.ts';
 
 /** `word(i, size)`: word i of a packed matrix; `values`: what it holds, in float64. */
 export interface Format {

@@ -72,6 +72,7 @@ const row = (sample: number, width: number): number[] =>
     philox([quad, sample, FROM.step, 0], [FROM.seed, FROM.stream]),
   ).flat();
 
+/* @__NO_SIDE_EFFECTS__ */
 const both = (name: string, op: typeof randomNormal, value: (words: readonly number[], e: number) => number) =>
   contract<RandomCase>({
     name,

@@ -1,4 +1,4 @@
-/** How solvers take a batch from noise to data: those of one stage here, those of more in staged.ts, which is loaded when one is asked for. */
+/** How solvers take a batch from noise to data: those of one stage here, those of more in staged.ts, which is loaded when one is asked for (on-request.ts). */
 import type { SampleRequest } from '../request.ts';
 import type { Schedule } from '../schedule.ts';
 import { END } from './controller.ts';
@@ -14,7 +14,7 @@ export async function walk(
   request: SampleRequest,
 ): Promise<Solve> {
   if (stages) {
-    const { adaptive, rungeKutta } = await import('./staged.ts');
+    const { adaptive, rungeKutta } = await import('../on-request.ts');
     return schedule.evaluations === null
       ? adaptive(batch, schedule, stages, request)
       : rungeKutta(batch, schedule, stages);

@@ -5,7 +5,7 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readParams } from '../../model/weights/source.ts';
 import { modelContents, openModelSource, ResidentModel, Sampler, writeSafetensors } from '../../node.ts';
 import { browser, visit } from '../support/browser.ts';
@@ -39,12 +39,16 @@ function visitExample(built: string, actions: readonly string[]): Promise<Sample
 }
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
+  let built: string;
+  beforeAll(async () => {
+    built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
+    await buildInto(join(built, 'dist'));
+  });
+  afterAll(() => rm(built, { recursive: true }));
+
   it('the example page samples what Node samples, at every number of blocks it is asked for', {
     timeout: 300_000,
   }, async () => {
-    const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
-    onTestFinished(() => rm(built, { recursive: true }));
-    await buildInto(join(built, 'dist'));
     // With digests, which the page then has to check.
     const shipped = await openModelSource(MODEL);
     const { tensors, metadata } = await modelContents(shipped.config, await readParams(shipped.source), {
@@ -70,9 +74,6 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   it('the code of the README samples what Node samples', { timeout: 300_000 }, async () => {
-    const built = await mkdtemp(join(tmpdir(), 'odelt-built-'));
-    onTestFinished(() => rm(built, { recursive: true }));
-    await buildInto(join(built, 'dist'));
     await cp(join(ROOT, 'models'), join(built, 'models'), { recursive: true });
     const page = textOf('README.md');
     const [block] = fencedBlocks(page).filter(

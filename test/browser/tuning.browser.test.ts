@@ -24,7 +24,8 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     onTestFinished(() => rm(built, { recursive: true }));
     await buildInto(join(built, 'dist'));
     const html = `<script type="module">
-      import { createEngine, indexedDbStore } from '/dist/index.js';
+      import { createEngine } from '/dist/index.js';
+      import { indexedDbStore } from '/dist/bench.js';
       import { tunedAdapter } from '/dist/bench.js';
       const send = (body) => fetch('/report', { method: 'POST', body: JSON.stringify(body) });
       const failing = (promise) => promise.then(() => 'nothing was thrown', ({ name, code, message }) => ({ name, code, message }));

@@ -1,6 +1,17 @@
 /** What is behind an error is told to the end, and once. */
 import { expect, it } from 'vitest';
+import * as errors from '../../engine/errors.ts';
 import { CheckpointError, causesOf, DataError } from '../../engine/errors.ts';
+
+it('errors have the names of their classes, however short a bundler makes those', () => {
+  const { LimitError, ConvergenceError, OdeltError, causesOf: _, ...plain } = errors;
+  for (const [name, Class] of Object.entries(plain)) expect(new Class('message').name).toBe(name);
+  const amounts = { asked: 2, available: 1 };
+  expect(new LimitError('message', amounts).name).toBe('LimitError');
+  const reached = { t: 0, accepted: 0, rejected: 0, tolerance: 1 };
+  expect(new ConvergenceError('message', reached).name).toBe('ConvergenceError');
+  expect(new OdeltError('shader', 'message').name).toBe('OdeltError');
+});
 
 it('causes are told to the last, outermost first', () => {
   const root = Object.assign(new Error('connect refused 127.0.0.1'), { code: 'ECONNREFUSED' });

@@ -80,7 +80,7 @@ describe('a block with its backward pass', () => {
 });
 
 describe('a training step', () => {
-  it('gives the same bits packed, with separate memory, and with memory full of NaN before the first run', async () => {
+  it('gives the same bits packed, with separate memory, with memory full of NaN before the first run, and in many submissions', async () => {
     const results = [];
     const arena = new Arena(engine);
     for (const options of [{}, { separate: true }, { arena }]) {
@@ -96,9 +96,31 @@ describe('a training step', () => {
       tiny.step.dispose();
     }
     arena.dispose();
+    const usual = engine.submissionBudget;
+    engine.submissionBudget = 1e-9;
+    try {
+      const tiny = await tinyStep(engine);
+      const { dispatches } = tiny.step.program;
+      const made: number[] = [];
+      const losses = [];
+      for (let i = 0; i < 3; i++) {
+        const before = engine.counters.submits;
+        losses.push(...(await tiny.run(i, i + 1)));
+        await engine.idle();
+        made.push(engine.counters.submits - before);
+      }
+      // Sixteen dispatches each while nothing is known, then one each of those that have work to do.
+      expect(made[0]).toBe(Math.ceil(dispatches / 16));
+      expect(made[2]).toBeGreaterThan(dispatches / 2);
+      results.push({ losses, sets: setBits(await tiny.read()) });
+      tiny.step.dispose();
+    } finally {
+      engine.submissionBudget = usual;
+    }
     expect(results[0]!.losses.every(({ loss, gradNorm }) => loss > 0 && gradNorm > 0)).toBe(true);
     expect(results[1]).toEqual(results[0]);
     expect(results[2]).toEqual(results[0]);
+    expect(results[3]).toEqual(results[0]);
   });
 
   it('allocates nothing and makes no bind group in a hundred updates', async () => {

@@ -10,7 +10,7 @@ import { record } from '../../engine/program.ts';
 import { reflectWgsl, tokens } from '../../engine/reflect.ts';
 import { linkWgsl } from '../../engine/wgsl.ts';
 import { contracts } from '../../kernels/registry.ts';
-import { withoutComments } from '../../scripts/wgsl-text.mjs';
+import { bareWgsl } from '../../scripts/wgsl-text.mjs';
 import { runTrial } from '../../tuning/fingerprint.ts';
 import { ROOT, textOf } from '../support/repository.ts';
 
@@ -99,7 +99,7 @@ describe('every kernel', () => {
 
   it.each(files)('%s is the same program without its comments', (file) => {
     const source = textOf(`kernels/${file}`);
-    const bare = withoutComments(source);
+    const bare = bareWgsl(source);
     const directives = (text: string) => text.split('\n').filter((line) => /^\s*\/\/#/.test(line));
     expect(tokens(bare)).toEqual(tokens(source));
     expect(directives(bare)).toEqual(directives(source).map((line) => line.trim()));

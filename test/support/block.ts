@@ -1,11 +1,14 @@
 /** One attention block small enough to differentiate numerically, on the GPU and in float64 (composed of the kernels' references). */
 import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { attention, attentionContract } from '../../kernels/attention/attention.ts';
+import { attentionContract } from '../../kernels/attention/attention.contract.ts';
+import { attention } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { silu } from '../../kernels/elementwise.ts';
-import { gatedLinear, linear, linearContract } from '../../kernels/matmul/linear.ts';
-import { layernorm, layernormContract } from '../../kernels/norm/layernorm.ts';
+import { linearContract } from '../../kernels/matmul/linear.contract.ts';
+import { gatedLinear, linear } from '../../kernels/matmul/linear.ts';
+import { layernormContract } from '../../kernels/norm/layernorm.contract.ts';
+import { layernorm } from '../../kernels/norm/layernorm.ts';
 import { normals } from './normals.ts';
 
 export interface BlockSize {

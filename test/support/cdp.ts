@@ -13,6 +13,8 @@ export interface Page {
   /** Waits until an expression is true; the page's text is told where it never is. */
   until(expression: string, seconds?: number): Promise<void>;
   press(key: string, shift?: boolean): Promise<void>;
+  /** A command of the browser's protocol, about this page. */
+  command<T>(method: string, params?: object): Promise<T>;
   /** As wide and as light or dark as this. */
   look(width: number, scheme: 'light' | 'dark'): Promise<void>;
   /** The whole page as a PNG. */
@@ -74,6 +76,7 @@ export async function openPage({ webgpu = true } = {}): Promise<Page> {
   return {
     errors,
     evaluate,
+    command: of,
     async goto(url) {
       // A new document even where only the hash differs.
       await of('Page.navigate', { url: 'about:blank' });

@@ -1,10 +1,11 @@
 /** Training in less memory: recomputed blocks and accumulated gradients give the updates of plain training. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { checkpoint } from '../../engine/context.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
 import { eager } from '../../engine/eager.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { ConfigError } from '../../engine/errors.ts';
-import { checkpoint, Tape } from '../../engine/tape.ts';
+import { Tape } from '../../engine/tape.ts';
 import { add, addGradients } from '../../kernels/add.ts';
 import { mul, silu } from '../../kernels/elementwise.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../../model/config.ts';

@@ -20,6 +20,7 @@ function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}) {
   serveWorker(port2 as never, {
     async createEngine() {
       const engine = await testEngine();
+      engine.submissionBudget = Number.POSITIVE_INFINITY;
       const loses = made.push(engine) <= losses;
       const { queue } = engine.device;
       const submit = queue.submit.bind(queue);
@@ -76,8 +77,9 @@ it('a model says what each number of blocks reads, and samples say what they too
     expect(milliseconds).toBeGreaterThan(0);
     peaks.push(peakBytes);
   }
-  // Blocks are stored as f32, of halves; tables stand for their modulations. The second began with what the first had left.
-  expect(peaks[1]).toBeGreaterThan(peaks[2]!);
+  // Blocks are stored as f32, of halves; tables stand for their modulations. What the first had left is freed before the second counts:
+  // it holds, besides, one group of weights that the tables are made with.
+  expect(peaks[1]! - peaks[2]!).toBeLessThan((some! - few!) / 2);
   expect(peaks[2]).toBeLessThan(peaks[0]! - (all! - few!));
 });
 

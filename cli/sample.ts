@@ -49,7 +49,7 @@ import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { checkBudgetFlags, openBudget } from './sample-budget.ts';
-import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
+import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface SampleFlags {
   model: string;
@@ -78,6 +78,7 @@ interface SampleFlags {
   out: string;
   scale: number;
   adapter?: string;
+  adapterIndex?: number;
   tuning?: string;
   json?: boolean;
 }
@@ -167,6 +168,7 @@ export function addSample(command: Command): void {
     .option('--out <file>', 'PNG to write', join('out', 'sample.png'))
     .option('--scale <n>', 'enlarge pictures', number('--scale', { integer: true, min: 1, max: 16 }), 3)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--tuning <which>', TUNING_HELP)
     .option('--json', 'print one JSON document')
     .addHelpText(
@@ -293,7 +295,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     settings = { ...wanted, blocks: wanted.blocks, precision: wanted.precision ?? 'f32' };
     readAhead(settings); // from here on weights arrive while the device is acquired and shaders are compiled
   }
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, flags);
   const { engine, adapter } = session;
   await tuneSession(session, flags.tuning);
   let bought: Bought | undefined;

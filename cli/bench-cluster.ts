@@ -77,7 +77,7 @@ export function addBenchCluster(bench: Command): void {
       `of --predict: how sums are computed, ${ALGORITHMS.join(', ')}; binomial is what Open MPI takes by itself`,
       'binomial',
     )
-    .option('--rows <n>', 'of --predict: rows of each rank, where the batch grows with ranks', whole('--rows'), 8)
+    .option('--rows <n>', 'of --predict: rows of each rank, where the batch grows with ranks', whole('--rows'), 32)
     .option('--batch <n>', 'of --predict: rows of all ranks, where it does not', whole('--batch'), 1024)
     .option(
       '--ranks <ns>',
@@ -88,7 +88,7 @@ export function addBenchCluster(bench: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
       'after',
-      '\nExamples:\n  mpirun -n 4 --bind-to none odelt bench cluster --save out/sums\n  odelt bench cluster --predict dit-xl/2 --rows 16\n  odelt bench cluster --predict dit-b/2 --sums out/sums/sums-4.json --algorithm ring',
+      '\nExamples:\n  mpirun -n 4 --bind-to none odelt bench cluster --save out/sums\n  odelt bench cluster --predict dit-xl/2 --rows 64\n  odelt bench cluster --predict dit-b/2 --sums out/sums/sums-4.json --algorithm ring',
     )
     .action(async (flags: ClusterFlags) => {
       checkOneOf('--algorithm', flags.algorithm, ALGORITHMS);

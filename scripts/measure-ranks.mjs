@@ -1,7 +1,7 @@
 /**
  * Measures training by several processes of this machine against the model of bench/step-time.ts: steps of processes that only compute,
- * all at once; sums; steps of processes that train together. node scripts/measure-ranks.mjs OUT.json NAME BATCH STEPS RANKS [train flags...]
- * Needs `npm run build` and Open MPI. Adds to OUT.json: the model's point of RANKS (1, 2, 4), and for `sampling` as NAME samples by several
+ * all at once; sums; steps of processes that train together. node scripts/measure-ranks.mjs OUT.json NAME BATCH STEPS RANKS [flags...]
+ * Needs `npm run build` and Open MPI. Adds to OUT.json: the model's points of RANKS (such as 1,2,4), and for `sampling` as NAME samples by several
  * processes that share nothing.
  */
 import { execFile } from 'node:child_process';
@@ -12,11 +12,11 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const [out, name, batchText, stepsText, ranksText, ...flags] = process.argv.slice(2);
-const [batch, steps, ranks] = [batchText, stepsText, ranksText].map(Number);
+const [batch, steps] = [batchText, stepsText].map(Number);
 const cli = join(import.meta.dirname, '..', 'dist', 'cli.js');
 const folder = mkdtempSync(join(tmpdir(), 'odelt-ranks-'));
 const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
-const mpi = ['--oversubscribe', '--bind-to', 'none', '-n', String(ranks), process.execPath, cli];
+const mpi = (ranks) => ['--oversubscribe', '--bind-to', 'none', '-n', String(ranks), process.execPath, cli];
 
 const train = (rows, to) => [
   'train',
@@ -45,22 +45,22 @@ let runs = 0;
 const fresh = () => join(folder, String(runs++));
 
 /** The slowest of `ranks` processes that compute `rows` each, at the same time and not together. */
-async function apart(rows) {
+async function apart(ranks, rows) {
   const places = Array.from({ length: ranks }, fresh);
   await Promise.all(places.map((to) => run(process.execPath, [cli, ...train(rows, to)], { env })));
   return places.map(secondsOf).reduce((most, one) => (one.median > most.median ? one : most));
 }
-async function together() {
+async function together(ranks) {
   const to = fresh();
-  await run('mpirun', [...mpi, ...train(batch, to)], { env });
+  await run('mpirun', [...mpi(ranks), ...train(batch, to)], { env });
   return secondsOf(to);
 }
-async function sums() {
-  const { stdout } = await run('mpirun', [...mpi, 'bench', 'cluster', '--json', '--rounds', '5'], { env });
+async function sums(ranks) {
+  const { stdout } = await run('mpirun', [...mpi(ranks), 'bench', 'cluster', '--json', '--rounds', '5'], { env });
   return JSON.parse(stdout.slice(stdout.indexOf('{'))).times;
 }
 /** Samples a second of all processes, each drawing its part of one evaluation; without compiling and loading. */
-async function sampling() {
+async function sampling(ranks) {
   const args = ['eval', ...flags, '--steps', String(steps), '--count', String(batch), '--features', 'random', '--json'];
   const parts = await Promise.all(
     Array.from({ length: ranks }, async (_, i) => {
@@ -78,14 +78,16 @@ try {
   found.date = new Date().toISOString().slice(0, 10);
   found.models[name] ??= { batch, steps, flags, points: [] };
   const { points } = found.models[name];
-  if (name === 'sampling') points.push(await sampling());
-  else {
-    const computing = await apart(batch / ranks);
-    points.push({ ranks, rows: batch / ranks, computing, step: ranks === 1 ? computing : await together() });
-    if (ranks > 1) found.sums[ranks] ??= await sums();
+  for (const ranks of ranksText.split(',').map(Number)) {
+    if (name === 'sampling') points.push(await sampling(ranks));
+    else {
+      const computing = await apart(ranks, batch / ranks);
+      points.push({ ranks, rows: batch / ranks, computing, step: ranks === 1 ? computing : await together(ranks) });
+      if (ranks > 1) found.sums[ranks] ??= await sums(ranks);
+    }
+    console.error(JSON.stringify(points.at(-1)));
+    writeFileSync(out, `${JSON.stringify(found, null, 1)}\n`);
   }
-  console.error(JSON.stringify(points.at(-1)));
-  writeFileSync(out, `${JSON.stringify(found, null, 1)}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

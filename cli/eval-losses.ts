@@ -27,6 +27,7 @@ export interface LossFlags {
   readonly batch: number;
   readonly out: string;
   readonly adapter?: string;
+  readonly adapterIndex?: number;
   readonly json?: boolean;
 }
 
@@ -50,7 +51,7 @@ export async function mapLosses(
   const { heldOut, how } = realPictures(parts, count, seed);
   const source = prefetching(file, { keep: true });
   const model = await weightsDigest(source, signal);
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, flags);
   const line = new ProgressLine();
   try {
     const { name } = session.adapter.adapter;

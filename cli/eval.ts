@@ -40,7 +40,7 @@ import {
 } from './eval-real.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number, numbers, openSession } from './session.node.ts';
+import { INDEX_HELP, number, numbers, openSession, parseIndex } from './session.node.ts';
 
 interface EvalFlags {
   weights: WhichWeights;
@@ -61,6 +61,7 @@ interface EvalFlags {
   batch: number;
   out: string;
   adapter?: string;
+  adapterIndex?: number;
   json?: boolean;
 }
 
@@ -107,6 +108,7 @@ export function addEval(command: Command): void {
       8,
     )
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
       'after',
@@ -193,13 +195,13 @@ async function evaluateFrom(
   for (const name of shard ? ['shard.json'] : ['results.json', 'results.csv'])
     await checkOutput('--out', join(out, name));
   const check = (data: Parameters<typeof checkComparable>[1]) => checkComparable(config, data);
-  const newEngine = async () => (await openSession(flags.adapter)).engine;
+  const newEngine = async () => (await openSession(flags.adapter, flags)).engine;
   const opened = await openReal(flags, config, { seed, count, signal, check, newEngine });
   const { real, judges, features, record } = opened;
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
   const source = prefetching(file, { keep: true });
   const model = await weightsDigest(source, signal);
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, flags);
   const { engine } = session;
   const line = new ProgressLine();
   try {

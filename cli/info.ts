@@ -5,6 +5,7 @@ import { type AdapterReport, type NodeDeviceOptions, requestNodeDevice } from '.
 import type { DescribedLimit, MatrixUnit } from '../engine/device.ts';
 import { printable } from '../engine/text.ts';
 import { print, printJson } from './output.node.ts';
+import { INDEX_HELP, parseIndex } from './session.node.ts';
 
 /** One JSON document; byte and count limits as in `AdapterDescription`. */
 export interface InfoReport extends AdapterReport {
@@ -34,6 +35,7 @@ export function formatInfo(report: InfoReport): string {
   const { adapter, runtime } = report;
   const all: [string, string][] = [
     ['adapter', adapter.name],
+    ...(report.listed ? [['the driver has', report.listed.names.join(', ')] as [string, string]] : []),
     ['vendor', [adapter.vendor, adapter.architecture].filter(Boolean).join(', ') || 'unknown'],
     ['driver', adapter.driver || 'unknown'],
     ['backend', report.backend],
@@ -79,9 +81,10 @@ function formatBytes(bytes: number): string {
 export function addInfo(command: Command): void {
   command
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--json', 'print one JSON document')
-    .action(async (flags: { adapter?: string; json?: boolean }) => {
-      const report = await gatherInfo({ adapter: flags.adapter as 'auto' | undefined });
+    .action(async (flags: { adapter?: string; adapterIndex?: number; json?: boolean }) => {
+      const report = await gatherInfo({ ...flags, adapter: flags.adapter as 'auto' | undefined });
       if (flags.json) printJson(report);
       else print(formatInfo(report));
     });

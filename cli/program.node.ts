@@ -84,8 +84,8 @@ async function program(args: readonly string[]): Promise<Command> {
     .version(shippedVersion(), '-v, --version', 'print the version')
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError()
-    // Flags after "eval merge" are merge's.
-    .enablePositionalOptions(wanted === 'eval')
+    // Flags after "eval merge" and "sample merge" are merge's.
+    .enablePositionalOptions(wanted === 'eval' || wanted === 'sample')
     .configureOutput({
       writeOut: (text) => process.stdout.write(printableLines(text)),
       writeErr: (text) => process.stderr.write(printableLines(text)),

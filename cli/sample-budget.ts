@@ -26,11 +26,25 @@ interface Excluded {
   readonly maxMemory?: number;
   readonly refresh?: object;
   readonly guidanceInterval?: readonly number[];
+  readonly shard?: object;
 }
 
 /** @throws ConfigError for `--budget` with a flag that it leaves no room for */
-export function checkBudgetFlags({ budget, steps, blocks, maxMemory, refresh, guidanceInterval }: Excluded): void {
+export function checkBudgetFlags({
+  budget,
+  shard,
+  steps,
+  blocks,
+  maxMemory,
+  refresh,
+  guidanceInterval,
+}: Excluded): void {
   if (!budget) return;
+  if (shard) {
+    throw new ConfigError('--budget and --shard exclude each other: a budget is measured anew for every part', {
+      hint: 'give all parts the same --steps and --blocks',
+    });
+  }
   const chosen = { '--steps': steps, '--blocks': blocks };
   const others = { '--max-memory': maxMemory, '--refresh': refresh, '--guidance-interval': guidanceInterval };
   for (const [flag, value] of Object.entries({ ...chosen, ...others })) {

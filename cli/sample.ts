@@ -4,7 +4,6 @@ import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type Bought, type Budget, parseBudget } from '../evaluation/afford.ts';
-import { checkOutput } from '../formats/files.node.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
@@ -12,8 +11,7 @@ import { classNamesOf } from '../model/weights/model-file.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
-import { checkPictureSize, fromUnit, grid, gridSize } from '../pictures/picture.ts';
-import { writePng } from '../pictures/png.node.ts';
+import { checkPictureSize, gridSize } from '../pictures/picture.ts';
 import {
   type Blocks,
   blocksAt,
@@ -43,13 +41,17 @@ import {
   SOLVERS,
   type Solver,
 } from '../sampling/request.ts';
+import { partFiles } from '../sampling/sample-parts.node.ts';
 import { Sampler, type Samples } from '../sampling/sampler.ts';
+import { parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import type { Controller } from '../sampling/solvers/controller.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { checkBudgetFlags, openBudget } from './sample-budget.ts';
-import { number, openSession, TUNING_HELP, tuneSession } from './session.node.ts';
+import { addSampleMerge } from './sample-merge.ts';
+import { checkOutputs, isArray, picturesText, writePart, writeSamples } from './sample-output.ts';
+import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface SampleFlags {
   model: string;
@@ -76,8 +78,10 @@ interface SampleFlags {
   rng: Rng;
   batch: number;
   out: string;
+  shard?: Shard;
   scale: number;
   adapter?: string;
+  adapterIndex?: number;
   tuning?: string;
   json?: boolean;
 }
@@ -164,16 +168,23 @@ export function addSample(command: Command): void {
       'odelt',
     )
     .option('--batch <n>', 'pictures computed at once', number('--batch', { integer: true, min: 1 }), 16)
-    .option('--out <file>', 'PNG to write', join('out', 'sample.png'))
+    .option('--out <file>', 'PNG to write, or a .npy file of the numbers', join('out', 'sample.png'))
+    .option(
+      '--shard <i/n>',
+      'draw part i of n only, from 0, into files named for it beside --out; env, env/n: i from a Slurm array or a Kubernetes job',
+      (text) => parseShard(text, '--shard', process.env),
+    )
     .option('--scale <n>', 'enlarge pictures', number('--scale', { integer: true, min: 1, max: 16 }), 3)
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--tuning <which>', TUNING_HELP)
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --budget 50ms\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --shard 0/2; odelt sample --shard 1/2; odelt sample merge out/sample-*-of-2.json\n  odelt sample --budget 50ms\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
     )
     .action((flags: SampleFlags) => sample(flags));
+  addSampleMerge(command.command('merge'));
 }
 
 /** 0.2,0.8. @throws ConfigError for what are not two numbers. */
@@ -194,7 +205,7 @@ const columnsFor = (count: number, labels: readonly (number | null)[]): number =
  * @throws ConfigError; LimitError where they make too large a sheet.
  */
 function chooseLabels(
-  { labels: text, count, scale, seed, rng }: SampleFlags,
+  { labels: text, count, scale, seed, rng, shard, out, batch }: SampleFlags,
   config: ModelConfig,
   names?: readonly string[],
 ) {
@@ -204,8 +215,11 @@ function chooseLabels(
   const total = count ?? 8 * asked.length;
   const columns = columnsFor(total, asked.slice(0, total));
   const side = { width: config.imageSize, height: config.imageSize };
-  const { width, height } = gridSize(total, side, { columns, scale });
-  checkPictureSize(`a sheet of ${total} pictures`, width, height);
+  const [from, to] = shard ? shardRange(shard, total, Math.min(batch, total)) : [0, total];
+  if (!isArray(out)) {
+    const { width, height } = gridSize(to - from, side, { columns, scale });
+    checkPictureSize(`a sheet of ${to - from} pictures`, width, height);
+  }
   if (rng === 'jax' && text === undefined) return jaxLabels(seed, 0, total, classes);
   return Array.from({ length: total }, (_, i) => asked[Math.floor((i * asked.length) / total)]!);
 }
@@ -221,7 +235,7 @@ async function sample(flags: SampleFlags): Promise<void> {
   if (flags.weights !== 'ema' && flags.weights !== 'raw')
     throw new ConfigError(`--weights is '${flags.weights}'; it must be ema or raw`);
   checkBudgetFlags(flags);
-  await checkOutput('--out', flags.out);
+  await checkOutputs(flags.out, flags.shard);
   const signal = interruptSignal('stopping');
   const file = await openModel(flags.model, flags.weights, signal);
   try {
@@ -254,7 +268,7 @@ function asked(
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
   const { loadBlocks, refresh } = flags;
   if (refresh && wanted.blocks === 'auto') throw new ConfigError('--refresh needs a number of --blocks, not auto');
-  const request = { labels, guidance, guidanceInterval, loadBlocks, refresh, ...how };
+  const request = { labels, shard: flags.shard, guidance, guidanceInterval, loadBlocks, refresh, ...how };
   if (wanted.blocks !== 'auto') checkRefresh({ ...request, blocks: wanted.blocks }, config);
   return { request, wanted };
 }
@@ -279,8 +293,9 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
   let request = first;
   const { refresh } = request;
   const deepest = (blocks: Blocks) => refresh?.blocks ?? mostBlocks(blocks);
-  // Timing a budget reads some weights that sampling needs again.
-  const source = prefetching(file.source, { keep: budget !== undefined });
+  // Timing a budget reads some weights that sampling needs again; a part says whose samples it has.
+  const keep = budget !== undefined || (flags.shard !== undefined && wanted.residentBlocks === undefined);
+  const source = prefetching(file.source, { keep });
   const readAhead = ({ blocks, residentBlocks }: Settings) => {
     // What passes through few buffers is not to pile up in the host's memory.
     if (residentBlocks !== undefined) return;
@@ -293,7 +308,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     settings = { ...wanted, blocks: wanted.blocks, precision: wanted.precision ?? 'f32' };
     readAhead(settings); // from here on weights arrive while the device is acquired and shaders are compiled
   }
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, flags);
   const { engine, adapter } = session;
   await tuneSession(session, flags.tuning);
   let bought: Bought | undefined;
@@ -307,7 +322,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     readAhead(settings);
   }
   log(
-    `${file.path} on ${adapter.adapter.name}: ${request.labels.length} pictures, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}${refresh ? `, L=${refresh.blocks} every ${refresh.every} steps` : ''}`,
+    `${file.path} on ${adapter.adapter.name}: ${picturesText(request)}, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}${refresh ? `, L=${refresh.blocks} every ${refresh.every} steps` : ''}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, deepest(settings.blocks)), (progress) => line.reading(progress));
@@ -323,18 +338,23 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     })
     .finally(() => line.end());
   const seconds = (performance.now() - started) / 1000;
-  const pictures = fromUnit(samples.values, config.imageSize, config.imageSize, config.channels);
-  const columns = columnsFor(pictures.length, request.labels);
-  await writePng(flags.out, grid(pictures, { columns, scale: flags.scale }));
+  const sheet = { columns: columnsFor(request.labels.length, request.labels), scale: flags.scale };
   const { peak: peakBytes } = engine.memory.report();
+  const { seed, rng, shard } = flags;
+  let { out } = flags;
+  if (shard) {
+    const how = { ...request, ...settings, seed, rng, shard: undefined };
+    const part = { out, shard, samples, count: request.labels.length, sheet, how };
+    out = await writePart(session, source, part, signal);
+  } else await writeSamples(out, samples.values, samples.shape, sheet);
   engine.dispose();
-  const { out, seed, rng } = flags;
   const { evaluations } = samples;
   const taken = { ...stepsTaken(samples), evaluations };
   if (flags.json)
     printJson({
       out,
       ...request,
+      ...(shard && { range: samples.range }),
       classNames,
       ...settings,
       ...(bought && { budget: { ...flags.budget, ...bought } }),
@@ -351,6 +371,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
       log(`${taken.accepted} steps accepted, ${taken.rejected} rejected${each}: ${evaluations} evaluations`);
     }
     log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
+    if (shard) log(`with the other parts: odelt sample merge ${partFiles(flags.out, { ...shard, index: '*' }).record}`);
   }
 }
 

@@ -1,5 +1,5 @@
 /** What commands share: the engine on the chosen adapter, and flags that are numbers. */
-import type { AdapterReport } from '../engine/adapters.node.ts';
+import type { AdapterReport, NodeDeviceOptions } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
@@ -11,9 +11,26 @@ export interface Session {
   readonly adapter: AdapterReport;
 }
 
-/** Acquires a device on `--adapter` (or ODELT_ADAPTER, or the best there is). @throws UnsupportedError. */
-export async function openSession(adapter: string | undefined): Promise<Session> {
-  const { engine, node } = await createNodeEngine({ adapter: adapter as 'auto' | undefined, onError: () => {} });
+/** What `--adapter-index` says, in every command that has it. */
+export const INDEX_HELP = 'one of several adapters of that kind, from 0 (default: ODELT_ADAPTER_INDEX, else the first)';
+
+/** The number that `--adapter-index` gives. @throws ConfigError */
+export const parseIndex = (text: string): number =>
+  number('--adapter-index', { integer: true, min: 0, max: 9999 })(text);
+
+/**
+ * Acquires a device on `--adapter` (or ODELT_ADAPTER, or the best there is), the one that `--adapter-index` says, or the next one for each
+ * process of a machine. @throws UnsupportedError, ConfigError.
+ */
+export async function openSession(
+  adapter: string | undefined,
+  { adapterIndex, localRank }: Pick<NodeDeviceOptions, 'adapterIndex' | 'localRank'> = {},
+): Promise<Session> {
+  const { engine, node } = await createNodeEngine({
+    ...{ adapterIndex, localRank },
+    adapter: adapter as 'auto' | undefined,
+    onError: () => {},
+  });
   return { engine, adapter: node.adapterReport };
 }
 

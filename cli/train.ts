@@ -1,6 +1,7 @@
 /** `odelt train`: trains a model into a run folder. */
 import type { Command } from 'commander';
 import { type Communicator, fromFirst } from '../cluster/communicator.ts';
+import { launchOf } from '../cluster/launch.node.ts';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
@@ -27,12 +28,12 @@ import {
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { checkAlone } from '../training/validation.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
-import { asCluster } from './cluster.node.ts';
+import { adaptersText, asCluster, sharedText } from './cluster.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { readModel, readWeights } from './models.node.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
 import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
-import { number, openSession, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
+import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, dataPlace, encodedChannels, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
 import { drawLosses, validationPlace, watchOf, withHeldOut } from './train-watch.ts';
 
@@ -49,6 +50,7 @@ interface TrainFlags {
   /** A step, or true for the newest checkpoint. */
   resume?: number | true;
   adapter?: string;
+  adapterIndex?: number;
   tuning?: string;
   json?: boolean;
   channels?: 1 | 3;
@@ -117,6 +119,7 @@ export function addTrain(command: Command): void {
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--tuning <which>', `${TUNING_HELP}; a run keeps to what it began with unless another is named`)
     .option('--json', 'print one JSON document at the end instead of text')
     .addHelpText(
@@ -169,7 +172,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
       : newRun(flags, settings, reading, log);
   const { config, data, held, params, teacher } = await opening.finally(() => line.end());
   for (const { file, reason } of data.skipped) log(`skipped ${file}: ${reason}`);
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, { ...flags, localRank: launchOf()?.localRank ?? undefined });
   if (flags.resume !== undefined && flags.tuning === undefined) await tuneAsBefore(session, config.tuning);
   else await tuneSession(session, flags.tuning);
   const { model, train } = config;
@@ -183,6 +186,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   );
   const adapters = await processes.exchange(session.adapter.adapter.name);
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
+  if (flags.adapterIndex === undefined) for (const text of sharedText(session.adapter)) log(text);
   const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
   const watch = speaks ? await watchOf(session.engine, config, settings.out, signal) : undefined;
   let first: number | null = null;
@@ -362,14 +366,6 @@ async function startOf(
     start.teacher = params;
   }
   return start;
-}
-
-/** The adapters of all processes, with their ranks where they are not one. */
-function adaptersText(names: readonly string[]): string {
-  const distinct = [...new Set(names)];
-  if (distinct.length === 1) return `${names[0]} on each`;
-  const ranks = (name: string) => names.flatMap((other, rank) => (other === name ? [rank] : []));
-  return distinct.map((name) => `${name} on rank ${ranks(name).join(', ')}`).join('; ');
 }
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */

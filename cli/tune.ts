@@ -16,7 +16,7 @@ import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { FailedResult } from './report.node.ts';
-import { number, openSession } from './session.node.ts';
+import { INDEX_HELP, number, openSession, parseIndex } from './session.node.ts';
 
 interface TuneFlags {
   model?: string;
@@ -25,6 +25,7 @@ interface TuneFlags {
   activations?: Activations;
   batch: readonly number[];
   adapter?: string;
+  adapterIndex?: number;
   only?: string;
   budget?: number;
   again?: boolean;
@@ -41,6 +42,7 @@ export function addTune(command: Command): void {
     .option('--activations <a>', 'activations on the GPU while sampling: f32 or f16 (default f32)')
     .option('--batch <list>', 'numbers of samples to time; the choice is one for all', parseBatches, [1, 16])
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--only <text>', 'only problems whose family or shape contains this, e.g. product or "layout NT"')
     .option(
       '--budget <seconds>',
@@ -110,7 +112,7 @@ async function run(flags: TuneFlags): Promise<void> {
   if (flags.out !== undefined) await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping after this variant');
   const config = await described(flags, signal);
-  const { engine } = await openSession(flags.adapter);
+  const { engine } = await openSession(flags.adapter, flags);
   const line = new ProgressLine();
   try {
     const adapter = tunedAdapter(engine);

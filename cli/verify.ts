@@ -10,12 +10,13 @@ import { caseId, verify } from '../verify/replay.ts';
 import { interruptSignal } from './ends.node.ts';
 import { duration, log, ProgressLine, print, printJson } from './output.node.ts';
 import { FailedResult } from './report.node.ts';
-import { openSession } from './session.node.ts';
+import { INDEX_HELP, openSession, parseIndex } from './session.node.ts';
 
 interface VerifyFlags {
   large?: boolean;
   only?: string;
   adapter?: string;
+  adapterIndex?: number;
   json?: boolean;
 }
 
@@ -25,6 +26,7 @@ export function addVerify(command: Command): void {
     .option('--large', 'also replay models of more than 20 million parameters')
     .option('--only <text>', 'only cases whose name contains this, e.g. a/forward')
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--json', 'print one JSON document instead of text')
     .addHelpText(
       'after',
@@ -53,7 +55,7 @@ async function runVerify(directory: string, flags: VerifyFlags): Promise<void> {
   const started = performance.now();
   const signal = interruptSignal();
   const line = new ProgressLine();
-  const session = await openSession(flags.adapter);
+  const session = await openSession(flags.adapter, flags);
   const seconds = () => (performance.now() - started) / 1000;
   const cases: CaseResult[] = [];
   const notReplayed: string[] = [];

@@ -3,7 +3,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { LISTING, type Listed, listedAt, listedInTurn, listedNames, listedOf } from './adapter-index.ts';
 import {
+  type Dawn,
   type DawnOptions,
   DRIVER_VARIABLES,
   dawnFlags,
@@ -40,6 +42,13 @@ export type AdapterChoice = (typeof ADAPTER_CHOICES)[number];
 export interface NodeDeviceOptions extends DeviceOptions, DawnOptions {
   /** Default: the environment variable ODELT_ADAPTER, else 'auto' (a GPU, else lavapipe, else SwiftShader). */
   adapter?: AdapterChoice;
+  /**
+   * Which of the adapters that `adapter` allows, from 0, in the order in which drivers are tried and Dawn lists each driver's. Default: the
+   * environment variable ODELT_ADAPTER_INDEX, else the first that works.
+   */
+  adapterIndex?: number;
+  /** Number of this process among those of its machine that train together: where no index is given, each takes the next adapter of the driver. */
+  localRank?: number;
 }
 
 /** What became of one way to get an adapter. */
@@ -55,6 +64,8 @@ export interface AdapterReport {
   backend: string;
   adapter: AdapterDescription;
   candidates: CandidateReport[];
+  /** Where one of several was chosen: names of all that the driver has, the one taken among them. */
+  listed?: { readonly taken: string; readonly names: readonly string[] };
 }
 
 /** A device of Dawn's, and how it was found. */
@@ -193,20 +204,43 @@ export function adapterChoice(option: string | undefined, env: Environment = pro
   throw new ConfigError(`${what} '${asked}' is unknown`, { hint: `Choose one of ${ADAPTER_CHOICES.join(', ')}.` });
 }
 
+/** The index from an option or the environment variable ODELT_ADAPTER_INDEX. @throws ConfigError */
+export function adapterIndexChoice(option: number | undefined, env: Environment = process.env): number | undefined {
+  const what = option === undefined ? 'ODELT_ADAPTER_INDEX' : 'adapterIndex';
+  const asked = option ?? (env.ODELT_ADAPTER_INDEX || undefined);
+  if (asked === undefined) return undefined;
+  if (/^\d{1,4}$/.test(String(asked))) return Number(asked);
+  throw new ConfigError(`${what} is '${asked}'; it must be the number of an adapter, from 0`);
+}
+
 /**
  * Acquires a device under Node, from the first candidate that gives one. WebGPU's constants (`GPUBufferUsage`, ...)
  * become globals where they are not yet. To be called on the main thread: a worker's `process.env` is a copy that
  * drivers do not see.
- * @throws UnsupportedError (no candidate, or no `webgpu` package), LimitError, ConfigError
+ * @throws UnsupportedError (no candidate, or no `webgpu` package), LimitError, ConfigError (also for an index that no adapter has)
  */
 export async function requestNodeDevice(options: NodeDeviceOptions = {}): Promise<NodeDevice> {
   const choice = adapterChoice(options.adapter);
+  const index = adapterIndexChoice(options.adapterIndex);
   const flags = dawnFlags(options);
   const candidates = planCandidates(choice, surveyMachine());
   const dawn = await loadDawn();
+  const seen: string[] = [];
+  const chosen = async (candidate: Candidate, driverFiles: string | undefined) => {
+    if (index === undefined && options.localRank === undefined) return undefined;
+    const listed = listedOf(await namesOf(dawn, flags, driverFiles), candidate.accepts);
+    if (index === undefined) return { listed, one: listedInTurn(listed, options.localRank!) };
+    const from = seen.length;
+    seen.push(...listed.map(({ name }) => name));
+    if (index < from || index >= seen.length)
+      throw new UnsupportedError(`its adapters are ${from} to ${seen.length - 1}, number ${index} was asked for`);
+    return { listed, one: listedAt(listed, index - from, from) };
+  };
   const { result, reports } = await takeFirst(candidates, async (candidate) => {
     const driverFiles = await prepareDriver(candidate.source);
-    const { gpu, adapter: requested, forget } = requestFromInstance(dawn, flags, driverFiles);
+    const wanted = await chosen(candidate, driverFiles);
+    const own = wanted?.one ? [...flags, `adapter=${wanted.one.name}`] : flags;
+    const { gpu, adapter: requested, forget } = requestFromInstance(dawn, own, driverFiles);
     try {
       const adapter = await requested;
       if (!adapter) {
@@ -219,13 +253,39 @@ export async function requestNodeDevice(options: NodeDeviceOptions = {}): Promis
       }
       const acquired = await deviceFromAdapter(gpu, adapter, options);
       void acquired.device.lost.then(({ reason }) => reason !== 'destroyed' && forget());
-      return { result: { gpu, ...acquired }, reason: `${kind}: ${acquired.adapter.driver || acquired.adapter.name}` };
+      const reason = `${kind}: ${acquired.adapter.driver || acquired.adapter.name}`;
+      return { result: { gpu, ...acquired, listed: reportOf(wanted) }, reason };
     } finally {
       await settleInstance(gpu);
     }
+  }).catch((error: unknown) => {
+    throw index !== undefined && seen.length > 0 && index >= seen.length ? noSuchAdapter(index, seen) : error;
   });
-  const adapterReport = { choice, backend: backendName(), adapter: result.adapter, candidates: reports };
-  return { ...result, adapterReport };
+  const { listed, ...acquired } = result;
+  const adapterReport = { choice, backend: backendName(), adapter: acquired.adapter, candidates: reports };
+  return { ...acquired, adapterReport: listed ? { ...adapterReport, listed } : adapterReport };
+}
+
+/** What Dawn lists of a driver. @throws what it refuses for another reason */
+async function namesOf(dawn: Dawn, flags: readonly string[], driverFiles: string | undefined): Promise<string[]> {
+  const { gpu, adapter } = requestFromInstance(dawn, [...flags, LISTING], driverFiles);
+  const names = await adapter.then(
+    () => [],
+    (error: Error) => listedNames(error.message) ?? Promise.reject(error),
+  );
+  await settleInstance(gpu);
+  return names;
+}
+
+const reportOf = (wanted: { listed: readonly Listed[]; one: Listed | undefined } | undefined) =>
+  wanted?.one && { taken: wanted.one.name, names: wanted.listed.map(({ name }) => name) };
+
+function noSuchAdapter(index: number, seen: readonly string[]): ConfigError {
+  const all = seen.map((name, i) => `${i} '${name}'`).join(', ');
+  const count = seen.length === 1 ? 'is one' : `are ${seen.length}`;
+  return new ConfigError(`there is no adapter ${index}: there ${count}, ${all}`, {
+    hint: 'numbers count what is left after the kind that --adapter or ODELT_ADAPTER asks for',
+  });
 }
 
 /** Makes a candidate's driver ready; returns what VK_DRIVER_FILES must be, undefined to leave it as it is. */

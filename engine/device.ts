@@ -77,7 +77,9 @@ export interface AdapterDescription {
 }
 
 /** The kind of an adapter by what its driver says of itself. */
-export function adapterKind(info: GPUAdapterInfo): AdapterKind {
+export function adapterKind(
+  info: Pick<GPUAdapterInfo, 'architecture' | 'device' | 'description' | 'isFallbackAdapter'>,
+): AdapterKind {
   const words = `${info.architecture} ${info.device} ${info.description}`;
   if (/swiftshader/i.test(words)) return 'swiftshader';
   if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';

@@ -4,7 +4,7 @@
  */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError } from '../engine/errors.ts';
-import { describeShard, type Shard, shardRange } from '../sampling/shards.ts';
+import { partsInOrder, type Shard, shardRange } from '../sampling/shards.ts';
 import type { Dataset } from '../training/data/dataset.ts';
 import { prepareReference } from './agreement.ts';
 import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
@@ -94,33 +94,11 @@ export interface ShardPart {
  * @throws ConfigError, naming parts, settings or cells
  */
 export function checkShards(parts: readonly ShardPart[]): ShardPart[] {
-  const [first] = parts;
-  if (!first) throw new ConfigError('there are no parts to merge');
-  const { of } = first.record.shard;
-  const ordered: ShardPart[] = [];
-  for (const part of parts) {
-    const { shard, provenance } = part.record;
-    if (shard.of !== of) {
-      throw new ConfigError(
-        `${first.name} is part ${describeShard(first.record.shard)}, and ${part.name} part ${describeShard(shard)}`,
-        { hint: 'merge the parts of one evaluation' },
-      );
-    }
-    checkSameSettings(first.record.provenance, provenance, first.name, `those of ${part.name}`);
-    const other = ordered[shard.index];
-    if (other) throw new ConfigError(`part ${describeShard(shard)} is there twice: ${other.name} and ${part.name}`);
-    ordered[shard.index] = part;
-  }
-  const missing = Array.from({ length: of }, (_, index) => index).filter((index) => !ordered[index]);
-  if (missing.length > 0) {
-    const names = missing.map((index) => describeShard({ index, of })).join(', ');
-    throw new ConfigError(
-      `${missing.length === 1 ? 'part' : 'parts'} ${names} ${missing.length === 1 ? 'is' : 'are'} missing`,
-      {
-        hint: `draw them with --shard ${describeShard({ index: missing[0]!, of })}`,
-      },
-    );
-  }
+  const named = parts.map((part) => ({ ...part, shard: part.record.shard }));
+  const ordered = partsInOrder(named, 'evaluation');
+  const first: ShardPart = ordered[0]!;
+  for (const { name, record } of ordered)
+    checkSameSettings(first.record.provenance, record.provenance, first.name, `those of ${name}`);
   for (const { name, record } of ordered) {
     const [a, b] = [shardRange(record.shard, record.provenance.samples, record.provenance.batch), record.range];
     if (a[0] !== b[0] || a[1] !== b[1])

@@ -40,3 +40,6 @@ export const shippedData = (): string => join(shippedPackage().root, 'data', 'fa
 
 /** Folder of the reference's recordings, which `odelt verify` replays. @throws UsageError in a bundle. */
 export const shippedGolden = (): string => join(shippedPackage().root, 'test', 'fixtures', 'golden');
+
+/** Path of what a benchmark saved that comes with the package. @throws UsageError in a bundle. */
+export const shippedBench = (name: string): string => join(shippedPackage().root, 'bench', 'results', name);

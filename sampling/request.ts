@@ -2,6 +2,7 @@
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { blocksThatRun, checkLength, type ModelConfig } from '../model/config.ts';
 import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading, type Refresh } from './blocks.ts';
+import { checkShard, type Shard } from './shards.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
 
@@ -77,6 +78,8 @@ export interface SampleRequest {
    * number is less than 2^32. Default 0.
    */
   readonly first?: number;
+  /** Draw one part of these samples only, whole batches: each has the bits that it has where all are drawn. */
+  readonly shard?: Shard;
   /** Start from this noise [samples, H, W, C] instead of the seed's; all of it finite. */
   readonly noise?: Float32Array;
   /** For `consistency`: the noise [samples, H, W, C] of each step but the last, instead of the seed's. It takes GPU memory for a batch of it. */
@@ -158,19 +161,20 @@ export function checkOneOf(name: string, value: string | undefined, known: reado
   }
 }
 
-function checkLabels(labels: readonly (number | null)[], config: ModelConfig): void {
+function checkLabels(labels: readonly (number | null)[], config: ModelConfig, shard: Shard | undefined): void {
   if (!Array.isArray(labels)) {
     throw new UsageError(`labels is ${shown(labels)}, not an array`, {
       hint: 'give the class of each sample, or null for no class: { labels: [0, 1, null], steps: 16 }',
     });
   }
   if (labels.length === 0) throw new UsageError('labels is empty: there is nothing to sample');
-  const asked = labels.length * config.imageSize ** 2 * config.channels * 4;
+  const drawn = Math.ceil(labels.length / (shard?.of ?? 1));
+  const asked = drawn * config.imageSize ** 2 * config.channels * 4;
   if (asked > MOST_BYTES) {
     throw new LimitError(
-      `${labels.length} samples take ${asked} bytes; ${MOST_BYTES} are the most of one request`,
+      `${drawn} samples take ${asked} bytes; ${MOST_BYTES} are the most of one request`,
       { asked, available: MOST_BYTES },
-      { hint: 'draw them in several requests, with `first`' },
+      { hint: 'draw them in parts, with `shard`' },
     );
   }
   for (let i = 0; i < labels.length; i++) {
@@ -315,7 +319,8 @@ export function checkGuidance(guidance: number, interval: readonly [number, numb
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
   const { labels, guidance = 1, seed = 0, first = 0 } = request;
-  checkLabels(labels, config);
+  if (request.shard !== undefined) checkShard(request.shard);
+  checkLabels(labels, config, request.shard);
   checkSolver(request, config);
   if (request.level !== undefined && !Number.isFinite(request.level))
     throw new UsageError(`level is ${shown(request.level)}, not a finite number`);

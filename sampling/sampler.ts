@@ -36,6 +36,7 @@ import {
   scheduleOf,
   variantKey,
 } from './schedule.ts';
+import { shardRange } from './shards.ts';
 import type { Solve } from './solvers/integrate.ts';
 import type { Batch } from './solvers/staged.ts';
 import type { Stages } from './solvers/stages.ts';
@@ -46,6 +47,8 @@ export interface Samples {
   /** [samples, H, W, C]; data lie in [-1, 1], samples about there. */
   readonly values: Float32Array;
   readonly shape: readonly [number, number, number, number];
+  /** Which of the samples asked for they are, [from, to): all, or those of the part. */
+  readonly range: readonly [from: number, to: number];
   /** How each batch came to the end, in order: times at which its accepted steps ended, and how many steps were rejected. */
   readonly solves: readonly Solve[];
   /** Evaluations of the network, of all batches together. */
@@ -209,12 +212,13 @@ export class Sampler {
     const { schedule, batch, stages } = prepared;
 
     const pixels = this.#pixels;
-    const values = new Float32Array(labels.length * pixels);
+    const [begin, end] = request.shard ? shardRange(request.shard, labels.length, batch) : [0, labels.length];
+    const values = new Float32Array((end - begin) * pixels);
     const solves: Solve[] = [];
-    const total = schedule.evaluations === null ? null : Math.ceil(labels.length / batch) * schedule.evaluations;
+    const total = schedule.evaluations === null ? null : Math.ceil((end - begin) / batch) * schedule.evaluations;
     const count = { done: 0, total };
-    for (let from = 0; from < labels.length; from += batch) {
-      const part = rowLabels.slice(from, from + batch);
+    for (let from = begin; from < end; from += batch) {
+      const part = rowLabels.slice(from, Math.min(end, from + batch));
       const samples = { rows: part.length, seed, first: first + from };
       const of = (noise: Float32Array | undefined) => noise?.subarray(from * pixels, (from + part.length) * pixels);
       const drawn = request.rng === 'jax' ? await jaxStart(seed, [part.length, pixels], first + from) : undefined;
@@ -223,14 +227,14 @@ export class Sampler {
       const { under, settle } = this.#batch(prepared, part, request, count, renoise);
       solves.push(await walk(under, schedule, stages, request));
       await under.unlessAborted();
-      values.set((await this.#engine.read(this.#inputs.x)).subarray(0, part.length * pixels), from * pixels);
+      values.set((await this.#engine.read(this.#inputs.x)).subarray(0, part.length * pixels), (from - begin) * pixels);
       settle();
     }
     const bad = values.findIndex((v) => !Number.isFinite(v));
     if (bad >= 0) {
       const how = request.steps === undefined ? schedule.solver : `T=${request.steps}`;
       throw new NonFiniteError(
-        `sample ${first + Math.floor(bad / pixels)} is not finite (L=${describeBlocks(schedule.blocks)}, ${how})`,
+        `sample ${first + begin + Math.floor(bad / pixels)} is not finite (L=${describeBlocks(schedule.blocks)}, ${how})`,
         {
           hint:
             this.model.activations === 'f16'
@@ -240,8 +244,8 @@ export class Sampler {
       );
     }
     const { imageSize, channels } = config;
-    const shape = [labels.length, imageSize, imageSize, channels] as const;
-    return { values, shape, solves, evaluations: count.done, peakBytes: meter.bytes };
+    const shape = [end - begin, imageSize, imageSize, channels] as const;
+    return { values, shape, range: [begin, end], solves, evaluations: count.done, peakBytes: meter.bytes };
   }
 
   /** Frees programs, activations and inputs; the model stays. */

@@ -1,5 +1,5 @@
 /** Parts of one request that are drawn by different processes: which samples each of them draws, and who says which part is whose. */
-import { ConfigError } from '../engine/errors.ts';
+import { ConfigError, UsageError } from '../engine/errors.ts';
 
 /** One of several parts, from 0. */
 export interface Shard {
@@ -9,6 +9,15 @@ export interface Shard {
 
 /** `1/4`. */
 export const describeShard = ({ index, of }: Shard): string => `${index}/${of}`;
+
+const isShard = ({ index, of }: Shard): boolean =>
+  Number.isSafeInteger(of) && of >= 1 && Number.isSafeInteger(index) && index >= 0 && index < of;
+
+/** @throws UsageError for what is no part of several */
+export function checkShard(shard: Shard): void {
+  if (isShard(shard)) return;
+  throw new UsageError(`shard is ${JSON.stringify(shard)}; it must be { index, of }, with index from 0 below of`);
+}
 
 const HINT =
   'write it like 0/4 for the first of four; env (of a Slurm array) or env/4 take the number from the environment';
@@ -30,8 +39,7 @@ export function parseShard(
   const [, which, parts] = match;
   const { index, of } =
     which === 'env' ? shardOf(environment, parts, name) : { index: Number(which), of: Number(parts) };
-  if (Number.isSafeInteger(of) && of >= 1 && Number.isSafeInteger(index) && index >= 0 && index < of)
-    return { index, of };
+  if (isShard({ index, of })) return { index, of };
   throw new ConfigError(`${name} ${text} is part ${index} of ${of}`, {
     hint: of >= 1 ? `parts are 0/${of} to ${of - 1}/${of}` : HINT,
   });
@@ -83,4 +91,38 @@ export function shardRange({ index, of }: Shard, count: number, batch: number): 
   }
   const at = (part: number) => Math.min(count, Math.floor((part * batches) / of) * batch);
   return [at(index), at(index + 1)];
+}
+
+/** A part, and what errors call it. */
+export interface NamedPart {
+  readonly name: string;
+  readonly shard: Shard;
+}
+
+/** Parts in order, of which none is missing or there twice. `whole` is what they are parts of. @throws ConfigError, naming parts */
+export function partsInOrder<T extends NamedPart>(parts: readonly T[], whole: string): T[] {
+  const [first] = parts;
+  if (!first) throw new ConfigError('there are no parts to merge');
+  const { of } = first.shard;
+  const ordered: T[] = [];
+  for (const part of parts) {
+    if (part.shard.of !== of) {
+      throw new ConfigError(
+        `${first.name} is part ${describeShard(first.shard)}, and ${part.name} part ${describeShard(part.shard)}`,
+        { hint: `merge the parts of one ${whole}` },
+      );
+    }
+    const other = ordered[part.shard.index];
+    if (other)
+      throw new ConfigError(`part ${describeShard(part.shard)} is there twice: ${other.name} and ${part.name}`);
+    ordered[part.shard.index] = part;
+  }
+  const missing = Array.from({ length: of }, (_, index) => index).filter((index) => !ordered[index]);
+  if (missing.length === 0) return ordered;
+  const names = missing.slice(0, 10).map((index) => describeShard({ index, of }));
+  const more = missing.length > 10 ? ` and ${missing.length - 10} more` : '';
+  throw new ConfigError(
+    `${missing.length === 1 ? 'part' : 'parts'} ${names.join(', ')}${more} ${missing.length === 1 ? 'is' : 'are'} missing`,
+    { hint: `draw ${missing.length === 1 ? 'it' : 'them'} with --shard ${names[0]}` },
+  );
 }

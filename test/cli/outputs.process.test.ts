@@ -66,6 +66,11 @@ describe('an output that cannot be written', () => {
   });
 });
 
+it('sample refuses a budget for a part, before it reads the model', async () => {
+  const { code, stderr } = await cli.run('sample', '--model', 'nowhere', '--shard', '0/2', '--budget', '50ms');
+  expect([code, stderr]).toEqual([2, expect.stringContaining('--budget and --shard exclude each other')]);
+});
+
 describe('convert', () => {
   it('may replace its own input, which is read before', async () => {
     const path = join(cli.folder, 'model.safetensors');

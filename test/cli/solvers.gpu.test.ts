@@ -1,4 +1,6 @@
-/** `odelt sample` with solvers: what it says, what it prints, and how it refuses. */
+/** `odelt sample` with solvers, and in parts: what it says, what it prints and writes, and how it refuses. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { buildCli, type Cli } from '../support/cli.ts';
 
@@ -69,4 +71,27 @@ it('takes fixed steps with other solvers, and refuses what does not fit together
   expect(short.code).toBe(1);
   expect(short.stderr).toContain('ConvergenceError: the solver reached t = 0.11 of 1 in 2 accepted');
   expect(short.stderr).toContain('hint: allow more steps, or use a larger tolerance');
+});
+
+it('draws in parts, whose merged sheet is that of the whole', async () => {
+  const args = ['sample', '--count', '3', '--labels', '7,8', '--batch', '2', '--steps', '1', '--blocks', '4'];
+  const file = (name: string) => readFileSync(join(cli.folder, name));
+  expect((await cli.run(...args, '--out', 'whole.png')).code).toBe(0);
+  const part = (which: string, ...more: string[]) =>
+    cli.run(...args, '--out', 'parts/p.png', '--shard', which, ...more);
+  const first = await part('0/2');
+  expect(first.code, first.stderr).toBe(0);
+  expect(first.stderr).toContain('part 0/2 of 3 pictures, T=1, L=4');
+  expect(first.stderr).toContain('wrote parts/p-0-of-2.json');
+  expect(first.stderr).toContain('with the other parts: odelt sample merge parts/p-*-of-2.json');
+  const second = await part('1/2', '--json');
+  const parts = ['parts/p-1-of-2.json', 'parts/p-0-of-2.json'];
+  expect(JSON.parse(second.stdout)).toMatchObject({ out: parts[0], shard: { index: 1, of: 2 }, range: [2, 3] });
+  expect(readdirSync(join(cli.folder, 'parts')).sort()).toEqual(
+    ['0', '1'].flatMap((i) => ['json', 'npy', 'png'].map((end) => `p-${i}-of-2.${end}`)),
+  );
+  const merged = await cli.run('sample', 'merge', ...parts, '--out', 'merged.png', '--json');
+  expect(merged.code, merged.stderr).toBe(0);
+  expect(JSON.parse(merged.stdout)).toEqual({ out: 'merged.png', samples: 3, parts: 2 });
+  expect(file('merged.png').equals(file('whole.png'))).toBe(true);
 });

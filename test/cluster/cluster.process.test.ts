@@ -1,4 +1,6 @@
 /** What starting several processes needs and refuses, without an adapter: launchers, libraries, agreement; sums under mpirun. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { agree } from '../../cluster/agree.ts';
 import { alone, fromFirst } from '../../cluster/communicator.ts';
@@ -105,6 +107,33 @@ describe('odelt bench cluster', () => {
     const { code, stderr } = await cli.run('bench', 'cluster');
     expect(stderr).toContain('ConfigError: there is one process, and nothing to sum');
     expect(code).toBe(2);
+  });
+
+  it('predicts steps by more, over links that are named or given, and writes what it says', async () => {
+    const args = ['bench', 'cluster', '--predict', 'dit-b/2', '--ranks', '64,1', '--rows', '4'];
+    const { code, stdout, stderr } = await cli.run(...args, '--link', '10gbe,hdr', '--save', 'out', '--json');
+    expect(code, stderr).toBe(0);
+    const document = JSON.parse(stdout);
+    const weak = document.links.map((each: { weak: { ranks: number; rows: number }[] }) => each.weak);
+    expect(weak).toHaveLength(2);
+    for (const steps of weak)
+      expect(steps).toMatchObject([
+        { ranks: 1, efficiency: 1 },
+        { ranks: 64, rows: 4 },
+      ]);
+    expect(weak[1][1].efficiency).toBeGreaterThan(weak[0][1].efficiency);
+    const folder = join(cli.folder, 'out');
+    expect(readdirSync(folder).sort()).toEqual(
+      ['-strong.svg', '-weak.svg', '.json', '.md'].map((end) => `ranks-dit-b2${end}`),
+    );
+    expect(JSON.parse(readFileSync(join(folder, 'ranks-dit-b2.json'), 'utf8'))).toEqual(document);
+    const refused = async (message: string, ...more: string[]) => {
+      const ended = await cli.run(...more);
+      expect([ended.code, ended.stderr]).toEqual([2, expect.stringContaining(message)]);
+    };
+    await refused('--latency and --bandwidth make a link together', ...args, '--latency', '50');
+    await refused('exclude each other', ...args, '--latency', '50', '--bandwidth', '1', '--link', 'hdr');
+    await refused('--link is for --predict', 'bench', 'cluster', '--link', 'hdr');
   });
 
   it.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-bin) times sums by size', async () => {

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { formatInfo, gatherInfo } from '../../cli/info.ts';
@@ -29,7 +29,7 @@ import { dawnFlags, loadDawn } from '../../engine/dawn.node.ts';
 import { adapterKind, COMPUTE_LIMITS, type ComputeLimit, chooseLimits, requestDevice } from '../../engine/device.ts';
 import { ConfigError, DataError, DeviceLostError, LimitError, UnsupportedError } from '../../engine/errors.ts';
 import { cacheFolder } from '../../engine/folders.node.ts';
-import { readTar, unpackSwiftshader } from '../../engine/swiftshader.node.ts';
+import { readTar, swiftshaderIcd, unpackSwiftshader } from '../../engine/swiftshader.node.ts';
 import { runProgram } from '../support/child.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-device-'));
@@ -389,6 +389,9 @@ for (const { kind, present } of software) {
   });
 }
 
+/** SwiftShader's description on this machine, if it is there as files. */
+const icdOfSwiftshader = () => machine.swiftshaderDirectories.slice(0, 1).map((folder) => swiftshaderIcd(folder)!);
+
 const anySoftware = software.some(({ present }) => present);
 
 describe.skipIf(!anySoftware)('on any adapter', () => {
@@ -400,6 +403,46 @@ describe.skipIf(!anySoftware)('on any adapter', () => {
     for (const { device } of all) expect(await roundTrip(device)).toEqual(expected);
     for (const { device } of all) device.destroy();
     expect({ ...process.env }).toEqual(before);
+  });
+
+  it('numbers what the driver of an environment variable has, and takes the one asked for, or the next for each process', async () => {
+    const files = [...machine.lavapipeIcds.slice(0, 1), ...icdOfSwiftshader()];
+    const copy = join(scratch, 'copy.json');
+    const first = files[0]!;
+    // A driver that is found beside its description stays where it is.
+    writeFileSync(copy, readFileSync(first, 'utf8').replace('"./', `"${dirname(first)}/`));
+    const before = process.env.VK_DRIVER_FILES;
+    try {
+      process.env.VK_DRIVER_FILES = files.join(':');
+      const taken: string[] = [];
+      const names: (readonly string[] | undefined)[] = [];
+      for (const which of [...files.map((_, i) => ({ adapterIndex: i })), ...files.map((_, i) => ({ localRank: i }))]) {
+        const { device, adapter, adapterReport } = await requestNodeDevice({ adapter: 'auto', ...which });
+        expect(await roundTrip(device)).toEqual(expected);
+        device.destroy();
+        taken.push(adapter.kind);
+        names.push(adapterReport.listed?.names);
+      }
+      const kinds = taken.slice(0, files.length);
+      expect(new Set(kinds).size).toBe(files.length);
+      expect(taken.slice(files.length)).toEqual(kinds);
+      expect(names.every((listed) => listed?.length === files.length)).toBe(true);
+      const none = await requestNodeDevice({ adapter: 'auto', adapterIndex: 99 }).catch((error: unknown) => error);
+      expect(none).toBeInstanceOf(ConfigError);
+      expect((none as ConfigError).message).toMatch(/^there is no adapter 99: there (is one|are \d), 0 '.+'/);
+      for (const name of names[0]!) expect((none as ConfigError).message).toContain(`'${name}'`);
+
+      process.env.VK_DRIVER_FILES = `${first}:${copy}`;
+      const same = await requestNodeDevice({ adapter: 'auto', adapterIndex: 1 }).catch((error: unknown) => error);
+      expect(same).toBeInstanceOf(ConfigError);
+      expect((same as ConfigError).message).toMatch(/^adapter 1 is '(.+)', and Dawn, .+ would take number 0, '\1'$/);
+      const { device, adapterReport } = await requestNodeDevice({ adapter: 'auto', localRank: 1 });
+      device.destroy();
+      expect(adapterReport.listed!.names).toEqual([adapterReport.listed!.taken, adapterReport.listed!.taken]);
+    } finally {
+      if (before === undefined) delete process.env.VK_DRIVER_FILES;
+      else process.env.VK_DRIVER_FILES = before;
+    }
   });
 
   it('reports for people and for machines', async () => {

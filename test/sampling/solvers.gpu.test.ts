@@ -295,3 +295,30 @@ describe('memory', () => {
     }
   });
 });
+
+describe('a part of a request', () => {
+  it.each([
+    // By itself the first part, of one class, would compute its modulations ahead, and round otherwise.
+    { solver: 'euler', steps: 16, level: 0 },
+    { solver: 'tsit5', tolerance: 1e-2, level: 0 },
+  ] as const)('has the samples of the whole, to the bit: $solver', async (how) => {
+    const request = { labels: [1, 1, 1, 2, 3, 4, 5], blocks: 4, seed: 4, ...how };
+    const one = new Sampler(engine, model, { batch: 3 });
+    const whole = await one.sample(request);
+    expect(whole.range).toEqual([0, 7]);
+    const parts = [];
+    for (const index of [1, 0]) parts[index] = await one.sample({ ...request, shard: { index, of: 2 } });
+    expect(parts.map(({ range }) => range)).toEqual([
+      [0, 3],
+      [3, 7],
+    ]);
+    expect(parts.flatMap(({ values }) => [...values])).toEqual([...whole.values]);
+    expect(parts.flatMap(({ solves }) => solves)).toEqual(whole.solves);
+    expect(parts[1]!.shape).toEqual([4, 8, 8, 1]);
+    await expect(one.sample({ ...request, shard: { index: 0, of: 4 } })).rejects.toThrow(
+      '7 samples in batches of 3 are 3, which cannot be 4 parts',
+    );
+    await expect(one.sample({ ...request, shard: { index: 2, of: 2 } })).rejects.toThrow('shard is {"index":2,"of":2}');
+    one.dispose();
+  });
+});

@@ -2,7 +2,6 @@
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { describeMachine } from '../bench/machine.node.ts';
-import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
@@ -21,6 +20,7 @@ import {
 import { readShard, shardFile, writeShardCell } from '../evaluation/shards.node.ts';
 import { drawShard, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
+import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { type ModelSource, prefetching } from '../model/weights/source.ts';

@@ -34,7 +34,7 @@ export const NEEDS_PICTURES = [
 export interface Judge {
   /** The figures of a cell, and its distances to real pictures where there are some. */
   judge(drawn: Drawn, samples: number): { cell: Cell; nearest: NearestCell | null };
-  /** Held-out real pictures in the samples' place. */
+  /** Held-out real pictures in the samples' place; computed once. */
   readonly floor: () => Floor | null;
   readonly nearest: Pick<NonNullable<EvaluationResults['nearest']>, 'quantiles' | 'heldOut'> | null;
 }
@@ -68,18 +68,24 @@ export async function createJudge(
     };
   }
 
+  function floorOf(): Floor | null {
+    if (!pictures || !hasPictures(real)) return null;
+    const { how, heldOut, reference } = real;
+    const classes = features.classesOf?.(pictures.heldOut);
+    const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
+    return {
+      ...{ how, count: heldOut.indices.length, of: reference.indices.length },
+      ...distances(pictures.heldOut),
+      ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
+    };
+  }
+
+  let floor: Floor | null | undefined;
   return {
     nearest: pictures && { quantiles: NEAREST_QUANTILES, heldOut: distanceQuantiles(pictures.heldOutNearest) },
     floor() {
-      if (!pictures || !hasPictures(real)) return null;
-      const { how, heldOut, reference } = real;
-      const classes = features.classesOf?.(pictures.heldOut);
-      const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
-      return {
-        ...{ how, count: heldOut.indices.length, of: reference.indices.length },
-        ...distances(pictures.heldOut),
-        ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
-      };
+      floor ??= floorOf();
+      return floor;
     },
     judge({ key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost }, samples) {
       const { peakBytes, bytesRead } = cost;

@@ -23,7 +23,8 @@ import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { type ModelSource, prefetching } from '../model/weights/source.ts';
+import { firstBlocks } from '../model/weights/first-blocks.ts';
+import { prefetching } from '../model/weights/source.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -38,7 +39,7 @@ import {
   openReal,
   REFERENCE_HELP,
 } from './eval-real.ts';
-import { checkShown, openModel, type WhichWeights } from './models.node.ts';
+import { checkShown, type Evaluated, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { number, numbers, openSession } from './session.node.ts';
 
@@ -47,6 +48,7 @@ interface EvalFlags {
   steps?: number[];
   tolerance?: number[];
   blocks?: number[];
+  firstBlocks?: number;
   guidance: number[];
   solver: Solver;
   count: number;
@@ -73,6 +75,11 @@ export function addEval(command: Command): void {
       '--blocks <Ls>',
       "numbers of blocks (default: all the model's)",
       numbers('--blocks', { integer: true, min: 1 }),
+    )
+    .option(
+      '--first-blocks <n>',
+      'take the first n blocks of the model alone, also of a conventional transformer, which is then cut short',
+      number('--first-blocks', { integer: true, min: 1 }),
     )
     .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
     .option('--solver <name>', SOLVERS.join(', '), 'euler')
@@ -152,8 +159,10 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   const signal = interruptSignal('stopping');
   const file = await openModel(model, flags.weights, signal);
   try {
-    if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(file, flags, signal);
-    await evaluateFrom(file, { ...flags, out }, signal);
+    const { path } = file;
+    const evaluated = flags.firstBlocks === undefined ? file : { ...firstBlocks(file, flags.firstBlocks), path };
+    if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(evaluated, flags, signal);
+    await evaluateFrom(evaluated, { ...flags, out }, signal);
   } finally {
     await file.close();
   }
@@ -179,7 +188,7 @@ function gridOf({ steps, tolerance, blocks, guidance, solver }: EvalFlags, confi
 }
 
 async function evaluateFrom(
-  { config, source: file, path }: ModelSource & { path: string },
+  { config, source: file, path }: Evaluated,
   flags: EvalFlags,
   signal: AbortSignal,
 ): Promise<void> {

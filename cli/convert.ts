@@ -203,8 +203,9 @@ async function evaluationFor(
       { hint: 'give the file that was evaluated, with the same --weights' },
     );
   }
-  const { mtime } = await stat(results);
-  return storedEvaluation({ ...found, provenance }, config, mtime.toISOString().slice(0, 10), results);
+  // Results of earlier versions do not say when they were made.
+  const date = found.date ?? (await stat(results)).mtime.toISOString();
+  return storedEvaluation({ ...found, provenance }, config, String(date).slice(0, 10), results);
 }
 
 interface Read {

@@ -10,6 +10,7 @@ import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judge, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
   type Cell,
@@ -114,6 +115,8 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
   const floor = before ? before.floor : judge.floor();
   const results = (): EvaluationResults => ({
     cells: [...cells].sort(compareCells),
+    date: new Date().toISOString(),
+    pareto: paretoOf(cells),
     floor,
     nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
     ...(judge.nearest ? {} : { notComputed: NEEDS_PICTURES }),

@@ -24,6 +24,8 @@ export interface Series {
   y: ArrayLike<number>;
   /** Drawn beside the line, in its colour. */
   whiskers?: readonly Whisker[];
+  /** Text at each point. */
+  labels?: readonly string[];
 }
 
 export interface LinePlot {
@@ -216,6 +218,14 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
       out.push(line(px, top, px, bottom, colour(k)));
       for (const end of [top, bottom]) out.push(line(px - 2.5, end, px + 2.5, end, colour(k)));
       out.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="1.8" fill="${colour(k)}"/>`);
+    }
+    for (const [i, label] of (series[k]!.labels ?? []).entries()) {
+      const [px, py] = points[i] ?? [Number.NaN, Number.NaN];
+      if (!Number.isFinite(px) || !Number.isFinite(py)) continue;
+      // Away from the nearer side, so that the picture holds it.
+      const left = px > (frame.left + frame.right) / 2;
+      const more = `text-anchor="${left ? 'end' : 'start'}" font-size="10" fill="${colour(k)}"`;
+      out.push(text(px + (left ? -6 : 6), py + (left ? 13 : -6), escapeXml(label), more));
     }
     const shown = points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py));
     if (shown.length > 32) return;

@@ -78,6 +78,15 @@ export {
   type Reference,
 } from './evaluation/agreement.ts';
 export {
+  type AblationResults,
+  type AblationRun,
+  type AblationSettings,
+  type Method,
+  type Variant,
+  variantNames,
+  variantOf,
+} from './evaluation/ablation.ts';
+export {
   type Described,
   featuresOfClassifier,
   knowsClasses,
@@ -125,6 +134,7 @@ export { lossPlot } from './evaluation/loss-plot.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
+export { type Cost, paretoOf, paretoPlot, paretoRows } from './evaluation/pareto.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
 export { bytesOfCells, type Drawing, measurePace } from './evaluation/prices.ts';
 export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
@@ -139,6 +149,8 @@ export {
   type Floor,
   type Nearest,
   type NearestCell,
+  type Pareto,
+  type ParetoPoint,
   type Provenance,
   parseResults,
   resultRows,
@@ -258,6 +270,7 @@ export {
   prefetching,
   type RangeSource,
 } from './model/weights/source.ts';
+export { firstBlocks } from './model/weights/first-blocks.ts';
 export { openModelUrl, type UrlOptions } from './model/weights/source-url.ts';
 export { Weights, type WeightsOptions } from './model/weights/weights.ts';
 export {

@@ -33,15 +33,16 @@ const solversOf = ({ solver }: EvaluationGrid): readonly Solver[] => (typeof sol
 export function cellsOf(grid: EvaluationGrid): CellKey[] {
   const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance } = grid;
   const solvers = solversOf(grid);
-  const ways = solvers.flatMap((solver) =>
+  type Way = Omit<CellKey, 'blocks' | 'guidance'>;
+  const ways = solvers.flatMap((solver): Way[] =>
     isAdaptive(solver)
       ? tolerances.map((tolerance) => ({ steps: null, tolerance, solver }))
       : steps.map((T) => ({ steps: T, solver })),
   );
-  const refreshed = (L: number) =>
+  const refreshed = (L: number): Way[] =>
     (solvers.includes('euler') ? refreshes : [])
       .filter((refresh) => refresh.blocks > L)
-      .flatMap((refresh) => steps.filter((T) => T > 1).map((T) => ({ steps: T, solver: 'euler' as const, refresh })));
+      .flatMap((refresh) => steps.filter((T) => T > 1).map((T) => ({ steps: T, solver: 'euler', refresh })));
   return guidance.flatMap((w) => [
     ...blocks.flatMap((L) => [...ways, ...refreshed(L)].map((way) => ({ ...way, blocks: L, guidance: w }))),
     ...schedules.flatMap((along) => ways.map((way) => ({ ...way, blocks: mostBlocks(along), along, guidance: w }))),

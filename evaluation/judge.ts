@@ -6,7 +6,7 @@ import { type Features, featuresOfData } from './features.ts';
 import { measuredFrechet } from './frechet.ts';
 import { kernelDistance } from './kernel-distance.ts';
 import type { LinearAlgebra } from './linear-algebra.ts';
-import { manifold } from './manifold.ts';
+import { manifold, realBalls } from './manifold.ts';
 import { share } from './measured.ts';
 import { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './nearest.ts';
 import type { RealPictures } from './real.ts';
@@ -55,16 +55,25 @@ export async function createJudge(
   const pictures = hasPictures(real) ? await pictureFeatures(features, real) : null;
   const statistics = hasPictures(real) ? featureStatistics(pictures!.reference, width, algebra) : { ...real, count: 0 };
 
+  // Balls are those of as many real pictures as there are samples: the same for all cells.
+  const balls = new Map<number, ReturnType<typeof realBalls>>();
+  function ballsOf(of: Float32Array) {
+    const found = balls.get(of.length) ?? realBalls(of, width);
+    balls.set(of.length, found);
+    return found;
+  }
+
   function distances(rows: Float32Array): Distances {
     const fd = measuredFrechet(rows, statistics, { seed, algebra });
     if (!pictures) return { fd, kid: null, precision: null, recall: null, density: null, coverage: null };
     const { reference } = pictures;
     // Precision and the like compare equally many; the rest takes the whole reference.
     const most = Math.min(rows.length, reference.length);
+    const compared = reference.subarray(0, most);
     return {
       fd,
       kid: kernelDistance(rows, reference, width, { seed }),
-      ...manifold(rows.subarray(0, most), reference.subarray(0, most), width, { seed }),
+      ...manifold(rows.subarray(0, most), compared, width, { seed, balls: ballsOf(compared) }),
     };
   }
 

@@ -61,6 +61,15 @@ export {
 } from './engine/threefry.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
+  type AblationResults,
+  type AblationRun,
+  type AblationSettings,
+  type Method,
+  type Variant,
+  variantNames,
+  variantOf,
+} from './evaluation/ablation.ts';
+export {
   type Bought,
   type Budget,
   chooseCell,
@@ -77,15 +86,6 @@ export {
   prepareReference,
   type Reference,
 } from './evaluation/agreement.ts';
-export {
-  type AblationResults,
-  type AblationRun,
-  type AblationSettings,
-  type Method,
-  type Variant,
-  variantNames,
-  variantOf,
-} from './evaluation/ablation.ts';
 export {
   type Described,
   featuresOfClassifier,
@@ -244,6 +244,7 @@ export {
   paramLayout,
 } from './model/params.ts';
 export { type ClassifierFile, classifierContents, parseClassifierFile } from './model/weights/classifier-file.ts';
+export { firstBlocks } from './model/weights/first-blocks.ts';
 export { ditTensors } from './model/weights/imports/dit-export.ts';
 export type { ForeignWeights, ModelHints } from './model/weights/imports/foreign.ts';
 export { type ImportedModel, type ImportedState, importState, importWeights } from './model/weights/imports/import.ts';
@@ -270,7 +271,6 @@ export {
   prefetching,
   type RangeSource,
 } from './model/weights/source.ts';
-export { firstBlocks } from './model/weights/first-blocks.ts';
 export { openModelUrl, type UrlOptions } from './model/weights/source-url.ts';
 export { Weights, type WeightsOptions } from './model/weights/weights.ts';
 export {

@@ -2,13 +2,13 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AblationResults } from '../../evaluation/ablation.ts';
 import { classAgreement, prepareReference } from '../../evaluation/agreement.ts';
 import { featureStatistics } from '../../evaluation/feature-statistics.ts';
 import { featuresOf, featuresOfData } from '../../evaluation/features.ts';
 import { frechetDistance } from '../../evaluation/frechet.ts';
-import { realPictures } from '../../evaluation/real.ts';
-import type { AblationResults } from '../../evaluation/ablation.ts';
 import { paretoOf } from '../../evaluation/pareto.ts';
+import { realPictures } from '../../evaluation/real.ts';
 import { describeCell, type EvaluationResults } from '../../evaluation/results.ts';
 import { shippedData, shippedModel } from '../../formats/shipped.node.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
@@ -135,7 +135,20 @@ describe('an evaluation', { timeout: 600_000 }, () => {
   });
 
   it('of an ablation is that of the run, also of its first blocks', async () => {
-    const own = ['--variants', 'cut', '--seeds', '1', '--updates', '1', '--patch', '14', '--width', '16', '--heads', '2'];
+    const own = [
+      '--variants',
+      'cut',
+      '--seeds',
+      '1',
+      '--updates',
+      '1',
+      '--patch',
+      '14',
+      '--width',
+      '16',
+      '--heads',
+      '2',
+    ];
     const how = ['--batch', '8', '--steps', '1', '--count', '8', '--features', 'random', '--out', 'ablation', '--json'];
     const ablated = await cli.run('ablation', ...own, '--warmup', '0', ...how);
     expect(ablated.code, ablated.stderr).toBe(0);

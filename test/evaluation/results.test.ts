@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, LimitError } from '../../engine/errors.ts';
 import { weightsDigest } from '../../evaluation/evaluate.ts';
 import { cellsOf, checkGrid, type EvaluationGrid, requestOf } from '../../evaluation/grid.ts';
+import { paretoOf, paretoPlot, paretoRows } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { readResults, resultsFile, writeResults } from '../../evaluation/results.node.ts';
 import {
@@ -20,11 +21,10 @@ import {
   sameCell,
 } from '../../evaluation/results.ts';
 import { preset } from '../../model/config.ts';
-import { blocksFrom, parseBlocks } from '../../sampling/blocks.ts';
-import { paretoOf, paretoPlot, paretoRows } from '../../evaluation/pareto.ts';
 import { initParams } from '../../model/params.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { heatMap } from '../../pictures/heat-map.ts';
+import { blocksFrom, parseBlocks } from '../../sampling/blocks.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { openParts } from '../../training/data/open.ts';
 import { npy } from '../support/archives.ts';
@@ -249,7 +249,10 @@ describe('a grid', () => {
   });
   it.each([
     [{ refreshes: [{ blocks: 4, every: 2 }] }, 'refresh 4:2 makes no cell'],
-    [{ refreshes: [{ blocks: 12, every: 2 }], solver: 'heun' as const }, 'refresh 12:2 is for the solver euler, not heun'],
+    [
+      { refreshes: [{ blocks: 12, every: 2 }], solver: 'heun' as const },
+      'refresh 12:2 is for the solver euler, not heun',
+    ],
     [{ tolerances: [0.1] }, 'tolerances are for adaptive solvers; euler takes fixed steps'],
     [{ schedules: [[{ from: 0, blocks: 5 }]] }, 'this model cannot run 5'],
     [{ solver: ['euler', 'euler'] as const }, 'solver has a value twice: euler, euler'],

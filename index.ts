@@ -50,6 +50,15 @@ export {
 } from './engine/tensor.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
+  type AblationResults,
+  type AblationRun,
+  type AblationSettings,
+  type Method,
+  type Variant,
+  variantNames,
+  variantOf,
+} from './evaluation/ablation.ts';
+export {
   type Bought,
   type Budget,
   chooseCell,
@@ -114,6 +123,7 @@ export { lossPlot } from './evaluation/loss-plot.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
+export { type Cost, paretoOf, paretoPlot, paretoRows } from './evaluation/pareto.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
 export { bytesOfCells, type Drawing, measurePace } from './evaluation/prices.ts';
 export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
@@ -128,6 +138,8 @@ export {
   type Floor,
   type Nearest,
   type NearestCell,
+  type Pareto,
+  type ParetoPoint,
   type Provenance,
   parseResults,
   resultRows,
@@ -221,6 +233,7 @@ export {
   paramLayout,
 } from './model/params.ts';
 export { type ClassifierFile, classifierContents, parseClassifierFile } from './model/weights/classifier-file.ts';
+export { firstBlocks } from './model/weights/first-blocks.ts';
 export { ditTensors } from './model/weights/imports/dit-export.ts';
 export type { ForeignWeights, ModelHints } from './model/weights/imports/foreign.ts';
 export { type ImportedModel, type ImportedState, importState, importWeights } from './model/weights/imports/import.ts';

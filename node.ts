@@ -22,6 +22,7 @@ export {
 } from './engine/adapters.node.ts';
 export { createNodeEngine, type NodeEngine } from './engine/engine.node.ts';
 export type { Environment } from './engine/folders.node.ts';
+export { type AblationOptions, type AblationProgress, runAblation } from './evaluation/ablation.node.ts';
 export {
   loadOnnxRuntime,
   type OnnxFeatures,

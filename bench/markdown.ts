@@ -1,4 +1,5 @@
 /** A benchmark of kernels as Markdown that is readable in a terminal, too; and how its numbers are written. */
+import { table } from '../formats/markdown.ts';
 import type { KernelResult } from './kernels.bench.ts';
 import type { BenchReport, Comparisons, Ratio, SubjectReport } from './report.ts';
 
@@ -139,11 +140,4 @@ function comparisonLines(against: Comparisons): string[] {
     '',
     ...table(comparisonCells(against)),
   ];
-}
-
-/** Rows as a Markdown table whose columns line up; the first row is the head. */
-export function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, c) => Math.max(...rows.map((row) => row[c]!.length)));
-  const line = (row: readonly string[]) => `| ${row.map((text, c) => text.padEnd(widths[c]!)).join(' | ')} |`;
-  return [line(rows[0]!), `|${widths.map((w) => '-'.repeat(w + 2)).join('|')}|`, ...rows.slice(1).map(line)];
 }

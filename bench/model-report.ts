@@ -1,7 +1,8 @@
 /** A model's measurement as Markdown that is readable in a terminal, too. */
+import { table as columns } from '../formats/markdown.ts';
 import type { Share } from './breakdown.ts';
 import type { Timing } from './harness.ts';
-import { table as columns, rate } from './markdown.ts';
+import { rate } from './markdown.ts';
 import type { FirstSamples, ModelBench, ModelBreakdown, ModelRatio, ModelResult } from './model.bench.ts';
 import type { TrainingResult } from './training.bench.ts';
 

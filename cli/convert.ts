@@ -16,11 +16,13 @@ import { checkOutput } from '../formats/files.node.ts';
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.node.ts';
 import type { LengthConfig, ModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
+import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { ditTensors } from '../model/weights/imports/dit-export.ts';
 import type { ModelHints } from '../model/weights/imports/foreign.ts';
 import { importState, importWeights } from '../model/weights/imports/import.ts';
 import { checkpointFile, mayBeSafetensors, openCheckpointFile } from '../model/weights/imports/open.node.ts';
 import { classNamesOf, describesModel, modelContents } from '../model/weights/model-file.ts';
+import { memorySource, readParams } from '../model/weights/source.ts';
 import { saveCheckpoint } from '../training/checkpoint.node.ts';
 import { openModel, readModel, type WhichWeights } from './models.node.ts';
 import { log, printJson } from './output.node.ts';
@@ -39,6 +41,7 @@ interface ConvertFlags {
   lengths?: LengthConfig;
   ignoreDt?: boolean;
   optimizer?: boolean;
+  firstBlocks?: number;
   evaluation?: string;
   json?: boolean;
 }
@@ -87,6 +90,11 @@ export function addConvert(command: Command): void {
     )
     .option('--lengths <min,group>', 'numbers of blocks the model may run', lengths)
     .option('--ignore-dt', 'the model was trained without step sizes')
+    .option(
+      '--first-blocks <n>',
+      'write the first n blocks alone, as a smaller model; its evaluation is left out',
+      number('--first-blocks', { integer: true, min: 1 }),
+    )
     .option('--optimizer', "keep raw weights, average and Adam's moments: a checkpoint folder is written")
     .option(
       '--evaluation <file>',
@@ -125,7 +133,7 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   const { heads, imageSize, lengths, ignoreDt } = flags;
   const hints: ModelHints = { heads, imageSize, lengths, ignoreDt, program };
   if (flags.optimizer) return convertState(path, output.path, hints, flags);
-  const model = await read(path, weights, hints);
+  const model = await withFirstBlocks(await read(path, weights, hints), flags.firstBlocks);
   const { config, params, from, classNames } = model;
   const evaluation =
     names === 'torch' ? undefined : await evaluationFor(flags.evaluation, { path, weights, config }, model.evaluation);
@@ -150,8 +158,21 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   }
 }
 
-/** @throws ConfigError for `--evaluation` where there would be no file of odelt to hold it */
-function checkEvaluationFlags({ evaluation, names, optimizer }: ConvertFlags): void {
+/** The model, or its first blocks, which nobody has evaluated. @throws ConfigError */
+async function withFirstBlocks(model: Read, blocks: number | undefined): Promise<Read> {
+  if (blocks === undefined) return model;
+  const { config, source } = firstBlocks({ config: model.config, source: memorySource(model.params) }, blocks);
+  return { ...model, config, params: await readParams(source), evaluation: undefined };
+}
+
+/** @throws ConfigError for `--evaluation` where there would be no file of odelt to hold it, and for what is not written with --optimizer */
+function checkEvaluationFlags({ evaluation, names, optimizer, firstBlocks: blocks }: ConvertFlags): void {
+  if (blocks !== undefined && (optimizer || evaluation !== undefined)) {
+    const other = optimizer ? '--optimizer' : '--evaluation';
+    throw new ConfigError(`--first-blocks makes another model, and ${other} is for all of this one`, {
+      hint: 'convert twice: the second time what was written first',
+    });
+  }
   if (evaluation === undefined) return;
   const other = names === 'torch' ? '--names torch' : optimizer ? '--optimizer' : undefined;
   if (other) throw new ConfigError(`--evaluation goes into a model file of odelt, which ${other} does not write`);
@@ -182,8 +203,9 @@ async function evaluationFor(
       { hint: 'give the file that was evaluated, with the same --weights' },
     );
   }
-  const { mtime } = await stat(results);
-  return storedEvaluation({ ...found, provenance }, config, mtime.toISOString().slice(0, 10), results);
+  // Results of earlier versions do not say when they were made.
+  const date = found.date ?? (await stat(results)).mtime.toISOString();
+  return storedEvaluation({ ...found, provenance }, config, String(date).slice(0, 10), results);
 }
 
 interface Read {

@@ -7,11 +7,11 @@ import { realPictures } from '../evaluation/real.ts';
 import { checkOutput, writeText } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { allowedLengths } from '../model/config.ts';
-import { type ModelSource, prefetching } from '../model/weights/source.ts';
+import { prefetching } from '../model/weights/source.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
 import { openParts } from '../training/data/open.ts';
 import { checkComparable } from '../training/model-for-data.ts';
-import { checkShown, type WhichWeights } from './models.node.ts';
+import { checkShown, type Evaluated, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { openSession } from './session.node.ts';
 
@@ -33,7 +33,7 @@ export interface LossFlags {
 
 /** Measures and writes them. @throws ConfigError for flags that make no sense here */
 export async function mapLosses(
-  { config, source: file, path }: ModelSource & { path: string },
+  { config, source: file, path }: Evaluated,
   flags: LossFlags,
   signal: AbortSignal,
 ): Promise<void> {

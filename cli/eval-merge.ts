@@ -1,7 +1,6 @@
 /** `odelt eval merge`: the results of an evaluation from parts that were drawn apart. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
@@ -10,6 +9,7 @@ import { checkSameSettings, resultRows } from '../evaluation/results.ts';
 import { openShard, readShardFeatures, shardFile } from '../evaluation/shards.node.ts';
 import { checkShards, mergeShards } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
+import { table } from '../formats/markdown.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';

@@ -2,18 +2,19 @@
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { describeMachine } from '../bench/machine.node.ts';
-import { table } from '../bench/markdown.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from '../evaluation/grid.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
+import { paretoRows } from '../evaluation/pareto.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
 import {
   type CellKey,
   checkSameSettings,
   describeCell,
   describeMeasured,
+  type EvaluationResults,
   type Provenance,
   resultRows,
   sameCell,
@@ -21,9 +22,12 @@ import {
 import { readShard, shardFile, writeShardCell } from '../evaluation/shards.node.ts';
 import { drawShard, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
+import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
-import { type ModelSource, prefetching } from '../model/weights/source.ts';
+import { firstBlocks } from '../model/weights/first-blocks.ts';
+import { prefetching } from '../model/weights/source.ts';
+import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -38,7 +42,7 @@ import {
   openReal,
   REFERENCE_HELP,
 } from './eval-real.ts';
-import { checkShown, openModel, type WhichWeights } from './models.node.ts';
+import { checkShown, type Evaluated, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { INDEX_HELP, number, numbers, openSession, parseIndex } from './session.node.ts';
 
@@ -47,8 +51,11 @@ interface EvalFlags {
   steps?: number[];
   tolerance?: number[];
   blocks?: number[];
+  firstBlocks?: number;
   guidance: number[];
-  solver: Solver;
+  solver: Solver[];
+  along?: (readonly BlocksFrom[])[];
+  refresh?: Refresh[];
   count: number;
   features?: FeatureChoice;
   data?: string;
@@ -75,8 +82,25 @@ export function addEval(command: Command): void {
       "numbers of blocks (default: all the model's)",
       numbers('--blocks', { integer: true, min: 1 }),
     )
+    .option(
+      '--first-blocks <n>',
+      'take the first n blocks of the model alone, also of a conventional transformer, which is then cut short',
+      number('--first-blocks', { integer: true, min: 1 }),
+    )
     .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
-    .option('--solver <name>', SOLVERS.join(', '), 'euler')
+    .option('--solver <names>', `${SOLVERS.join(', ')}; several separated by commas`, (text) => text.split(','), [
+      'euler',
+    ])
+    .option(
+      '--along <blocks>',
+      'numbers of blocks by time, as --blocks of odelt sample, beside those of --blocks; may be given again: 4@0,12@0.5',
+      (text: string, before: (readonly BlocksFrom[])[] = []) => [...before, blocksFrom(parseBlocks(text, '--along'))],
+    )
+    .option(
+      '--refresh <blocks:every>',
+      'of euler: late blocks in some steps only, beside every smaller number of --blocks; may be given again: 12:2',
+      (text: string, before: Refresh[] = []) => [...before, parseRefresh(text, '--refresh')],
+    )
     .option(
       '--tolerance <es>',
       `of dopri5 and tsit5, instead of --steps: errors of a step (default: ${ADAPTIVE_DEFAULTS.tolerance})`,
@@ -138,10 +162,10 @@ Examples:
 
 async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   checkOneOf('--weights', flags.weights, ['ema', 'raw']);
-  checkOneOf('--solver', flags.solver, SOLVERS);
+  for (const solver of flags.solver) checkOneOf('--solver', solver, SOLVERS);
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
-  const alien = (['steps', 'tolerance', 'features', 'reference', 'shard'] as const).find(
+  const alien = (['steps', 'tolerance', 'along', 'refresh', 'features', 'reference', 'shard'] as const).find(
     (name) => flags[name] !== undefined,
   );
   if (flags.lossMap && alien) {
@@ -154,34 +178,41 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   const signal = interruptSignal('stopping');
   const file = await openModel(model, flags.weights, signal);
   try {
-    if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(file, flags, signal);
-    await evaluateFrom(file, { ...flags, out }, signal);
+    const { path } = file;
+    const evaluated = flags.firstBlocks === undefined ? file : { ...firstBlocks(file, flags.firstBlocks), path };
+    if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(evaluated, flags, signal);
+    await evaluateFrom(evaluated, { ...flags, out }, signal);
   } finally {
     await file.close();
   }
 }
 
 /** The cells that flags ask for. @throws ConfigError for flags of another kind of solver */
-function gridOf({ steps, tolerance, blocks, guidance, solver }: EvalFlags, config: ModelConfig): EvaluationGrid {
-  const all = { blocks: blocks ?? allowedLengths(config), guidance, solver };
-  if (!isAdaptive(solver)) {
-    if (tolerance) {
-      throw new ConfigError(`--tolerance is for adaptive solvers; ${solver} takes fixed steps`, {
-        hint: 'give --steps, or use --solver tsit5 or dopri5',
-      });
-    }
-    return { ...all, steps: steps ?? [1, 4, 16] };
+function gridOf(
+  { steps, tolerance, blocks, along, refresh, guidance, solver }: EvalFlags,
+  config: ModelConfig,
+): EvaluationGrid {
+  const adaptive = solver.filter(isAdaptive);
+  const named = solver.join(' and ');
+  if (adaptive.length === 0 && tolerance) {
+    throw new ConfigError(`--tolerance is for adaptive solvers; ${named} takes fixed steps`, {
+      hint: 'give --steps, or use --solver tsit5 or dopri5',
+    });
   }
-  if (steps) {
-    throw new ConfigError(`--solver ${solver} chooses its own steps; --steps ${steps.join()} were asked for`, {
+  if (adaptive.length === solver.length && steps) {
+    throw new ConfigError(`--solver ${named} chooses its own steps; --steps ${steps.join()} were asked for`, {
       hint: 'give --tolerance, or compare numbers of steps with a solver of fixed steps',
     });
   }
-  return { ...all, steps: [], tolerances: tolerance ?? [ADAPTIVE_DEFAULTS.tolerance] };
+  return {
+    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, guidance, solver },
+    steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
+    tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
+  };
 }
 
 async function evaluateFrom(
-  { config, source: file, path }: ModelSource & { path: string },
+  { config, source: file, path }: Evaluated,
   flags: EvalFlags,
   signal: AbortSignal,
 ): Promise<void> {
@@ -260,11 +291,19 @@ async function evaluateFrom(
     line.end();
     const files = await writeResults(out, results);
     if (flags.json) printJson(results);
-    else print(table(resultRows(results)).join('\n'));
+    else printTables(results);
     log(`wrote ${files.length} files into ${out}`);
   } finally {
     line.end();
     await opened.close();
     engine.dispose();
   }
+}
+
+/** All cells, and of several the best for each cost. */
+function printTables(results: EvaluationResults): void {
+  print(table(resultRows(results)).join('\n'));
+  const { cells, pareto } = results;
+  if (cells.length < 2 || !pareto) return;
+  for (const cost of ['seconds', 'bytes'] as const) print(`\n${table(paretoRows(pareto[cost], cost)).join('\n')}`);
 }

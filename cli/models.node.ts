@@ -13,6 +13,12 @@ import { checkpointSteps } from '../training/checkpoint.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';
 
+/** A model that is measured; `path` is what it is called. */
+export interface Evaluated extends Pick<ModelSource, 'config'> {
+  readonly source: GroupSource;
+  readonly path: string;
+}
+
 const isUrl = (path: string): boolean => /^https?:\/\//i.test(path);
 
 const refuse = (path: string, problem: string, cause?: unknown): never => {

@@ -32,6 +32,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'measure how good samples are at every number of steps and blocks, and what they cost',
     load: async () => (await import('./eval.ts')).addEval,
   },
+  ablation: {
+    description: 'train and compare variants of the method: with and without its parts, and what else one might do',
+    load: async () => (await import('./ablation.ts')).addAblation,
+  },
   stats: {
     description: "write the statistics of pictures' features, to compare samples with them later or elsewhere",
     load: async () => (await import('./stats.ts')).addStats,

@@ -19,9 +19,12 @@ export function dataPlace(flag: string | undefined): string {
   return flag === undefined || flag === BUNDLED ? BUNDLED : resolve(flag);
 }
 
-/** Opens the data set that a run's configuration names. @throws what openTrainingData throws. */
+/** The path of the data set that a run's configuration names. */
+export const placeOf = (place: string): string => (place === BUNDLED ? shippedData() : place);
+
+/** Opens it. @throws what openTrainingData throws. */
 export const openPlace = (place: string, options: OpenOptions): Promise<TrainingData> =>
-  openTrainingData(place === BUNDLED ? shippedData() : place, options);
+  openTrainingData(placeOf(place), options);
 
 /** Flags that do not follow from their options' names. */
 const OWN_FLAGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {

@@ -92,7 +92,7 @@ export async function drawCells(
           sums.rejected += share * rejected;
         }
       }
-      const groups = groupsFor(config, key.blocks);
+      const groups = groupsFor(config, key.refresh?.blocks ?? key.blocks);
       await onDrawn({
         ...{ key, features: all, ...sums },
         agreed: judged && key.guidance !== 0 ? sums.agreed : null,

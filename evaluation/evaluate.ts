@@ -9,7 +9,8 @@ import { prepareReference } from './agreement.ts';
 import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
-import { createJudge, hasPictures, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { createJudge, hasPictures, type Judge, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
   type Cell,
@@ -44,6 +45,8 @@ export interface EvaluationOptions extends Omit<Judging, 'seed'> {
   readonly real: RealPictures | RealStatistics;
   /** Seed, samples and batch are taken from here; the rest is recorded. */
   readonly provenance: Provenance;
+  /** What compares, where several evaluations share it: of the same features, real pictures, seed and algebra. Default: one is made. */
+  readonly judge?: Judge;
   /** Results to go on from: cells that they have are not drawn again. */
   readonly before?: EvaluationResults;
   readonly signal?: AbortSignal;
@@ -108,10 +111,12 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
   if (before && wanted.every(isDone)) return before;
 
   tell('real pictures', 0);
-  const judge = await createJudge(features, real, { seed, algebra });
+  const judge = options.judge ?? (await createJudge(features, real, { seed, algebra }));
   const floor = before ? before.floor : judge.floor();
   const results = (): EvaluationResults => ({
     cells: [...cells].sort(compareCells),
+    date: new Date().toISOString(),
+    pareto: paretoOf(cells),
     floor,
     nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
     ...(judge.nearest ? {} : { notComputed: NEEDS_PICTURES }),

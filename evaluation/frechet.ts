@@ -59,24 +59,55 @@ export function measuredFrechet(
 ): Measured {
   const { width } = real;
   const rows = features.length / width;
-  const distance = (values: Float32Array) =>
-    frechetDistance(featureStatistics(values, width, algebra), real, { algebra });
-  const value = distance(features);
+  const statistics = featureStatistics(features, width, algebra);
+  const distance = (of: FeatureStatistics) => frechetDistance(of, real, { algebra });
+  const value = distance(statistics);
   return resampled(value, rows, resampling, (weights) => {
-    const resample = repeated(features, width, weights);
+    const count = weights.reduce((sum, w) => sum + w, 0);
     // Of a handful of samples, too few may be left: then all stand for them.
-    return distance(resample.length >= 2 * width ? resample : features);
+    return count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra));
   });
 }
 
-/** Each row as often as its weight says. */
-function repeated(features: Float32Array, width: number, weights: Uint8Array): Float32Array {
-  const out = new Float32Array(weights.reduce((sum, w) => sum + w, 0) * width);
-  let at = 0;
+/** Rows whose deviations are multiplied together: few enough to stay in the cache. */
+const BLOCK = 64;
+
+/**
+ * Statistics of a set in which each row is as often as its weight says, `count` in all. The rows that are there at all, two thirds, are
+ * scaled by the root of how often, instead of being repeated; deviations are from the mean of the whole set.
+ */
+function weighted(
+  features: Float32Array,
+  { width, mean: centre }: FeatureStatistics,
+  weights: Uint8Array,
+  count: number,
+  algebra: LinearAlgebra = ownAlgebra,
+): FeatureStatistics {
+  const products = new Float64Array(width * width); // lower triangle
+  const deviations = new Float64Array(width * BLOCK); // [width, rows]
+  const shift = new Float64Array(width);
+  let filled = 0;
   for (const [row, weight] of weights.entries()) {
-    for (let i = 0; i < weight; i++, at += width) out.set(features.subarray(row * width, (row + 1) * width), at);
+    if (weight === 0) continue;
+    const root = Math.sqrt(weight);
+    for (let j = 0; j < width; j++) {
+      const deviation = features[row * width + j]! - centre[j]!;
+      shift[j]! += (weight * deviation) / count;
+      deviations[j * BLOCK + filled] = root * deviation;
+    }
+    if (++filled < BLOCK) continue;
+    algebra.addProducts(products, deviations, width, BLOCK, BLOCK);
+    filled = 0;
   }
-  return out;
+  if (filled > 0) algebra.addProducts(products, deviations, width, filled, BLOCK);
+  const covariance = new Float64Array(width * width);
+  for (let i = 0; i < width; i++) {
+    for (let j = 0; j <= i; j++) {
+      const spread = (products[i * width + j]! - count * shift[i]! * shift[j]!) / (count - 1);
+      covariance[i * width + j] = covariance[j * width + i] = spread;
+    }
+  }
+  return { count, width, mean: centre.map((x, j) => x + shift[j]!), covariance };
 }
 
 function shifted({ covariance, width }: FeatureStatistics, offset: number): Float64Array {

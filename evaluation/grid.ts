@@ -1,35 +1,78 @@
-/** Which cells an evaluation has: all combinations of steps or tolerances, blocks and guidance weights, of one solver. */
+/** Which cells an evaluation has: all combinations of solvers with steps or tolerances, blocks and guidance weights. */
 import { ConfigError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { checkRequest, isAdaptive, type Solver } from '../sampling/request.ts';
+import { type BlocksFrom, describeBlocks, mostBlocks, type Refresh } from '../sampling/blocks.ts';
+import { checkBlocks, checkOneOf, checkRequest, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { FEWEST } from './real.ts';
 import type { CellKey } from './results.ts';
 
 /** Which cells are drawn: all combinations. */
 export interface EvaluationGrid {
-  /** Of a solver of fixed steps. */
+  /** Of solvers of fixed steps. */
   readonly steps: readonly number[];
-  /** Of an adaptive solver. */
+  /** Of adaptive solvers. */
   readonly tolerances?: readonly number[];
   readonly blocks: readonly number[];
+  /** Numbers of blocks by time, beside those that stay. */
+  readonly schedules?: readonly (readonly BlocksFrom[])[];
+  /** Of euler: late blocks that some steps refresh, beside every smaller number of `blocks`, with two steps or more. */
+  readonly refreshes?: readonly Refresh[];
   readonly guidance: readonly number[];
-  readonly solver: Solver;
+  readonly solver: Solver | readonly Solver[];
 }
 
 /** How a cell is drawn, as a request says it. */
-export const requestOf = ({ steps, tolerance, blocks, guidance, solver }: CellKey) => ({
-  ...{ blocks, guidance, solver: solver as Solver },
+export const requestOf = ({ steps, tolerance, blocks, along, refresh, guidance, solver }: CellKey) => ({
+  ...{ blocks: along ?? blocks, refresh, guidance, solver: solver as Solver },
   ...(steps === null ? { tolerance } : { steps }),
 });
 
+const solversOf = ({ solver }: EvaluationGrid): readonly Solver[] => (typeof solver === 'string' ? [solver] : solver);
+
 /** The cells of a grid, in the order of drawing: by weight, then blocks, so that each number of blocks is compiled once. */
-export function cellsOf({ steps, tolerances = [], blocks, guidance, solver }: EvaluationGrid): CellKey[] {
-  const ways = isAdaptive(solver)
-    ? tolerances.map((tolerance) => ({ steps: null, tolerance }))
-    : steps.map((T) => ({ steps: T }));
-  return guidance.flatMap((w) =>
-    blocks.flatMap((L) => ways.map((way) => ({ ...way, blocks: L, guidance: w, solver }))),
+export function cellsOf(grid: EvaluationGrid): CellKey[] {
+  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance } = grid;
+  const solvers = solversOf(grid);
+  type Way = Omit<CellKey, 'blocks' | 'guidance'>;
+  const ways = solvers.flatMap((solver): Way[] =>
+    isAdaptive(solver)
+      ? tolerances.map((tolerance) => ({ steps: null, tolerance, solver }))
+      : steps.map((T) => ({ steps: T, solver })),
   );
+  const refreshed = (L: number): Way[] =>
+    (solvers.includes('euler') ? refreshes : [])
+      .filter((refresh) => refresh.blocks > L)
+      .flatMap((refresh) => steps.filter((T) => T > 1).map((T) => ({ steps: T, solver: 'euler', refresh })));
+  return guidance.flatMap((w) => [
+    ...blocks.flatMap((L) => [...ways, ...refreshed(L)].map((way) => ({ ...way, blocks: L, guidance: w }))),
+    ...schedules.flatMap((along) => ways.map((way) => ({ ...way, blocks: mostBlocks(along), along, guidance: w }))),
+  ]);
+}
+
+/** @throws ConfigError for steps without a solver of fixed steps, tolerances without an adaptive one, and refreshing that makes no cell */
+function checkWays(
+  { steps, tolerances = [], refreshes = [], blocks }: EvaluationGrid,
+  solvers: readonly Solver[],
+): void {
+  const named = solvers.join(' and ');
+  if (solvers.every(isAdaptive) && steps.length > 0) {
+    throw new ConfigError(`${named} chooses its own steps; ${steps.join()} were asked for`, {
+      hint: 'give tolerances, or compare numbers of steps with a solver of fixed steps',
+    });
+  }
+  if (!solvers.some(isAdaptive) && tolerances.length > 0) {
+    throw new ConfigError(`tolerances are for adaptive solvers; ${named} takes fixed steps`, {
+      hint: 'give steps, or use tsit5 or dopri5',
+    });
+  }
+  for (const refresh of refreshes) {
+    const what = `refresh ${refresh.blocks}:${refresh.every}`;
+    if (!solvers.includes('euler')) throw new ConfigError(`${what} is for the solver euler, not ${named}`);
+    if (blocks.some((L) => L < refresh.blocks) && steps.some((T) => T > 1)) continue;
+    throw new ConfigError(`${what} makes no cell: it takes two steps, and fewer blocks in those between`, {
+      hint: `blocks are ${blocks.join()}, steps ${steps.join()}`,
+    });
+  }
 }
 
 /**
@@ -37,23 +80,34 @@ export function cellsOf({ steps, tolerances = [], blocks, guidance, solver }: Ev
  * @throws ConfigError; LimitError for more steps than there may be
  */
 export function checkGrid(grid: EvaluationGrid, samples: number, config: ModelConfig): void {
-  const { steps, tolerances = [], blocks, guidance, solver } = grid;
-  const how = isAdaptive(solver) ? { tolerances } : { steps };
-  if (isAdaptive(solver) && steps.length > 0) {
-    throw new ConfigError(`${solver} chooses its own steps; ${steps.join()} were asked for`, {
-      hint: 'give tolerances, or compare numbers of steps with a solver of fixed steps',
-    });
-  }
-  if (!isAdaptive(solver) && tolerances.length > 0) {
-    throw new ConfigError(`tolerances are for adaptive solvers; ${solver} takes fixed steps`, {
-      hint: 'give steps, or use tsit5 or dopri5',
-    });
-  }
-  for (const [name, values] of Object.entries({ ...how, blocks, guidance })) {
+  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance } = grid;
+  const solvers = solversOf(grid);
+  for (const solver of solvers) checkOneOf('the solver', solver, SOLVERS);
+  checkWays(grid, solvers);
+  const lists = {
+    solver: solvers,
+    ...(solvers.some(isAdaptive) ? { tolerances } : {}),
+    ...(solvers.every(isAdaptive) ? {} : { steps }),
+    ...(schedules.length > 0 ? {} : { blocks }),
+    guidance,
+  };
+  for (const [name, values] of Object.entries(lists)) {
     if (values.length === 0) throw new ConfigError(`${name} has no value`);
-    if (new Set(values).size < values.length) throw new ConfigError(`${name} has a value twice: ${values.join(', ')}`);
+  }
+  const shown = {
+    ...lists,
+    blocks,
+    schedules: schedules.map(describeBlocks),
+    refreshes: refreshes.map(describeRefresh),
+  };
+  for (const [name, values] of Object.entries(shown)) {
+    if (new Set<unknown>(values).size < values.length)
+      throw new ConfigError(`${name} has a value twice: ${values.join(', ')}`);
   }
   if (!(Number.isInteger(samples) && samples >= FEWEST))
     throw new ConfigError(`${samples} samples cannot be judged; it takes ${FEWEST}, and thousands make sense`);
+  for (const along of schedules) checkBlocks(along, config);
   for (const cell of cellsOf(grid)) checkRequest({ ...requestOf(cell), labels: [0] }, config);
 }
+
+const describeRefresh = ({ blocks, every }: Refresh): string => `${blocks}:${every}`;

@@ -6,7 +6,7 @@ import { type Features, featuresOfData } from './features.ts';
 import { measuredFrechet } from './frechet.ts';
 import { kernelDistance } from './kernel-distance.ts';
 import type { LinearAlgebra } from './linear-algebra.ts';
-import { manifold } from './manifold.ts';
+import { manifold, realBalls } from './manifold.ts';
 import { share } from './measured.ts';
 import { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './nearest.ts';
 import type { RealPictures } from './real.ts';
@@ -34,7 +34,7 @@ export const NEEDS_PICTURES = [
 export interface Judge {
   /** The figures of a cell, and its distances to real pictures where there are some. */
   judge(drawn: Drawn, samples: number): { cell: Cell; nearest: NearestCell | null };
-  /** Held-out real pictures in the samples' place. */
+  /** Held-out real pictures in the samples' place; computed once. */
   readonly floor: () => Floor | null;
   readonly nearest: Pick<NonNullable<EvaluationResults['nearest']>, 'quantiles' | 'heldOut'> | null;
 }
@@ -55,31 +55,46 @@ export async function createJudge(
   const pictures = hasPictures(real) ? await pictureFeatures(features, real) : null;
   const statistics = hasPictures(real) ? featureStatistics(pictures!.reference, width, algebra) : { ...real, count: 0 };
 
+  // Balls are those of as many real pictures as there are samples: the same for all cells.
+  const balls = new Map<number, ReturnType<typeof realBalls>>();
+  function ballsOf(of: Float32Array) {
+    const found = balls.get(of.length) ?? realBalls(of, width);
+    balls.set(of.length, found);
+    return found;
+  }
+
   function distances(rows: Float32Array): Distances {
     const fd = measuredFrechet(rows, statistics, { seed, algebra });
     if (!pictures) return { fd, kid: null, precision: null, recall: null, density: null, coverage: null };
     const { reference } = pictures;
     // Precision and the like compare equally many; the rest takes the whole reference.
     const most = Math.min(rows.length, reference.length);
+    const compared = reference.subarray(0, most);
     return {
       fd,
       kid: kernelDistance(rows, reference, width, { seed }),
-      ...manifold(rows.subarray(0, most), reference.subarray(0, most), width, { seed }),
+      ...manifold(rows.subarray(0, most), compared, width, { seed, balls: ballsOf(compared) }),
     };
   }
 
+  function floorOf(): Floor | null {
+    if (!pictures || !hasPictures(real)) return null;
+    const { how, heldOut, reference } = real;
+    const classes = features.classesOf?.(pictures.heldOut);
+    const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
+    return {
+      ...{ how, count: heldOut.indices.length, of: reference.indices.length },
+      ...distances(pictures.heldOut),
+      ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
+    };
+  }
+
+  let floor: Floor | null | undefined;
   return {
     nearest: pictures && { quantiles: NEAREST_QUANTILES, heldOut: distanceQuantiles(pictures.heldOutNearest) },
     floor() {
-      if (!pictures || !hasPictures(real)) return null;
-      const { how, heldOut, reference } = real;
-      const classes = features.classesOf?.(pictures.heldOut);
-      const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
-      return {
-        ...{ how, count: heldOut.indices.length, of: reference.indices.length },
-        ...distances(pictures.heldOut),
-        ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
-      };
+      floor ??= floorOf();
+      return floor;
     },
     judge({ key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost }, samples) {
       const { peakBytes, bytesRead } = cost;

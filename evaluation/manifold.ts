@@ -3,7 +3,7 @@
  * al., "Improved precision and recall metric", 2019), density and coverage (Naeem et al., "Reliable fidelity and diversity", 2020).
  */
 import { type Measured, measuredMean, type Resampling, type Share, share } from './measured.ts';
-import { countInside, kthSquaredDistances } from './neighbours.ts';
+import { type Balls, ballsOf, countMutual, nearestWithin } from './neighbours.ts';
 
 /** The four figures. The balls are taken as given: intervals are those of what is counted in them. */
 export interface Manifold {
@@ -23,6 +23,8 @@ export interface ManifoldOptions extends Resampling {
   readonly k?: number;
   /** Of density and coverage. Default 5. */
   readonly wide?: number;
+  /** The balls of the real pictures, for these k and `wide`, where several sets of samples are compared with them. */
+  readonly balls?: Balls;
 }
 
 const hits = (counts: Uint32Array): Share =>
@@ -40,17 +42,22 @@ export function manifold(
   samples: Float32Array,
   real: Float32Array,
   width: number,
-  { k = 3, wide = 5, ...resampling }: ManifoldOptions,
+  { k = 3, wide = 5, balls, ...resampling }: ManifoldOptions,
 ): Manifold {
-  const radii = (set: Float32Array, neighbour: number) => kthSquaredDistances(set, set, width, neighbour);
-  const precision = countInside(samples, real, radii(real, k), width, { closed: true });
-  const recall = countInside(real, samples, radii(samples, k), width, { closed: true });
-  const dense = countInside(samples, real, radii(real, wide), width, { closed: false });
-  const perSample = Float64Array.from(dense.balls, (balls) => balls / wide);
+  const own = every(nearestWithin(samples, width, k), k);
+  const found = countMutual(samples, real, width, { ofA: own, ofB: balls ?? realBalls(real, width, { k, wide }) });
+  const perSample = Float64Array.from(found.inWide, (count) => count / wide);
   return {
-    precision: hits(precision.balls),
-    recall: hits(recall.balls),
+    precision: hits(found.inNarrow),
+    recall: hits(found.hasNarrow),
     density: measuredMean(perSample, resampling),
-    coverage: hits(dense.points),
+    coverage: hits(found.holds),
   };
 }
+
+/** The balls that `manifold` compares with. @throws UsageError where there is no k-th neighbour */
+export const realBalls = (real: Float32Array, width: number, { k = 3, wide = 5 } = {}): Balls =>
+  ballsOf(real, width, k, wide);
+
+/** The last of every `k` values. */
+const every = (values: Float64Array, k: number): Float64Array => values.filter((_, i) => i % k === k - 1);

@@ -71,34 +71,81 @@ export function kthSquaredDistances(
   return Float64Array.from({ length: rows }, (_, i) => nearest[i * k + k - 1]!);
 }
 
-/** How often points lie in balls. */
-export interface Inside {
-  /** [points] balls that each is in. */
-  readonly balls: Uint32Array;
-  /** [balls] points that are in each. */
-  readonly points: Uint32Array;
+/**
+ * Squared distances of each of `set` [rows * width] to its nearest, second nearest, ... `most`-th nearest other row: [rows * most],
+ * ascending in each row. Each pair is looked at once.
+ * @throws UsageError for fewer than `most` others, or a part of a row
+ */
+export function nearestWithin(set: Float32Array, width: number, most: number): Float64Array {
+  const rows = rowsOf(set, width);
+  if (!(Number.isInteger(most) && most >= 1 && most < rows))
+    throw new UsageError(`there is no neighbour ${most} of ${rows - 1}`);
+  const nearest = new Float64Array(rows * most).fill(Number.POSITIVE_INFINITY);
+  const insert = (row: number, distance: number) => {
+    let at = row * most + most - 1;
+    if (distance >= nearest[at]!) return;
+    for (; at > row * most && nearest[at - 1]! > distance; at--) nearest[at] = nearest[at - 1]!;
+    nearest[at] = distance;
+  };
+  eachPair(rows, rows, (i, j) => {
+    if (j >= i) return;
+    const limit = Math.max(nearest[i * most + most - 1]!, nearest[j * most + most - 1]!);
+    const distance = squaredDistance(set, i * width, set, j * width, width, limit);
+    insert(i, distance);
+    insert(j, distance);
+  });
+  return nearest;
 }
 
-/**
- * Which of `points` [rows * width] lie in the balls around `centres` [balls * width] with the given squared radii [balls]. The surface
- * belongs to a ball where it is `closed`.
- */
-export function countInside(
-  points: Float32Array,
-  centres: Float32Array,
-  radii: Float64Array,
+/** Balls around each row of a set: squared radii of narrow and of wide ones. */
+export interface Balls {
+  readonly narrow: Float64Array;
+  readonly wide: Float64Array;
+}
+
+/** The balls that reach to the k-th and to the `wide`-th nearest other row. @throws UsageError as `nearestWithin` */
+export function ballsOf(set: Float32Array, width: number, k: number, wide: number): Balls {
+  const most = Math.max(k, wide);
+  const nearest = nearestWithin(set, width, most);
+  const radii = (neighbour: number) =>
+    Float64Array.from({ length: nearest.length / most }, (_, i) => nearest[i * most + neighbour - 1]!);
+  return { narrow: radii(k), wide: radii(wide) };
+}
+
+/** How often two sets lie in each other's balls. */
+export interface Mutual {
+  /** [a] narrow balls of b that each row of a is in, surfaces included. */
+  readonly inNarrow: Uint32Array;
+  /** [b] the same the other way round. */
+  readonly hasNarrow: Uint32Array;
+  /** [a] wide balls of b that each row of a is in, surfaces not included; [b] rows of a in each of them. */
+  readonly inWide: Uint32Array;
+  readonly holds: Uint32Array;
+}
+
+/** All of it, each pair of rows being looked at once. @throws UsageError for radii of other sets, or a part of a row */
+export function countMutual(
+  a: Float32Array,
+  b: Float32Array,
   width: number,
-  { closed }: { closed: boolean },
-): Inside {
-  const [rows, balls] = [rowsOf(points, width), rowsOf(centres, width)];
-  if (radii.length !== balls) throw new UsageError(`${radii.length} radii are not those of ${balls} balls`);
-  const inside: Inside = { balls: new Uint32Array(rows), points: new Uint32Array(balls) };
-  eachPair(rows, balls, (i, j) => {
-    const radius = radii[j]!;
-    const distance = squaredDistance(points, i * width, centres, j * width, width, radius);
-    if (closed ? distance > radius : distance >= radius) return;
-    inside.balls[i]! += 1;
-    inside.points[j]! += 1;
+  { ofA, ofB }: { readonly ofA: Float64Array; readonly ofB: Balls },
+): Mutual {
+  const [rows, others] = [rowsOf(a, width), rowsOf(b, width)];
+  if (ofA.length !== rows || ofB.narrow.length !== others || ofB.wide.length !== others)
+    throw new UsageError(`${ofA.length} and ${ofB.narrow.length} radii are not those of ${rows} and ${others} rows`);
+  const count = (length: number) => new Uint32Array(length);
+  const found = { inNarrow: count(rows), hasNarrow: count(others), inWide: count(rows), holds: count(others) };
+  eachPair(rows, others, (i, j) => {
+    const [own, narrow, wide] = [ofA[i]!, ofB.narrow[j]!, ofB.wide[j]!];
+    const limit = Math.max(own, narrow, wide);
+    const distance = squaredDistance(a, i * width, b, j * width, width, limit);
+    if (distance > limit) return;
+    if (distance <= narrow) found.inNarrow[i]! += 1;
+    if (distance <= own) found.hasNarrow[j]! += 1;
+    if (distance < wide) {
+      found.inWide[i]! += 1;
+      found.holds[j]! += 1;
+    }
   });
-  return inside;
+  return found;
 }

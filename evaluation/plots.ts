@@ -1,6 +1,7 @@
 /** An evaluation as pictures: quality against seconds and bytes, and over steps and blocks. */
 import { heatMap } from '../pictures/heat-map.ts';
 import { linePlot, type Series } from '../pictures/line-plot.ts';
+import { paretoPlot } from './pareto.ts';
 import { type Cell, describeMeasured, type EvaluationResults } from './results.ts';
 
 const byNumber = (a: number, b: number): number => a - b;
@@ -10,13 +11,15 @@ const distinct = (values: readonly number[]): number[] => [...new Set(values)].s
 
 /**
  * SVG documents by their file names: for each solver and guidance weight the Fréchet distance against seconds (a line for each number of
- * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take nearly the same bytes), and as a table.
+ * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take nearly the same bytes), and as a table;
+ * for all cells together what the best for each cost is.
  */
 export function evaluationPlots(results: EvaluationResults): Map<string, string> {
   const plots = new Map<string, string>();
-  const ways = new Map(results.cells.map(({ solver, guidance }) => [`${solver}-w${guidance}`, { solver, guidance }]));
+  const plain = results.cells.filter(({ along, refresh }) => !along && !refresh);
+  const ways = new Map(plain.map(({ solver, guidance }) => [`${solver}-w${guidance}`, { solver, guidance }]));
   for (const [name, { solver, guidance }] of ways) {
-    const cells = results.cells.filter((cell) => cell.solver === solver && cell.guidance === guidance);
+    const cells = plain.filter((cell) => cell.solver === solver && cell.guidance === guidance);
     const how = `${solver}, guidance ${guidance}`;
     const seconds = (cell: Cell) => cell.secondsPerSample;
     const adaptive = cells.some(({ steps }) => steps === null);
@@ -41,6 +44,7 @@ export function evaluationPlots(results: EvaluationResults): Map<string, string>
     );
     plots.set(`fd-table-${name}.svg`, table(cells, how));
   }
+  for (const cost of ['seconds', 'bytes'] as const) plots.set(`pareto-${cost}.svg`, paretoPlot(results, cost));
   return plots;
 }
 

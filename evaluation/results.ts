@@ -1,5 +1,6 @@
 /** What an evaluation gives, as plain data: cells, the floor, nearest pictures, provenance; read again, compared, and as tables. */
 import { ConfigError } from '../engine/errors.ts';
+import { type BlocksFrom, describeBlocks, type Refresh } from '../sampling/blocks.ts';
 import type { KernelDistance } from './kernel-distance.ts';
 import type { Manifold } from './manifold.ts';
 import type { Measured, Share } from './measured.ts';
@@ -10,7 +11,12 @@ export interface CellKey {
   readonly steps: number | null;
   /** Of an adaptive solver. */
   readonly tolerance?: number;
+  /** The largest number where it changes along the way, that of the steps between where others refresh it. */
   readonly blocks: number;
+  /** Numbers of blocks by time, where they change. */
+  readonly along?: readonly BlocksFrom[];
+  /** More blocks in some steps, whose further ones the others reuse. */
+  readonly refresh?: Refresh;
   readonly guidance: number;
   readonly solver: string;
 }
@@ -107,11 +113,29 @@ export interface Provenance {
 /** All that an evaluation gives. */
 export interface EvaluationResults {
   readonly cells: readonly Cell[];
+  /** When the last cell was made, ISO 8601 in UTC; absent in results of earlier versions, as is the next. */
+  readonly date?: string;
+  /** The cells that none is better and cheaper than. */
+  readonly pareto?: Pareto;
   readonly floor: Floor | null;
   readonly nearest: Nearest | null;
   /** Figures that are null throughout, as there were no real pictures, but only their statistics. */
   readonly notComputed?: readonly string[];
   readonly provenance: Provenance;
+}
+
+/** A cell of a front: what it costs, and how good it is. */
+export interface ParetoPoint extends CellKey {
+  readonly cost: number;
+  readonly fd: Measured;
+}
+
+/** For every cost the best that it buys, ascending, from the cheapest cell to the best one. */
+export interface Pareto {
+  /** By seconds for a sample. */
+  readonly seconds: readonly ParetoPoint[];
+  /** By the peak of GPU bytes. */
+  readonly bytes: readonly ParetoPoint[];
 }
 
 /** Two cells are the same way to draw. */
@@ -120,18 +144,30 @@ export const sameCell = (a: CellKey, b: CellKey): boolean =>
   a.tolerance === b.tolerance &&
   a.blocks === b.blocks &&
   a.guidance === b.guidance &&
-  a.solver === b.solver;
+  a.solver === b.solver &&
+  sameWay(a, b);
+
+const way = ({ along, refresh }: CellKey): string =>
+  `${along ? describeBlocks(along) : ''} ${refresh ? `${refresh.blocks}:${refresh.every}` : ''}`;
+const sameWay = (a: CellKey, b: CellKey): boolean => way(a) === way(b);
+
+/** "8", "4@0,12@0.5", or "4 refresh 12:2": how many blocks a cell runs. */
+export const describeDepth = ({ blocks, along, refresh }: Pick<CellKey, 'blocks' | 'along' | 'refresh'>): string =>
+  `${describeBlocks(along ?? blocks)}${refresh ? ` refresh ${refresh.blocks}:${refresh.every}` : ''}`;
 
 /** The order of a table: by weight, then blocks, then from coarse to fine. */
 export const compareCells = (a: CellKey, b: CellKey): number =>
   a.guidance - b.guidance ||
   a.blocks - b.blocks ||
   (a.steps ?? 0) - (b.steps ?? 0) ||
-  (b.tolerance ?? 0) - (a.tolerance ?? 0);
+  (b.tolerance ?? 0) - (a.tolerance ?? 0) ||
+  way(a).localeCompare(way(b), 'en', { numeric: true });
 
 /** In words, as progress and plots name it. */
-export const describeCell = ({ steps, tolerance, blocks, guidance, solver }: CellKey): string =>
-  `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${blocks} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
+export const describeCell = (key: CellKey): string => {
+  const { steps, tolerance, guidance, solver } = key;
+  return `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${describeDepth(key)} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
+};
 
 /** Results that were written as JSON. @throws ConfigError for what are none; `name` is the file, and `hint` the remedy, for the message. */
 export function parseResults(
@@ -205,6 +241,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...['steps', 'tolerance', 'blocks', 'guidance', 'solver'],
     ...measured.flatMap((name) => [name, `${name}_low`, `${name}_high`]),
     ...['secondsPerSample', 'peakBytes', 'bytesRead', 'evaluations', 'accepted', 'rejected'],
+    ...['along', 'refresh'],
   ];
   const three = (m: Measured | null | undefined): (number | string)[] => (m ? [m.value, m.low, m.high] : ['', '', '']);
   const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].flatMap(three);
@@ -215,6 +252,9 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...three(nearest?.cells.find((other) => sameCell(other, cell))?.nearer),
     ...[cell.secondsPerSample, cell.peakBytes, cell.bytesRead, cell.evaluations],
     ...[cell.accepted ?? '', cell.rejected ?? ''],
+    // Lists have no commas of their own in this table.
+    ...[cell.along ? describeBlocks(cell.along).replaceAll(',', ' ') : ''],
+    ...[cell.refresh ? `${cell.refresh.blocks}:${cell.refresh.every}` : ''],
   ]);
   const last = floor
     ? [
@@ -227,7 +267,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
           ...figures(floor),
           ...three(floor.agreement),
           ...three(null),
-          ...Array(6).fill(''),
+          ...Array(8).fill(''),
         ],
       ]
     : [];
@@ -254,7 +294,7 @@ export function resultRows({ cells, floor, nearest, provenance }: EvaluationResu
       ? `${cell.accepted?.toFixed(1)} at ${cell.tolerance} (${cell.evaluations.toFixed(1)} evaluations)`
       : String(cell.steps);
   const rows = cells.map((cell) => [
-    String(cell.blocks),
+    describeDepth(cell),
     `${steps(cell)}${several ? ` ${cell.solver}` : ''}`,
     String(cell.guidance),
     ...figures(cell),

@@ -72,9 +72,11 @@ export async function writeShardCell(
   record: ShardRecord,
   { features, ...drawn }: Drawn,
 ): Promise<ShardRecord> {
-  const { steps, tolerance, blocks, guidance, solver } = drawn.key;
+  const { steps, tolerance, blocks, along, refresh, guidance, solver } = drawn.key;
   const how = steps === null ? `tol${tolerance}` : `T${steps}`;
-  const file = `features-${solver}-${how}-L${blocks}-w${guidance}.npy`;
+  const own = along ? along.map((part) => `${part.blocks}from${part.from}`).join('_') : String(blocks);
+  const depth = refresh ? `${own}-refresh${refresh.blocks}x${refresh.every}` : own;
+  const file = `features-${solver}-${how}-L${depth}-w${guidance}.npy`;
   const { width } = record.provenance.features;
   const bytes = writeNpy({ shape: [features.length / width, width], values: features });
   await writeAtomically(join(folder, file), [bytes]);

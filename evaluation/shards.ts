@@ -11,6 +11,7 @@ import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
 import { interruptible } from './evaluate.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
   type CellKey,
@@ -176,6 +177,8 @@ export async function mergeShards(
   }
   return {
     cells: judged.map(({ cell }) => cell).sort(compareCells),
+    date: new Date().toISOString(),
+    pareto: paretoOf(judged.map(({ cell }) => cell)),
     floor: judge.floor(),
     nearest: judge.nearest && { ...judge.nearest, cells: judged.map(({ nearest }) => nearest!) },
     ...(hasPictures(real) ? {} : { notComputed: NEEDS_PICTURES }),

@@ -147,7 +147,8 @@ export function storedEvaluation(
       hint: 'give results.json as `odelt eval` of this model wrote it',
     });
   };
-  const fixed = cells.filter(({ steps }) => steps !== null);
+  // What a step of them costs here follows from no other cell's.
+  const fixed = cells.filter(({ steps, along, refresh }) => steps !== null && !along && !refresh);
   if (fixed.length === 0) refuse('has no cells of fixed steps');
   const malformed = [...fixed, ...(floor ? [floor] : [])].find(({ fd }) => typeof fd?.value !== 'number');
   if (malformed) refuse('has a cell or a floor without a distance');

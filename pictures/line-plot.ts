@@ -10,10 +10,22 @@ export interface Axis {
   log?: boolean;
 }
 
+/** A value and how far it may be off, drawn as a dot on a bar. */
+export interface Whisker {
+  readonly x: number;
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+}
+
 export interface Series {
   name: string;
   x: ArrayLike<number>;
   y: ArrayLike<number>;
+  /** Drawn beside the line, in its colour. */
+  whiskers?: readonly Whisker[];
+  /** Text at each point. */
+  labels?: readonly string[];
 }
 
 export interface LinePlot {
@@ -155,14 +167,14 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
   }
   const frame = { left: 84, right: width - 20, top: 44, bottom: height - 56 };
   const across = scaleOf(
-    series.flatMap((s) => Array.from(s.x)),
+    series.flatMap((s) => [...Array.from(s.x), ...(s.whiskers ?? []).map((whisker) => whisker.x)]),
     x,
     frame.left,
     frame.right,
     0,
   );
   const up = scaleOf(
-    series.flatMap((s) => Array.from(s.y)),
+    series.flatMap((s) => [...Array.from(s.y), ...(s.whiskers ?? []).flatMap(({ low, high }) => [low, high])]),
     y,
     frame.bottom,
     frame.top,
@@ -200,6 +212,21 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
   curves.forEach((points, k) => {
     const shape = 'fill="none" stroke-width="1.6" stroke-linejoin="round" stroke-linecap="round"';
     out.push(`<path d="${pathOf(points)}" ${shape} stroke="${colour(k)}"${dash(k)}/>`);
+    for (const { x: at, value, low, high } of series[k]!.whiskers ?? []) {
+      const [px, py, top, bottom] = [across.at(at), up.at(value), up.at(high), up.at(low)];
+      if (![px, py, top, bottom].every(Number.isFinite)) continue;
+      out.push(line(px, top, px, bottom, colour(k)));
+      for (const end of [top, bottom]) out.push(line(px - 2.5, end, px + 2.5, end, colour(k)));
+      out.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="1.8" fill="${colour(k)}"/>`);
+    }
+    for (const [i, label] of (series[k]!.labels ?? []).entries()) {
+      const [px, py] = points[i] ?? [Number.NaN, Number.NaN];
+      if (!Number.isFinite(px) || !Number.isFinite(py)) continue;
+      // Away from the nearer side, so that the picture holds it.
+      const left = px > (frame.left + frame.right) / 2;
+      const more = `text-anchor="${left ? 'end' : 'start'}" font-size="10" fill="${colour(k)}"`;
+      out.push(text(px + (left ? -6 : 6), py + (left ? 13 : -6), escapeXml(label), more));
+    }
     const shown = points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py));
     if (shown.length > 32) return;
     for (const [px, py] of shown)

@@ -1,5 +1,6 @@
 /** What tuning found, as text: what was gained for which shape, what computes wrong, what was left out. */
-import { interval, milliseconds, table } from '../bench/markdown.ts';
+import { interval, milliseconds } from '../bench/markdown.ts';
+import { table } from '../formats/markdown.ts';
 import { problemText } from './problem.ts';
 import type { TuningResult } from './table.ts';
 import type { Tuned } from './tune.ts';

@@ -210,6 +210,15 @@ describe('an evaluation', () => {
     put(model, serializeSafetensors(contents.tensors, contents.metadata));
     put('r.json', Buffer.from(JSON.stringify(results(await weightsDigest(memorySource(params))))));
     utimesSync(at('r.json'), 0, Date.UTC(2026, 0, 31) / 1000);
+    // Results say when they were made; of those that do not, the file does.
+    put(
+      'dated.json',
+      Buffer.from(
+        JSON.stringify({ ...JSON.parse(readFileSync(at('r.json'), 'utf8')), date: '2025-12-24T23:59:00.000Z' }),
+      ),
+    );
+    const dated = await cli.run('convert', model, '--evaluation', 'dated.json', '--out', 'dated.safetensors');
+    expect(dated.stderr, dated.stderr).toContain('euler, w=1, 2025-12-24');
     // As f16, whose values have another digest: it is the model that was read which was evaluated.
     const said = await cli.run('convert', model, '--evaluation', 'r.json', '--out', 'with.safetensors');
     expect(said.code, said.stderr).toBe(0);

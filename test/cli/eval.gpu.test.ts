@@ -2,12 +2,14 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AblationResults } from '../../evaluation/ablation.ts';
 import { classAgreement, prepareReference } from '../../evaluation/agreement.ts';
 import { featureStatistics } from '../../evaluation/feature-statistics.ts';
 import { featuresOf, featuresOfData } from '../../evaluation/features.ts';
 import { frechetDistance } from '../../evaluation/frechet.ts';
+import { paretoOf } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
-import type { EvaluationResults } from '../../evaluation/results.ts';
+import { describeCell, type EvaluationResults } from '../../evaluation/results.ts';
 import { shippedData, shippedModel } from '../../formats/shipped.node.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
@@ -64,6 +66,7 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     expect(after.floor).toEqual(before.floor);
     expect(readdirSync(join(cli.folder, 'results')).sort()).toEqual([
       ...['fd-bytes-euler-w1.svg', 'fd-seconds-euler-w1.svg', 'fd-table-euler-w1.svg'],
+      ...['pareto-bytes.svg', 'pareto-seconds.svg'],
       ...['results.csv', 'results.json'],
     ]);
 
@@ -111,6 +114,51 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     });
     await close();
     engine.dispose();
+  });
+
+  it('has cells of other solvers, of blocks by time and of refreshed ones, and says which are the best for their cost', async () => {
+    const own = ['--solver', 'euler,heun', '--steps', '2', '--blocks', '4', '--along', '4@0,8@0.5', '--refresh', '8:2'];
+    const { code, stdout, stderr } = await cli.run('eval', ...own, ...common, '--out', 'ways');
+    expect(code, stderr).toBe(0);
+    const { cells, pareto, date } = JSON.parse(stdout) as EvaluationResults;
+    expect(cells.map((cell) => [describeCell(cell), cell.evaluations])).toEqual([
+      ['T=2 L=4 w=1', 2],
+      ['T=2 L=4 w=1 heun', 4],
+      ['T=2 L=4 refresh 8:2 w=1', 2],
+      ['T=2 L=4@0,8@0.5 w=1', 2],
+      ['T=2 L=4@0,8@0.5 w=1 heun', 4],
+    ]);
+    expect(cells[3]!.bytesRead).toBe(cells[2]!.bytesRead);
+    expect(cells[3]!.bytesRead).toBeGreaterThan(cells[0]!.bytesRead);
+    expect(pareto).toEqual(JSON.parse(JSON.stringify(paretoOf(cells))));
+    expect(Math.abs(Date.now() - Date.parse(date!))).toBeLessThan(600_000);
+  });
+
+  it('of an ablation is that of the run, also of its first blocks', async () => {
+    const own = [
+      '--variants',
+      'cut',
+      '--seeds',
+      '1',
+      '--updates',
+      '1',
+      '--patch',
+      '14',
+      '--width',
+      '16',
+      '--heads',
+      '2',
+    ];
+    const how = ['--batch', '8', '--steps', '1', '--count', '8', '--features', 'random', '--out', 'ablation', '--json'];
+    const ablated = await cli.run('ablation', ...own, '--warmup', '0', ...how);
+    expect(ablated.code, ablated.stderr).toBe(0);
+    const { runs } = JSON.parse(ablated.stdout) as AblationResults;
+    expect(runs[0]!.cells.map(({ blocks }) => blocks)).toEqual([4, 8, 12]);
+    const again = ['--steps', '1', '--count', '8', '--features', 'random', '--out', 'of-run', '--json'];
+    const evaluated = await cli.run('eval', 'ablation/cut/seed-1', '--first-blocks', '8', ...again);
+    expect(evaluated.code, evaluated.stderr).toBe(0);
+    const { cells } = JSON.parse(evaluated.stdout) as EvaluationResults;
+    expect(cells.map(({ blocks, fd }) => [blocks, fd])).toEqual([[8, runs[0]!.cells[1]!.fd]]);
   });
 
   it('into a folder of other settings is refused, and leaves the results as they are', async () => {

@@ -36,6 +36,9 @@ it.each([
   [['--shard', '0/9', '--count', '64', '--batch', '8'], '64 samples in batches of 8 are 8, which cannot be 9 parts'],
   [['--reference', 's.npz', '--data', 'd'], '--data and --reference both say what samples are compared with'],
   [['--linear-algebra', 'mkl'], "--linear-algebra is 'mkl'; it must be one of auto, own, openblas"],
+  [['--refresh', '4:2', '--blocks', '4'], 'refresh 4:2 makes no cell'],
+  [['--along', '4@0,8@0'], 'blocks is 4@0,8@0: 0 is not later than 0'],
+  [['--first-blocks', '5'], 'the first 5 blocks were asked for; the model never runs so many'],
   [['--solver', 'eular'], "--solver is 'eular'; it must be one of"],
   [['--features', 'inception'], "--features is 'inception'; it must be one of pca64, pixels, random, classifier"],
   [['--features', 'onnx'], '--features onnx names no file'],
@@ -51,6 +54,24 @@ it.each([
   expect(stderr).toContain(message);
   expect([code, stdout]).toEqual([2, '']);
   expect(readdirSync(join(cli.folder, 'damaged'))).toEqual(['results.json']);
+});
+
+it.each([
+  [['--variants', 'method,cut,groups-4'], 'the variant groups-4 is the method itself with these settings'],
+  [['--variants', 'cit'], "there is no variant 'cit' of this model"],
+  [['--variants', 'cut,cut'], '--variants has a name twice: cut, cut'],
+  [['--seeds', '1,1'], '--seeds has a number twice: 1, 1'],
+  [['--updates', '5', '--samples', '10'], '--updates 5 and --samples 10 both say how long runs are'],
+  [['--steps', '3'], 'this model was trained for step sizes'],
+  [['--count', '5'], '5 samples cannot be judged; it takes 8'],
+  [['--lr', '0'], "--lr is '0'; it must be"],
+  [['--set', 'model.lengths=null'], 'the model runs 12 blocks and no other number'],
+  [['--objective', 'progressive'], '--objective progressive needs a teacher'],
+])('an ablation with %j is a wrong argument', async (args, message) => {
+  const { code, stdout, stderr } = await cli.run('ablation', '--adapter', 'none', ...args);
+  expect(stderr).toContain('ConfigError: ');
+  expect(stderr).toContain(message);
+  expect([code, stdout]).toEqual([2, '']);
 });
 
 it('a folder that cannot be written, a model or data that are not there, are told before the work', async () => {

@@ -14,7 +14,7 @@ import {
   studentReach,
 } from '../../evaluation/measured.ts';
 import { distanceQuantiles, nearerShare, nearestDistances } from '../../evaluation/nearest.ts';
-import { countInside, kthSquaredDistances } from '../../evaluation/neighbours.ts';
+import { ballsOf, countMutual, kthSquaredDistances, nearestWithin } from '../../evaluation/neighbours.ts';
 import { leadingEigenvectors } from '../../evaluation/symmetric.ts';
 import recorded from '../fixtures/evaluation/figures.json' with { type: 'json' };
 import { normals as source } from '../support/normals.ts';
@@ -250,11 +250,30 @@ describe('neighbours', () => {
     expect(() => kthSquaredDistances(line, line, 3, 1)).toThrow('4 numbers are no rows of 3');
   });
 
+  it('of all orders in one set are those found one by one, to the bit', () => {
+    const set = normals(300 * 31, 1);
+    const nearest = nearestWithin(set, 31, 5);
+    for (const k of [1, 3, 5]) {
+      expect(nearest.filter((_, i) => i % 5 === k - 1)).toEqual(kthSquaredDistances(set, set, 31, k));
+    }
+    const { narrow, wide } = ballsOf(set, 31, 3, 5);
+    expect([narrow, wide]).toEqual([kthSquaredDistances(set, set, 31, 3), kthSquaredDistances(set, set, 31, 5)]);
+    expect(() => nearestWithin(Float32Array.of(0, 1), 1, 2)).toThrow('there is no neighbour 2 of 1');
+  });
+
   it('lie on the surface of a closed ball, and not in an open one', () => {
-    const of = (closed: boolean) =>
-      countInside(Float32Array.of(0, 2, 3), Float32Array.of(0, 5), Float64Array.of(4, 4), 1, { closed });
-    expect(of(true)).toEqual({ balls: Uint32Array.of(1, 1, 1), points: Uint32Array.of(2, 1) });
-    expect(of(false)).toEqual({ balls: Uint32Array.of(1, 0, 0), points: Uint32Array.of(1, 0) });
+    const [a, b] = [Float32Array.of(0, 2, 3), Float32Array.of(0, 5)];
+    const radii = Float64Array.of(4, 4);
+    const found = countMutual(a, b, 1, { ofA: Float64Array.of(0, 4, 3), ofB: { narrow: radii, wide: radii } });
+    expect(found).toEqual({
+      inNarrow: Uint32Array.of(1, 1, 1),
+      inWide: Uint32Array.of(1, 0, 0),
+      holds: Uint32Array.of(1, 0),
+      hasNarrow: Uint32Array.of(2, 0),
+    });
+    expect(() => countMutual(a, b, 1, { ofA: radii, ofB: { narrow: radii, wide: radii } })).toThrow(
+      '2 and 2 radii are not those of 3 and 2 rows',
+    );
   });
 });
 

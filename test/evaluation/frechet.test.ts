@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { NonFiniteError, UsageError } from '../../engine/errors.ts';
 import { createFeatureSums, type FeatureStatistics, featureStatistics } from '../../evaluation/feature-statistics.ts';
-import { frechetDistance, REFERENCE_OFFSET } from '../../evaluation/frechet.ts';
+import { frechetDistance, measuredFrechet, REFERENCE_OFFSET } from '../../evaluation/frechet.ts';
+import { resampled } from '../../evaluation/measured.ts';
 import { choleskyFactor, symmetricEigenvalues } from '../../evaluation/symmetric.ts';
 import { parseSafetensors } from '../../formats/safetensors.ts';
 import { FIXTURES, relativeError } from '../support/golden.ts';
@@ -171,4 +172,22 @@ test('features that have no distance are refused', () => {
   expect(sums.statistics().count).toBe(2);
   const broken = { ...a, mean: Float64Array.of(1, 2, Number.NaN, 4) };
   expect(() => frechetDistance(a, broken)).toThrow('a mean or covariance is not finite');
+});
+
+it('the interval is that of sets in which samples are repeated', () => {
+  const [rows, width] = [150, 5];
+  const features = normals(rows * width, 4).map((x, i) => x + 3 + (i % width));
+  const real = featureStatistics(normals(400 * width, 5), width);
+  const repeated = (weights: Uint8Array) =>
+    Float32Array.from(
+      [...weights].flatMap((weight, row) =>
+        Array.from({ length: weight }, () => [...features.subarray(row * width, (row + 1) * width)]).flat(),
+      ),
+    );
+  const distance = (values: Float32Array) => frechetDistance(featureStatistics(values, width), real);
+  const wanted = resampled(distance(features), rows, { seed: 6 }, (weights) => distance(repeated(weights)));
+  const found = measuredFrechet(features, real, { seed: 6 });
+  expect(found.value).toBe(wanted.value);
+  expect(found.low / wanted.low).toBeCloseTo(1, 9);
+  expect(found.high / wanted.high).toBeCloseTo(1, 9);
 });

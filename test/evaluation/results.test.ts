@@ -5,22 +5,26 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, LimitError } from '../../engine/errors.ts';
 import { weightsDigest } from '../../evaluation/evaluate.ts';
-import { cellsOf, checkGrid, type EvaluationGrid } from '../../evaluation/grid.ts';
+import { cellsOf, checkGrid, type EvaluationGrid, requestOf } from '../../evaluation/grid.ts';
+import { paretoOf, paretoPlot, paretoRows } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { readResults, resultsFile, writeResults } from '../../evaluation/results.node.ts';
 import {
   type Cell,
   checkSameSettings,
+  describeCell,
   describeMeasured,
   type EvaluationResults,
   type Floor,
   resultRows,
   resultsCsv,
+  sameCell,
 } from '../../evaluation/results.ts';
 import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { heatMap } from '../../pictures/heat-map.ts';
+import { blocksFrom, parseBlocks } from '../../sampling/blocks.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { openParts } from '../../training/data/open.ts';
 import { npy } from '../support/archives.ts';
@@ -163,6 +167,38 @@ describe('tables and plots', () => {
   });
 });
 
+describe('what a budget buys', () => {
+  it('is the best cell for each cost, cheapest first, and those that are beaten are left out', () => {
+    const along = blocksFrom(parseBlocks('4@0,8@0.5'));
+    const mixed = { ...cell(4, 8, 6), along, secondsPerSample: 0.02 };
+    const worse = { ...cell(4, 4, 20, 'heun'), secondsPerSample: 0.03 };
+    const all = [...cells, mixed, worse];
+    const { seconds, bytes } = paretoOf(all);
+    expect(seconds.map((point) => [describeCell(point), point.cost, point.fd.value])).toEqual([
+      ['T=1 L=4 w=1', 0.004, 16],
+      ['T=1 L=8 w=1', 0.008, 12],
+      ['T=4 L=4 w=1', 0.016, 8],
+      ['T=4 L=4@0,8@0.5 w=1', 0.02, 6],
+      ['T=4 L=8 w=1', 0.032, 4],
+    ]);
+    expect(bytes.map((point) => [describeCell(point), point.cost])).toEqual([
+      ['T=4 L=4 w=1', 4e6],
+      ['T=4 L=8 w=1', 8e6],
+    ]);
+    expect(paretoRows(bytes, 'bytes')).toEqual([
+      ['peak MB', 'best', 'FD'],
+      ['4.0', 'T=4 L=4', '8.00 (7.75 to 8.50)'],
+      ['8.0', 'T=4 L=8', '4.00 (3.75 to 4.50)'],
+    ]);
+    const svg = paretoPlot({ ...results, cells: all }, 'seconds');
+    expect(svg).toContain('>T=4 L=4@0,8@0.5</text>');
+    expect(svg).toContain('>euler, blocks by time</text>');
+    expect(svg.match(/r="1.8"/g)).toHaveLength(6);
+    expect(resultsCsv({ ...results, cells: [mixed] }).split('\n')[1]).toMatch(/,4@0 8@0.5,$/);
+    expect(resultRows({ ...results, cells: [mixed] })[1]!.slice(0, 2)).toEqual(['4@0,8@0.5', '4']);
+  });
+});
+
 describe('a grid', () => {
   const config = preset('tiny', {});
   const grid: EvaluationGrid = { steps: [1, 4], blocks: [4, 12], guidance: [1, 2], solver: 'euler' };
@@ -191,6 +227,37 @@ describe('a grid', () => {
   ])('%j is refused', (part, message) => {
     expect(() => checkGrid({ ...grid, ...part }, 100, config)).toThrow(message);
     expect(() => checkGrid({ ...grid, ...part }, 100, config)).toThrow(ConfigError);
+  });
+  it('of several solvers gives each what it takes, and refreshes late blocks with euler alone', () => {
+    const several: EvaluationGrid = {
+      ...{ steps: [1, 4], tolerances: [0.1], blocks: [4, 12], guidance: [1], solver: ['euler', 'heun', 'tsit5'] },
+      schedules: [blocksFrom(parseBlocks('4@0,8@0.5'))],
+      refreshes: [{ blocks: 12, every: 2 }],
+    };
+    checkGrid(several, 100, config);
+    const ways = (L: string) => [`T=1 L=${L} w=1`, `T=4 L=${L} w=1`, `T=1 L=${L} w=1 heun`, `T=4 L=${L} w=1 heun`];
+    expect(cellsOf(several).map(describeCell)).toEqual([
+      ...[...ways('4'), 'tol=0.1 L=4 w=1 tsit5', 'T=4 L=4 refresh 12:2 w=1'],
+      ...[...ways('12'), 'tol=0.1 L=12 w=1 tsit5'],
+      ...[...ways('4@0,8@0.5'), 'tol=0.1 L=4@0,8@0.5 w=1 tsit5'],
+    ]);
+    const keys = cellsOf(several);
+    expect(keys.filter((key) => keys.filter((other) => sameCell(key, other)).length > 1)).toEqual([]);
+    expect(requestOf(keys.at(-2)!)).toEqual({
+      ...{ blocks: several.schedules![0], refresh: undefined, guidance: 1, solver: 'heun', steps: 4 },
+    });
+  });
+  it.each([
+    [{ refreshes: [{ blocks: 4, every: 2 }] }, 'refresh 4:2 makes no cell'],
+    [
+      { refreshes: [{ blocks: 12, every: 2 }], solver: 'heun' as const },
+      'refresh 12:2 is for the solver euler, not heun',
+    ],
+    [{ tolerances: [0.1] }, 'tolerances are for adaptive solvers; euler takes fixed steps'],
+    [{ schedules: [[{ from: 0, blocks: 5 }]] }, 'this model cannot run 5'],
+    [{ solver: ['euler', 'euler'] as const }, 'solver has a value twice: euler, euler'],
+  ])('%j is refused', (part, message) => {
+    expect(() => checkGrid({ ...grid, ...part }, 100, config)).toThrow(message);
   });
   it('needs samples to judge, and steps that can be counted', () => {
     expect(() => checkGrid(grid, 7, config)).toThrow('7 samples cannot be judged; it takes 8');

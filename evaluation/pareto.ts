@@ -1,0 +1,90 @@
+/** What to do with a budget: the cells of an evaluation that no other one beats at the same cost, as data, as a table and as pictures. */
+import { linePlot, type Series } from '../pictures/line-plot.ts';
+import {
+  type Cell,
+  describeDepth,
+  describeMeasured,
+  type EvaluationResults,
+  type Pareto,
+  type ParetoPoint,
+} from './results.ts';
+
+/** What cells may cost: seconds for a sample, or the peak of GPU bytes. */
+export type Cost = keyof Pareto;
+
+const costOf: Readonly<Record<Cost, (cell: Cell) => number>> = {
+  seconds: ({ secondsPerSample }) => secondsPerSample,
+  bytes: ({ peakBytes }) => peakBytes,
+};
+
+/** The cells of which none is both cheaper, or as cheap, and better; by ascending cost, and so by descending distance. */
+function front(cells: readonly Cell[], cost: Cost): ParetoPoint[] {
+  const points: ParetoPoint[] = [];
+  const sorted = [...cells].sort((a, b) => costOf[cost](a) - costOf[cost](b) || a.fd.value - b.fd.value);
+  for (const cell of sorted) {
+    if (points.some(({ fd }) => fd.value <= cell.fd.value)) continue;
+    const { steps, tolerance, blocks, along, refresh, guidance, solver, fd } = cell;
+    points.push({
+      ...{ steps, ...(tolerance === undefined ? {} : { tolerance }), blocks },
+      ...{ ...(along ? { along } : {}), ...(refresh ? { refresh } : {}), guidance, solver },
+      ...{ cost: costOf[cost](cell), fd },
+    });
+  }
+  return points;
+}
+
+/** Both fronts. */
+export const paretoOf = (cells: readonly Cell[]): Pareto => ({
+  seconds: front(cells, 'seconds'),
+  bytes: front(cells, 'bytes'),
+});
+
+/** "T=4 L=8", "heun T=4 L=4@0,12@0.5", "tsit5 1e-2 L=8 w=2": short, as a picture has room for. */
+const named = (cell: ParetoPoint): string =>
+  [
+    cell.solver === 'euler' ? '' : cell.solver,
+    cell.steps === null ? `tol=${cell.tolerance}` : `T=${cell.steps}`,
+    `L=${describeDepth(cell)}`,
+    cell.guidance === 1 ? '' : `w=${cell.guidance}`,
+  ]
+    .filter(Boolean)
+    .join(' ');
+
+/** A front as a table with a head. */
+export const paretoRows = (points: readonly ParetoPoint[], cost: Cost): string[][] => [
+  [cost === 'seconds' ? 's/sample' : 'peak MB', 'best', 'FD'],
+  ...points.map((point) => [
+    cost === 'seconds' ? point.cost.toPrecision(3) : (point.cost / 1e6).toFixed(1),
+    named(point),
+    describeMeasured(point.fd),
+  ]),
+];
+
+const kindOf = ({ solver, along, refresh }: Cell): string =>
+  along ? `${solver}, blocks by time` : refresh ? 'euler, late blocks refreshed' : solver;
+
+/** All cells as points with their intervals, a colour for each kind, and the front as a labelled line. SVG. */
+export function paretoPlot({ cells, pareto = paretoOf(cells), provenance }: EvaluationResults, cost: Cost): string {
+  const scale = cost === 'seconds' ? 1 : 1e-6;
+  const kinds = new Map<string, Cell[]>();
+  for (const cell of cells) kinds.set(kindOf(cell), [...(kinds.get(kindOf(cell)) ?? []), cell]);
+  const points: Series[] = [...kinds].map(([name, own]) => ({
+    ...{ name, x: [], y: [] },
+    whiskers: own.map((cell) => ({ x: costOf[cost](cell) * scale, ...cell.fd })),
+  }));
+  const best: Series = {
+    name: 'best for its cost',
+    x: pareto[cost].map((point) => point.cost * scale),
+    y: pareto[cost].map(({ fd }) => fd.value),
+    labels: pareto[cost].map(named),
+  };
+  return linePlot({
+    title: `What a budget buys: ${cost === 'seconds' ? 'time' : 'GPU memory'}`,
+    x:
+      cost === 'seconds'
+        ? { label: 'time per sample', unit: 's', log: true }
+        : { label: 'peak of GPU buffers', unit: 'MB', log: true },
+    y: { label: `Fréchet distance, ${provenance.features.name}`, log: true },
+    series: [...points, best],
+  });
+}

@@ -40,8 +40,10 @@ interface BucketShares {
 const sizeOf = ({ first, end }: Share): number => end - first;
 
 export class Exchange {
+  readonly #engine: Engine;
   readonly #program: Program;
   readonly #communicator: Communicator;
+  readonly #overlap: boolean;
   readonly #buckets: readonly Bucket[];
 
   /** `gradients`: what the program makes for its update, persistent tensors. @throws OutOfMemoryError, LimitError; nothing stays allocated then. */
@@ -50,9 +52,11 @@ export class Exchange {
     program: Program,
     gradients: readonly Tensor[],
     communicator: Communicator,
-    options: { readonly made?: Made | null; readonly bucketBytes?: number } = {},
+    options: { readonly made?: Made | null; readonly bucketBytes?: number; readonly overlap?: boolean } = {},
   ) {
-    const { made, bucketBytes = BUCKET_BYTES } = options;
+    const { made, bucketBytes = BUCKET_BYTES, overlap = true } = options;
+    this.#engine = engine;
+    this.#overlap = overlap;
     this.#program = program;
     this.#communicator = communicator;
     const ends = gradients.map((t) => program.lastWrite(t));
@@ -94,6 +98,7 @@ export class Exchange {
       from = Math.max(from, end);
       gradients.copy();
     }
+    if (!this.#overlap) await this.#engine.idle();
     for (const { gradients } of this.#buckets) {
       const sums = await gradients.values();
       try {

@@ -57,6 +57,8 @@ export interface StepOptions {
   readonly division?: Division | null;
   /** Least bytes of gradients that are summed at once. */
   readonly bucketBytes?: number;
+  /** Whether they are summed while the backward pass goes on; false to measure what that gains. Default true. */
+  readonly overlap?: boolean;
   /** Where activations lie, if other programs use the place between updates. */
   readonly arena?: Arena;
   readonly onProgress?: (p: { compiled: number; pipelines: number }) => void;
@@ -201,12 +203,12 @@ function exchangeOf(
   program: Program,
   { gradients, sums }: Buffers,
   { params, ema }: TrainState,
-  { communicator, division, bucketBytes }: StepOptions,
+  { communicator, division, bucketBytes, overlap }: StepOptions,
 ): Exchange | null {
   if (!communicator || communicator.size === 1) return null;
   const made = division && { division, sets: [params, ...(division.average ? [] : [ema])].map(({ parts }) => parts) };
   try {
-    return new Exchange(engine, program, (sums ?? gradients).parts, communicator, { made, bucketBytes });
+    return new Exchange(engine, program, (sums ?? gradients).parts, communicator, { made, bucketBytes, overlap });
   } catch (error) {
     program.dispose();
     throw error;

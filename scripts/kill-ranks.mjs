@@ -84,8 +84,8 @@ for (let kill = 1; kill <= Number(kills); kill++) {
   const victim = below(Number(ranks));
   const before = linesOf('killed').length;
   const saved = kill === 1 ? 0 : rows.at(-1).checkpoint;
-  // Of a new run the first checkpoint is waited for: without one there is nothing to go on from.
-  const until = saved + (kill === 1 ? EVERY : 1) + below(MOST_UPDATES);
+  // Of a new run the update after the first checkpoint is waited for: without one there is nothing to go on from.
+  const until = saved + (kill === 1 ? EVERY + 1 : 1) + below(MOST_UPDATES);
   const ms = below(MOST_MS);
   // Without recovery mpirun itself ends the others a second later; with it, they end by themselves.
   const recovery = kill % 2 === 0;

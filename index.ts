@@ -340,7 +340,7 @@ export type { Losses } from './training/losses.ts';
 export type { LossCurve } from './training/metrics.ts';
 export { modelForData } from './training/model-for-data.ts';
 export { type NumberFields, numbersOf } from './training/numbers.ts';
-export type { TrainSets } from './training/step.ts';
+export type { TrainSets } from './training/state.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 export type { ValidationLosses, ValidationOptions } from './training/validation.ts';
 export { type BrowserEngineOptions, createEngine } from './tuning/browser-engine.ts';

@@ -1,7 +1,8 @@
 /** Predicted steps by several processes as a document, as tables and as plots. Links by name, with their figures. */
 import { ConfigError } from '../engine/errors.ts';
+import { table } from '../formats/markdown.ts';
 import { linePlot } from '../pictures/line-plot.ts';
-import { milliseconds, table } from './markdown.ts';
+import { milliseconds } from './markdown.ts';
 import { type Algorithm, type Link, predict, type StepParts, type StepTime } from './step-time.ts';
 
 /** Figures that links of these kinds are usually given: what one message has to itself, not what a busy network leaves of it. */

@@ -26,6 +26,7 @@ import {
   settingsOf,
 } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import type { Trainer } from '../training/trainer.ts';
 import { checkAlone } from '../training/validation.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { adaptersText, asCluster, sharedText } from './cluster.node.ts';
@@ -109,7 +110,7 @@ export function addTrain(command: Command): void {
     .option('--out <folder>', `run folder: config, metrics.jsonl, checkpoints (default ${RUN_FOLDER})`)
     .option(
       '--resume [step]',
-      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup and --recompute may change',
+      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup, --recompute and --shard-state may change',
       resumeStep,
     );
   addFlags(command, DATA_OPTIONS);
@@ -224,6 +225,8 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
         `${trainer.plan.dispatches} dispatches per batch, ${bytes(trainer.plan.bytes)} of activations (lower bound ${bytes(trainer.plan.lowerBound)})`,
       );
       log(memoryText(session.engine.memory.report()));
+      const { divided } = trainer.plan;
+      if (divided) log(dividedText(divided, processes.size));
     },
     onStep(event) {
       last = event;
@@ -380,6 +383,12 @@ function memoryText({ live, byKind }: MemoryReport): string {
   };
   const text = Object.entries(parts).map(([name, size]) => `${name} ${bytes(size)}`);
   return `GPU memory: ${bytes(live)} (${text.join(', ')})`;
+}
+
+/** What of the optimizer's state is on this process, as planned. */
+function dividedText({ own, whole, average }: NonNullable<Trainer['plan']['divided']>, size: number): string {
+  const what = average ? 'moments and average' : 'moments; the average is whole on each, as it is needed there';
+  return `optimizer's state: ${bytes(own)} of ${bytes(whole)} on each of ${size} processes, which divide its ${what}`;
 }
 
 /** What flags give: a preset and its fields, training, the rest; then those that stand for several options. */

@@ -57,12 +57,13 @@ export async function joinCluster(launch: Launch): Promise<Cluster> {
     localRank: launch.localRank,
     allReduce: (values) =>
       inTurn(() => slices(values.length, (first, end) => mpi.allReduce(values.subarray(first, end)))),
-    reduceScatter: (values, counts) =>
-      inTurn(async () => {
-        await done(() => mpi.reduceScatter(values, Int32Array.from(counts)));
-        return values.subarray(0, counts[mpi.rank]);
-      }),
     allGather: (values, counts) => inTurn(() => done(() => mpi.allGather(values, Int32Array.from(counts)))),
+    gather: (part, counts) =>
+      inTurn(async () => {
+        const whole = mpi.rank === 0 ? new Float32Array(counts.reduce((a, b) => a + b)) : null;
+        await done(() => mpi.gather(part, whole, Int32Array.from(counts)));
+        return whole;
+      }),
     broadcast: (bytes) => inTurn(() => slices(bytes.length, (first, end) => mpi.broadcast(bytes.subarray(first, end)))),
     exchange,
     barrier: () => inTurn(() => done(() => mpi.barrier())),

@@ -14,13 +14,10 @@ export interface Communicator {
   readonly size: number;
   /** Replaces the values by the sums over all ranks, element by element. */
   allReduce(values: Float32Array): Promise<void>;
-  /**
-   * Sums over all ranks, of which each gets a part: the first counts[0] elements are rank 0's, and so on. Returns this rank's part, at
-   * the start of `values`; the rest of it is then undefined.
-   */
-  reduceScatter(values: Float32Array, counts: readonly number[]): Promise<Float32Array>;
-  /** The other way: each rank's part, at its place in `values`, goes to all others. */
+  /** Each rank's part, at its place in `values`, goes to all others: the first counts[0] elements are rank 0's, and so on. */
   allGather(values: Float32Array, counts: readonly number[]): Promise<void>;
+  /** The parts of all ranks, one after the other, on rank 0; null on the others. counts[r] elements are rank r's. */
+  gather(part: Float32Array, counts: readonly number[]): Promise<Float32Array | null>;
   /** Replaces the bytes by those of rank 0. */
   broadcast(bytes: Uint8Array): Promise<void>;
   /** The texts of all ranks, by rank. */
@@ -36,8 +33,8 @@ export const alone: Communicator = {
   rank: 0,
   size: 1,
   allReduce: async () => {},
-  reduceScatter: async (values) => values,
   allGather: async () => {},
+  gather: async (part) => part,
   broadcast: async () => {},
   exchange: async (text) => [text],
   barrier: async () => {},

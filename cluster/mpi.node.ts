@@ -14,9 +14,10 @@ export interface Mpi {
   /** Version of the library, as it says. */
   readonly version: string;
   allReduce(values: Float32Array): Progress;
-  reduceScatter(values: Float32Array, counts: Int32Array): Progress;
   /** Each rank's part lies at its place in `values`, parts one after the other. */
   allGather(values: Float32Array | Uint8Array | Int32Array, counts: Int32Array): Progress;
+  /** The parts of all ranks, into `whole` on rank 0; the others have none. */
+  gather(part: Float32Array, whole: Float32Array | null, counts: Int32Array): Progress;
   broadcast(bytes: Uint8Array): Progress;
   barrier(): Progress;
   /** Ends MPI; waits for the other ranks to do so. */
@@ -118,8 +119,8 @@ export async function startMpi(load: () => Promise<Koffi> = loadKoffi): Promise<
 
   const test = call('int MPI_Test(void*, void*, intptr_t)');
   const reduce = call('int MPI_Iallreduce(intptr_t, void*, int, void*, void*, void*, void*)');
-  const scatter = call('int MPI_Ireduce_scatter(intptr_t, void*, void*, void*, void*, void*, void*)');
-  const gather = call('int MPI_Iallgatherv(intptr_t, int, void*, void*, void*, void*, void*, void*, void*)');
+  const gatherAll = call('int MPI_Iallgatherv(intptr_t, int, void*, void*, void*, void*, void*, void*, void*)');
+  const gather = call('int MPI_Igatherv(void*, int, void*, void*, void*, void*, void*, int, void*, void*)');
   const cast = call('int MPI_Ibcast(void*, int, void*, int, void*, void*)');
   const meet = call('int MPI_Ibarrier(void*, void*)');
   const finalize = call('int MPI_Finalize()');
@@ -142,21 +143,30 @@ export async function startMpi(load: () => Promise<Koffi> = loadKoffi): Promise<
     size,
     version: new TextDecoder().decode(text.subarray(0, length[0])).split(',')[0]!.trim(),
     allReduce: (values) => begun((r) => reduce(IN_PLACE, values, values.length, float, sum, world, r), [values]),
-    reduceScatter: (values, counts) =>
-      begun((r) => scatter(IN_PLACE, values, counts, float, sum, world, r), [values, counts]),
     allGather(values, counts) {
       const type = values instanceof Float32Array ? types.f32 : values instanceof Int32Array ? types.i32 : types.byte;
-      let at = 0;
-      const places = counts.map((n) => {
-        at += n;
-        return at - n;
-      });
-      return begun((r) => gather(IN_PLACE, 0, type, values, counts, places, type, world, r), [values, counts, places]);
+      const places = placesOf(counts);
+      const keep = [values, counts, places];
+      return begun((r) => gatherAll(IN_PLACE, 0, type, values, counts, places, type, world, r), keep);
+    },
+    gather(part, whole, counts) {
+      const places = placesOf(counts);
+      const keep = [part, whole, counts, places];
+      return begun((r) => gather(part, part.length, float, whole, counts, places, float, 0, world, r), keep);
     },
     broadcast: (bytes) => begun((r) => cast(bytes, bytes.length, byte, 0, world, r), [bytes]),
     barrier: () => begun((r) => meet(world, r), []),
     finalize,
   };
+}
+
+/** Where each rank's part begins. */
+function placesOf(counts: Int32Array): Int32Array {
+  let at = 0;
+  return counts.map((n) => {
+    at += n;
+    return at - n;
+  });
 }
 
 const HINT = 'see what mpirun printed above; go on from the last checkpoint with --resume';

@@ -3,10 +3,14 @@
  * place by whoever asked for it, and written back from where it lies.
  */
 import { type Engine, READBACK_USAGE } from './engine.ts';
-import { DeviceLostError } from './errors.ts';
+import { DeviceLostError, UsageError } from './errors.ts';
 import { byteSize, placeOf, type Tensor } from './tensor.ts';
 
 const MAP_READ = 1;
+
+/** Which of the tensors, by their places in the list. */
+type Which = (index: number) => boolean;
+const all: Which = () => true;
 
 /** Persistent f32 tensors that are read, changed and written again and again. */
 export class MappedTensors {
@@ -15,12 +19,20 @@ export class MappedTensors {
   readonly #staging: GPUBuffer;
   #mapped = false;
 
-  /** `tensors` are whole, of f32, and outlive this. @throws OutOfMemoryError, LimitError. */
-  constructor(engine: Engine, label: string, tensors: readonly Tensor[]) {
+  /**
+   * `tensors` are whole, of f32, and outlive this. `staging`: takes the staging buffer of others, of as many bytes, which are not used at
+   * the same time. @throws OutOfMemoryError, LimitError; UsageError for others of another size.
+   */
+  constructor(engine: Engine, label: string, tensors: readonly Tensor[], staging?: MappedTensors) {
     this.#engine = engine;
     this.#tensors = tensors;
     const bytes = tensors.reduce((sum, t) => sum + byteSize(t), 0);
-    this.#staging = engine.memory.create('staging', label, bytes, READBACK_USAGE);
+    if (staging && staging.bytes !== bytes) {
+      throw new UsageError(
+        `'${label}' has ${bytes} bytes; the staging buffer that it is to share has ${staging.bytes}`,
+      );
+    }
+    this.#staging = staging ? staging.#staging : engine.memory.create('staging', label, bytes, READBACK_USAGE);
   }
 
   /** Bytes of all tensors. */
@@ -28,13 +40,13 @@ export class MappedTensors {
     return this.#staging.size;
   }
 
-  /** Submits the copy of the tensors as they are after all that was submitted before. */
-  copy(): void {
+  /** Submits the copy of the tensors, or of some, as they are after all that was submitted before. */
+  copy(which = all): void {
     const encoder = this.#engine.device.createCommandEncoder({ label: this.#staging.label });
     let at = 0;
-    for (const t of this.#tensors) {
+    for (const [i, t] of this.#tensors.entries()) {
       const { buffer, offset } = placeOf(t);
-      encoder.copyBufferToBuffer(buffer, offset, this.#staging, at, byteSize(t));
+      if (which(i)) encoder.copyBufferToBuffer(buffer, offset, this.#staging, at, byteSize(t));
       at += byteSize(t);
     }
     this.#engine.device.queue.submit([encoder.finish()]);
@@ -55,12 +67,12 @@ export class MappedTensors {
     return new Float32Array(this.#staging.getMappedRange());
   }
 
-  /** Writes the values that `values` gave back to the tensors. */
-  back(values: Float32Array): void {
+  /** Writes the values that `values` gave back to the tensors, or to some. */
+  back(values: Float32Array, which = all): void {
     let at = 0;
-    for (const t of this.#tensors) {
+    for (const [i, t] of this.#tensors.entries()) {
       const size = byteSize(t) / 4;
-      this.#engine.write(t, values.subarray(at, at + size));
+      if (which(i)) this.#engine.write(t, values.subarray(at, at + size));
       at += size;
     }
     this.drop();

@@ -114,6 +114,19 @@ export function reshaped(t: Tensor, shape: Shape): Tensor {
   return next;
 }
 
+/**
+ * Elements first .. end - 1 of a flat tensor of words that has its place, as a tensor of their own; where it is bound, `first` must be a
+ * multiple of 64. @throws UsageError
+ */
+export function range(t: Tensor, first: number, end: number): Tensor {
+  if (t.view || isPacked(t) || t.shape.length > 1 || !(0 <= first && first <= end && end <= maxSize(t))) {
+    throw new UsageError(`cannot take elements ${first}..${end} of '${t.label}' ${shapeText(t)}`);
+  }
+  const { buffer, offset } = placeOf(t);
+  const storage: Storage = { label: t.label, bytes: 4 * (end - first), place: { buffer, offset: offset + 4 * first } };
+  return tensor(`${t.label}[${first}..${end}]`, [end - first], t.dtype, storage);
+}
+
 /** Columns [offset, offset + width) of a matrix, or of every matrix in a stack of them, as a strided view. */
 export function columns(t: Tensor, offset: number, width: number): Tensor {
   const stride = lastDim(t);

@@ -42,7 +42,7 @@ export const memorySummaries = ({ live, peak }: Pick<MemoryReport, 'live' | 'pea
 export function inspectionSummaries({ norms, histograms = {} }: Inspected): Summary[] {
   const scalars = Object.entries(norms).flatMap(([group, of]) => [
     scalar(`norm of gradient/${group}`, of.gradient),
-    scalar(`norm of update/${group}`, of.update),
+    ...(of.update === undefined ? [] : [scalar(`norm of update/${group}`, of.update)]),
     scalar(`norm of parameters/${group}`, of.parameters),
   ]);
   const counted = Object.entries(histograms).map(([group, counts]) => ({

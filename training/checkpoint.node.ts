@@ -16,7 +16,7 @@ import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { clearPlace, listCheckpoints, moveAside, removeStep, TEACHER_FILE } from './checkpoint-folders.node.ts';
 import { checkSum, readSums, summedFolder } from './checksums.node.ts';
-import type { TrainSets } from './step.ts';
+import type { TrainSets } from './state.ts';
 
 /** What is saved beside the tensors. */
 export interface SavedState {

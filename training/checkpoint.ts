@@ -9,7 +9,7 @@ import { type ParamSet, paramLayout, paramsFrom, type TensorSource } from '../mo
 import { groupDigest } from '../model/weights/digests.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
-import type { TrainSets } from './step.ts';
+import type { TrainSets } from './state.ts';
 
 /** A training run between two updates. */
 export interface TrainingState {

@@ -19,7 +19,7 @@ import { readBatches } from './batches.ts';
 import { isStreamed, type TrainingData } from './data/dataset.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate, warmDecay } from './schedule.ts';
-import { createState } from './step.ts';
+import { createState } from './state.ts';
 
 const STEPS = 'an integer, 1 or more';
 

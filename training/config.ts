@@ -56,6 +56,11 @@ export const TRAIN_OPTIONS = {
     value: 'what',
     help: 'blocks: less memory, as each block runs again in the backward pass',
   }),
+  /**
+   * Whether several processes divide the optimizer's state: each updates its share of the parameters, and keeps the moments of that share
+   * alone. Numbers stay the same; one process by itself keeps all.
+   */
+  shardState: toggle(false, "several processes: each keeps its share of the optimizer's state only, for less memory"),
   /** Optimiser updates in the whole run; the learning rate's last tenth follows from it. */
   steps: integer(2000, { min: 1, rule: 'a positive integer', help: 'updates in all' }),
   /** Peak learning rate. */

@@ -13,14 +13,14 @@ import { globalNorm } from '../kernels/reduce.ts';
 import type { ParamLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
 import type { TrainConfig } from './config.ts';
-import type { TrainState } from './step.ts';
+import type { TrainState } from './state.ts';
 
 /** Euclidean norms of one group of parameters in one update. */
 export interface GroupNorms {
   /** Of the gradient before it is clipped. */
   readonly gradient: number;
-  /** Of what the update took from the parameters. */
-  readonly update: number;
+  /** Of what the update took from the parameters; absent where processes divide the moments, from which it is worked out. */
+  readonly update?: number;
   /** Of the parameters after it. */
   readonly parameters: number;
 }
@@ -56,7 +56,7 @@ function kept(keep: (t: Tensor) => void, t: Tensor): Tensor {
 
 interface NormsProgram {
   readonly program: Program;
-  /** Of each group gradient, update and parameters. */
+  /** Of each group gradient, parameters and, where the moments are whole, update. */
   readonly tensors: readonly Tensor[];
 }
 
@@ -92,10 +92,13 @@ export class Inspection {
     const parts = (of: Weights, group: readonly number[]) => group.flatMap((g) => of.partsOf(g));
     const norms = record(engine, 'norms', (ctx, keep) =>
       groups.flatMap((group) => {
-        const [params, m, v] = [state.params, state.m, state.v].map((set) => parts(set, group));
+        const params = parts(state.params, group);
+        const norm = (tensors: readonly Tensor[]) => kept(keep, globalNorm(ctx, tensors));
+        const norms = [norm(parts(total, group)), norm(params)];
+        if (state.m.layout !== layout) return norms;
+        const [m, v] = [parts(state.m, group), parts(state.v, group)];
         const adam = { ...train, decay: train.weightDecay, lr: scalarInput('lr'), count: scalarInput('count') };
-        const taken = params!.map((part, p) => adamwApplied(ctx, { params: part, m: m![p]!, v: v![p]! }, adam));
-        return [parts(total, group), taken, params!].map((tensors) => kept(keep, globalNorm(ctx, tensors)));
+        return [...norms, norm(params.map((part, p) => adamwApplied(ctx, { params: part, m: m[p]!, v: v[p]! }, adam)))];
       }),
     );
     const histograms = record(engine, 'histograms', (ctx, keep) =>
@@ -126,12 +129,11 @@ export class Inspection {
     const { program, tensors } = this.#norms;
     program.run({ lr, count });
     const found = (await program.read(...tensors)).map(([value]) => value!);
+    const each = found.length / this.#names.length;
     const norms = this.#names.map((name, i) => {
-      const [gradient, update, parameters] = found.slice(3 * i, 3 * i + 3);
-      return [
-        name,
-        { gradient: gradient! / this.#train.accumulate, update: update!, parameters: parameters! },
-      ] as const;
+      const [gradient, parameters, update] = found.slice(each * i, each * (i + 1));
+      const own = { gradient: gradient! / this.#train.accumulate, parameters: parameters! };
+      return [name, update === undefined ? own : { ...own, update }] as const;
     });
     return { norms: Object.fromEntries(norms), ...(options.histograms ? { histograms: await this.#count() } : {}) };
   }

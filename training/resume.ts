@@ -6,7 +6,13 @@ import type { TrainConfig } from './config.ts';
 import { factsOf } from './objectives/facts.ts';
 
 /** The schedule may change, and what costs memory but changes no number. */
-const MAY_CHANGE: readonly string[] = ['training.steps', 'training.lr', 'training.warmup', 'training.recompute'];
+const MAY_CHANGE: readonly string[] = [
+  'training.steps',
+  'training.lr',
+  'training.warmup',
+  'training.recompute',
+  'training.shardState',
+];
 
 /** A change that a run took when it went on. */
 export interface ConfigChange {

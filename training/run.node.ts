@@ -5,7 +5,7 @@
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { agree } from '../cluster/agree.ts';
-import { alone, type Communicator, fromFirst } from '../cluster/communicator.ts';
+import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
@@ -13,7 +13,7 @@ import type { TuningChoice } from '../engine/tuning.ts';
 import { type FailFile, failAs, readRegular, syncFolder, writeText } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { type ParamSet, paramEntries, paramLayout, zeroParams } from '../model/params.ts';
+import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import {
   abandonAfter,
   checkpointModel,
@@ -33,7 +33,8 @@ import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
 import { settingsText } from './settings.ts';
 import { checkObjective, checkStart } from './start.ts';
-import type { TrainSets } from './step.ts';
+import { type Start, startOfFirst, tellStart } from './start-together.ts';
+import type { TrainSets } from './state.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 import { checkAlone, checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
@@ -180,7 +181,7 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   // Names are only where the pictures lie.
   const { name: _, ...contents } = pictures;
   await agree(communicator, { odelt: shippedVersion(), model, training: train, tuning, data: contents, saveEvery });
-  if (communicator.rank > 0) return trainInto(engine, options, await stateOfFirst(communicator, config.model), ends);
+  if (communicator.rank > 0) return trainInto(engine, options, await startOfFirst(communicator, model), ends);
   await writing(folder, async () => {
     await makeFolder(folder);
     await syncFolder(dirname(folder));
@@ -188,29 +189,16 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const unlock = await lockFolder(folder);
   try {
     const from = await openRun({ ...options, config });
-    await fromFirst(communicator, async () => shapeOf(from));
-    return await trainInto(engine, options, from, ends);
+    const start = { from, wholeAverage: options.watch?.samples !== undefined };
+    await tellStart(communicator, start);
+    return await trainInto(engine, options, start, ends);
   } finally {
     await unlock();
   }
 }
 
-type From = { readonly sets: TrainSets; readonly step: number } | undefined;
-
-/** What the other processes of a cluster must know of the state that the first goes on from, to have room for it. */
-const shapeOf = (from: From) => (from ? { step: from.step, parts: Object.keys(from.sets) } : null);
-
-/** Room for the state of the first process; the trainer fills it. */
-async function stateOfFirst(communicator: Communicator, model: ModelConfig): Promise<From> {
-  const shape = await fromFirst(communicator, async () => shapeOf(undefined));
-  if (!shape) return undefined;
-  const layout = paramLayout(model);
-  const sets = Object.fromEntries(shape.parts.map((part) => [part, zeroParams(layout)]));
-  return { step: shape.step, sets: sets as unknown as TrainSets };
-}
-
 /** Makes the locked folder ready for the updates to come: tidy, configured, its metrics cut back to the checkpoint. */
-async function openRun(options: RunOptions): Promise<From> {
+async function openRun(options: RunOptions): Promise<Start['from']> {
   const { folder, config, resume, environment, onNotice = () => {} } = options;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
@@ -258,7 +246,12 @@ async function openRun(options: RunOptions): Promise<From> {
 }
 
 /** `ends`: when the run's time is over, by performance.now(). Of a cluster only the first process writes; the others follow it. */
-async function trainInto(engine: Engine, options: RunOptions, from: From, ends: number): Promise<string> {
+async function trainInto(
+  engine: Engine,
+  options: RunOptions,
+  { from, wholeAverage }: Start,
+  ends: number,
+): Promise<string> {
   const { folder, config, data, signal, onNotice, communicator = alone } = options;
   const { model, train } = config;
   const writes = communicator.rank === 0;
@@ -267,14 +260,21 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
   const { params, teacher, validation, onCompile } = options;
   // The first process alone writes, so it alone looks.
   const watching = communicator.rank === 0 ? (options.watch ?? {}) : {};
-  const given = { model, train, data, from, params, teacher, validation, inspect: watching.tensorboard !== undefined };
-  const trainer = await createTrainer(engine, { ...given, communicator, signal, onCompile });
+  const wanted = { validation, wholeAverage, inspect: watching.tensorboard !== undefined };
+  const given = { model, train, data, from, params, teacher };
+  const trainer = await createTrainer(engine, { ...given, ...wanted, communicator, signal, onCompile });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */
   let savable = false;
   const save = async () => {
-    if (saved === done || !writes) return join(checkpoints, `step-${done}`);
+    const place = join(checkpoints, `step-${done}`);
+    if (saved === done) return place;
+    if (!writes) {
+      await trainer.contribute();
+      saved = done;
+      return place;
+    }
     savable = false;
     const sets = await trainer.snapshot();
     checkFinite(sets, done);
@@ -316,6 +316,8 @@ async function trainInto(engine: Engine, options: RunOptions, from: From, ends: 
     if (error instanceof InterruptedError) {
       await save();
       await communicator.barrier();
+    } else if (savable && trainer.plan.divided) {
+      onNotice?.('what was done since the last checkpoint is not saved: its state is divided among processes');
     } else if (savable) {
       await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));
     }

@@ -6,7 +6,7 @@ import type { Weights } from '../model/weights/weights.ts';
 import type { TrainConfig } from './config.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
-import type { TrainSets } from './step.ts';
+import type { TrainSets } from './state.ts';
 
 /** @throws ConfigError for a model that has no velocity to train, or is told step levels which the objective does not teach. */
 export function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {

@@ -12,62 +12,24 @@ import type { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
 import { Tape } from '../engine/tape.ts';
-import { maxSize, reshaped, type Tensor } from '../engine/tensor.ts';
+import { maxSize, range, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
 import { addGradients, copyInto } from '../kernels/add.ts';
 import { mse } from '../kernels/mse.ts';
 import { globalNorm } from '../kernels/reduce.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { allSpecs, type ParamSet, zeroParams } from '../model/params.ts';
+import { allSpecs } from '../model/params.ts';
 import { Weights } from '../model/weights/weights.ts';
 import { batchScalars, type Networks, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
 import type { TrainConfig } from './config.ts';
 import { type Deal, dealRows } from './deal.ts';
-import { GradientExchange } from './exchange.ts';
+import { Exchange } from './exchange.ts';
 import type { BatchLosses } from './losses.ts';
 import { factsOf } from './objectives/facts.ts';
 import { warmDecay } from './schedule.ts';
+import type { Division } from './share.ts';
+import type { TrainState } from './state.ts';
 import { type BatchValues, createInputs, freeInputs, type StepInputs, writeBatch } from './step-inputs.ts';
-
-/** Everything that training changes, on the GPU. */
-export interface TrainState {
-  readonly params: Weights;
-  readonly ema: Weights;
-  /** Adam's first and second moments. */
-  readonly m: Weights;
-  readonly v: Weights;
-  /** The network that targets come from, where the objective has one. Training changes it only between updates. */
-  readonly teacher?: Weights;
-}
-
-/** The same in host memory: what a checkpoint holds. */
-export interface TrainSets {
-  readonly params: ParamSet;
-  readonly ema: ParamSet;
-  readonly m: ParamSet;
-  readonly v: ParamSet;
-  /** Of an objective that has a teacher. */
-  readonly teacher?: ParamSet;
-}
-
-export const STATE_PARTS = ['params', 'ema', 'm', 'v'] as const;
-
-/** Uploads a state; moments start at zero and the average at the parameters where they are not given. @throws as Weights, with nothing allocated. */
-export function createState(
-  engine: Engine,
-  sets: { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet; teacher?: ParamSet },
-): TrainState {
-  const { layout } = sets.params;
-  const make = (part: string, values: ParamSet, kind: 'weights' | 'optimizer') =>
-    new Weights(engine, layout, part, { kind, values });
-  return engine.memory.allOrNothing(() => ({
-    params: make('params', sets.params, 'weights'),
-    ema: make('ema', sets.ema ?? sets.params, 'optimizer'),
-    m: make('m', sets.m ?? zeroParams(layout), 'optimizer'),
-    v: make('v', sets.v ?? zeroParams(layout), 'optimizer'),
-    ...(sets.teacher ? { teacher: make('teacher', sets.teacher, 'weights') } : {}),
-  }));
-}
 
 export interface StepResult extends BatchLosses {
   /** Of the gradient that AdamW gets: the mean over the batches of the update, known after the last; 0 before. */
@@ -91,8 +53,12 @@ export interface StepOptions {
   readonly deal?: Deal;
   /** The processes whose gradients are summed before the update. Default: none but this. */
   readonly communicator?: Communicator;
+  /** Which part of the parameters this process updates, where the state is divided. Default: all. */
+  readonly division?: Division | null;
   /** Least bytes of gradients that are summed at once. */
   readonly bucketBytes?: number;
+  /** Whether they are summed while the backward pass goes on; false to measure what that gains. Default true. */
+  readonly overlap?: boolean;
   /** Where activations lie, if other programs use the place between updates. */
   readonly arena?: Arena;
   readonly onProgress?: (p: { compiled: number; pipelines: number }) => void;
@@ -117,7 +83,7 @@ export class TrainStep {
   readonly #deal: Deal;
   readonly #givenNoise: boolean;
   /** Where there are other processes. */
-  readonly #exchange: GradientExchange | null;
+  readonly #exchange: Exchange | null;
 
   private constructor(
     engine: Engine,
@@ -125,7 +91,7 @@ export class TrainStep {
     buffers: Buffers,
     tensors: Record<string, Tensor>,
     deal: Deal,
-    { exchange, givenNoise }: { readonly exchange: GradientExchange | null; readonly givenNoise: boolean },
+    { exchange, givenNoise }: { readonly exchange: Exchange | null; readonly givenNoise: boolean },
   ) {
     this.#engine = engine;
     this.program = program;
@@ -148,7 +114,7 @@ export class TrainStep {
     options: StepOptions = {},
   ): Promise<TrainStep> {
     const { accumulate, objective } = train;
-    const { givenNoise = false, deal = dealRows(train, config), communicator } = options;
+    const { givenNoise = false, deal = dealRows(train, config), division = null } = options;
     if (factsOf(objective).teacher && !state.teacher) {
       throw new UsageError(`the objective ${objective} needs a teacher, and the state has none`);
     }
@@ -161,13 +127,13 @@ export class TrainStep {
     try {
       const networks = networksOf(config, train, state, buffers.inputs);
       const { recording, result } = record(engine, 'train', (ctx, keep) => {
-        const at = { ...buffers, state, givenNoise };
+        const at = { ...buffers, state, givenNoise, division };
         const tensors = recordStep(ctx, deal, networks, at);
         for (const t of Object.values(tensors)) if (!t.storage.place) keep(t);
         return tensors;
       });
       const program = await Program.compile(engine, recording, options);
-      const exchange = exchangeOf(engine, program, buffers, communicator, options.bucketBytes);
+      const exchange = exchangeOf(engine, program, buffers, state, options);
       return new TrainStep(engine, program, buffers, result, deal, { exchange, givenNoise });
     } catch (error) {
       free(engine, buffers);
@@ -191,7 +157,7 @@ export class TrainStep {
   }
 
   /** How gradients are summed over processes; null where there is but this. */
-  get exchange(): GradientExchange['plan'] | null {
+  get exchange(): Exchange['plan'] | null {
     return this.#exchange?.plan ?? null;
   }
 
@@ -231,17 +197,18 @@ export class TrainStep {
   }
 }
 
-/** What sums the gradients of all processes; null where there is but one. */
+/** What goes through all processes in an update; null where there is but one. */
 function exchangeOf(
   engine: Engine,
   program: Program,
   { gradients, sums }: Buffers,
-  communicator: Communicator | undefined,
-  bucketBytes: number | undefined,
-): GradientExchange | null {
+  { params, ema }: TrainState,
+  { communicator, division, bucketBytes, overlap }: StepOptions,
+): Exchange | null {
   if (!communicator || communicator.size === 1) return null;
+  const made = division && { division, sets: [params, ...(division.average ? [] : [ema])].map(({ parts }) => parts) };
   try {
-    return new GradientExchange(engine, program, (sums ?? gradients).parts, communicator, bucketBytes);
+    return new Exchange(engine, program, (sums ?? gradients).parts, communicator, { made, bucketBytes, overlap });
   } catch (error) {
     program.dispose();
     throw error;
@@ -258,7 +225,7 @@ function recordStep(
   ctx: Context,
   { train, shares }: Deal,
   networks: Networks,
-  at: Buffers & { state: TrainState; givenNoise: boolean },
+  at: Buffers & { state: TrainState; givenNoise: boolean; division: Division | null },
 ): Record<string, Tensor> {
   const { raw: student } = networks;
   const { inputs, gradients } = at;
@@ -282,27 +249,38 @@ function recordStep(
   ctx.scope('backward', () => tape.backward(ctx, [[loss, inputs.one]]));
   ctx.tape = null;
 
-  const total = at.sums ? accumulated(ctx, gradients, at.sums) : gradients.parts;
-  const gradNorm = update(ctx, train, at.state, total);
+  if (at.sums) accumulate(ctx, gradients, at.sums);
+  const gradNorm = update(ctx, train, at.state, at.sums ?? gradients, at.division);
   return { xt, target, prediction, perSample, gradNorm };
 }
 
-/** Adds the gradients to the sums, which start anew where `more` is 0; the sums, of no elements unless `last` is 1. */
-function accumulated(ctx: Context, gradients: Weights, sums: Weights): Tensor[] {
-  const sized = (t: Tensor, flag: string) => reshaped(t, [times(scalarInput(flag, 1), maxSize(t))]);
-  return sums.parts.map((sum, p) =>
+/** A flat tensor that has no elements unless the flag is 1. */
+const sized = (t: Tensor, flag: 'more' | 'last'): Tensor => reshaped(t, [times(scalarInput(flag, 1), maxSize(t))]);
+
+/** Adds the gradients to the sums, which start anew where `more` is 0. */
+function accumulate(ctx: Context, gradients: Weights, sums: Weights): void {
+  sums.parts.forEach((sum, p) => {
     ctx.scope('accumulate', () => {
       const gradient = gradients.parts[p]!;
       // By way of a planned tensor: WebGPU lets no dispatch bind the sums to read and again to write.
       copyInto(ctx, addGradients(ctx, gradient, gradient, sized(sum, 'more'), null), sum);
-      return sized(sum, 'last');
-    }),
-  );
+    });
+  });
 }
 
-/** AdamW on the mean of `accumulate` gradients whose sum is given, or on as many elements as that has; the norm of the sum, unclipped. */
-function update(ctx: Context, train: TrainConfig, state: TrainState, total: readonly Tensor[]): Tensor {
-  const norm = ctx.scope('norm', () => globalNorm(ctx, total));
+/**
+ * AdamW on the mean of `accumulate` gradients whose sum is given, after the last of them; of what is divided, on this process' share. The
+ * norm of the sum, unclipped.
+ */
+function update(
+  ctx: Context,
+  train: TrainConfig,
+  state: TrainState,
+  total: Weights,
+  division: Division | null,
+): Tensor {
+  const due = (t: Tensor) => (train.accumulate > 1 ? sized(t, 'last') : t);
+  const norm = ctx.scope('norm', () => globalNorm(ctx, total.parts.map(due)));
   const count = scalarInput('count');
   const options = {
     lr: scalarInput('lr'),
@@ -314,16 +292,22 @@ function update(ctx: Context, train: TrainConfig, state: TrainState, total: read
     gradientScale: 1 / train.accumulate,
     clip: train.clip > 0 ? { norm, most: train.clip } : undefined,
   };
-  total.forEach((gradient, p) => {
-    const like = (set: Weights) => reshaped(set.parts[p]!, gradient.shape);
-    const tensors = {
-      params: like(state.params),
-      gradient,
-      m: like(state.m),
-      v: like(state.v),
-      ema: like(state.ema),
+  state.params.parts.forEach((part, p) => {
+    const share = division && division.buffers[p]!.shares[division.rank]!;
+    if (share && share.end === share.first) return;
+    // Of sets that are divided, the buffer is the share.
+    const own = (set: Weights) => {
+      const t = set.parts[p]!;
+      return due(share && set.layout === state.params.layout ? range(t, share.first, share.end) : t);
     };
-    ctx.scope(`adamw/${state.params.parts[p]!.label}`, () => adamw(ctx, tensors, options));
+    const tensors = {
+      params: own(state.params),
+      gradient: own(total),
+      m: own(state.m),
+      v: own(state.v),
+      ema: own(state.ema),
+    };
+    ctx.scope(`adamw/${part.label}`, () => adamw(ctx, tensors, options));
   });
   return norm;
 }

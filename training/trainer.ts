@@ -1,4 +1,5 @@
 /** The training loop. Knows nothing of files: checkpoints and logs are the caller's, through the events it yields. */
+import { agree } from '../cluster/agree.ts';
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
@@ -14,8 +15,10 @@ import { type Inspected, Inspection } from './inspection.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
 import { learningRate } from './schedule.ts';
+import { divide, stateBytes } from './share.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
-import { createState, type TrainSets, TrainStep } from './step.ts';
+import { averageTeaches, createState, readState, type TrainSets } from './state.ts';
+import { TrainStep } from './step.ts';
 import {
   checkAlone,
   checkValidation,
@@ -65,6 +68,11 @@ export interface TrainerOptions {
   readonly validation?: ValidationOptions;
   /** Whether `inspect` is wanted: its programs are compiled then. Default false. */
   readonly inspect?: boolean;
+  /**
+   * Whether `average` is wanted where processes divide the state (`shardState`): each then keeps all of the average, as it does where targets
+   * come from it. The same on all of them. Default false.
+   */
+  readonly wholeAverage?: boolean;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -77,16 +85,24 @@ export interface Trainer {
    * processes); ClusterError where another process has ended.
    */
   run(): AsyncGenerator<TrainEvent>;
-  /** Reads back everything a checkpoint holds. */
+  /** Reads back everything a checkpoint holds. Where processes divide the state it is for the first, while the others `contribute`. */
   snapshot(): Promise<TrainSets>;
-  /** Reads back the moving average of the weights. */
+  /** Of all processes but the first: gives it what it lacks for its `snapshot`; nothing, where the state is not divided. @throws ClusterError */
+  contribute(): Promise<void>;
+  /** Reads back the moving average of the weights. @throws UsageError where processes divide it (see `wholeAverage`). */
   average(): Promise<ParamSet>;
   /**
    * Norms of the last update, group by group, and on request histograms of the parameters. Between updates: after an event and before
    * the next is asked for. @throws UsageError without `inspect`, and before the first update
    */
   inspect(options?: { histograms?: boolean }): Promise<Inspected>;
-  readonly plan: { readonly bytes: number; readonly lowerBound: number; readonly dispatches: number };
+  readonly plan: {
+    readonly bytes: number;
+    readonly lowerBound: number;
+    readonly dispatches: number;
+    /** Bytes of the optimizer's state where processes divide it: what this one keeps, and all of it. */
+    readonly divided?: { readonly own: number; readonly whole: number; readonly average: boolean };
+  };
   /** The loss of each sample of the last update; of none before the first. */
   sampleLosses(): Float32Array;
   /** Frees everything on the GPU. */
@@ -127,7 +143,13 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
   const sets = startingWeights(model, train, options);
   await sameSets(communicator, sets);
-  const state = createState(engine, sets);
+  const whole = averageTeaches(train, model) || (options.wholeAverage ?? false);
+  const { layout } = sets.params;
+  const division =
+    train.shardState && communicator.size > 1 ? divide(layout, engine.largestBinding, communicator, !whole) : null;
+  if (division)
+    await agree(communicator, { averages: division.average, buffers: division.buffers.map((b) => b.length) });
+  const state = createState(engine, sets, division);
   const release = () => {
     for (const weights of Object.values(state)) weights.release();
   };
@@ -142,6 +164,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     const step = await TrainStep.create(engine, model, train, state, {
       givenNoise,
       deal,
+      division,
       communicator,
       onProgress: options.onCompile,
       signal,
@@ -247,15 +270,24 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const { bytes, lowerBound } = step.program.plan;
   return {
     run,
-    plan: { bytes, lowerBound, dispatches: step.program.dispatches },
-    snapshot: async () => ({
-      params: await state.params.read(),
-      ema: await state.ema.read(),
-      m: await state.m.read(),
-      v: await state.v.read(),
-      ...(state.teacher ? { teacher: await state.teacher.read() } : {}),
-    }),
-    average: () => state.ema.read(),
+    plan: {
+      bytes,
+      lowerBound,
+      dispatches: step.program.dispatches,
+      ...(division ? { divided: { ...stateBytes(division), average: division.average } } : {}),
+    },
+    async snapshot() {
+      const read = await readState(state, division, communicator);
+      if (!read) throw new UsageError('the state is divided, and only the first process can have all of it');
+      return read;
+    },
+    async contribute() {
+      if (division) await readState(state, division, communicator);
+    },
+    async average() {
+      if (!division?.average) return state.ema.read();
+      throw new UsageError('the processes divide the average', { hint: 'create the trainers with wholeAverage: true' });
+    },
     async inspect({ histograms = false } = {}) {
       if (!inspection) throw new UsageError('this trainer cannot inspect', { hint: 'create it with inspect: true' });
       if (!last) throw new UsageError('there has been no update to inspect');

@@ -18,7 +18,7 @@ import { batchShares, type TrainConfig } from './config.ts';
 import { isPaired, type TrainingData } from './data/dataset.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
-import type { TrainState } from './step.ts';
+import type { TrainState } from './state.ts';
 import { type StepInputs, writeBatch } from './step-inputs.ts';
 
 /** What is held out, and how often the loss on it is computed. */

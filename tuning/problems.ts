@@ -11,7 +11,8 @@ import { paramLayout, zeroParams } from '../model/params.ts';
 import { ResidentModel, type Storing } from '../model/weights/residency.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS } from '../training/config.ts';
-import { createState, TrainStep } from '../training/step.ts';
+import { createState } from '../training/state.ts';
+import { TrainStep } from '../training/step.ts';
 import type { TuningProblem } from './problem.ts';
 
 /** What a model is used for. */

@@ -4,7 +4,7 @@ import { DataError } from '../engine/errors.ts';
 import type { Tensors } from '../formats/safetensors.ts';
 import { type ParamSet, paramsByName } from '../model/params.ts';
 import { learningRate } from '../training/schedule.ts';
-import { STATE_PARTS } from '../training/step.ts';
+import { STATE_PARTS } from '../training/state.ts';
 import {
   type Case,
   type CaseGroup,

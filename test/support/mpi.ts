@@ -1,5 +1,6 @@
 /** Several processes under Open MPI's mpirun, where it is installed. */
 import { spawn, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Whether there is an Open MPI's mpirun here. */
 export const hasMpirun = (): boolean =>
@@ -37,4 +38,23 @@ export async function mpirun(
   const began = performance.now();
   const code = await done;
   return { code, output, after: performance.now() - began };
+}
+
+/** The command's process of a rank, found by what mpirun put into its environment. */
+export function rankProcess(launcher: number, rank: number): number {
+  const of = (pid: string, file: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, 'utf8');
+    } catch {
+      return '';
+    }
+  };
+  const found = readdirSync('/proc').find(
+    (pid) =>
+      /^\d+$/.test(pid) &&
+      of(pid, 'stat').split(') ')[1]?.split(' ')[1] === String(launcher) &&
+      of(pid, 'environ').split('\0').includes(`OMPI_COMM_WORLD_RANK=${rank}`),
+  );
+  if (found === undefined) throw new Error(`there is no rank ${rank} below ${launcher}`);
+  return Number(found);
 }

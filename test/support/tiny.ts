@@ -6,7 +6,8 @@ import type { ParamSet } from '../../model/params.ts';
 import { assembleBatch, drawStep } from '../../training/batch.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
-import { createState, type TrainState, TrainStep } from '../../training/step.ts';
+import { createState, type TrainState } from '../../training/state.ts';
+import { TrainStep } from '../../training/step.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { normals } from './normals.ts';
 

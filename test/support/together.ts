@@ -32,18 +32,19 @@ export function ranksTogether(size: number): Communicator[] {
       async allReduce(values) {
         values.set(sum(await meet(values.slice())));
       },
-      async reduceScatter(values, counts) {
-        const total = sum(await meet(values.slice()));
-        const first = start(counts, rank);
-        values.set(total.subarray(first, first + counts[rank]!));
-        return values.subarray(0, counts[rank]);
-      },
       async allGather(values, counts) {
         const all = await meet(values.slice());
         all.forEach((of, r) => {
           const first = start(counts, r);
           values.set(of.subarray(first, first + counts[r]!), first);
         });
+      },
+      async gather(part, counts) {
+        const all = await meet(part.slice());
+        if (rank > 0) return null;
+        const whole = new Float32Array(counts.reduce((a, b) => a + b));
+        all.forEach((of, r) => void whole.set(of, start(counts, r)));
+        return whole;
       },
       async broadcast(bytes) {
         bytes.set((await meet(bytes.slice()))[0]!);

@@ -5,7 +5,7 @@ import { parseModelConfig } from '../../model/config.ts';
 import { assembleBatch, drawStep } from '../../training/batch.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from '../../training/objectives/facts.ts';
-import type { TrainSets } from '../../training/step.ts';
+import type { TrainSets } from '../../training/state.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { Network } from '../../verify/network.ts';

@@ -1,6 +1,5 @@
 /** How many dispatches an evaluation and a training step take, by kernel: the table in docs/architecture.md says so. */
 import { expect, it } from 'vitest';
-import { dryEngine } from '../../engine/dry-device.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { preset } from '../../model/config.ts';
@@ -10,21 +9,8 @@ import { uploadPositions } from '../../model/weights/residency.ts';
 import { Weights } from '../../model/weights/weights.ts';
 import { parseTrainConfig } from '../../training/config.ts';
 import { TrainStep } from '../../training/step.ts';
+import { dryGpu } from '../support/dry.ts';
 import { textOf } from '../support/repository.ts';
-
-/** A GPU with WebGPU's guaranteed limits that runs nothing. */
-function dryGpu(): Engine {
-  const mebi = 2 ** 20;
-  const limits = {
-    maxBufferSize: 256 * mebi,
-    maxStorageBufferBindingSize: 128 * mebi,
-    maxComputeWorkgroupsPerDimension: 65535,
-    maxComputeWorkgroupStorageSize: 16384,
-    maxComputeInvocationsPerWorkgroup: 256,
-  };
-  const device = { limits, features: new Set(), adapterInfo: {} } as unknown as GPUDevice;
-  return dryEngine({ device, adapterClass: 'gpu', largestBinding: limits.maxStorageBufferBindingSize } as Engine);
-}
 
 const config = preset('tiny');
 const { imageSize, channels, depth } = config;

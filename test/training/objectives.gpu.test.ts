@@ -4,7 +4,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { initParams } from '../../model/params.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from '../../training/objectives/facts.ts';
-import type { TrainSets } from '../../training/step.ts';
+import type { TrainSets } from '../../training/state.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { testEngine } from '../support/engine.ts';

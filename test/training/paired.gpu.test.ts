@@ -16,7 +16,8 @@ import { factsOf, OBJECTIVES, type ObjectiveName } from '../../training/objectiv
 import { readRunConfig, runTraining } from '../../training/run.node.ts';
 import { learningRate } from '../../training/schedule.ts';
 import { startingWeights } from '../../training/start.ts';
-import { createState, TrainStep } from '../../training/step.ts';
+import { createState } from '../../training/state.ts';
+import { TrainStep } from '../../training/step.ts';
 import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
 import { type StepOutputs, stepOutputs } from '../../verify/recorded-step.ts';
 import { npy } from '../support/archives.ts';

@@ -9,7 +9,9 @@ import { assembleBatch, drawStep } from '../../training/batch.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import { dealDraws, dealRows } from '../../training/deal.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from '../../training/objectives/facts.ts';
-import { createState, type TrainSets, TrainStep } from '../../training/step.ts';
+import { divide } from '../../training/share.ts';
+import { createState, type TrainSets } from '../../training/state.ts';
+import { TrainStep } from '../../training/step.ts';
 import { createTrainer, type TrainEvent } from '../../training/trainer.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { testEngine } from '../support/engine.ts';
@@ -27,6 +29,7 @@ const start = (model: ModelConfig) => formulaParams(model, 5);
 
 async function trained(model: ModelConfig, train: TrainConfig, size: number) {
   const { teacher } = factsOf(train.objective);
+  const divided = train.shardState && size > 1;
   const one = async (communicator: Communicator) => {
     // Only the first has the weights to start from.
     const params = communicator.rank === 0 ? start(model) : initParams(model, 1);
@@ -34,15 +37,17 @@ async function trained(model: ModelConfig, train: TrainConfig, size: number) {
     const trainer = await createTrainer(engine, { ...options, ...(teacher ? { teacher: start(model) } : {}) });
     const events: TrainEvent[] = [];
     for await (const event of trainer.run()) events.push({ ...event, seconds: 0 });
-    const sets = await trainer.snapshot();
+    // Of a state that is divided, the first alone has all.
+    const sets = divided && communicator.rank > 0 ? await trainer.contribute() : await trainer.snapshot();
+    const { plan } = trainer;
     trainer.dispose();
-    return { events, sets };
+    return { events, sets: sets as TrainSets, plan };
   };
   return Promise.all((size === 1 ? [alone] : ranksTogether(size)).map(one));
 }
 
 /** Distance over length, of all parameters together. */
-function apart(a: TrainSets, b: TrainSets, part: 'params' | 'ema' | 'm'): number {
+function distance(a: TrainSets, b: TrainSets, part: 'params' | 'ema' | 'm'): number {
   let [difference, length] = [0, 0];
   a[part].groups.forEach((values, g) => {
     values.forEach((x, i) => {
@@ -69,8 +74,8 @@ async function same(model: ModelConfig, train: TrainConfig, sizes: readonly numb
       expect(event.skipped).toBe(alone.skipped);
       expect(Object.keys(event.losses.byBlocks)).toEqual(Object.keys(alone.losses.byBlocks));
     });
-    expect(apart(one!.sets, sets, 'params')).toBeLessThan(1e-6);
-    expect(apart(one!.sets, sets, 'm')).toBeLessThan(1e-5);
+    expect(distance(one!.sets, sets, 'params')).toBeLessThan(1e-6);
+    expect(distance(one!.sets, sets, 'm')).toBeLessThan(1e-5);
   }
 }
 
@@ -95,13 +100,88 @@ describe('processes that train together', () => {
   });
 });
 
+describe('processes that divide the state', () => {
+  /** Every option of the optimizer. */
+  const optimizer = { steps: 12, clip: 0.05, emaWarmup: true, weightDecay: 0.2, beta1: 0.8, beta2: 0.99 };
+  it.each([
+    ['a target that needs the average', 3, {}, false],
+    [
+      'several batches an update and the average divided',
+      2,
+      { steps: 6, objective: 'naive', lengthEvery: 0, accumulate: 2 },
+      true,
+    ],
+    ['a teacher that becomes the average', 2, { steps: 6, objective: 'progressive' }, false],
+  ] as const)('do what they do without, bit for bit: %s', async (_, size, options, average) => {
+    const train = parseTrainConfig({ ...base, ...optimizer, ...options });
+    const model = parseModelConfig({ ...tinyModel, ignoreDt: !factsOf(train.objective).stepLevel });
+    const [whole] = await trained(model, train, size);
+    const ranks = await trained(model, { ...train, shardState: true }, size);
+    expect(setBits({ ...ranks[0]!.sets })).toEqual(setBits({ ...whole!.sets }));
+    for (const { events, plan } of ranks) {
+      expect(events).toEqual(whole!.events);
+      expect(plan.divided?.average).toBe(average);
+    }
+    expect(whole!.events.some(({ kept }) => kept! < 1)).toBe(true);
+    // By one, the option changes nothing.
+    expect(ranks.map(({ sets }) => sets === undefined)).toEqual(ranks.map((_, rank) => rank > 0));
+  });
+
+  it('goes on by another number of processes, or without dividing; who lacks a part of it is told so', async () => {
+    const train = parseTrainConfig({ ...base, objective: 'naive', lengthEvery: 0, steps: 4 });
+    const model = parseModelConfig({ ...tinyModel, ignoreDt: true });
+    interface Half {
+      readonly size: number;
+      readonly shardState: boolean;
+      readonly wholeAverage?: boolean;
+      /** The state after two updates. */
+      readonly sets?: TrainSets;
+    }
+    const half = async (communicator: Communicator, { shardState, wholeAverage, sets }: Half) => {
+      const trainer = await createTrainer(engine, {
+        ...{ model, train: { ...train, shardState }, data: tinyData(), communicator, wholeAverage },
+        ...(sets ? { from: { sets, step: 2 } } : { params: start(model) }),
+        inspect: communicator.rank === 0,
+      });
+      let left = 2;
+      for await (const _ of trainer.run()) if (--left === 0) break;
+      const { divided } = trainer.plan;
+      const read = communicator.rank > 0 ? await trainer.contribute() : await trainer.snapshot();
+      if (divided?.average) {
+        await expect(trainer.average()).rejects.toThrow('the processes divide the average');
+      } else if (read) expect(setBits({ ema: await trainer.average() })).toEqual(setBits({ ema: read.ema }));
+      if (read) {
+        // What an update took is worked out from the moments.
+        const { norms } = await trainer.inspect();
+        expect(Object.keys(norms.head!)).toEqual(['gradient', 'parameters', ...(divided ? [] : ['update'])]);
+      }
+      trainer.dispose();
+      return read as TrainSets;
+    };
+    const all = async (options: Half) => {
+      const { size } = options;
+      const [first] = await Promise.all((size === 1 ? [alone] : ranksTogether(size)).map((one) => half(one, options)));
+      return first!;
+    };
+    const sets = await all({ size: 2, shardState: true });
+    const apart = await all({ size: 2, shardState: true, wholeAverage: true, sets });
+    const whole = await all({ size: 2, shardState: false, sets });
+    const one = await all({ size: 1, shardState: true, sets });
+    expect(setBits({ ...apart })).toEqual(setBits({ ...whole }));
+    for (const part of ['params', 'ema', 'm'] as const) expect(distance(one, apart, part)).toBeLessThan(1e-6);
+  });
+});
+
 it('sums gradients in buckets as they become complete: same bits for any bucket, nothing made anew, and weights bit for bit on all', async () => {
   const train = parseTrainConfig({ ...base, lengthEvery: 4 });
-  const run = async (bucketBytes: number) => {
+  const run = async (bucketBytes: number, divided = false) => {
     const ranks = ranksTogether(2).map(async (communicator) => {
       const deal = dealRows(train, tinyModel, communicator);
-      const state = createState(engine, { params: start(tinyModel) });
-      const step = await TrainStep.create(engine, tinyModel, train, state, { deal, communicator, bucketBytes });
+      const params = start(tinyModel);
+      const division = divided ? divide(params.layout, engine.largestBinding, communicator, false) : null;
+      const state = createState(engine, { params }, division);
+      const options = { deal, division, communicator, bucketBytes };
+      const step = await TrainStep.create(engine, tinyModel, train, state, options);
       const images = Float32Array.from({ length: deal.train.batch * 64 }, (_, i) => Math.sin(i + communicator.rank));
       const update = async (index: number) => {
         const draws = dealDraws(drawStep(tinyModel, train, index), deal);
@@ -128,5 +208,7 @@ it('sums gradients in buckets as they become complete: same bits for any bucket,
     expect(setBits({ params: sets[0]! })).toEqual(setBits({ params: sets[1]! }));
     return setBits({ params: sets[0]! });
   };
-  expect(await run(1)).toEqual(await run(1e9));
+  const small = await run(1);
+  expect(await run(1e9)).toEqual(small);
+  expect(await run(1, true)).toEqual(small);
 });

@@ -143,7 +143,7 @@ it('norms and histograms are those of what is read back, and nothing is allocate
       expect(Math.abs(found.parameters - norm(values))).toBeLessThanOrEqual(1e-5 * norm(values));
       const taken = norm(values.map((x, i) => old.get(group)![i]! - x));
       // Parameters near 1 are rounded to 6e-8, the host's difference with them.
-      expect(Math.abs(found.update - taken)).toBeLessThan(1e-4 * taken + 1e-7 * Math.sqrt(values.length));
+      expect(Math.abs(found.update! - taken)).toBeLessThan(1e-4 * taken + 1e-7 * Math.sqrt(values.length));
       const edges = histogramEdges();
       const counts = edges.slice(1).map(() => 0);
       for (const x of values) {

@@ -13,6 +13,8 @@ export interface ObjectiveFacts {
   readonly scheduled: boolean;
   /** Whether targets come from another, trained model: one that stays, or one that the student replaces level by level. */
   readonly teacher: 'fixed' | 'replaced' | null;
+  /** Whether those rows' targets, or a teacher that is replaced, come from the moving average: always, where `targetsFromEma` says so, or never. */
+  readonly average: 'always' | 'chosen' | 'never';
 }
 
 const flow = {
@@ -22,11 +24,20 @@ const flow = {
   stepLevel: false,
   scheduled: false,
   teacher: null,
+  average: 'never',
 } as const;
 
 /** Every objective; the comment at the top of its file says where it comes from. */
 export const OBJECTIVES = {
-  shortcut: { consistency: 'share', paired: true, guided: 'asked', stepLevel: true, scheduled: false, teacher: null },
+  shortcut: {
+    consistency: 'share',
+    paired: true,
+    guided: 'asked',
+    stepLevel: true,
+    scheduled: false,
+    teacher: null,
+    average: 'chosen',
+  },
   naive: flow,
   fm: flow,
   icfm: flow,
@@ -38,8 +49,17 @@ export const OBJECTIVES = {
     stepLevel: false,
     scheduled: true,
     teacher: 'replaced',
+    average: 'chosen',
   },
-  consistency: { consistency: 'all', paired: false, guided: 'never', stepLevel: false, scheduled: true, teacher: null },
+  consistency: {
+    consistency: 'all',
+    paired: false,
+    guided: 'never',
+    stepLevel: false,
+    scheduled: true,
+    teacher: null,
+    average: 'always',
+  },
   'consistency-distillation': {
     consistency: 'all',
     paired: false,
@@ -47,6 +67,7 @@ export const OBJECTIVES = {
     stepLevel: false,
     scheduled: false,
     teacher: 'fixed',
+    average: 'always',
   },
   livereflow: {
     consistency: 'share',
@@ -55,6 +76,7 @@ export const OBJECTIVES = {
     stepLevel: true,
     scheduled: false,
     teacher: null,
+    average: 'never',
   },
   splitmeanflow: {
     consistency: 'share',
@@ -63,6 +85,7 @@ export const OBJECTIVES = {
     stepLevel: true,
     scheduled: false,
     teacher: null,
+    average: 'chosen',
   },
 } as const satisfies Record<string, ObjectiveFacts>;
 

@@ -19,7 +19,7 @@ const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
   lengths: { min: 2, group: 2 },
 });
-const DRAWN = "document.body.dataset.state === 'drawn'";
+const DRAWN = "document.getElementById('sample').dataset.state === 'drawn'";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   let cli: Cli;
@@ -130,22 +130,46 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(await text('#model-text')).toBe('mine.safetensors: 28 \u00d7 28 pixels, 4 blocks, 10 classes.');
     await give('broken.safetensors', Buffer.from('no model at all'));
     await page.until("!document.getElementById('trouble').hidden");
-    expect(await text('#trouble-text')).toMatch(/the model/);
+    expect(await text('#trouble p')).toMatch(/the model/);
     expect(await page.evaluate("document.getElementById('shipped').hidden")).toBe(false);
-    await page.evaluate("document.getElementById('again').click()");
+    await page.evaluate("document.querySelector('#trouble button').click()");
     await page.until(`document.getElementById('trouble').hidden && ${DRAWN}`);
   });
 
   it('the keyboard reaches every control in the order of the page', async () => {
     await page.evaluate('document.body.tabIndex = -1; document.body.focus()');
     const order: string[] = [];
-    for (let i = 0; i < 9; i++) {
+    for (let i = 0; i < 10; i++) {
       await page.press('Tab');
       order.push(await page.evaluate('document.activeElement.id'));
     }
-    expect(order).toEqual(['steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file', 'shipped']);
+    const controls = ['steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file', 'shipped'];
+    expect(order).toEqual(['tab-sample', ...controls]);
     await page.press('Tab', true);
     expect(await page.evaluate("getComputedStyle(document.querySelector('label.button')).outlineStyle")).toBe('solid');
+  });
+
+  it('arrow keys go through the tabs, and the address keeps what was chosen', async () => {
+    const shown = `[document.activeElement.id, document.querySelector('[aria-selected="true"]').id,
+      [...document.querySelectorAll('[role="tabpanel"]')].filter((e) => !e.hidden).map((e) => e.id).join(),
+      location.hash, document.title]`;
+    await page.evaluate("document.getElementById('tab-sample').focus()");
+    await page.press('ArrowLeft');
+    const measure = [
+      'tab-measure',
+      'tab-measure',
+      'measure',
+      '#T=2&L=8&class=7&seed=3&tab=measure',
+      'odelt studio: Measure',
+    ];
+    expect(await page.evaluate(shown)).toEqual(measure);
+    await page.press('ArrowRight');
+    const sample = ['tab-sample', 'tab-sample', 'sample', '#T=2&L=8&class=7&seed=3', 'odelt studio: Sample'];
+    expect(await page.evaluate(shown)).toEqual(sample);
+    await page.evaluate('void history.back()');
+    await page.until(`!document.getElementById('measure').hidden`);
+    await page.press('Home');
+    expect(await page.evaluate(shown)).toEqual(sample);
   });
 
   it('says in plain words that there is no WebGPU, with a button to try again', async () => {
@@ -153,7 +177,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     try {
       await without.goto(url);
       await without.until("!document.getElementById('trouble').hidden");
-      const said = await without.evaluate<string>("document.getElementById('trouble-text').textContent");
+      const said = await without.evaluate<string>("document.querySelector('#trouble p').textContent");
       expect(said).toMatch(/^This browser has (no WebGPU|WebGPU, but found no GPU)/);
       await without.look(390, 'light');
       writeFileSync(join(SHOTS, 'without-390-light.png'), await without.screenshot());

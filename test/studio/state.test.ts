@@ -1,6 +1,10 @@
-/** What is chosen in the studio: its hash and back, what a model can draw of it, and how pictures come step by step. */
+/** What is chosen in the studio: in the address and back, what a model can draw of it, and how pictures come step by step. */
 import { expect, it } from 'vitest';
-import { fitted, hashOf, ladder, parseHash, START } from '../../studio/state.ts';
+import { changedHash, paramsOf } from '../../studio/address.ts';
+import { changesOf, fitted, ladder, START, type State, stateOf } from '../../studio/state.ts';
+
+const hashOf = (state: State, before = '') => changedHash(before, changesOf(state));
+const parseHash = (hash: string) => stateOf(paramsOf(hash));
 
 it('a state stands in the hash, and comes back', () => {
   const state = { steps: 16, blocks: 8, label: 0, guidance: 2.5, seed: 77 };
@@ -8,6 +12,11 @@ it('a state stands in the hash, and comes back', () => {
   expect(parseHash(hashOf(state))).toEqual(state);
   expect(hashOf(START)).toBe('#T=4');
   expect(parseHash('')).toEqual(START);
+});
+
+it('what the address says of other tabs stays', () => {
+  expect(hashOf(START, '#tab=look&T=8&L=4&step=2&class=3')).toBe('#tab=look&T=4&step=2');
+  expect(parseHash('#tab=look&T=8&step=2')).toEqual({ ...START, steps: 8 });
 });
 
 it.each([

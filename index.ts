@@ -289,6 +289,13 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export {
+  type AttentionInside,
+  type Inspection,
+  Inspector,
+  type InspectRequest,
+  type LengthInside,
+} from './sampling/inspect.ts';
 export { jaxLabels, jaxNoise, REFERENCE_SEED } from './sampling/jax-draws.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export {

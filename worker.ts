@@ -9,7 +9,10 @@ export type { SentError } from './web/errors.ts';
 export type { FileAt } from './web/files.ts';
 export type {
   Answer,
+  BenchProgress,
   BenchRequest,
+  Breakdown,
+  BreakdownRequest,
   CallName,
   Calls,
   LoadedModel,
@@ -21,6 +24,7 @@ export type {
   Trained,
   TrainProgress,
   TrainRequest,
+  VerifyProgress,
   VerifyRequest,
 } from './web/protocol.ts';
 export { type Scope, type ServeOptions, serveWorker } from './web/serve.ts';

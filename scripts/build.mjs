@@ -90,8 +90,8 @@ async function writeStudio() {
     minifySyntax: true,
     chunkNames: '[name]-[hash]',
   });
-  for (const name of ['index.html', 'style.css', 'icon.svg'])
-    copyFileSync(join(ROOT, 'studio', name), join(into, name));
+  const served = readdirSync(join(ROOT, 'studio')).filter((name) => /\.(html|css|svg)$/.test(name));
+  for (const name of served) copyFileSync(join(ROOT, 'studio', name), join(into, name));
 }
 
 function writeLicences(files) {

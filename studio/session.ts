@@ -28,6 +28,9 @@ export interface Session {
   load(source: string | File): Promise<LoadedModel>;
   /** Draws in few steps, then in all, and gives the latter with what they took. */
   draw(request: Drawn, told: Told): Promise<Sampled>;
+  /** Looks inside a sample, and times an evaluation; neither with the draws. */
+  inspect(request: Calls['inspect']['args'], signal: AbortSignal): Promise<Calls['inspect']['result']>;
+  breakdown(request: Calls['breakdown']['args'], signal: AbortSignal): Promise<Calls['breakdown']['result']>;
   dispose(): Promise<void>;
 }
 
@@ -75,6 +78,8 @@ export function createSession(worker: OdeltWorker): Session {
         return worker.load(source);
       }),
     draw: (request, told) => exclusive(() => draw(request, told)),
+    inspect: (request, signal) => exclusive(async () => worker.inspect(request, { signal })),
+    breakdown: (request, signal) => exclusive(async () => worker.breakdown(request, { signal })),
     dispose: () => worker.dispose(),
   };
 }

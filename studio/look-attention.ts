@@ -1,0 +1,75 @@
+/** Attention of one patch as a heat map over the picture: patches are buttons, chosen by click and by arrow keys. */
+import type { AttentionInside } from '../sampling/inspect.ts';
+import { byId, make } from './dom.ts';
+
+/** What a patch takes of every patch [tokens], by one head or by the mean of all. */
+export function attentionRow(
+  { heads, side, weights }: Pick<AttentionInside, 'heads' | 'side' | 'weights'>,
+  patch: number,
+  head: number | null,
+): Float32Array {
+  const tokens = side * side;
+  const of = (h: number) => weights.subarray((h * tokens + patch) * tokens, (h * tokens + patch + 1) * tokens);
+  if (head !== null) return of(head);
+  const mean = new Float32Array(tokens);
+  for (let h = 0; h < heads; h++) of(h).forEach((weight, j) => void (mean[j]! += weight / heads));
+  return mean;
+}
+
+const percent = (weight: number): string => `${(100 * weight).toFixed(1)} %`;
+
+export interface AttentionMap {
+  show(attention: AttentionInside, patch: number, head: number | null): void;
+}
+
+/** @param onChoose told which patch is wanted. */
+export function createAttentionMap(onChoose: (patch: number) => void): AttentionMap {
+  const grid = byId('look-patches', 'div');
+  const text = byId('look-attention-text', 'p');
+  let side = 0;
+  grid.addEventListener('click', ({ target }) => {
+    const index = [...grid.children].indexOf(target as Element);
+    if (index >= 0) onChoose(index);
+  });
+  grid.addEventListener('keydown', (event) => {
+    const index = [...grid.children].indexOf(event.target as Element);
+    const [row, column] = [Math.floor(index / side), index % side];
+    const next = {
+      ArrowUp: [row - 1, column],
+      ArrowDown: [row + 1, column],
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      Home: [row, 0],
+      End: [row, side - 1],
+    }[event.key];
+    if (!next || index < 0) return;
+    event.preventDefault();
+    const [r, c] = next as [number, number];
+    if (r < 0 || c < 0 || r >= side || c >= side) return;
+    onChoose(r * side + c);
+    (grid.children[r * side + c] as HTMLElement).focus();
+  });
+  return {
+    show(attention, patch, head) {
+      if (side !== attention.side) {
+        side = attention.side;
+        grid.style.setProperty('--side', `${side}`);
+        grid.replaceChildren(...Array.from({ length: side * side }, () => make('button', { type: 'button' })));
+      }
+      const row = attentionRow(attention, patch, head);
+      const place = (i: number) => `row ${Math.floor(i / side) + 1}, column ${(i % side) + 1}`;
+      const strongest = row.indexOf(Math.max(...row));
+      for (const [i, button] of [...grid.children].entries() as Iterable<[number, HTMLElement]>) {
+        button.style.setProperty('--heat', `${row[i]! / row[strongest]!}`);
+        button.setAttribute('aria-label', `${place(i)}: ${percent(row[i]!)}`);
+        button.setAttribute('aria-pressed', `${i === patch}`);
+        button.tabIndex = i === patch ? 0 : -1;
+      }
+      const even = percent(1 / row.length);
+      const most = strongest === patch ? 'itself' : place(strongest);
+      text.textContent =
+        `The patch in ${place(patch)} takes most from ${most}: ${percent(row[strongest]!)}. ` +
+        `From itself it takes ${percent(row[patch]!)}; ${even} would be the share of each if it looked at all alike.`;
+    },
+  };
+}

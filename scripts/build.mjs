@@ -18,7 +18,7 @@ const WORKERS = ['web/module.ts', 'training/data/decode-worker.js'];
 const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'worker.ts', 'cli/main.ts', ...WORKERS];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
-const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(
+const { version, dependencies, optionalDependencies, peerDependencies } = JSON.parse(
   readFileSync(join(ROOT, 'package.json'), 'utf8'),
 );
 
@@ -85,6 +85,7 @@ async function writeStudio() {
     ],
     plugins: [bareWgsl],
     splitting: true,
+    define: { ODELT_VERSION: JSON.stringify(version) },
     // Not identifiers: errors are called by the names of their classes.
     minifyWhitespace: true,
     minifySyntax: true,

@@ -12,11 +12,13 @@ export function attentionRow(
   const of = (h: number) => weights.subarray((h * tokens + patch) * tokens, (h * tokens + patch + 1) * tokens);
   if (head !== null) return of(head);
   const mean = new Float32Array(tokens);
-  for (let h = 0; h < heads; h++) of(h).forEach((weight, j) => void (mean[j]! += weight / heads));
+  for (let h = 0; h < heads; h++) {
+    for (const [j, weight] of of(h).entries()) mean[j] = mean[j]! + weight / heads;
+  }
   return mean;
 }
 
-const percent = (weight: number): string => `${(100 * weight).toFixed(1)} %`;
+const percent = (weight: number): string => `${(100 * weight).toFixed(1)}\u00a0%`;
 
 export interface AttentionMap {
   show(attention: AttentionInside, patch: number, head: number | null): void;
@@ -58,18 +60,19 @@ export function createAttentionMap(onChoose: (patch: number) => void): Attention
       }
       const row = attentionRow(attention, patch, head);
       const place = (i: number) => `row ${Math.floor(i / side) + 1}, column ${(i % side) + 1}`;
-      const strongest = row.indexOf(Math.max(...row));
+      const [least, most] = [Math.min(...row), Math.max(...row)];
+      const strongest = row.indexOf(most);
       for (const [i, button] of [...grid.children].entries() as Iterable<[number, HTMLElement]>) {
-        button.style.setProperty('--heat', `${row[i]! / row[strongest]!}`);
+        button.style.setProperty('--heat', `${(row[i]! - least) / Math.max(most - least, 1e-9)}`);
         button.setAttribute('aria-label', `${place(i)}: ${percent(row[i]!)}`);
         button.setAttribute('aria-pressed', `${i === patch}`);
         button.tabIndex = i === patch ? 0 : -1;
       }
-      const even = percent(1 / row.length);
-      const most = strongest === patch ? 'itself' : place(strongest);
+      const from = strongest === patch ? 'itself' : place(strongest);
       text.textContent =
-        `The patch in ${place(patch)} takes most from ${most}: ${percent(row[strongest]!)}. ` +
-        `From itself it takes ${percent(row[patch]!)}; ${even} would be the share of each if it looked at all alike.`;
+        `The patch in ${place(patch)} takes most from ${from}: ${percent(most)}, where it is brightest. ` +
+        `From itself it takes ${percent(row[patch]!)}, and from others as little as ${percent(least)}; ` +
+        `if it looked at all alike, each would have ${percent(1 / row.length)}.`;
     },
   };
 }

@@ -50,30 +50,30 @@ export function showPictures(into: HTMLElement, { shape, x, lengths, from }: Ins
     canvas.setAttribute('aria-label', label);
     return canvas;
   };
-  const figure = (label: string, unit: Float32Array, below: HTMLElement, lines: readonly string[]) => {
+  const figure = (label: string, unit: Float32Array, name: string, below: HTMLElement, caption: string) => {
     const canvas = canvasOf(label);
     paint(canvas, { values: unit, shape: [1, height, width, channels] }, 0);
-    const caption = make('figcaption', {}, ...lines.map((line) => make('span', { textContent: line })));
-    return make('figure', {}, canvas, below, caption);
+    const title = make('p', { textContent: name });
+    return make('figure', {}, canvas, title, below, make('figcaption', { textContent: caption }));
   };
   const legend = make(
     'div',
     { className: 'look-legend' },
-    make('span', { textContent: 'What more blocks add:' }),
+    make('span', { textContent: 'What more blocks add' }),
     make('span', { className: 'look-scale' }),
-    make('span', { textContent: 'darker to brighter' }),
+    make('span', { textContent: 'darker to brighter, and its root mean square' }),
   );
   const figures = lengths.map(({ blocks }, i) => {
     const change = added[i]!;
     const size = change && rootMeanSquare(change).toFixed(3);
-    const before = lengths[i - 1]?.blocks;
-    const below = change ? canvasOf(`What ${blocks} blocks add to ${before}`) : make('div', { className: 'look-none' });
+    const below = change
+      ? canvasOf(`What ${blocks} blocks add to ${lengths[i - 1]!.blocks}`)
+      : make('div', { className: 'look-none' });
     if (change) paintSigned(below as HTMLCanvasElement, change, width, most);
     const unit = values[i]!.map((value) => value / scale);
     const what = shown === 'velocity' ? 'The velocity' : 'The picture that is expected';
-    const lines = [`L ${blocks}`, size ? `\u00b1 ${size} to L ${before}` : '\u00a0'];
-    return figure(`${what} with ${blocks} blocks`, unit, below, lines);
+    return figure(`${what} with ${blocks} blocks`, unit, `L ${blocks}`, below, size ? `\u00b1 ${size}` : '\u00a0');
   });
-  const underWay = figure('The picture under way', x, legend, [`t ${Number(from.toFixed(4))}`, 'under way']);
+  const underWay = figure('The picture under way', x, `t ${Number(from.toFixed(4))}, under way`, legend, '\u00a0');
   into.replaceChildren(underWay, ...figures);
 }

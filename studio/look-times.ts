@@ -22,8 +22,8 @@ export function showTimes({ clock, wallSeconds, sumSeconds, kernels }: Breakdown
         'tr',
         {},
         make('th', { scope: 'row', textContent: name }),
-        make('td', { className: 'look-bar' }, make('div', { className: 'bar' }, bar)),
-        ...cells.map((textContent) => make('td', { textContent })),
+        make('td', { className: 'look-bar wide' }, make('div', { className: 'bar' }, bar)),
+        ...cells.map((textContent, i) => make('td', { textContent, className: i === 2 ? 'wide' : '' })),
       );
     }),
   );

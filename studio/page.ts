@@ -3,12 +3,12 @@ import { changedHash, paramsOf } from './address.ts';
 import { byId } from './dom.ts';
 import { createSharedModel } from './shared-model.ts';
 import { startTabs } from './tabs.ts';
-import { workerStarter } from './worker.ts';
+import { createTrusted } from './trusted.ts';
 
-const startWorker = workerStarter();
+const trusted = createTrusted();
 startTabs({
-  startWorker,
-  shared: createSharedModel(startWorker),
+  ...trusted,
+  shared: createSharedModel(trusted.startWorker),
   params: () => paramsOf(location.hash),
   write: (changes) => history.replaceState(null, '', changedHash(location.hash, changes)),
   onFailure: () => {

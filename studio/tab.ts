@@ -15,6 +15,8 @@ export interface TabContext {
   readonly shared: SharedModel;
   /** A new worker with a GPU device of its own, for work that nobody else should wait for. */
   startWorker(): OdeltWorker;
+  /** The element that an SVG's text describes, where the library made the text. */
+  drawing(svg: string): SVGElement;
   /** Brings a tab into view. */
   open(tab: TabName): void;
 }

@@ -1,12 +1,13 @@
-/** The studio's page in a real browser, as `odelt studio` serves it: pictures, costs, the map, files, the keyboard, and its looks. */
+/** The studio's page in a real browser, as `odelt studio` serves it: its tabs, by clicks and by the keyboard, what they show, and their looks. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { serializeSafetensors } from '../../formats/safetensors.ts';
+import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelContents } from '../../model/weights/model-file.ts';
+import type { MeasureReport } from '../../studio/measure-report.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
@@ -19,6 +20,10 @@ const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
   lengths: { min: 2, group: 2 },
 });
+/** The small model's recorded activations, each of which is a case. */
+const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/b/forward.safetensors')), 'forward')
+  .names()
+  .filter((name) => name.startsWith('act_blocks')).length;
 const DRAWN = "document.getElementById('sample').dataset.state === 'drawn'";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
@@ -218,5 +223,106 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(full[0]).toMatch(/^of about [\d.]+ m?s at T 128, L 12$/);
     expect(full[1]).toMatch(/^of [\d.]+ MB at L 12$/);
     await shoot('sample');
+  });
+
+  it('looks inside: what each number of blocks expects, and what a patch attends to', async () => {
+    await page.goto(`${url}#tab=look&T=4&L=8&class=7&step=2`);
+    const seen = "document.getElementById('look').dataset.state === 'seen'";
+    await page.until(seen);
+    expect(await text('#look-status')).toBe('Sneaker, step 2 of 4, on its way with 8 blocks.');
+    const names = "[...document.querySelectorAll('#look-pictures p')].map((e) => e.textContent)";
+    expect(await page.evaluate(names)).toEqual(['t 0.25, under way', 'L 4', 'L 8', 'L 12']);
+    const [noisy, few, ...others] = await greys('#look-pictures canvas');
+    for (const different of [noisy!, few!, ...others]) expect(different).toBeGreaterThan(20);
+    expect(others.length).toBe(4);
+    // What 8 blocks add to 4 is worth telling, and 12 add less to 8.
+    const added =
+      "[...document.querySelectorAll('#look-pictures figcaption')].map((e) => parseFloat(e.textContent.slice(2)))";
+    const [, , eight, twelve] = await page.evaluate<number[]>(added);
+    expect(eight).toBeGreaterThan(twelve!);
+    expect(twelve).toBeGreaterThan(0);
+    const patches = () =>
+      page.evaluate<{ label: string; chosen: boolean }[]>(`[...document.querySelectorAll('#look-patches button')].map(
+        (e) => ({ label: e.ariaLabel, chosen: e.ariaPressed === 'true' }))`);
+    const shares = async () => (await patches()).map(({ label }) => Number(/: ([\d.]+)\u00a0%$/.exec(label)![1]));
+    await page.evaluate("document.querySelectorAll('#look-patches button')[9].click()");
+    await page.until(`location.hash.includes('patch=10') && ${seen}`);
+    const before = await shares();
+    expect(before.length).toBe(49);
+    // Each is rounded to a tenth.
+    expect(Math.abs(before.reduce((a, b) => a + b) - 100)).toBeLessThan(49 * 0.05 + 0.01);
+    expect((await patches()).findIndex(({ chosen }) => chosen)).toBe(9);
+    const most = before.indexOf(Math.max(...before));
+    const place = most === 9 ? 'itself' : `row ${Math.floor(most / 7) + 1}, column ${(most % 7) + 1}`;
+    expect(await text('#look-attention-text')).toContain(
+      `in row 2, column 3 takes most from ${place}: ${before[most]!.toFixed(1)}`,
+    );
+    await page.evaluate("document.querySelectorAll('#look-patches button')[9].focus()");
+    await page.press('ArrowRight');
+    await page.until(`location.hash.includes('patch=11') && ${seen}`);
+    expect(await page.evaluate('document.activeElement.ariaPressed')).toBe('true');
+    expect(await shares()).not.toEqual(before);
+    const set = (id: string, value: string) =>
+      page.evaluate(`(() => {
+        const select = document.getElementById('${id}');
+        select.value = '${value}';
+        select.dispatchEvent(new Event('change'));
+      })()`);
+    const last = await shares();
+    await set('look-block', '0');
+    await page.until(`location.hash.includes('block=1') && ${seen}`);
+    const first = await shares();
+    expect(first).not.toEqual(last);
+    await set('look-head', '2');
+    await page.until(`location.hash.includes('head=3') && ${seen}`);
+    expect(await shares()).not.toEqual(first);
+    await page.evaluate("document.getElementById('look-times-button').click()");
+    await page.until("!document.getElementById('look-times-table').hidden", 120);
+    const times = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('#look-times tr')].map((e) => e.innerText.replace(/\\s+/g, ' '))",
+    );
+    expect(times.some((line) => line.startsWith('attention'))).toBe(true);
+    const parts = times.map((line) => Number(/([\d.]+) %/.exec(line)![1]));
+    expect(Math.abs(parts.reduce((a, b) => a + b) - 100)).toBeLessThan(0.5);
+    await shoot('look');
+    expect(page.errors).toEqual([]);
+  });
+
+  it('measures: recordings are replayed, a kernel is timed, and the report is one document', async () => {
+    await page.goto(`${url}#tab=measure&cases=b/forward/inside_blocks/&kernels=euler`);
+    await page.until("document.getElementById('measure').dataset.state === 'described'");
+    const done = (job: string) => `document.getElementById('measure-${job}-status').dataset.state === 'done'`;
+    await page.evaluate("document.getElementById('measure-verify').click()");
+    await page.until(done('verify'), 120);
+    const said = await text('#measure-verify-status');
+    await page.evaluate("document.getElementById('measure-bench').click()");
+    await page.until(done('bench'), 240);
+    expect(await text('#measure-bench-status')).toMatch(/^This GPU copies [\d.]+ GB\/s and computes [\d.]+ GFLOP\/s/);
+    await page.evaluate(`void (URL.createObjectURL = (blob) => {
+      window.saved = blob;
+      return '#saved';
+    })`);
+    await page.evaluate("document.getElementById('measure-download').click()");
+    const saved = JSON.parse(await page.evaluate<string>('window.saved.text()')) as MeasureReport;
+    expect(saved.adapter.name).toMatch(/./);
+    expect(await text('#measure-adapter dd')).toBe(saved.adapter.name);
+    const { cases, failed, results } = saved.verify!;
+    expect(failed).toBe(0);
+    expect(results.length).toBe(cases);
+    for (const { ok, name } of results) expect([ok, name]).toEqual([true, expect.stringMatching(/^inside_blocks\//)]);
+    expect(said).toBe(`${cases} cases, all within their tolerances: this GPU computes what the reference computed.`);
+    expect(cases).toBe(INSIDE);
+    const { kernels, subjects } = saved.bench!;
+    expect(subjects[0]!.adapter.name).toBe(saved.adapter.name);
+    expect(kernels.map(({ kernel, pass }) => `${kernel} ${pass}`)).toEqual(['euler forward']);
+    for (const { timing, gbytes, gflops, roofline, error } of kernels) {
+      for (const n of [timing.median, gbytes!, gflops!, roofline!])
+        expect(n > 0 && Number.isFinite(n), `${n}`).toBe(true);
+      expect(error).toBeLessThan(1e-6);
+    }
+    expect(await page.evaluate("document.querySelectorAll('#measure-roofline svg circle').length")).toBeGreaterThan(0);
+    expect(await page.evaluate("document.querySelectorAll('#measure-bench-rows tr').length")).toBe(1);
+    await shoot('measure');
+    expect(page.errors).toEqual([]);
   });
 });

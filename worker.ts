@@ -3,6 +3,7 @@
  * The module that runs there is `odelt/worker/module`; `serveWorker` is for a worker module of one's own.
  * @module odelt/worker
  */
+export type { ProgramTimes, Share } from './bench/breakdown.ts';
 export type { CaseResult, Kind } from './verify/case.ts';
 export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';
 export type { SentError } from './web/errors.ts';

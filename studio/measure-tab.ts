@@ -107,7 +107,8 @@ export function mountTab(root: HTMLElement, { params, write, startWorker, drawin
   byId('measure-download', 'button').addEventListener('click', () => {
     const href = URL.createObjectURL(new Blob([report()], { type: 'application/json' }));
     make('a', { href, download: 'odelt-measured.json' }).click();
-    URL.revokeObjectURL(href);
+    // Not at once: some browsers read it only after the click.
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
     told('Downloaded.');
   });
   only.addEventListener('change', () => write({ cases: only.value.trim() || null }));

@@ -20,8 +20,8 @@ const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
   lengths: { min: 2, group: 2 },
 });
-/** The small model's recorded activations, each of which is a case. */
-const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/b/forward.safetensors')), 'forward')
+/** Activations recorded of one model, each of which is a case. */
+const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/a/forward.safetensors')), 'forward')
   .names()
   .filter((name) => name.startsWith('act_blocks')).length;
 const DRAWN = "document.getElementById('sample').dataset.state === 'drawn'";
@@ -289,7 +289,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   it('measures: recordings are replayed, a kernel is timed, and the report is one document', async () => {
-    await page.goto(`${url}#tab=measure&cases=b/forward/inside_blocks/&kernels=euler`);
+    await page.goto(`${url}#tab=measure&cases=a/forward/inside_blocks/&kernels=euler`);
     await page.until("document.getElementById('measure').dataset.state === 'described'");
     const done = (job: string) => `document.getElementById('measure-${job}-status').dataset.state === 'done'`;
     await page.evaluate("document.getElementById('measure-verify').click()");
@@ -298,10 +298,10 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.evaluate("document.getElementById('measure-bench').click()");
     await page.until(done('bench'), 240);
     expect(await text('#measure-bench-status')).toMatch(/^This GPU copies [\d.]+ GB\/s and computes [\d.]+ GFLOP\/s/);
-    await page.evaluate(`void (URL.createObjectURL = (blob) => {
-      window.saved = blob;
-      return '#saved';
-    })`);
+    await page.evaluate(`(() => {
+      const make = URL.createObjectURL.bind(URL);
+      URL.createObjectURL = (blob) => make((window.saved = blob));
+    })()`);
     await page.evaluate("document.getElementById('measure-download').click()");
     const saved = JSON.parse(await page.evaluate<string>('window.saved.text()')) as MeasureReport;
     expect(saved.adapter.name).toMatch(/./);

@@ -111,7 +111,7 @@ function chosenContracts(contracts: readonly Contract[], options: BenchOptions):
   }
   const chosen = named.filter((c) => casesOf(c, options).length > 0);
   if (chosen.length === 0) {
-    throw new ConfigError(`none of ${named.map((c) => c.name).join(', ')} has cases of the shapes chosen`, {
+    throw new ConfigError(`none of ${named.map((c) => c.name).join(', ')} has cases of the shapes and sizes chosen`, {
       hint: `their own cases are the shapes 'small'`,
     });
   }

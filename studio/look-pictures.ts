@@ -74,6 +74,6 @@ export function showPictures(into: HTMLElement, { shape, x, lengths, from }: Ins
     const what = shown === 'velocity' ? 'The velocity' : 'The picture that is expected';
     return figure(`${what} with ${blocks} blocks`, unit, `L ${blocks}`, below, size ? `\u00b1 ${size}` : '\u00a0');
   });
-  const underWay = figure('The picture under way', x, `t ${Number(from.toFixed(4))}, under way`, legend, '\u00a0');
+  const underWay = figure('The picture under way', x, `t ${Number(from.toFixed(4))}`, legend, '\u00a0');
   into.replaceChildren(underWay, ...figures);
 }

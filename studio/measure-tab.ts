@@ -76,10 +76,11 @@ export function mountTab(root: HTMLElement, { params, write, startWorker, drawin
 
   const measure = createJob('bench', fail, async ({ signal, say, advance }) => {
     bench = null;
-    const call = worker!.bench(requestOf(set.value), { signal });
+    const call = worker!.bench(requestOf(set.value, adapter!), { signal });
     for await (const { text, done, total } of call) {
       advance(done / total);
-      say(done === 0 ? `First, the ceilings of this GPU: ${text}.` : `${done} of ${total}: ${text}`);
+      const what = text.replace(/[{}"]/g, '').replaceAll(',', ', ');
+      say(text.startsWith('clock') ? 'First, what this GPU can do at most.' : `${done + 1} of ${total}: ${what}`);
     }
     bench = await call;
     showBench(bench, drawing);
@@ -138,10 +139,14 @@ export function mountTab(root: HTMLElement, { params, write, startWorker, drawin
   };
 }
 
+/** Most operations of a case on a CPU: more takes minutes. */
+const CPU_FLOPS = 1e8;
+
 /** What a choice of kernels asks for: the small cases, of a few kernels in few rounds. */
-const requestOf = (choice: string): BenchRequest => {
+const requestOf = (choice: string, { software }: AdapterDescription): BenchRequest => {
   if (choice === 'all') return { shapes: ['small'] };
-  return { shapes: ['small'], kernels: choice === 'few' ? FEW : choice.split(','), mostRounds: 5 };
+  const kernels = choice === 'few' ? FEW : choice.split(',');
+  return { shapes: ['small'], kernels, mostRounds: 5, ...(software ? { mostFlops: CPU_FLOPS } : {}) };
 };
 
 interface Working {
@@ -190,21 +195,20 @@ function createJob(name: string, fail: (error: unknown) => void, work: (working:
   };
 }
 
-const row = (cells: readonly string[], wide: readonly number[] = []) =>
+/** A row of a table; `classes` by the number of the cell: 'wide' is left out on narrow screens, 'word' aligned left. */
+const row = (cells: readonly string[], classes: Readonly<Record<number, string>> = {}) =>
   make(
     'tr',
     {},
     ...cells.map((textContent, i) =>
-      i === 0
-        ? make('th', { scope: 'row', textContent })
-        : make('td', { textContent, className: wide.includes(i) ? 'wide' : '' }),
+      i === 0 ? make('th', { scope: 'row', textContent }) : make('td', { textContent, className: classes[i] ?? '' }),
     ),
   );
 
 function showVerified(results: readonly CaseResult[]): void {
   byId('measure-verify-table', 'table').hidden = results.length === 0;
   const rows = kindsOf(results).map(({ kind, cases, failed, worst }) =>
-    row([kind, `${cases}`, `${failed}`, errorText(worst), `${worst.model}/${worst.name}`], [4]),
+    row([kind, `${cases}`, `${failed}`, errorText(worst), `${worst.model}/${worst.name}`], { 4: 'wide word' }),
   );
   byId('measure-verify-rows', 'tbody').replaceChildren(...rows);
   const failures = results.filter(({ ok }) => !ok);
@@ -234,7 +238,7 @@ function showBench({ subjects: [subject], kernels }: BenchReport, drawing: TabCo
         rate(r.gbytes),
         share(r),
       ],
-      [1, 4],
+      { 1: 'wide word', 4: 'wide' },
     ),
   );
   byId('measure-bench-rows', 'tbody').replaceChildren(...rows);

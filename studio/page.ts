@@ -1,14 +1,16 @@
 /** The page of the studio: its tabs, the address, and the model that they share. */
 import { changedHash, paramsOf } from './address.ts';
 import { byId } from './dom.ts';
+import { drawingMaker } from './drawings.ts';
 import { createSharedModel } from './shared-model.ts';
 import { startTabs } from './tabs.ts';
-import { createTrusted } from './trusted.ts';
+import { workerStarter } from './worker.ts';
 
-const trusted = createTrusted();
+const startWorker = workerStarter();
 startTabs({
-  ...trusted,
-  shared: createSharedModel(trusted.startWorker),
+  startWorker,
+  drawing: drawingMaker(),
+  shared: createSharedModel(startWorker),
   params: () => paramsOf(location.hash),
   write: (changes) => history.replaceState(null, '', changedHash(location.hash, changes)),
   onFailure: () => {

@@ -185,10 +185,7 @@ function ownWorker(): WorkerPort {
 
 /** The part of the Trusted Types API that is used. */
 export interface TrustedTypes {
-  createPolicy(
-    name: string,
-    rules: { createScriptURL(url: string): string; createHTML?(text: string): string },
-  ): { createScriptURL(url: string): object; createHTML?(text: string): object };
+  createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): object };
 }
 
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */

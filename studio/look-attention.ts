@@ -36,17 +36,18 @@ export function createAttentionMap(onChoose: (patch: number) => void): Attention
   grid.addEventListener('keydown', (event) => {
     const index = [...grid.children].indexOf(event.target as Element);
     const [row, column] = [Math.floor(index / side), index % side];
-    const next = {
+    const moves: Readonly<Record<string, readonly [row: number, column: number]>> = {
       ArrowUp: [row - 1, column],
       ArrowDown: [row + 1, column],
       ArrowLeft: [row, column - 1],
       ArrowRight: [row, column + 1],
       Home: [row, 0],
       End: [row, side - 1],
-    }[event.key];
-    if (!next || index < 0) return;
+    };
+    const move = moves[event.key];
+    if (!move || index < 0) return;
     event.preventDefault();
-    const [r, c] = next as [number, number];
+    const [r, c] = move;
     if (r < 0 || c < 0 || r >= side || c >= side) return;
     onChoose(r * side + c);
     (grid.children[r * side + c] as HTMLElement).focus();

@@ -108,9 +108,10 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   /** Offers what a model has. */
-  function adopt({ model, ...opened }: Opened): void {
-    known = { model, ...opened };
+  function adopt(opened: Opened): void {
+    known = opened;
     seen = null;
+    const { model } = opened;
     timing?.abort();
     byId('look-times-table', 'table').hidden = true;
     byId('look-times-text', 'p').textContent = '';

@@ -17,6 +17,7 @@ export {
 export { formatBenchHtml } from './bench/html.ts';
 export {
   benchKernels,
+  type CaseProgress,
   type CeilingRates,
   type KernelBenchOptions,
   type KernelResult,

@@ -291,6 +291,13 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export {
+  type AttentionInside,
+  type Inspection,
+  Inspector,
+  type InspectRequest,
+  type LengthInside,
+} from './sampling/inspect.ts';
 export { describeLabel, parseLabels } from './sampling/labels.ts';
 export {
   type Requested,

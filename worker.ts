@@ -3,13 +3,17 @@
  * The module that runs there is `odelt/worker/module`; `serveWorker` is for a worker module of one's own.
  * @module odelt/worker
  */
+export type { ProgramTimes, Share } from './bench/breakdown.ts';
 export type { CaseResult, Kind } from './verify/case.ts';
 export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';
 export type { SentError } from './web/errors.ts';
 export type { FileAt } from './web/files.ts';
 export type {
   Answer,
+  BenchProgress,
   BenchRequest,
+  Breakdown,
+  BreakdownRequest,
   CallName,
   Calls,
   LoadedModel,
@@ -21,6 +25,7 @@ export type {
   Trained,
   TrainProgress,
   TrainRequest,
+  VerifyProgress,
   VerifyRequest,
 } from './web/protocol.ts';
 export { type Scope, type ServeOptions, serveWorker } from './web/serve.ts';

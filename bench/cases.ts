@@ -20,6 +20,8 @@ export interface CaseChoice {
   readonly shapes?: readonly ShapeName[];
   /** Samples at once, for every shape but `small`. Default: 1. */
   readonly batches?: readonly number[];
+  /** Only cases whose forward pass takes at most so many operations. Default: all. */
+  readonly mostFlops?: number;
 }
 
 /** @throws ConfigError for an unknown name. */
@@ -41,11 +43,13 @@ export function blockShape(shape: Exclude<ShapeName, 'small'>, batch: number): B
 }
 
 /** The cases to time, each once. Empty for a contract without `bench`, or without cases of these shapes. */
-export function casesOf(c: Contract, { shapes = ['small', 'b'], batches = [1] }: CaseChoice = {}): object[] {
+export function casesOf(c: Contract, choice: CaseChoice = {}): object[] {
   const { bench } = c;
   if (!bench) return [];
+  const { shapes = ['small', 'b'], batches = [1], mostFlops = Number.POSITIVE_INFINITY } = choice;
   const cases = shapes.flatMap((shape) =>
     shape === 'small' ? bench.cases : batches.flatMap((batch) => bench.block?.(blockShape(shape, batch)) ?? []),
   );
-  return [...new Map(cases.map((k) => [JSON.stringify(k), k])).values()];
+  const fitting = cases.filter((k) => bench.cost(k).flops <= mostFlops);
+  return [...new Map(fitting.map((k) => [JSON.stringify(k), k])).values()];
 }

@@ -1,6 +1,6 @@
 /** A benchmark of kernels as one HTML document: no script, nothing from elsewhere, dark where the reader wants it dark. */
 import { escapeXml } from '../pictures/line-plot.ts';
-import { type RooflinePoint, rooflinePlot } from '../pictures/roofline-plot.ts';
+import { rooflinePlot } from '../pictures/roofline-plot.ts';
 import type { KernelResult } from './kernels.bench.ts';
 import {
   comparisonCells,
@@ -15,6 +15,7 @@ import {
   sizes,
 } from './markdown.ts';
 import type { BenchReport, Comparisons, SubjectReport } from './report.ts';
+import { rooflineChart } from './roofline-chart.ts';
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #18181b; --paper: #fff; --line: #d4d4d8; --good: #00664a; --bad: #b03a00 }
@@ -70,30 +71,10 @@ export function formatBenchHtml(report: BenchReport): string {
 
 const paragraph = (text: string): string => `<p>${escapeXml(text)}</p>`;
 
-const tooltip = (r: KernelResult): string =>
-  `${r.kernel} ${r.pass}: ${sizes(r.case)}; ${milliseconds(r.timing.median)} ms, ${rate(r.gflops)} GFLOP/s, ${rate(r.gbytes)} GB/s, ${share(r)}`;
-
-function pointsOf(kernels: readonly KernelResult[]): RooflinePoint[] {
-  return kernels.flatMap((r) => {
-    if (!r.flops || !r.bytes || r.gflops === null) return [];
-    const place = { intensity: r.flops / r.bytes, gflops: r.gflops };
-    return [{ name: r.kernel, title: tooltip(r), hollow: r.pass === 'backward', ...place }];
-  });
-}
-
 function subjectSection(subject: SubjectReport, kernels: readonly KernelResult[]): string {
-  const { name, ceilings } = subject;
-  const own = kernels.filter((r) => r.subject === name);
-  const points = pointsOf(own);
-  const chart = {
-    title: `Roofline of ${name}`,
-    gbytes: ceilings.copy.rate,
-    gflops: ceilings.multiplyAdd.rate,
-    points,
-    filledName: 'forward',
-    hollowName: 'backward',
-  };
-  const without = own.length - points.length;
+  const { name } = subject;
+  const chart = rooflineChart(subject, kernels);
+  const without = kernels.filter((r) => r.subject === name).length - chart.points.length;
   const facts = describeSubject(subject).map((line) => `<li>${escapeXml(line)}</li>`);
   return [
     `<h2>Roofline of ${escapeXml(name)}</h2>`,

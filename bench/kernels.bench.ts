@@ -72,6 +72,12 @@ export interface KernelResult {
   readonly coldSeconds: number;
 }
 
+/** How many cases have been timed, of how many. */
+export interface CaseProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
 /** What is timed, how often, and who is told. */
 export interface KernelBenchOptions extends CaseChoice {
   readonly contracts: readonly Contract[];
@@ -84,11 +90,15 @@ export interface KernelBenchOptions extends CaseChoice {
   /** Holds each contract to all its `cases` first: forward, gradients, replay. Default false. */
   readonly check?: boolean;
   readonly signal?: AbortSignal;
-  /** Told before each case. */
-  readonly onCase?: (text: string) => void;
+  /** Told before each case, and how many of all have been timed. */
+  readonly onCase?: (text: string, progress: CaseProgress) => void;
   /** Told each result as it comes. */
   readonly onResult?: (result: KernelResult) => void;
 }
+
+/** How many cases of these contracts are timed. */
+export const totalCases = (contracts: readonly Contract[], choice: CaseChoice): number =>
+  contracts.reduce((sum, c) => sum + casesOf(c, choice).length, 0);
 
 /** Rounds of a case may take so many seconds, where their number is not given. */
 const CASE_SECONDS = 2;
@@ -104,9 +114,11 @@ export async function benchKernels(
   options: KernelBenchOptions,
 ): Promise<KernelResult[]> {
   const results: KernelResult[] = [];
+  const total = totalCases(options.contracts, options);
+  let done = 0;
   const next = (text: string) => {
     if (options.signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
-    options.onCase?.(text);
+    options.onCase?.(text, { done, total });
   };
   for (const c of options.contracts) {
     const known = subjects.map(({ contracts }) => (contracts ? contracts.find(({ name }) => name === c.name) : c));
@@ -122,6 +134,7 @@ export async function benchKernels(
         results.push(result);
         options.onResult?.(result);
       }
+      done++;
     }
   }
   return results;

@@ -1,12 +1,12 @@
 /** A benchmark run as a whole: clock and ceilings of every subject, kernels, comparison, replay. Runs in browsers as in Node. */
 import { describeAdapter } from '../engine/device.ts';
-import { ConfigError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import type { Contract } from '../kernels/contract.ts';
 import { contracts as registered } from '../kernels/registry.ts';
 import { casesOf } from './cases.ts';
 import { chooseClock } from './clock.ts';
 import { compareRuns, compareSubjects } from './compare.ts';
-import { benchKernels, type KernelBenchOptions, type Measurable, type Subject } from './kernels.bench.ts';
+import { benchKernels, type KernelBenchOptions, type Measurable, type Subject, totalCases } from './kernels.bench.ts';
 import { benchReplay, type ReplayResult } from './replay.bench.ts';
 import { type BenchReport, FORMAT, type SubjectReport } from './report.ts';
 import { openCeilings } from './roofline.ts';
@@ -17,6 +17,8 @@ export interface BenchOptions extends Omit<KernelBenchOptions, 'contracts'> {
   readonly contracts?: readonly Contract[];
   /** Only kernels whose name contains this. */
   readonly filter?: string;
+  /** Only kernels of these names. */
+  readonly kernels?: readonly string[];
   /** A saved report that the first subject is compared with, and its name. Two subjects are compared with each other. */
   readonly saved?: { readonly name: string; readonly report: BenchReport };
   readonly command?: string;
@@ -35,9 +37,10 @@ const COMPARED_ROUNDS = { runs: 15, subjects: 28 } as const;
  * @throws ConfigError when no kernel with cases to time matches; OdeltError ('wrong-result') for a kernel that computes wrong; InterruptedError.
  */
 export async function runBench(subjects: readonly Subject[], options: BenchOptions): Promise<BenchReport> {
-  const { filter = '', contracts = registered, onCase } = options;
+  const { contracts = registered, onCase, signal } = options;
   const date = new Date().toISOString();
-  const chosen = chosenContracts(contracts, filter, options);
+  const chosen = chosenContracts(contracts, options);
+  const total = totalCases(chosen, options);
   const measured: Measurable[] = [];
   const described: SubjectReport[] = [];
   try {
@@ -51,7 +54,8 @@ export async function runBench(subjects: readonly Subject[], options: BenchOptio
         described.push({ ...described[0]!, name, adapter });
         continue;
       }
-      onCase?.(`clock and ceilings of ${name}`);
+      if (signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
+      onCase?.(`clock and ceilings of ${name}`, { done: 0, total });
       const clock = await chooseClock(engine);
       const open = await openCeilings(engine, clock.clock, CEILING_ROUNDS);
       measured.push({ ...subject, clock: clock.clock, ceilings: open });
@@ -69,14 +73,15 @@ async function measure(
   chosen: readonly Contract[],
   options: BenchOptions & { readonly date: string },
 ): Promise<BenchReport> {
-  const { filter = '', contracts = registered, saved, onCase, date } = options;
+  const { filter = '', kernels: named, contracts = registered, saved, onCase, date } = options;
   const compared = subjects.length > 1 ? COMPARED_ROUNDS.subjects : saved ? COMPARED_ROUNDS.runs : undefined;
   const mostRounds = options.mostRounds ?? compared;
   const kernels = await benchKernels(subjects, { ...options, contracts: chosen, mostRounds });
   const replay: ({ subject: string } & ReplayResult)[] = [];
   for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {
-    if (filter !== '' || contracts !== registered || ofOtherBuild) continue;
-    onCase?.(`replay on ${name}`);
+    if (filter !== '' || named || contracts !== registered || ofOtherBuild) continue;
+    const total = totalCases(chosen, options);
+    onCase?.(`replay on ${name}`, { done: total, total });
     replay.push({ subject: name, ...(await benchReplay(engine)) });
   }
   const { command = '', machine = 'unknown', load = null, versions = {}, note = '' } = options;
@@ -91,17 +96,22 @@ async function measure(
   return { ...run, against };
 }
 
-function chosenContracts(contracts: readonly Contract[], filter: string, options: BenchOptions): Contract[] {
+function chosenContracts(contracts: readonly Contract[], options: BenchOptions): Contract[] {
+  const { filter = '', kernels } = options;
   const benched = contracts.filter((c) => c.bench);
-  const named = benched.filter((c) => c.name.includes(filter));
-  if (named.length === 0) {
-    throw new ConfigError(`no kernel that is timed matches '${filter}'`, {
-      hint: `there are ${benched.map((c) => c.name).join(', ') || 'none: give contracts with bench'}`,
-    });
+  const unknown = kernels?.find((name) => !benched.some((c) => c.name === name));
+  const named = benched.filter((c) => c.name.includes(filter) && (kernels?.includes(c.name) ?? true));
+  if (named.length === 0 || unknown !== undefined) {
+    throw new ConfigError(
+      `no kernel that is timed ${unknown === undefined ? `matches '${filter}'` : `is '${unknown}'`}`,
+      {
+        hint: `there are ${benched.map((c) => c.name).join(', ') || 'none: give contracts with bench'}`,
+      },
+    );
   }
   const chosen = named.filter((c) => casesOf(c, options).length > 0);
   if (chosen.length === 0) {
-    throw new ConfigError(`none of ${named.map((c) => c.name).join(', ')} has cases of the shapes chosen`, {
+    throw new ConfigError(`none of ${named.map((c) => c.name).join(', ')} has cases of the shapes and sizes chosen`, {
       hint: `their own cases are the shapes 'small'`,
     });
   }

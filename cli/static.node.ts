@@ -14,16 +14,17 @@ const TYPES: Readonly<Record<string, string>> = {
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
+  '.json': 'application/json',
   '.safetensors': 'application/octet-stream',
 };
 
-/** Scripts, styles and requests of this server alone; no eval, and no address of a script but the worker's own. */
+/** Scripts, styles and requests of this server alone; no eval, and no address of a script but the worker's own; drawings are made of texts. */
 const POLICY = [
   "default-src 'none'",
   ...['script-src', 'worker-src', 'style-src', 'img-src', 'connect-src'].map((what) => `${what} 'self'`),
   ...['base-uri', 'form-action', 'frame-ancestors'].map((what) => `${what} 'none'`),
   "require-trusted-types-for 'script'",
-  'trusted-types odelt-studio',
+  'trusted-types odelt-studio odelt-drawings',
 ].join('; ');
 
 const HEADERS = {

@@ -1,20 +1,26 @@
 /** `odelt studio`: serves the page that was built into dist/studio, with the shipped model, until Ctrl-C. */
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { shippedModel } from '../formats/shipped.node.ts';
+import { shippedGolden, shippedModel } from '../formats/shipped.node.ts';
 import { log, print } from './output.node.ts';
 import { number } from './session.node.ts';
 import { serveFiles } from './static.node.ts';
 
 const PORT = 8017;
 
-/** The page's files and the model, by the paths of their URLs. */
+/** The page's files, the model and the recordings, by the paths of their URLs. */
 function studioFiles(): Map<string, string> {
   const folder = fileURLToPath(new URL('../studio/', import.meta.url));
   const files = new Map(readdirSync(folder).map((name) => [`/${name}`, `${folder}${name}`]));
   files.set('/', `${folder}index.html`);
+  const golden = shippedGolden();
+  for (const entry of readdirSync(golden, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isFile()) files.set(`/golden/${relative(golden, path).replaceAll(sep, '/')}`, path);
+  }
   return files.set('/models/fashion-mnist.safetensors', shippedModel());
 }
 

@@ -23,6 +23,9 @@ export interface Training {
 /** What a block must know of its network. */
 export type BlockConfig = Pick<ModelConfig, 'width' | 'heads' | 'dropout'>;
 
+/** Factor on the logits of attention: the reference divides them by the head size, not by its square root. */
+export const attentionScale = ({ heads, width }: Pick<BlockConfig, 'heads' | 'width'>): number => heads / width;
+
 type Six = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
 
 /** Block i of x [B, T, D] with its modulation [B, 6D]; [B, T, D], residual connections included. */
@@ -39,11 +42,10 @@ export function block(
   const attended = ctx.scope('attention', () => {
     const h = layernorm(ctx, x, shift1, scale1);
     // The reference makes keys before queries, which fixes the layers' numbers.
-    const k = linear(ctx, h, layer('Dense_1'));
-    const q = linear(ctx, h, layer('Dense_2'));
+    const k = ctx.scope('keys', () => linear(ctx, h, layer('Dense_1')));
+    const q = ctx.scope('queries', () => linear(ctx, h, layer('Dense_2')));
     const v = linear(ctx, h, layer('Dense_3'));
-    // It divides the logits by the head size, not by its square root.
-    const o = attention(ctx, q, k, v, { heads: config.heads, scale: config.heads / config.width });
+    const o = attention(ctx, q, k, v, { heads: config.heads, scale: attentionScale(config) });
     return gatedLinear(ctx, o, layer('Dense_4'), x, gate1);
   });
   return ctx.scope('mlp', () => {

@@ -89,6 +89,8 @@ export interface SampleRequest {
    * runs, whose adaptive solvers tell 0; allows any number of steps.
    */
   readonly level?: number;
+  /** Of solvers with fixed steps: ends after so many of the T, from 1; the samples are then what is under way there. Default T. */
+  readonly stopAfter?: number;
   /** Keeps blocks and their tables on the GPU that this call does not need. */
   readonly keepBlocks?: boolean;
   readonly signal?: AbortSignal;
@@ -227,10 +229,15 @@ export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }
         hint: `leave it out, or use ${Object.keys(ADAPTIVE).join(' or ')}`,
       });
     }
+    const { stopAfter } = request;
     // Consistency models are told no step size.
     checkSteps(steps, ignoreDt || request.level !== undefined || solver === 'consistency');
+    if (stopAfter !== undefined && !(Number.isInteger(stopAfter) && stopAfter >= 1 && stopAfter <= steps!))
+      throw new ConfigError(`stopAfter is ${shown(stopAfter)}; of ${steps} steps it must be one from 1 to ${steps}`);
     return;
   }
+  if (request.stopAfter !== undefined)
+    throw new ConfigError(`stopAfter is for fixed steps; ${solver} chooses its own`, { hint: 'leave it out' });
   if (steps !== undefined) {
     throw new ConfigError(`${solver} chooses its own steps; ${shown(steps)} were asked for`, {
       hint: 'say how exact it is to be with a tolerance, or use a solver with fixed steps',

@@ -79,7 +79,7 @@ const refreshed = (steps: readonly Step[], { blocks, every }: Refresh): Step[] =
 
 /** What a request, which has been checked, makes the sampler do for each batch. */
 export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedule {
-  const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level, refresh } = request;
+  const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level, refresh, stopAfter = steps } = request;
   const tableau = tableauOf(solver);
   const adaptive = isAdaptive(solver);
   const blocks = request.blocks ?? Math.max(...allowedLengths(config));
@@ -96,7 +96,7 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
     }),
   });
   const plain = Array.from({ length: adaptive ? 0 : steps }, (_, i) => stepAt(i / steps, (i + 1) / steps, 1 / steps));
-  const planned = refresh ? refreshed(plain, refresh) : plain;
+  const planned = (refresh ? refreshed(plain, refresh) : plain).slice(0, stopAfter);
   // Where the steps of an adaptive solver will fall is not known: anywhere.
   const occurring: readonly Variant[] = adaptive
     ? blocksFrom(blocks).flatMap(({ from, blocks: length }, i, all) => {

@@ -18,7 +18,7 @@ const WORKERS = ['web/module.ts', 'training/data/decode-worker.js'];
 const ENTRIES = ['index.ts', 'node.ts', 'ops.ts', 'bench.ts', 'jax.ts', 'worker.ts', 'cli/main.ts', ...WORKERS];
 const types = process.argv.includes('--types');
 const outdir = resolve(process.argv.slice(2).find((argument) => argument !== '--types') ?? join(ROOT, 'dist'));
-const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(
+const { version, dependencies, optionalDependencies, peerDependencies } = JSON.parse(
   readFileSync(join(ROOT, 'package.json'), 'utf8'),
 );
 
@@ -101,13 +101,14 @@ async function writeStudio() {
     ],
     plugins: [wgslText],
     splitting: true,
+    define: { ODELT_VERSION: JSON.stringify(version) },
     // Not identifiers, so that stacks can be read.
     minifyWhitespace: true,
     minifySyntax: true,
     chunkNames: '[name]-[hash]',
   });
-  for (const name of ['index.html', 'style.css', 'icon.svg'])
-    copyFileSync(join(ROOT, 'studio', name), join(into, name));
+  const served = readdirSync(join(ROOT, 'studio')).filter((name) => /\.(html|css|svg)$/.test(name));
+  for (const name of served) copyFileSync(join(ROOT, 'studio', name), join(into, name));
 }
 
 function writeLicences(files) {

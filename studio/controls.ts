@@ -3,7 +3,8 @@ import type { LoadedModel } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { fitted, STEPS, type State } from './state.ts';
 
-const names = ({ config, classNames }: LoadedModel): string[] =>
+/** The names of a model's classes. */
+export const names = ({ config, classNames }: LoadedModel): string[] =>
   Array.from({ length: config.classes }, (_, label) => classNames?.[label] ?? `class ${label}`);
 
 /** The name of a class. */

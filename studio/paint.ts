@@ -3,7 +3,11 @@ import { fromUnit } from '../pictures/picture.ts';
 import type { Sampled } from '../web/protocol.ts';
 
 /** Paints sample `index` onto a canvas, pixel for pixel. */
-export function paint(canvas: HTMLCanvasElement, { values, shape }: Sampled, index: number): void {
+export function paint(
+  canvas: HTMLCanvasElement,
+  { values, shape }: Pick<Sampled, 'values' | 'shape'>,
+  index: number,
+): void {
   const [, height, width, channels] = shape;
   const length = height * width * channels;
   const { pixels } = fromUnit(values.subarray(index * length, (index + 1) * length), height, width, channels)[0]!;

@@ -4,9 +4,6 @@ import type { OdeltWorker } from '../web/client.ts';
 import type { Calls, LoadedModel, Sampled } from '../web/protocol.ts';
 import { ladder } from './state.ts';
 
-/** A model's file: a URL, or a file of the user's own. */
-export type Source = string | File;
-
 /** What is drawn, of everything that a request can say. */
 export type Drawn = Required<Pick<Calls['sample']['args'], 'labels' | 'guidance' | 'seed'>> & {
   readonly steps: number;
@@ -28,9 +25,12 @@ const QUICK = 1500;
 
 export interface Session {
   /** Loads a model in place of the one before, which stays where this fails. */
-  load(source: Source): Promise<LoadedModel>;
+  load(source: string | File): Promise<LoadedModel>;
   /** Draws in few steps, then in all, and gives the latter with what they took. */
   draw(request: Drawn, told: Told): Promise<Sampled>;
+  /** Looks inside a sample, and times an evaluation; neither with the draws. */
+  inspect(request: Calls['inspect']['args'], signal: AbortSignal): Promise<Calls['inspect']['result']>;
+  breakdown(request: Calls['breakdown']['args'], signal: AbortSignal): Promise<Calls['breakdown']['result']>;
   dispose(): Promise<void>;
 }
 
@@ -78,6 +78,8 @@ export function createSession(worker: OdeltWorker): Session {
         return worker.load(source);
       }),
     draw: (request, told) => exclusive(() => draw(request, told)),
+    inspect: (request, signal) => exclusive(async () => worker.inspect(request, { signal })),
+    breakdown: (request, signal) => exclusive(async () => worker.breakdown(request, { signal })),
     dispose: () => worker.dispose(),
   };
 }

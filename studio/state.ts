@@ -1,4 +1,5 @@
-/** What is chosen on the page, and how it stands in the URL's hash. Pure: knows neither page nor worker. */
+/** What is chosen to be drawn, and how it stands in the address. Pure: knows neither page nor worker. */
+import type { Changes } from './address.ts';
 
 /** The numbers of steps that can be chosen. */
 export const STEPS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
@@ -16,14 +17,14 @@ export interface State {
 
 export const START: State = { steps: 4, blocks: null, label: null, guidance: 1, seed: 0 };
 
-const whole = (text: string | null, accepts: (n: number) => boolean): number | undefined => {
+/** A whole number that a text says, where it is one that is accepted. */
+export const whole = (text: string | null, accepts: (n: number) => boolean): number | undefined => {
   const n = Number(text);
   return text && Number.isInteger(n) && accepts(n) ? n : undefined;
 };
 
-/** What a hash says; of what it does not say, or says wrongly, the start's. */
-export function parseHash(hash: string): State {
-  const given = new URLSearchParams(hash.replace(/^#/, ''));
+/** What the address says; of what it does not say, or says wrongly, the start's. */
+export function stateOf(given: URLSearchParams): State {
   const guidance = Number(given.get('guidance'));
   return {
     steps: whole(given.get('T'), (n) => STEPS.some((steps) => steps === n)) ?? START.steps,
@@ -34,14 +35,16 @@ export function parseHash(hash: string): State {
   };
 }
 
-/** The hash of a state: what differs from the start. */
-export function hashOf({ steps, blocks, label, guidance, seed }: State): string {
-  const parts = new URLSearchParams({ T: `${steps}` });
-  if (blocks !== null) parts.set('L', `${blocks}`);
-  if (label !== null) parts.set('class', `${label}`);
-  if (guidance !== START.guidance) parts.set('guidance', `${guidance}`);
-  if (seed !== START.seed) parts.set('seed', `${seed}`);
-  return `#${parts}`;
+/** What the address says of a state: what differs from the start, and the number of steps. */
+export function changesOf({ steps, blocks, label, guidance, seed }: State): Changes {
+  const unless = (value: number | null, start: number | null) => (value === start ? null : `${value}`);
+  return {
+    T: `${steps}`,
+    L: unless(blocks, START.blocks),
+    class: unless(label, START.label),
+    guidance: unless(guidance, START.guidance),
+    seed: unless(seed, START.seed),
+  };
 }
 
 /** The state that a model can draw: its own number of blocks nearest to what is chosen, and no class that it lacks. */

@@ -5,6 +5,7 @@ import { fileAt } from './files.ts';
 import {
   type Answer,
   type BenchRequest,
+  type BreakdownRequest,
   type CallName,
   type Calls,
   type LoadOptions,
@@ -39,12 +40,18 @@ export interface OdeltWorker {
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
   /** Draws samples of the model that was loaded last. @throws as Sampler.sample; UsageError without a model. */
   sample(request: Calls['sample']['args'], options?: CallOptions): Call<'sample'>;
+  /** Looks inside one sample of that model, at one step of its way. @throws as Inspector.look; UsageError without a model. */
+  inspect(request: Calls['inspect']['args'], options?: CallOptions): Call<'inspect'>;
+  /** Times one evaluation of that model for one sample, kernel by kernel. @throws as timeDispatches; UsageError without a model. */
+  breakdown(request?: BreakdownRequest, options?: CallOptions): Call<'breakdown'>;
   /** Trains to the end, whatever the page does meanwhile; goes on by itself where the GPU is lost. @throws as createTrainer and its run. */
   train(request: TrainRequest, options?: CallOptions): Call<'train'>;
   /** Replays recordings on this browser's GPU. @throws as verify. */
   verify(request: VerifyRequest, options?: CallOptions): Call<'verify'>;
   /** Checks and times kernels. @throws as runBench. */
   bench(request?: BenchRequest, options?: CallOptions): Call<'bench'>;
+  /** Describes the adapter that the worker computes on. @throws UnsupportedError where there is none. */
+  adapter(options?: CallOptions): Call<'adapter'>;
   /** Frees the GPU and ends the worker; calls under way fail with InterruptedError. */
   dispose(): Promise<void>;
 }
@@ -123,6 +130,8 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
       return ask('load', { source: from, options }, { signal });
     },
     sample: (request, options) => ask('sample', request, options),
+    inspect: (request, options) => ask('inspect', request, options),
+    breakdown: (request = {}, options) => ask('breakdown', request, options),
     train(request, options) {
       const { data } = request;
       const sent = data?.kind === 'files' ? { ...data, files: Array.from(data.files ?? [], fileAt) } : data;
@@ -131,6 +140,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     },
     verify: (request, options) => ask('verify', { ...request, url: absolute(request.url) }, options),
     bench: (request = {}, options) => ask('bench', request, options),
+    adapter: (options) => ask('adapter', undefined, options),
     async dispose() {
       if (ended) return;
       const last = ask('dispose', undefined);

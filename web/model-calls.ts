@@ -7,6 +7,7 @@ import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, rangeSource } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
+import type { Inspector } from '../sampling/inspect.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { cachingFetch } from './cache.ts';
 import type { Calls, LoadOptions } from './protocol.ts';
@@ -16,11 +17,29 @@ interface Loaded {
   readonly model: ModelSource;
   readonly options: LoadOptions;
   /** Where it is on the GPU. */
-  placed: { readonly engine: Engine; readonly resident: ResidentModel; readonly sampler: Sampler } | null;
+  placed: Placed | null;
+}
+
+interface Placed {
+  readonly engine: Engine;
+  readonly resident: ResidentModel;
+  readonly sampler: Sampler;
+  /** Made when somebody looks inside. */
+  inspector: Inspector | null;
 }
 
 export function createModelCalls() {
   let loaded: Loaded | null = null;
+  const current = (what: string): Loaded => {
+    if (!loaded) throw new UsageError(`there is no model to ${what}`, { hint: 'call load first' });
+    return loaded;
+  };
+  const inspectorOn = async (model: Loaded, engine: Engine): Promise<Inspector> => {
+    const placed = place(model, engine);
+    const { Inspector } = await import('../sampling/inspect.ts');
+    placed.inspector ??= new Inspector(engine, placed.sampler);
+    return placed.inspector;
+  };
   return {
     async load({ args, signal, within }: Serving<'load'>): Promise<Calls['load']['result']> {
       const { source, options } = args;
@@ -35,14 +54,27 @@ export function createModelCalls() {
       return { config: model.config, ...(classNames ? { classNames } : {}), lengths: lengthsOf(model) };
     },
     async sample({ args, signal, tell, within }: Serving<'sample'>): Promise<Calls['sample']['result']> {
-      const current = loaded;
-      if (!current) throw new UsageError('there is no model to sample', { hint: 'call load first' });
+      const model = current('sample');
       return within(async (engine) => {
-        const sampler = place(current, engine);
+        const { sampler } = place(model, engine);
         const start = performance.now();
         const samples = await sampler.sample({ ...args, signal, onProgress: tell });
         const milliseconds = performance.now() - start;
         return { ...samples, milliseconds };
+      });
+    },
+    async inspect({ args, signal, within }: Serving<'inspect'>): Promise<Calls['inspect']['result']> {
+      const model = current('look into');
+      return within(async (engine) => (await inspectorOn(model, engine)).look({ ...args, signal }));
+    },
+    async breakdown({ args, signal, within }: Serving<'breakdown'>): Promise<Calls['breakdown']['result']> {
+      const loaded = current('time');
+      const { sharesBy, timeDispatches } = await import('../bench/breakdown.ts');
+      return within(async (engine) => {
+        const { blocks = Math.max(...allowedLengths(loaded.model.config)), guidance } = args;
+        const { program, values } = await (await inspectorOn(loaded, engine)).program(blocks, guidance, signal);
+        const { dispatches, ...times } = await timeDispatches(engine, program, { values, signal });
+        return { ...times, kernels: sharesBy(dispatches) };
       });
     },
   };
@@ -55,18 +87,19 @@ const lengthsOf = ({ config, source }: ModelSource): Calls['load']['result']['le
     weightBytes: groupsFor(config, blocks).reduce((sum, group) => sum + source.bytesOf(group), 0),
   }));
 
-/** The sampler of a model on this engine, made anew where the one there was is of another engine, which has been lost. */
-function place(loaded: Loaded, engine: Engine): Sampler {
+/** A model on this engine, put there anew where the one there was is of another engine, which has been lost. */
+function place(loaded: Loaded, engine: Engine): Placed {
   if (loaded.placed?.engine !== engine) {
     const { model, options } = loaded;
     const { batch, precision, activations } = options;
     const resident = new ResidentModel(engine, model.config, model.source, { precision, activations });
-    loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }) };
+    loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }), inspector: null };
   }
-  return loaded.placed.sampler;
+  return loaded.placed;
 }
 
 function release(loaded: Loaded | null): void {
+  loaded?.placed?.inspector?.dispose();
   loaded?.placed?.sampler.dispose();
   loaded?.placed?.resident.dispose();
 }

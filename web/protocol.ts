@@ -1,7 +1,12 @@
 /** What pages and the worker say to each other: calls with their arguments, progress, results and errors. Plain data, all of it cloneable. */
+import type { ProgramTimes, Share } from '../bench/breakdown.ts';
+import type { CaseChoice } from '../bench/cases.ts';
+import type { CaseProgress } from '../bench/kernels.bench.ts';
 import type { BenchReport } from '../bench/report.ts';
+import type { AdapterDescription } from '../engine/device.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
+import type { Inspection, InspectRequest } from '../sampling/inspect.ts';
 import type { SampleProgress, SampleRequest } from '../sampling/request.ts';
 import type { Samples } from '../sampling/sampler.ts';
 import type { TrainConfig } from '../training/config.ts';
@@ -75,11 +80,39 @@ export interface Trained {
   readonly model: Uint8Array<ArrayBuffer>;
 }
 
-/** Which kernels are timed. */
-export interface BenchRequest {
+/** Which evaluation of the network is timed. */
+export interface BreakdownRequest {
+  /** Number of blocks. Default: the most. */
+  readonly blocks?: number;
+  readonly guidance?: number;
+}
+
+/** Where the time of one evaluation goes. */
+export interface Breakdown extends Omit<ProgramTimes, 'dispatches'> {
+  /** By kernel, the largest first. */
+  readonly kernels: readonly Share[];
+}
+
+/** Which kernels are timed, and with which of their cases. */
+export interface BenchRequest extends CaseChoice {
   /** Only kernels whose name contains this. */
   readonly filter?: string;
+  /** Only kernels of these names. */
+  readonly kernels?: readonly string[];
   readonly rounds?: number;
+  /** Most rounds, where `rounds` does not say how many. */
+  readonly mostRounds?: number;
+}
+
+/** A kernel's case that is about to be timed, or what comes before, and how many of all cases are done. */
+export interface BenchProgress extends CaseProgress {
+  readonly text: string;
+}
+
+/** A case that has been replayed, and how many of all are done. */
+export interface VerifyProgress extends CaseResult {
+  readonly done: number;
+  readonly total: number;
 }
 
 /** Which recordings are replayed. */
@@ -102,9 +135,16 @@ export interface Calls {
     progress: SampleProgress;
     result: Sampled;
   };
+  inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspection };
+  breakdown: { args: BreakdownRequest; progress: never; result: Breakdown };
   train: { args: TrainRequest; progress: TrainProgress; result: Trained };
-  verify: { args: VerifyRequest; progress: CaseResult; result: { readonly cases: number; readonly failed: number } };
-  bench: { args: BenchRequest; progress: string; result: BenchReport };
+  verify: {
+    args: VerifyRequest;
+    progress: VerifyProgress;
+    result: { readonly cases: number; readonly failed: number };
+  };
+  bench: { args: BenchRequest; progress: BenchProgress; result: BenchReport };
+  adapter: { args: undefined; progress: never; result: AdapterDescription };
   dispose: { args: undefined; progress: never; result: undefined };
 }
 

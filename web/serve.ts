@@ -2,6 +2,8 @@
  * The worker's side: one engine, made when it is needed and made anew where the GPU was lost, the model that was loaded last, and
  * answers to calls. Loops run on messages and on the GPU's own promises, never on the page's timers.
  */
+import type { CaseProgress } from '../bench/kernels.bench.ts';
+import { describeAdapter } from '../engine/device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { type BrowserEngineOptions, createEngine } from '../tuning/browser-engine.ts';
@@ -105,6 +107,8 @@ function lazyHandlers(): Handlers {
   return {
     load: async (call) => (await models()).load(call),
     sample: async (call) => (await models()).sample(call),
+    inspect: async (call) => (await models()).inspect(call),
+    breakdown: async (call) => (await models()).breakdown(call),
     train: async (call) => (await import('./train-call.ts')).train(call),
     verify: async ({ args, signal, tell, within }) => {
       const { verifyUrl } = await import('./verify-url.ts');
@@ -112,9 +116,10 @@ function lazyHandlers(): Handlers {
     },
     bench: async ({ args, signal, tell, within }) => {
       const { runBench } = await import('../bench/main.ts');
-      const { filter, rounds } = args;
-      return within((engine) => runBench([{ name: 'here', engine }], { filter, rounds, signal, onCase: tell }));
+      const onCase = (text: string, place: CaseProgress) => tell({ text, ...place });
+      return within((engine) => runBench([{ name: 'here', engine }], { ...args, signal, onCase }));
     },
+    adapter: async ({ within }) => within(async ({ device }) => describeAdapter(device)),
   };
 }
 

@@ -73,10 +73,14 @@ export async function verifyUrl(
 ): Promise<Calls['verify']['result']> {
   const golden = await openGoldenUrl(url, signal);
   let [cases, failed] = [0, 0];
-  for await (const result of verify(engine, golden, { only, signal })) {
+  let total = 0;
+  const onCase = (progress: { readonly total: number }) => {
+    total = progress.total;
+  };
+  for await (const result of verify(engine, golden, { only, signal, onCase })) {
     cases++;
     if (!result.ok) failed++;
-    tell(result);
+    tell({ ...result, done: cases, total });
   }
   return { cases, failed };
 }

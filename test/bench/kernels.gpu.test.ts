@@ -251,7 +251,7 @@ describe('runBench', () => {
       expect.objectContaining({ code: 'config', message: "no kernel that is timed matches 'nothing'" }),
     );
     await expect(runBench(subjects, { contracts: [twice()], shapes: ['b'] })).rejects.toThrow(
-      expect.objectContaining({ code: 'config', message: 'none of twice has cases of the shapes chosen' }),
+      expect.objectContaining({ code: 'config', message: 'none of twice has cases of the shapes and sizes chosen' }),
     );
     const before = held();
     await expect(runBench(subjects, { contracts: [twice()], signal: AbortSignal.abort() })).rejects.toThrow(

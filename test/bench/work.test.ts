@@ -99,6 +99,14 @@ describe('work', () => {
 });
 
 describe('cases', () => {
+  it('of more operations than asked for are left out', () => {
+    const small = (mostFlops?: number) => casesOf(named('linear'), { shapes: ['small'], mostFlops });
+    expect(small().length).toBe(3);
+    // rows 64 x tokens 49 x input 96 x output 96, twice, is 58 million; the next has four times as many.
+    expect(small(1e8)).toEqual([{ rows: 64, tokens: 49, input: 96, output: 96 }]);
+    expect(small(1e6)).toEqual([]);
+  });
+
   it('of DiT-XL/2 at batch 4 are those of a block', () => {
     expect(blockShape('xl', 4)).toEqual({ batch: 4, tokens: 256, width: 1152, heads: 16, hidden: 4608 });
     expect(casesOf(named('linear'), { shapes: ['xl'], batches: [4] })).toEqual([

@@ -48,6 +48,9 @@ describe('serves', () => {
     ['module.js', 'text/javascript; charset=utf-8'],
     ['style.css', 'text/css; charset=utf-8'],
     ['icon.svg', 'image/svg+xml'],
+    ['look.css', 'text/css; charset=utf-8'],
+    ['golden/MANIFEST.json', 'application/json'],
+    ['golden/b/forward.safetensors', 'application/octet-stream'],
     ['models/fashion-mnist.safetensors', 'application/octet-stream'],
   ])('%j as %s, under a strict policy', async (path, type) => {
     const response = await fetch(`${url}${path}`);

@@ -26,6 +26,8 @@ describe('a request', () => {
     { blocks: 12, guidance: -1.5, seed: 0, first: 0, level: 2.5, steps: 5 },
     { noise: new Float32Array(3 * pixels), keepBlocks: true, onProgress: () => {} },
     { steps: 128 },
+    { steps: 4, stopAfter: 1 },
+    { steps: 4, stopAfter: 4, solver: 'rk4' },
     { steps: 4, solver: 'rk4', guidance: 2, guidanceInterval: [0.2, 0.8] },
     { steps: undefined, solver: 'tsit5', tolerance: 1e-2, controller: 'pi', firstStep: 'auto', maxSteps: 10 },
     { steps: 2, solver: 'consistency', renoise: [new Float32Array(3 * pixels)] },
@@ -70,6 +72,9 @@ describe('a request', () => {
   });
 
   it.each([
+    [{ stopAfter: 0 }, 'stopAfter is 0; of 4 steps it must be one from 1 to 4'],
+    [{ stopAfter: 5 }, 'stopAfter is 5; of 4 steps it must be one from 1 to 4'],
+    [{ ...adaptive, stopAfter: 1 }, 'stopAfter is for fixed steps; tsit5 chooses its own'],
     [{ labels: [3] }, 'there is no class 3 (label 0)'],
     [{ labels: [0, -1] }, 'there is no class -1 (label 1)'],
     [{ labels: [0.5] }, 'there is no class 0.5'],

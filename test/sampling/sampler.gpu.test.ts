@@ -1,14 +1,18 @@
 /** The sampler: batch independence, residency of blocks, guidance, and its refusals. Agreement with the reference is test/verify/verify.gpu.test.ts's. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dryEngine } from '../../engine/dry-device.ts';
+import { eager } from '../../engine/eager.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { ConfigError, InterruptedError, UsageError } from '../../engine/errors.ts';
+import { attention } from '../../kernels/attention/attention.ts';
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
+import { Inspector, type InspectRequest } from '../../sampling/inspect.ts';
 import { jaxNoise } from '../../sampling/jax-draws.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
+import { Network } from '../../verify/network.ts';
 import { testEngine } from '../support/engine.ts';
 
 const config: ModelConfig = preset('tiny', {
@@ -275,4 +279,98 @@ it('draws for one caller at a time, and for none once it is disposed', async () 
   const { live } = engine.memory.report();
   await expect(sampler.sample(request)).rejects.toThrow('this sampler has been disposed');
   expect(engine.memory.report().live).toBe(live);
+});
+
+describe('looking inside', () => {
+  const way = { label: 3, steps: 4, blocks: 4, seed: 11, first: 2, at: 1 };
+  let sampler: Sampler;
+  let inspector: Inspector;
+  beforeAll(() => {
+    sampler = new Sampler(engine, model, { batch: 2 });
+    inspector = new Inspector(engine, sampler);
+  });
+  afterAll(() => {
+    inspector.dispose();
+    sampler.dispose();
+  });
+  /** x + v / steps in single precision: steps is a power of two, so that only the sum is rounded. */
+  const step = (x: Float32Array, v: Float32Array, steps: number) => x.map((value, i) => value + v[i]! / steps);
+
+  for (const guidance of [1, 2.5]) {
+    it(`velocities are those that sampling takes, to the bit (guidance ${guidance})`, async () => {
+      const draw = async (steps: number, blocks: number, stopAfter?: number) => {
+        const { label, seed, first } = way;
+        return (await sampler.sample({ labels: [label], steps, blocks, seed, first, guidance, stopAfter })).values;
+      };
+      const { from, to, x, lengths } = await inspector.look({ ...way, guidance });
+      expect([from, to]).toEqual([0.25, 0.5]);
+      expect(x).toEqual(await draw(4, 4, 1));
+      expect(lengths.map(({ blocks }) => blocks)).toEqual([2, 4, 6]);
+      const own = lengths[1]!;
+      expect(step(x, own.velocity, 4)).toEqual(await draw(4, 4, 2));
+      expect(own.picture).toEqual(x.map((value, i) => value + 0.75 * own.velocity[i]!));
+      const start = await inspector.look({ ...way, guidance, steps: 1, at: 0 });
+      for (const { blocks, velocity } of start.lengths)
+        expect(step(start.x, velocity, 1)).toEqual(await draw(1, blocks));
+      expect(start.lengths[0]!.velocity).not.toEqual(start.lengths[2]!.velocity);
+    });
+  }
+
+  it('attention is the softmax of what another path makes of the same point, and what the kernel weighs by', async () => {
+    const { x, attention: seen } = await inspector.look({ ...way, block: 2 });
+    expect([seen.block, seen.heads, seen.side]).toEqual([2, 2, 4]);
+    const network = new Network(engine, config);
+    network.load(7, true);
+    const rows = { x, t: [0.25], step: [2], labels: [3], lengths: [4] };
+    const inside = await network.inside(rows);
+    network.dispose();
+    const [q, k] = ['queries', 'keys'].map((name) => inside.get(`block2/attention/${name}`)!);
+    const [tokens, head] = [16, 12];
+    const of = (all: Float32Array, h: number, i: number) => all.subarray(i * 24 + h * head, i * 24 + (h + 1) * head);
+    const worst = { sum: 0, weight: 0 };
+    for (let h = 0; h < 2; h++) {
+      for (let i = 0; i < tokens; i++) {
+        const powers = Array.from({ length: tokens }, (_, j) =>
+          Math.exp(of(q!, h, i).reduce((sum, value, e) => sum + value * of(k!, h, j)[e]!, 0) / head),
+        );
+        const total = powers.reduce((a, b) => a + b);
+        const row = seen.weights.subarray((h * tokens + i) * tokens, (h * tokens + i + 1) * tokens);
+        worst.sum = Math.max(worst.sum, Math.abs(row.reduce((a, b) => a + b) - 1));
+        powers.forEach((power, j) => {
+          worst.weight = Math.max(worst.weight, Math.abs(row[j]! - power / total));
+        });
+      }
+    }
+    expect(worst.sum).toBeLessThan(1e-6);
+    expect(worst.weight).toBeLessThan(1e-7);
+    // Rows differ, and not every patch weighs the same.
+    expect(Math.max(...seen.weights)).toBeGreaterThan(1.5 / tokens);
+    const values = Float32Array.from(q!, (_, i) => Math.cos(i));
+    const out = await eager(engine, (ctx) => {
+      const [queries, keys, given] = [q!, k!, values].map((data, i) =>
+        engine.tensor(`t${i}`, [1, tokens, 24], { data }),
+      );
+      return engine.read(attention(ctx, queries!, keys!, given!, { heads: 2, scale: 1 / head }));
+    });
+    const weighed = Float32Array.from(out, (_, at) => {
+      const [i, h, e] = [Math.floor(at / 24), Math.floor((at % 24) / head), at % head];
+      const row = seen.weights.subarray((h * tokens + i) * tokens, (h * tokens + i + 1) * tokens);
+      return row.reduce((sum, weight, j) => sum + weight * of(values, h, j)[e]!, 0);
+    });
+    expect(Math.max(...out.map((value, i) => Math.abs(value - weighed[i]!)))).toBeLessThan(2e-6);
+  });
+
+  it('refuses steps and blocks that there are not', async () => {
+    const look = (change: Partial<InspectRequest>) => inspector.look({ ...way, ...change }).catch((e: unknown) => e);
+    for (const [change, message] of [
+      [{ at: 4 }, 'there is no step 4'],
+      [{ at: -1 }, 'there is no step -1'],
+      [{ block: 4 }, 'block 4 does not run with 4 blocks'],
+      [{ label: 10 }, 'there is no class 10 (label 0)'],
+    ] as const) {
+      const error = await look(change);
+      expect(error).toBeInstanceOf(ConfigError);
+      expect((error as Error).message).toBe(message);
+    }
+  });
 });

@@ -10,6 +10,12 @@ const times = (request: Omit<SampleRequest, 'labels'>) =>
   scheduled(request).steps.map(({ evaluations }) => evaluations.map(({ t }) => t));
 
 describe('fixed steps', () => {
+  it('end where they are to stop, told the size of all', () => {
+    const { steps, level, evaluations } = scheduled({ solver: 'heun', steps: 4, stopAfter: 2 });
+    expect(steps.map(({ to }) => to)).toEqual([0.25, 0.5]);
+    expect([level, evaluations]).toEqual([2, 4]);
+  });
+
   it.each([
     ['euler', [[0], [0.25], [0.5], [0.75]]],
     ['consistency', [[0], [0.25], [0.5], [0.75]]],

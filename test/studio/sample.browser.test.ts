@@ -1,12 +1,13 @@
-/** The studio's page in a real browser, as `odelt studio` serves it: pictures, costs, the map, files, the keyboard, and its looks. */
+/** The studio's page in a real browser, as `odelt studio` serves it: its tabs, by clicks and by the keyboard, what they show, and their looks. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { serializeSafetensors } from '../../formats/safetensors.ts';
+import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelContents } from '../../model/weights/model-file.ts';
+import type { MeasureReport } from '../../studio/measure-report.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
@@ -19,7 +20,11 @@ const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
   lengths: { min: 2, group: 2 },
 });
-const DRAWN = "document.body.dataset.state === 'drawn'";
+/** Activations recorded of one model, each of which is a case. */
+const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/a/forward.safetensors')), 'forward')
+  .names()
+  .filter((name) => name.startsWith('act_blocks')).length;
+const DRAWN = "document.getElementById('sample').dataset.state === 'drawn'";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   let cli: Cli;
@@ -130,22 +135,46 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(await text('#model-text')).toBe('mine.safetensors: 28 \u00d7 28 pixels, 4 blocks, 10 classes.');
     await give('broken.safetensors', Buffer.from('no model at all'));
     await page.until("!document.getElementById('trouble').hidden");
-    expect(await text('#trouble-text')).toMatch(/the model/);
+    expect(await text('#trouble p')).toMatch(/the model/);
     expect(await page.evaluate("document.getElementById('shipped').hidden")).toBe(false);
-    await page.evaluate("document.getElementById('again').click()");
+    await page.evaluate("document.querySelector('#trouble button').click()");
     await page.until(`document.getElementById('trouble').hidden && ${DRAWN}`);
   });
 
   it('the keyboard reaches every control in the order of the page', async () => {
     await page.evaluate('document.body.tabIndex = -1; document.body.focus()');
     const order: string[] = [];
-    for (let i = 0; i < 9; i++) {
+    for (let i = 0; i < 10; i++) {
       await page.press('Tab');
       order.push(await page.evaluate('document.activeElement.id'));
     }
-    expect(order).toEqual(['steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file', 'shipped']);
+    const controls = ['steps', 'blocks', 'label', 'guidance', 'seed', 'noise', 'map-button', 'file', 'shipped'];
+    expect(order).toEqual(['tab-sample', ...controls]);
     await page.press('Tab', true);
     expect(await page.evaluate("getComputedStyle(document.querySelector('label.button')).outlineStyle")).toBe('solid');
+  });
+
+  it('arrow keys go through the tabs, and the address keeps what was chosen', async () => {
+    const shown = `[document.activeElement.id, document.querySelector('[aria-selected="true"]').id,
+      [...document.querySelectorAll('[role="tabpanel"]')].filter((e) => !e.hidden).map((e) => e.id).join(),
+      location.hash, document.title]`;
+    await page.evaluate("document.getElementById('tab-sample').focus()");
+    await page.press('ArrowLeft');
+    const measure = [
+      'tab-measure',
+      'tab-measure',
+      'measure',
+      '#T=2&L=8&class=7&seed=3&tab=measure',
+      'odelt studio: Measure',
+    ];
+    expect(await page.evaluate(shown)).toEqual(measure);
+    await page.press('ArrowRight');
+    const sample = ['tab-sample', 'tab-sample', 'sample', '#T=2&L=8&class=7&seed=3', 'odelt studio: Sample'];
+    expect(await page.evaluate(shown)).toEqual(sample);
+    await page.evaluate('void history.back()');
+    await page.until(`!document.getElementById('measure').hidden`);
+    await page.press('Home');
+    expect(await page.evaluate(shown)).toEqual(sample);
   });
 
   it('says in plain words that there is no WebGPU, with a button to try again', async () => {
@@ -153,7 +182,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     try {
       await without.goto(url);
       await without.until("!document.getElementById('trouble').hidden");
-      const said = await without.evaluate<string>("document.getElementById('trouble-text').textContent");
+      const said = await without.evaluate<string>("document.querySelector('#trouble p').textContent");
       expect(said).toMatch(/^This browser has (no WebGPU|WebGPU, but found no GPU)/);
       await without.look(390, 'light');
       writeFileSync(join(SHOTS, 'without-390-light.png'), await without.screenshot());
@@ -194,5 +223,106 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(full[0]).toMatch(/^of about [\d.]+ m?s at T 128, L 12$/);
     expect(full[1]).toMatch(/^of [\d.]+ MB at L 12$/);
     await shoot('sample');
+  });
+
+  it('looks inside: what each number of blocks expects, and what a patch attends to', async () => {
+    await page.goto(`${url}#tab=look&T=4&L=8&class=7&step=2`);
+    const seen = "document.getElementById('look').dataset.state === 'seen'";
+    await page.until(seen);
+    expect(await text('#look-status')).toBe('Sneaker, step 2 of 4, on its way with 8 blocks.');
+    const names = "[...document.querySelectorAll('#look-pictures p')].map((e) => e.textContent)";
+    expect(await page.evaluate(names)).toEqual(['t 0.25', 'L 4', 'L 8', 'L 12']);
+    const [noisy, few, ...others] = await greys('#look-pictures canvas');
+    for (const different of [noisy!, few!, ...others]) expect(different).toBeGreaterThan(20);
+    expect(others.length).toBe(4);
+    // What 8 blocks add to 4 is worth telling, and 12 add less to 8.
+    const added =
+      "[...document.querySelectorAll('#look-pictures figcaption')].map((e) => parseFloat(e.textContent.slice(2)))";
+    const [, , eight, twelve] = await page.evaluate<number[]>(added);
+    expect(eight).toBeGreaterThan(twelve!);
+    expect(twelve).toBeGreaterThan(0);
+    const patches = () =>
+      page.evaluate<{ label: string; chosen: boolean }[]>(`[...document.querySelectorAll('#look-patches button')].map(
+        (e) => ({ label: e.ariaLabel, chosen: e.ariaPressed === 'true' }))`);
+    const shares = async () => (await patches()).map(({ label }) => Number(/: ([\d.]+)\u00a0%$/.exec(label)![1]));
+    await page.evaluate("document.querySelectorAll('#look-patches button')[9].click()");
+    await page.until(`location.hash.includes('patch=10') && ${seen}`);
+    const before = await shares();
+    expect(before.length).toBe(49);
+    // Each is rounded to a tenth.
+    expect(Math.abs(before.reduce((a, b) => a + b) - 100)).toBeLessThan(49 * 0.05 + 0.01);
+    expect((await patches()).findIndex(({ chosen }) => chosen)).toBe(9);
+    const most = before.indexOf(Math.max(...before));
+    const place = most === 9 ? 'itself' : `row ${Math.floor(most / 7) + 1}, column ${(most % 7) + 1}`;
+    expect(await text('#look-attention-text')).toContain(
+      `in row 2, column 3 takes most from ${place}: ${before[most]!.toFixed(1)}`,
+    );
+    await page.evaluate("document.querySelectorAll('#look-patches button')[9].focus()");
+    await page.press('ArrowRight');
+    await page.until(`location.hash.includes('patch=11') && ${seen}`);
+    expect(await page.evaluate('document.activeElement.ariaPressed')).toBe('true');
+    expect(await shares()).not.toEqual(before);
+    const set = (id: string, value: string) =>
+      page.evaluate(`(() => {
+        const select = document.getElementById('${id}');
+        select.value = '${value}';
+        select.dispatchEvent(new Event('change'));
+      })()`);
+    const last = await shares();
+    await set('look-block', '0');
+    await page.until(`location.hash.includes('block=1') && ${seen}`);
+    const first = await shares();
+    expect(first).not.toEqual(last);
+    await set('look-head', '2');
+    await page.until(`location.hash.includes('head=3') && ${seen}`);
+    expect(await shares()).not.toEqual(first);
+    await page.evaluate("document.getElementById('look-times-button').click()");
+    await page.until("!document.getElementById('look-times-table').hidden", 120);
+    const times = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('#look-times tr')].map((e) => e.innerText.replace(/\\s+/g, ' '))",
+    );
+    expect(times.some((line) => line.startsWith('attention'))).toBe(true);
+    const parts = times.map((line) => Number(/([\d.]+) %/.exec(line)![1]));
+    expect(Math.abs(parts.reduce((a, b) => a + b) - 100)).toBeLessThan(0.5);
+    await shoot('look');
+    expect(page.errors).toEqual([]);
+  });
+
+  it('measures: recordings are replayed, a kernel is timed, and the report is one document', async () => {
+    await page.goto(`${url}#tab=measure&cases=a/forward/inside_blocks/&kernels=euler`);
+    await page.until("document.getElementById('measure').dataset.state === 'described'");
+    const done = (job: string) => `document.getElementById('measure-${job}-status').dataset.state === 'done'`;
+    await page.evaluate("document.getElementById('measure-verify').click()");
+    await page.until(done('verify'), 120);
+    const said = await text('#measure-verify-status');
+    await page.evaluate("document.getElementById('measure-bench').click()");
+    await page.until(done('bench'), 240);
+    expect(await text('#measure-bench-status')).toMatch(/^This GPU copies [\d.]+ GB\/s and computes [\d.]+ GFLOP\/s/);
+    await page.evaluate(`(() => {
+      const make = URL.createObjectURL.bind(URL);
+      URL.createObjectURL = (blob) => make((window.saved = blob));
+    })()`);
+    await page.evaluate("document.getElementById('measure-download').click()");
+    const saved = JSON.parse(await page.evaluate<string>('window.saved.text()')) as MeasureReport;
+    expect(saved.adapter.name).toMatch(/./);
+    expect(await text('#measure-adapter dd')).toBe(saved.adapter.name);
+    const { cases, failed, results } = saved.verify!;
+    expect(failed).toBe(0);
+    expect(results.length).toBe(cases);
+    for (const { ok, name } of results) expect([ok, name]).toEqual([true, expect.stringMatching(/^inside_blocks\//)]);
+    expect(said).toBe(`${cases} cases, all within their tolerances: this GPU computes what the reference computed.`);
+    expect(cases).toBe(INSIDE);
+    const { kernels, subjects } = saved.bench!;
+    expect(subjects[0]!.adapter.name).toBe(saved.adapter.name);
+    expect(kernels.map(({ kernel, pass }) => `${kernel} ${pass}`)).toEqual(['euler forward']);
+    for (const { timing, gbytes, gflops, roofline, error } of kernels) {
+      for (const n of [timing.median, gbytes!, gflops!, roofline!])
+        expect(n > 0 && Number.isFinite(n), `${n}`).toBe(true);
+      expect(error).toBeLessThan(1e-6);
+    }
+    expect(await page.evaluate("document.querySelectorAll('#measure-roofline svg circle').length")).toBeGreaterThan(0);
+    expect(await page.evaluate("document.querySelectorAll('#measure-bench-rows tr').length")).toBe(1);
+    await shoot('measure');
+    expect(page.errors).toEqual([]);
   });
 });

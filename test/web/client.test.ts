@@ -120,8 +120,8 @@ describe('a call', () => {
     answer({ id: 1, progress: 'second' });
     answer({ id: 7, progress: 'of another' });
     answer({ id: 1, result: 42 });
-    const told: string[] = [];
-    for await (const text of call) told.push(text);
+    const told: unknown[] = [];
+    for await (const progress of call) told.push(progress);
     expect(told).toEqual(['first', 'second']);
     expect(await call).toBe(42);
   });
@@ -129,9 +129,9 @@ describe('a call', () => {
   it('throws where somebody iterates, and to whoever awaits', async () => {
     const { client, answer } = silent();
     const call = client.bench();
-    const told: string[] = [];
+    const told: unknown[] = [];
     const iterating = (async () => {
-      for await (const text of call) told.push(text);
+      for await (const progress of call) told.push(progress);
     })();
     answer({ id: 1, progress: 'first' });
     answer({ id: 1, error: { name: 'ConfigError', code: 'config', message: 'no', fields: {} } });

@@ -81,6 +81,27 @@ it('a model says what each number of blocks reads, and samples say what they too
   // it holds, besides, one group of weights that the tables are made with.
   expect(peaks[1]! - peaks[2]!).toBeLessThan((some! - few!) / 2);
   expect(peaks[2]).toBeLessThan(peaks[0]! - (all! - few!));
+
+  const way = { label: 7, steps: 2, blocks: 4, seed: 3 };
+  const { lengths: seen, attention, x, shape } = await worker.inspect({ ...way, at: 1, block: 3 });
+  expect(seen.map(({ blocks }) => blocks)).toEqual([4, 8, 12]);
+  expect([shape, attention.side, attention.weights.length]).toEqual([[28, 28, 1], 7, 4 * 49 * 49]);
+  const { values } = await worker.sample({ ...way, labels: [7] });
+  expect(x.map((value, i) => value + seen[0]!.velocity[i]! / 2)).toEqual(values);
+  const { clock, kernels, sumSeconds } = await worker.breakdown({ blocks: 4 });
+  expect(['timestamps', 'alone']).toContain(clock);
+  expect(kernels.find(({ name }) => name.startsWith('attention'))?.dispatches).toBe(4);
+  expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
+  expect(kernels.reduce((sum, { seconds }) => sum + seconds, 0)).toBeCloseTo(sumSeconds, 9);
+  expect((await worker.adapter()).name).toMatch(/./);
+});
+
+it('there is nothing to look into before a model is loaded', async () => {
+  const { worker } = served();
+  await expect(worker.inspect({ label: 0, steps: 1, at: 0 })).rejects.toMatchObject({
+    message: 'there is no model to look into',
+  });
+  await expect(worker.breakdown()).rejects.toMatchObject({ message: 'there is no model to time' });
 });
 
 describe('recordings behind a URL', () => {
@@ -101,8 +122,10 @@ describe('recordings behind a URL', () => {
     const { worker } = served();
     const call = worker.verify({ url, only: 'b/forward/' });
     const told: string[] = [];
-    for await (const { model, kind, ok, error, tolerance } of call) {
+    for await (const { model, kind, ok, error, tolerance, done, total } of call) {
       told.push(`${model}/${kind} ${ok}`);
+      expect(done).toBe(told.length);
+      expect(total).toBeGreaterThanOrEqual(done);
       expect(error).toBeLessThan(tolerance);
       expect(error).toBeGreaterThan(0);
     }
@@ -123,11 +146,13 @@ describe('recordings behind a URL', () => {
 
 it('kernels are checked and timed', async () => {
   const { worker } = served();
-  const call = worker.bench({ filter: 'euler', rounds: 3 });
+  const call = worker.bench({ kernels: ['euler'], rounds: 3, shapes: ['small'] });
   const told: string[] = [];
-  for await (const name of call) told.push(name);
+  for await (const { text, done, total } of call) told.push(`${text.split(' ')[0]} ${done} of ${total}`);
   const report = await call;
-  expect(told.length).toBeGreaterThan(0);
+  expect(told).toEqual(['clock 0 of 1', 'euler 0 of 1']);
+  const unknown = worker.bench({ kernels: ['euler', 'eular'] });
+  await expect(unknown).rejects.toMatchObject({ message: "no kernel that is timed is 'eular'" });
   expect(report.subjects.map(({ name }) => name)).toEqual(['here']);
   expect(report.kernels.length).toBeGreaterThan(0);
   for (const { kernel } of report.kernels) expect(kernel).toBe('euler');

@@ -1,0 +1,209 @@
+/** The tab *Sample*: ties controls, address, worker, pictures, costs and map together. The newest wish ends the one before. */
+import { isGuided } from '../sampling/request.ts';
+import type { LoadedModel, Sampled } from '../web/protocol.ts';
+import { createControls, nameOf } from './controls.ts';
+import { createCosts } from './costs.ts';
+import { byId, make } from './dom.ts';
+import { drawMap, markMap } from './map.ts';
+import { paint } from './paint.ts';
+import type { Drawn } from './session.ts';
+import type { Opened } from './shared-model.ts';
+import { changesOf, fitted, type State, stateOf } from './state.ts';
+import type { Tab, TabContext } from './tab.ts';
+import { createTrouble } from './trouble.ts';
+import { count } from './words.ts';
+
+/** Pictures in the row where all are of one class, and most where there is one of each. */
+const ROW = 10;
+
+export function mountTab(root: HTMLElement, { params, write, shared }: TabContext): Tab {
+  let state: State = stateOf(params());
+  let known: Opened | null = null;
+  /** What was drawn last, or is being drawn. */
+  let drawn = '';
+  let drawing = new AbortController();
+  let mapping: AbortController | null = null;
+  let inView = false;
+
+  const costs = createCosts();
+  const controls = createControls((change) => choose({ ...state, ...change }));
+  const [status, progress] = [byId('status', 'p'), byId('progress', 'progress')];
+  const trouble = createTrouble(byId('trouble', 'div'), () => void shared.again());
+  const mapButton = byId('map-button', 'button');
+  const say = (text: string) => {
+    status.textContent = text;
+  };
+  const working = (share: number | null) => {
+    progress.classList.toggle('idle', share === null);
+    progress.value = share ?? 0;
+  };
+
+  function choose(next: State): void {
+    state = next;
+    write(changesOf(next));
+    controls.show(known ? own(state, known.model) : state);
+    void follow(shared.get());
+  }
+
+  /** Draws the state with the model that is being opened, in place of what was under way. */
+  async function follow(opening: Promise<Opened>): Promise<void> {
+    drawing.abort();
+    drawing = new AbortController();
+    const { signal } = drawing;
+    trouble.hide();
+    try {
+      if (!shared.opened || shared.opened !== known) {
+        say('Reading the model.');
+        root.dataset.state = 'loading';
+      }
+      const opened = await opening;
+      if (signal.aborted) return;
+      if (opened !== known) adopt(opened);
+      await draw(opened, signal);
+    } catch (error) {
+      if (!signal.aborted) fail(error);
+    }
+    if (!signal.aborted) working(null);
+  }
+
+  function fail(error: unknown): void {
+    if (!trouble.show(error)) return;
+    drawn = '';
+    say('Nothing could be drawn.');
+    root.dataset.state = 'failed';
+  }
+
+  /** Shows a model that has been opened. */
+  function adopt(opened: Opened): void {
+    known = opened;
+    mapping?.abort();
+    const { model, fileName } = opened;
+    const { imageSize, depth, classes } = model.config;
+    const name = fileName ?? 'The shipped model, Fashion-MNIST';
+    byId('model-text', 'p').textContent =
+      `${name}: ${imageSize} \u00d7 ${imageSize} pixels, ${count(depth, 'block')}, ${classes} classes.`;
+    byId('shipped', 'button').hidden = fileName === null;
+    byId('map', 'div').replaceChildren();
+    mapButton.disabled = false;
+    controls.offer(model);
+  }
+
+  async function draw({ model, session }: Opened, signal: AbortSignal): Promise<void> {
+    const shown = own(state, model);
+    controls.show(shown);
+    markMap({ steps: shown.steps, blocks: shown.blocks! });
+    costs.showModel(model, shown.blocks!);
+    root.dataset.state = 'drawing';
+    drawn = JSON.stringify(state);
+    const request = requestOf(shown, model);
+    const { steps, blocks, labels, guidance } = request;
+    say(`Drawing in ${count(steps, 'step')}, ${count(blocks, 'block')} each.`);
+    working(0);
+    const canvases = frames(model, labels);
+    const onPictures = (pictures: Sampled, rung: number) => {
+      if (signal.aborted) return;
+      canvases.forEach((canvas, i) => void paint(canvas, pictures, i));
+      if (rung < steps) say(`In ${count(rung, 'step')}; ${steps} are coming.`);
+    };
+    const onProgress = (share: number) => {
+      if (!signal.aborted) working(share);
+    };
+    const pictures = await session.draw(request, { signal, onPictures, onProgress });
+    if (signal.aborted) return;
+    costs.show({ model, steps, blocks, guided: isGuided(guidance), pictures });
+    say(`Drawn in ${count(steps, 'step')}, ${count(blocks, 'block')} each.`);
+    root.dataset.state = 'drawn';
+  }
+
+  async function map({ model, session }: Opened): Promise<void> {
+    mapping = new AbortController();
+    const { signal } = mapping;
+    const { guidance, seed, label } = own(state, model);
+    // Of one of each, the last of the row that is easy to recognise; the same noise as there.
+    const index = label === null ? Math.min(7, model.config.classes - 1) : 0;
+    const of = label ?? index;
+    mapButton.textContent = 'Stop';
+    trouble.hide();
+    try {
+      await drawMap({
+        model,
+        caption: `${nameOf(model, of)}, seed ${seed}: the time of one picture alone.`,
+        draw: (cell) => session.draw({ ...cell, labels: [of], guidance, seed, first: index }, { signal }),
+        onChoose: (cell) => choose({ ...state, ...cell }),
+      });
+      const now = own(state, model);
+      markMap({ steps: now.steps, blocks: now.blocks! });
+      say('The map is drawn.');
+    } catch (error) {
+      if (!signal.aborted) fail(error);
+    } finally {
+      mapping = null;
+      mapButton.textContent = 'Draw the map';
+    }
+  }
+
+  byId('shipped', 'button').addEventListener('click', () => void shared.open(null));
+  mapButton.disabled = true;
+  mapButton.addEventListener('click', () => {
+    if (mapping) mapping.abort();
+    else if (known) void map(known);
+  });
+  const files = byId('file', 'input');
+  files.addEventListener('change', () => {
+    const [file] = files.files ?? [];
+    files.value = '';
+    if (file) void shared.open(file);
+  });
+  shared.onOpening((opening) => {
+    if (inView) void follow(opening);
+  });
+  controls.show(state);
+
+  return {
+    show() {
+      inView = true;
+      state = stateOf(params());
+      if (shared.opened !== known || !known || JSON.stringify(state) !== drawn) void follow(shared.get());
+    },
+    hide() {
+      inView = false;
+      if (root.dataset.state === 'drawn') return;
+      drawing.abort();
+      drawn = '';
+    },
+    drop({ files: [file] }) {
+      if (file) void shared.open(file);
+    },
+  };
+}
+
+const own = (state: State, { lengths, config }: LoadedModel): State =>
+  fitted(
+    state,
+    lengths.map(({ blocks }) => blocks),
+    config.classes,
+  );
+
+function requestOf({ steps, blocks, label, guidance, seed }: State, { config }: LoadedModel): Drawn {
+  const labels = Array.from({ length: label === null ? Math.min(ROW, config.classes) : ROW }, (_, i) => label ?? i);
+  return { steps, blocks: blocks!, labels, guidance, seed };
+}
+
+/** Canvases for these classes: those that are there where they are as many, so that pictures change in place. */
+function frames(model: LoadedModel, labels: readonly (number | null)[]): HTMLCanvasElement[] {
+  const row = byId('pictures', 'div');
+  if (row.childElementCount !== labels.length) {
+    row.replaceChildren(
+      ...labels.map(() =>
+        make('figure', {}, make('canvas', { width: 1, height: 1, role: 'img' }), make('figcaption', {})),
+      ),
+    );
+  }
+  return [...row.querySelectorAll('figure')].map((figure, i) => {
+    const name = nameOf(model, labels[i]!);
+    const canvas = figure.querySelector('canvas')!;
+    canvas.setAttribute('aria-label', name);
+    figure.querySelector('figcaption')!.textContent = name;
+    return canvas;
+  });
+}

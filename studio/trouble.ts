@@ -1,0 +1,32 @@
+/** The box that says what went wrong in a tab and what can be done, with a button to try again. */
+import { InterruptedError } from '../engine/errors.ts';
+import { make } from './dom.ts';
+import { troubleText } from './words.ts';
+
+export interface Trouble {
+  /** Whether there was something to show: an interruption is none. */
+  show(error: unknown): boolean;
+  hide(): void;
+}
+
+/** Fills `box`, an empty element of class "trouble" and role "alert". */
+export function createTrouble(box: HTMLElement, onAgain: () => void): Trouble {
+  const text = make('p');
+  const again = make('button', { type: 'button', textContent: 'Try again' });
+  again.addEventListener('click', onAgain);
+  box.replaceChildren(text, again);
+  const hide = () => {
+    box.hidden = true;
+  };
+  hide();
+  return {
+    show(error) {
+      if (error instanceof InterruptedError) return false;
+      const { isSecureContext } = globalThis;
+      text.textContent = troubleText(error, { isSecureContext, hasWebGPU: 'gpu' in navigator });
+      box.hidden = false;
+      return true;
+    },
+    hide,
+  };
+}

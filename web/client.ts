@@ -168,7 +168,7 @@ function ownWorker(): WorkerPort {
     const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
     if (!trustedTypes) throw error;
     // Pages that require trusted types want the address from a policy, which is slipped in on its way.
-    const policy = trustedTypes.createPolicy('odelt', { createScriptURL: (url) => url });
+    const policy = policyOf(trustedTypes);
     const { Worker } = globalThis;
     globalThis.Worker = class extends Worker {
       constructor(url: string | URL, options?: WorkerOptions) {
@@ -184,8 +184,23 @@ function ownWorker(): WorkerPort {
 }
 
 /** The part of the Trusted Types API that is used. */
-export interface TrustedTypes {
-  createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): object };
+interface TrustedTypes {
+  createPolicy(name: string, rules: { createScriptURL(url: string): string }): ScriptPolicy;
+}
+
+interface ScriptPolicy {
+  createScriptURL(url: string): object;
+}
+
+/** A page lets a policy's name be taken once, and may start several workers: its policy is kept. */
+const POLICIES = new WeakMap<TrustedTypes, ScriptPolicy>();
+
+function policyOf(trustedTypes: TrustedTypes): ScriptPolicy {
+  const known = POLICIES.get(trustedTypes);
+  if (known) return known;
+  const made = trustedTypes.createPolicy('odelt', { createScriptURL: (url) => url });
+  POLICIES.set(trustedTypes, made);
+  return made;
 }
 
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */

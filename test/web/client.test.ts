@@ -195,14 +195,20 @@ it('where trusted types are required, its address comes from a policy, and the p
   vi.stubGlobal('Worker', Worker);
   onTestFinished(() => void vi.unstubAllGlobals());
   expect(() => createWorker()).toThrow('requires a TrustedScriptURL');
+  const taken = new Set<string>();
   vi.stubGlobal('trustedTypes', {
-    createPolicy: (name: string, rules: { createScriptURL(url: string): string }) => ({
-      createScriptURL: (url: string) => ({ name, url: rules.createScriptURL(url) }),
-    }),
+    createPolicy(name: string, rules: { createScriptURL(url: string): string }) {
+      if (taken.has(name)) throw new TypeError(`Policy with name "${name}" already exists.`);
+      taken.add(name);
+      return { createScriptURL: (url: string) => ({ name, url: rules.createScriptURL(url) }) };
+    },
   });
+  // The second has the policy of the first, whose name cannot be taken again.
+  createWorker();
   createWorker();
   const url = new URL('../../web/module.js', import.meta.url).href;
-  expect(made).toEqual([[{ name: 'odelt', url }, { type: 'module' }]]);
+  const started = [{ name: 'odelt', url }, { type: 'module' }];
+  expect(made).toEqual([started, started]);
   expect(globalThis.Worker).toBe(Worker);
 });
 

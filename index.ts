@@ -347,6 +347,14 @@ export type { Losses } from './training/losses.ts';
 export type { LossCurve } from './training/metrics.ts';
 export { modelForData } from './training/model-for-data.ts';
 export { type NumberFields, numbersOf } from './training/numbers.ts';
+export {
+  POINT_MODEL,
+  POINT_SHAPES,
+  POINT_TRAINING,
+  type PointShape,
+  pointData,
+  pointsOf,
+} from './training/points.ts';
 export type { TrainSets } from './training/state.ts';
 export { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './training/trainer.ts';
 export type { ValidationLosses, ValidationOptions } from './training/validation.ts';

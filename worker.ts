@@ -4,10 +4,12 @@
  * @module odelt/worker
  */
 export type { ProgramTimes, Share } from './bench/breakdown.ts';
+export type { Flow, FlowRequest } from './evaluation/flow.ts';
 export type { CaseResult, Kind } from './verify/case.ts';
 export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';
 export type { SentError } from './web/errors.ts';
 export type { FileAt } from './web/files.ts';
+export type { IdxFiles } from './web/idx.ts';
 export type {
   Answer,
   BenchProgress,
@@ -22,6 +24,8 @@ export type {
   Sampled,
   SentData,
   SentPictureOptions,
+  Shown,
+  ShowRequest,
   Trained,
   TrainProgress,
   TrainRequest,

@@ -3,8 +3,7 @@ import type { Engine } from '../engine/engine.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { rowsPerGroup, velocity } from '../model/dit.ts';
-import type { ResidentModel } from '../model/weights/residency.ts';
+import { type Model, rowsPerGroup, velocity } from '../model/dit.ts';
 
 /** Where velocities are asked for: all rows at one time, level and number of blocks. */
 export interface Asked {
@@ -24,7 +23,7 @@ export interface Velocities {
 }
 
 /** Makes it for `batch` rows; a number of blocks is compiled at its first use. The weights must be resident. */
-export function createVelocities(engine: Engine, model: ResidentModel, batch: number): Velocities {
+export function createVelocities(engine: Engine, model: Model, batch: number): Velocities {
   const { imageSize, channels, lengths } = model.config;
   const size = imageSize ** 2 * channels;
   const u32 = (label: string) => engine.tensor(label, [batch], { dtype: 'u32' });

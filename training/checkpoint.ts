@@ -3,12 +3,20 @@
  * model, options and step in the metadata and a digest over all tensors. The same state gives the same bytes everywhere.
  */
 import { CheckpointError } from '../engine/errors.ts';
-import { encode, parseSafetensors, serializeSafetensors, type TensorToWrite } from '../formats/safetensors.ts';
+import {
+  encode,
+  parseSafetensors,
+  serializeSafetensors,
+  type Tensors,
+  type TensorToWrite,
+} from '../formats/safetensors.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { type ParamSet, paramLayout, paramsFrom, type TensorSource } from '../model/params.ts';
 import { groupDigest } from '../model/weights/digests.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
+import type { DataShape } from './data/dataset.ts';
+import type { NumberFields } from './numbers.ts';
 import type { TrainSets } from './state.ts';
 
 /** A training run between two updates. */
@@ -20,23 +28,31 @@ export interface TrainingState {
   /** Of the data; kept where there is one per class of the model. */
   readonly classNames?: readonly string[];
   readonly sets: TrainSets;
+  /** Numbers that the run is trained on, where it carries them, so that its checkpoint alone is enough to go on. */
+  readonly data?: NumberFields;
 }
 
 const STEP_KEY = 'odelt.step';
 const TRAIN_KEY = 'odelt.train';
 const DIGEST_KEY = 'odelt.sha256.all';
+const DATA_KEY = 'odelt.data';
 const PARTS = ['params', 'ema', 'm', 'v', 'teacher'] as const;
+
+/** Whether a file with this metadata says that it is a checkpoint of a run. */
+export const isCheckpoint = (metadata: ReadonlyMap<string, string>): boolean => metadata.has(TRAIN_KEY);
 
 /** A state as one file's bytes. @throws UnsupportedError where there is no SHA-256: in pages that are not secure. */
 export async function checkpointBytes(state: TrainingState): Promise<Uint8Array<ArrayBuffer>> {
-  const { step, model, train, classNames, sets } = state;
+  const { step, model, train, classNames, sets, data } = state;
   const tensors: TensorToWrite[] = PARTS.flatMap((part) => {
     const set = sets[part];
     return set ? modelTensors(set).map((tensor) => ({ ...tensor, name: `${part}/${tensor.name}` })) : [];
   });
+  if (data) tensors.push(...dataTensors(data));
   const extra = {
     [STEP_KEY]: String(step),
     [TRAIN_KEY]: JSON.stringify(train),
+    ...(data ? { [DATA_KEY]: JSON.stringify(shapeOf(data)) } : {}),
     [DIGEST_KEY]: await groupDigest(tensors.map(encode)),
   };
   return serializeSafetensors(tensors, modelMetadata(model, extra, classNames));
@@ -83,7 +99,31 @@ export async function parseCheckpoint(bytes: Uint8Array, name = 'the checkpoint'
     ...(hasTeacher ? { teacher: read('teacher') } : {}),
   };
   const classes = metadata.get('odelt.classes');
-  return { step, model, train, ...(classes ? { classNames: JSON.parse(classes) } : {}), sets };
+  const shape = metadata.get(DATA_KEY);
+  return {
+    ...{ step, model, train, sets },
+    ...(classes ? { classNames: JSON.parse(classes) } : {}),
+    ...(shape ? { data: dataFrom(file, shape, name) } : {}),
+  };
+}
+
+const shapeOf = ({ name, height, width, channels, classes, classNames }: NumberFields) => ({
+  ...{ name, height, width, channels, classes },
+  ...(classNames ? { classNames } : {}),
+});
+
+const dataTensors = ({ values, labels, height, width, channels }: NumberFields): TensorToWrite[] => [
+  { name: 'data/values', dtype: 'F32', shape: [labels.length, height, width, channels], values },
+  { name: 'data/labels', dtype: 'F32', shape: [labels.length], values: Float32Array.from(labels) },
+];
+
+function dataFrom(file: Tensors, shape: string, name: string): NumberFields {
+  try {
+    const fields: DataShape = JSON.parse(shape);
+    return { ...fields, values: file.floats('data/values'), labels: Uint16Array.from(file.floats('data/labels')) };
+  } catch (cause) {
+    throw new CheckpointError(`${name}: its data are not valid`, { cause });
+  }
 }
 
 /** The tensors whose names begin with `prefix`, without it. */

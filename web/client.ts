@@ -36,7 +36,10 @@ export interface WorkerPort {
 
 /** odelt in a worker. Errors are those that were thrown there: class, code and hint arrive. */
 export interface OdeltWorker {
-  /** Loads a model file: a URL, read block by block and kept in the browser's cache, or bytes. @throws as openModelUrl, ResidentModel. */
+  /**
+   * Loads a model file: a URL, read block by block and kept in the browser's cache, or bytes, which may be a run's checkpoint.
+   * @throws as openModelUrl, parseCheckpoint, ResidentModel.
+   */
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
   /** Draws samples of the model that was loaded last. @throws as Sampler.sample; UsageError without a model. */
   sample(request: Calls['sample']['args'], options?: CallOptions): Call<'sample'>;
@@ -44,6 +47,8 @@ export interface OdeltWorker {
   inspect(request: Calls['inspect']['args'], options?: CallOptions): Call<'inspect'>;
   /** Times one evaluation of that model for one sample, kernel by kernel. @throws as timeDispatches; UsageError without a model. */
   breakdown(request?: BreakdownRequest, options?: CallOptions): Call<'breakdown'>;
+  /** How the flow of the model that was loaded last moves points. @throws as traceFlow; UsageError without a model. */
+  flow(request: Calls['flow']['args'], options?: CallOptions): Call<'flow'>;
   /** Trains to the end, whatever the page does meanwhile; goes on by itself where the GPU is lost. @throws as createTrainer and its run. */
   train(request: TrainRequest, options?: CallOptions): Call<'train'>;
   /** Replays recordings on this browser's GPU. @throws as verify. */
@@ -132,6 +137,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     sample: (request, options) => ask('sample', request, options),
     inspect: (request, options) => ask('inspect', request, options),
     breakdown: (request = {}, options) => ask('breakdown', request, options),
+    flow: (request, options) => ask('flow', request, options),
     train(request, options) {
       const { data } = request;
       const sent = data?.kind === 'files' ? { ...data, files: Array.from(data.files ?? [], fileAt) } : data;

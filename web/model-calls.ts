@@ -5,13 +5,21 @@ import { parseSafetensors } from '../formats/safetensors.ts';
 import { allowedLengths } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
-import { type ModelSource, rangeSource } from '../model/weights/source.ts';
+import { type ModelSource, memorySource, rangeSource } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import type { Inspector } from '../sampling/inspect.ts';
 import { Sampler } from '../sampling/sampler.ts';
+import { isCheckpoint, parseCheckpoint } from '../training/checkpoint.ts';
 import { cachingFetch } from './cache.ts';
-import type { Calls, LoadOptions } from './protocol.ts';
+import type { Calls, LoadedModel, LoadOptions } from './protocol.ts';
 import type { Serving } from './serving.ts';
+import { flowOf } from './show.ts';
+
+/** A model to be loaded, and, of a checkpoint, its run. */
+interface Opened {
+  readonly model: ModelSource;
+  readonly run?: LoadedModel['run'];
+}
 
 interface Loaded {
   readonly model: ModelSource;
@@ -44,14 +52,20 @@ export function createModelCalls() {
     async load({ args, signal, within }: Serving<'load'>): Promise<Calls['load']['result']> {
       const { source, options } = args;
       const name = typeof source === 'string' ? source : 'the model';
-      const model = typeof source === 'string' ? await openUrl(source, options, signal) : await openBytes(source);
+      const { model, run }: Opened =
+        typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openBytes(source);
       const classNames = classNamesOf(model, name);
       // The model before it makes room first.
       release(loaded);
       const next: Loaded = { model, options, placed: null };
       loaded = next;
       await within(async (engine) => void place(next, engine));
-      return { config: model.config, ...(classNames ? { classNames } : {}), lengths: lengthsOf(model) };
+      return {
+        config: model.config,
+        ...(classNames ? { classNames } : {}),
+        lengths: lengthsOf(model),
+        ...(run ? { run } : {}),
+      };
     },
     async sample({ args, signal, tell, within }: Serving<'sample'>): Promise<Calls['sample']['result']> {
       const model = current('sample');
@@ -76,6 +90,10 @@ export function createModelCalls() {
         const { dispatches, ...times } = await timeDispatches(engine, program, { values, signal });
         return { ...times, kernels: sharesBy(dispatches) };
       });
+    },
+    async flow({ args, signal, within }: Serving<'flow'>): Promise<Calls['flow']['result']> {
+      const model = current('follow the flow of');
+      return within((engine) => flowOf(engine, place(model, engine).resident, args, signal));
     },
   };
 }
@@ -107,11 +125,17 @@ function release(loaded: Loaded | null): void {
 const openUrl = (url: string, { cache = true }: LoadOptions, signal: AbortSignal): Promise<ModelSource> =>
   openModelUrl(url, { signal, ...(cache ? { fetch: cachingFetch() } : {}) });
 
-/** A model file in memory. */
-async function openBytes(given: Uint8Array | Blob): Promise<ModelSource> {
+/** A model file in memory, or a run's checkpoint, of which the average is the model. */
+async function openBytes(given: Uint8Array | Blob): Promise<Opened> {
   const bytes = given instanceof Blob ? new Uint8Array(await given.arrayBuffer()) : given;
   const { header } = parseSafetensors(bytes, 'the model');
+  const close = async () => {};
+  if (isCheckpoint(header.metadata)) {
+    const { model: config, sets, step, train, data } = await parseCheckpoint(bytes);
+    const source = { ...memorySource(sets.ema), bytesRead: bytes.length };
+    return { model: { config, metadata: header.metadata, source, close }, run: { step, train, data } };
+  }
   const config = describedModel(header, 'the model');
   const source = rangeSource(header, config, async (begin, end) => bytes.subarray(begin, end), 'the model');
-  return { config, metadata: header.metadata, source, close: async () => {} };
+  return { model: { config, metadata: header.metadata, source, close } };
 }

@@ -4,11 +4,13 @@ import type { CaseChoice } from '../bench/cases.ts';
 import type { CaseProgress } from '../bench/kernels.bench.ts';
 import type { BenchReport } from '../bench/report.ts';
 import type { AdapterDescription } from '../engine/device.ts';
+import type { Flow, FlowRequest } from '../evaluation/flow.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
 import type { Inspection, InspectRequest } from '../sampling/inspect.ts';
 import type { SampleProgress, SampleRequest } from '../sampling/request.ts';
 import type { Samples } from '../sampling/sampler.ts';
+import type { TrainingState } from '../training/checkpoint.ts';
 import type { TrainConfig } from '../training/config.ts';
 import type { DatasetFields } from '../training/data/dataset.ts';
 import type { NumberFields } from '../training/numbers.ts';
@@ -16,6 +18,7 @@ import type { TrainEvent } from '../training/trainer.ts';
 import type { CaseResult } from '../verify/case.ts';
 import type { SentError } from './errors.ts';
 import type { FileAt } from './files.ts';
+import type { IdxFiles } from './idx.ts';
 import type { LabelledPicture, PictureOptions } from './pictures.ts';
 
 /** What is trained on, as it can be sent. Bitmaps are transferred: the page's own are closed by it. */
@@ -23,7 +26,8 @@ export type SentData =
   | ({ readonly kind: 'pixels' } & DatasetFields)
   | ({ readonly kind: 'numbers' } & NumberFields)
   | { readonly kind: 'pictures'; readonly pictures: readonly LabelledPicture[]; readonly options?: SentPictureOptions }
-  | { readonly kind: 'files'; readonly files: readonly (File | FileAt)[]; readonly options?: SentPictureOptions };
+  | { readonly kind: 'files'; readonly files: readonly (File | FileAt)[]; readonly options?: SentPictureOptions }
+  | ({ readonly kind: 'idx' } & IdxFiles);
 
 /** How sent pictures become a data set. */
 export type SentPictureOptions = Omit<PictureOptions, 'signal' | 'onProgress'>;
@@ -42,6 +46,8 @@ export interface LoadedModel {
   readonly classNames?: readonly string[];
   /** The numbers of blocks that it can run, ascending, each with the bytes of the file that it needs. */
   readonly lengths: readonly { readonly blocks: number; readonly weightBytes: number }[];
+  /** Of a run's checkpoint, whose averaged weights are loaded: where the run stands. */
+  readonly run?: Pick<TrainingState, 'step' | 'train' | 'data'>;
 }
 
 /** Samples, and what they took. */
@@ -56,11 +62,32 @@ export interface TrainRequest {
   readonly model?: string | ModelConfig;
   /** Options; others keep their defaults or, on resume, what the run began with. */
   readonly train?: Partial<TrainConfig>;
-  readonly data: SentData;
+  /** Left out where `resume` carries them. */
+  readonly data?: SentData;
   /** A checkpoint's bytes: the run goes on from there. */
   readonly resume?: Uint8Array | Blob;
   /** Updates between checkpoints. Default 100. */
   readonly saveEvery?: number;
+  /** Whether checkpoints carry the data, which must be of kind 'numbers'. Default false; a resumed run does as it did. */
+  readonly keepData?: boolean;
+  /** What is drawn by the averaged weights meanwhile. Default: nothing. */
+  readonly show?: ShowRequest;
+}
+
+/** What a run shows while it trains. Changes nothing of the training. */
+export interface ShowRequest {
+  /** Updates between drawings; there is one after the last update, too. */
+  readonly every: number;
+  /** As for `sample`. */
+  readonly samples?: readonly Calls['sample']['args'][];
+  /** As for `flow`. */
+  readonly flow?: FlowRequest;
+}
+
+/** What was drawn, in the order in which it was asked for. */
+export interface Shown {
+  readonly samples: readonly Samples[];
+  readonly flow: readonly Flow[];
 }
 
 /** What a run tells of. */
@@ -68,6 +95,8 @@ export type TrainProgress =
   | ({ readonly type: 'step' } & TrainEvent)
   /** Bytes of a checkpoint: after every `saveEvery` updates, and before an interrupted run ends. */
   | { readonly type: 'checkpoint'; readonly step: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  /** What `show` asks for, after so many updates. */
+  | ({ readonly type: 'shown'; readonly step: number } & Shown)
   /** The GPU was lost, and training goes on from this step on a new device. */
   | { readonly type: 'recovered'; readonly step: number; readonly message: string };
 
@@ -137,6 +166,7 @@ export interface Calls {
   };
   inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspection };
   breakdown: { args: BreakdownRequest; progress: never; result: Breakdown };
+  flow: { args: FlowRequest; progress: never; result: readonly Flow[] };
   train: { args: TrainRequest; progress: TrainProgress; result: Trained };
   verify: {
     args: VerifyRequest;

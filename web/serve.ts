@@ -109,6 +109,7 @@ function lazyHandlers(): Handlers {
     sample: async (call) => (await models()).sample(call),
     inspect: async (call) => (await models()).inspect(call),
     breakdown: async (call) => (await models()).breakdown(call),
+    flow: async (call) => (await models()).flow(call),
     train: async (call) => (await import('./train-call.ts')).train(call),
     verify: async ({ args, signal, tell, within }) => {
       const { verifyUrl } = await import('./verify-url.ts');

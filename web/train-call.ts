@@ -6,12 +6,14 @@ import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } fr
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import { datasetOf, type TrainingData } from '../training/data/dataset.ts';
 import { modelForData } from '../training/model-for-data.ts';
-import { numbersOf } from '../training/numbers.ts';
+import { type NumberFields, numbersOf } from '../training/numbers.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { createTrainer, type Trainer } from '../training/trainer.ts';
+import { datasetOfIdx } from './idx.ts';
 import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
-import type { SentData, Trained, TrainRequest } from './protocol.ts';
+import type { SentData, ShowRequest, Trained, TrainRequest } from './protocol.ts';
 import type { Serving } from './serving.ts';
+import { checkShow, show } from './show.ts';
 
 /** How often in a row a run goes on after the GPU was lost without a checkpoint in between: more is no accident. */
 const MOST_LOSSES = 3;
@@ -22,6 +24,9 @@ interface Run {
   readonly train: TrainConfig;
   readonly data: TrainingData;
   readonly saveEvery: number;
+  /** The numbers that checkpoints carry, if they do. */
+  readonly carried: NumberFields | undefined;
+  readonly show: ShowRequest | undefined;
   state: TrainingState | undefined;
 }
 
@@ -44,27 +49,45 @@ export async function train({ args, signal, tell, within }: Serving<'train'>): P
 }
 
 async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
-  const { saveEvery = 100, resume } = request;
+  const { saveEvery = 100, resume, show } = request;
   if (!(Number.isInteger(saveEvery) && saveEvery >= 1)) {
     throw new ConfigError(`saveEvery is ${saveEvery}; it must be a positive integer`);
   }
-  const data = await dataOf(request.data, signal);
+  const began = async (run: Omit<Run, 'saveEvery' | 'show'>): Promise<Run> => {
+    if (show) checkShow(run.model, show);
+    return { ...run, saveEvery, show };
+  };
   if (!resume) {
     const { model = 'tiny' } = request;
-    return {
-      ...{ data, saveEvery, state: undefined },
+    const data = await dataOf(request.data, signal);
+    return began({
+      ...{ data, carried: carriedOf(request), state: undefined },
       model: typeof model === 'string' ? modelForData(model, data) : parseModelConfig(model),
       train: parseTrainConfig(request.train ?? {}),
-    };
+    });
   }
   const state = await parseCheckpoint(resume instanceof Blob ? new Uint8Array(await resume.arrayBuffer()) : resume);
+  const carried = request.data ? carriedOf({ keepData: state.data !== undefined, ...request }) : state.data;
+  const data = carried ? await numbersOf(carried) : await dataOf(request.data, signal);
   const model = typeof request.model === 'object' ? parseModelConfig(request.model) : state.model;
   const train = parseTrainConfig({ ...state.train, ...request.train });
   changesOnResume({ ...state, data: data.name }, { model, train, data: data.name });
-  return { model, train, data, saveEvery, state };
+  return began({ model, train, data, carried, state });
 }
 
-async function dataOf(sent: SentData, signal: AbortSignal): Promise<TrainingData> {
+/** The numbers that are to be carried. @throws ConfigError for pictures, which checkpoints do not carry. */
+function carriedOf({ keepData, data }: TrainRequest): NumberFields | undefined {
+  if (!keepData) return undefined;
+  if (data?.kind !== 'numbers') {
+    throw new ConfigError(`checkpoints carry data of kind 'numbers', not ${JSON.stringify(data?.kind)}`, {
+      hint: 'leave keepData out, and give the same data on resume',
+    });
+  }
+  const { kind: _, ...fields } = data;
+  return fields;
+}
+
+async function dataOf(sent: SentData | undefined, signal: AbortSignal): Promise<TrainingData> {
   switch (sent?.kind) {
     case 'pixels':
       return datasetOf(sent);
@@ -78,9 +101,11 @@ async function dataOf(sent: SentData, signal: AbortSignal): Promise<TrainingData
     }
     case 'files':
       return datasetOfFiles(sent.files, { ...sent.options, signal });
+    case 'idx':
+      return datasetOfIdx(sent, signal);
     default:
       throw new ConfigError(`data of kind ${JSON.stringify((sent as { kind?: unknown } | undefined)?.kind)}`, {
-        hint: "give { kind: 'pixels', 'numbers', 'pictures' or 'files', ... }",
+        hint: "give { kind: 'pixels', 'numbers', 'pictures', 'files' or 'idx', ... }",
       });
   }
 }
@@ -102,6 +127,9 @@ async function trainOn(
     for await (const event of trainer.run()) {
       done = event.step;
       tell({ type: 'step', ...event });
+      if (run.show && (done % run.show.every === 0 || done === train.steps)) {
+        tell({ type: 'shown', step: done, ...(await show(engine, model, await trainer.average(), run.show, signal)) });
+      }
       if (done % saveEvery !== 0 || done === train.steps) continue;
       await save();
       await hand();
@@ -118,7 +146,11 @@ async function trainOn(
   }
 }
 
-async function stateOf(trainer: Trainer, { model, train, data }: Run, step: number): Promise<TrainingState> {
+async function stateOf(trainer: Trainer, { model, train, data, carried }: Run, step: number): Promise<TrainingState> {
   const { classNames } = data;
-  return { step, model, train, ...(classNames ? { classNames } : {}), sets: await trainer.snapshot() };
+  return {
+    ...{ step, model, train, sets: await trainer.snapshot() },
+    ...(classNames ? { classNames } : {}),
+    ...(carried ? { data: carried } : {}),
+  };
 }

@@ -10,12 +10,15 @@ import { setBits, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 const params = (seed: number) => formulaParams(tinyModel, seed);
 const sets = { params: params(1), ema: params(2), m: params(3), v: params(4) };
+const shape = { name: 'points', height: 1, width: 1, channels: 2, classes: 2 };
+const values = Float32Array.of(0.5, -0.5, 1, 0);
 const state = { step: 5, model: tinyModel, train: tinyTrain, classNames: ['a', 'b', 'c'], sets };
 
 describe('a checkpoint', () => {
   it.each([
     ['of an objective without teacher', state],
     ['with a teacher', { ...state, sets: { ...sets, teacher: params(6) } }],
+    ['with the numbers that it is trained on', { ...state, data: { ...shape, values, labels: Uint16Array.of(1, 0) } }],
   ])('%s is read as it was written, and written alike', async (_, given) => {
     const bytes = await checkpointBytes(given);
     const found = await parseCheckpoint(bytes);
@@ -50,8 +53,6 @@ describe('a checkpoint', () => {
 });
 
 describe('numbers in memory', () => {
-  const shape = { name: 'points', height: 1, width: 1, channels: 2, classes: 2 };
-  const values = Float32Array.of(0.5, -0.5, 1, 0);
   it('are given as they are, and told apart by what they are', async () => {
     const data = await numbersOf({ ...shape, values, labels: Uint8Array.of(0, 1) });
     const reader = data.open();

@@ -6,6 +6,7 @@ import { Readable } from 'node:stream';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
+import { idxDims, idxHeaderBytes, isGzip } from '../../formats/idx.ts';
 import { type Dataset, datasetOf } from './dataset.ts';
 import { checkBytes, failData, mostBytes, type ReadOptions } from './reading.ts';
 
@@ -29,17 +30,14 @@ export interface IdxFile {
   close(): Promise<void>;
 }
 
-/**
- * Opens an IDX file of unsigned bytes with `rank` dimensions. Layout: bytes 0, 0, 8 (unsigned byte), rank; then rank sizes as
- * big-endian 32-bit integers; then the elements. @throws DataError if the file is anything else, or no regular file.
- */
+/** Opens an IDX file of unsigned bytes with `rank` dimensions. @throws DataError if the file is anything else, or no regular file. */
 async function openIdx(name: string, rank: number): Promise<IdxFile> {
   const file = await openRegular(name, failData(name));
   try {
     const raw = await file.read(0, Math.min(START, file.size));
-    const packed = raw[0] === 0x1f && raw[1] === 0x8b;
-    const dims = parseHeader(name, packed ? gunzipStart(name, raw) : raw, rank);
-    const header = 4 + 4 * rank;
+    const packed = isGzip(raw);
+    const dims = idxDims(name, packed ? gunzipStart(name, raw) : raw, rank);
+    const header = idxHeaderBytes(rank);
     const size = header + dims.reduce((product, n) => product * n, 1);
     const most = packed ? file.size * MAX_EXPANSION : file.size;
     if (size > most) {
@@ -66,20 +64,6 @@ async function openIdx(name: string, rank: number): Promise<IdxFile> {
     await file.close();
     throw error;
   }
-}
-
-function parseHeader(name: string, start: Uint8Array, rank: number): number[] {
-  const header = 4 + 4 * rank;
-  if (start.length < header) throw new DataError(`${name}: ${start.length} bytes are too few for an IDX header`);
-  const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
-  const magic = view.getUint32(0);
-  if (magic !== 0x800 + rank) {
-    const hex = (n: number) => `0x${n.toString(16).padStart(8, '0')}`;
-    throw new DataError(`${name}: magic ${hex(magic)} is not ${hex(0x800 + rank)} (IDX, unsigned bytes, ${rank} axes)`);
-  }
-  const dims = Array.from({ length: rank }, (_, k) => view.getUint32(4 + 4 * k));
-  if (dims.includes(0)) throw new DataError(`${name}: its header says ${dims.join(' x ')}, which is empty`);
-  return dims;
 }
 
 /** What the first few KiB of a gzip file unpack to: enough for a header, and little whatever the file. */

@@ -9,6 +9,7 @@ import { PICTURE_ARRAYS, readNpyFile, readNpzFile } from './arrays.ts';
 import { CIFAR, readCifar } from './cifar.ts';
 import { type Dataset, isStreamed, type TrainingData } from './dataset.ts';
 import { decodeSet, type PictureOptions } from './encoded.ts';
+import { FASHION_CLASSES } from './fashion.ts';
 import { folderBytes, indexFolder, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
 import { indexParquet } from './parquet.ts';
@@ -25,19 +26,6 @@ export interface OpenOptions extends PictureOptions {
   /** Of CIFAR-100, the 100 fine classes or the 20 coarse ones. Default fine. */
   cifar100?: 'fine' | 'coarse';
 }
-
-const FASHION_CLASSES = [
-  'T-shirt/top',
-  'Trouser',
-  'Pullover',
-  'Dress',
-  'Coat',
-  'Sandal',
-  'Shirt',
-  'Sneaker',
-  'Bag',
-  'Ankle boot',
-];
 
 const UNDERSTOOD = [
   'a folder with train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz] (test part: t10k-...)',

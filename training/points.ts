@@ -69,10 +69,10 @@ export const pointData = (points: Float32Array): NumberFields => ({
   labels: new Uint8Array(points.length / 2),
 });
 
-/** A transformer whose picture is one point, one token: three groups of two blocks. */
+/** A transformer whose picture is one point, one token, and each of whose three blocks is a group. */
 export const POINT_MODEL: ModelConfig = parseModelConfig({
-  ...{ imageSize: 1, channels: 2, patch: 1, width: 32, heads: 1, depth: 6, mlpRatio: 4, classes: 1 },
-  lengths: { min: 2, group: 2 },
+  ...{ imageSize: 1, channels: 2, patch: 1, width: 64, heads: 1, depth: 3, mlpRatio: 4, classes: 1, timeScale: 16 },
+  lengths: { min: 1, group: 1 },
 });
 
 /** How it is trained: without labels, and with an average that follows at once, as a run is short. */

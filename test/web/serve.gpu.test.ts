@@ -4,12 +4,15 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { DataError } from '../../engine/errors.ts';
+import { DataError, InterruptedError } from '../../engine/errors.ts';
+import type { Flow } from '../../evaluation/flow.ts';
+import { POINT_MODEL, POINT_TRAINING, pointData, pointsOf } from '../../training/points.ts';
 import { createWorker, type WorkerPort } from '../../web/client.ts';
+import type { TrainRequest } from '../../web/protocol.ts';
 import { serveWorker } from '../../web/serve.ts';
 import { testEngine } from '../support/engine.ts';
 import { ROOT } from '../support/repository.ts';
-import { tinyModel, tinyTrain } from '../support/tiny.ts';
+import { bits, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 /** A worker behind a channel; `losesAt`: how many submissions each of its devices, but the last, outlives. */
 function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}) {
@@ -59,6 +62,80 @@ it('training goes on after more lost devices than it takes in a row, as each cam
   await worker.load(model);
   const { values } = await worker.sample({ labels: [2], steps: 1, blocks: 2 });
   expect(values.every((value) => Number.isFinite(value) && value !== 0)).toBe(true);
+});
+
+it('a run shows its flow, its checkpoint alone goes on to the same bits, and is loaded as its average', async () => {
+  const { worker } = served();
+  const points = pointData(pointsOf('ring', 40));
+  const noise = Float32Array.from({ length: 10 }, (_, i) => Math.cos(7 * i));
+  const cells = [
+    { steps: 2, blocks: 1 },
+    { steps: 4, blocks: 3 },
+  ];
+  const flow = { cells, noise, places: Float32Array.of(0, 0, 1, -1) };
+  const labels = [null, null, null, null, null];
+  const request = {
+    model: { ...POINT_MODEL, width: 16 },
+    train: { ...POINT_TRAINING, batch: 8, steps: 4, warmup: 1 },
+    data: { kind: 'numbers' as const, ...points },
+    show: { every: 3, flow, samples: [{ labels, noise, steps: 2, blocks: 1 }] },
+  };
+  const call = worker.train({ ...request, keepData: true });
+  const shown = [];
+  for await (const event of call) if (event.type === 'shown') shown.push(event);
+  expect(shown.map(({ step }) => step)).toEqual([3, 4]);
+  const whole = await call;
+
+  const controller = new AbortController();
+  const cut = worker.train({ ...request, keepData: true, show: undefined }, { signal: controller.signal });
+  let bytes = new Uint8Array();
+  await (async () => {
+    for await (const event of cut) {
+      if (event.type === 'step' && event.step === 2) controller.abort();
+      if (event.type === 'checkpoint') bytes = event.bytes;
+    }
+  })().catch((error: unknown) => expect(error).toBeInstanceOf(InterruptedError));
+  const resumed = await worker.train({ resume: bytes });
+  expect(bits(new Float32Array(resumed.checkpoint.buffer))).toBe(bits(new Float32Array(whole.checkpoint.buffer)));
+
+  const { run, config, lengths } = await worker.load(whole.checkpoint);
+  expect([run!.step, run!.train.steps, config.width, lengths.map(({ blocks }) => blocks)]).toEqual([
+    4,
+    4,
+    16,
+    [1, 2, 3],
+  ]);
+  expect(run!.data!.values).toEqual(points.values);
+  const drawn = await worker.flow(flow);
+  // The last is of the same weights.
+  expect(drawn.map(({ ways }) => bits(ways))).toEqual(shown[1]!.flow.map(({ ways }) => bits(ways)));
+  expect(drawn.map(({ field }) => bits(field))).toEqual(shown[1]!.flow.map(({ field }) => bits(field)));
+  const [two, four] = drawn as [Flow, Flow];
+  expect([two.ways.length, two.field.length, four.ways.length, four.field.length]).toEqual([30, 8, 50, 16]);
+  expect([...two.ways.subarray(0, 10)]).toEqual([...noise]);
+  expect(new Set([...two.field, ...four.field]).size).toBe(24);
+  // The ways end where a sampler ends.
+  const { values } = await worker.sample({ labels, noise, steps: 2, blocks: 1 });
+  expect(bits(values)).toBe(bits(shown[1]!.samples[0]!.values));
+  values.forEach((value, i) => {
+    expect(two.ways[20 + i]).toBeCloseTo(value, 5);
+  });
+});
+
+it('says what cannot be shown or carried, before anything is trained', async () => {
+  const { worker, made } = served();
+  const flow = { cells: [{ steps: 3, blocks: 1 }], noise: new Float32Array(2) };
+  const run = { model: POINT_MODEL, data: { kind: 'numbers' as const, ...pointData(new Float32Array(8)) } };
+  const refused = async (request: Partial<TrainRequest>, message: RegExp) =>
+    expect(worker.train({ ...run, ...request })).rejects.toThrow(message);
+  await refused({ show: { every: 0 } }, /^show.every is 0; it must be a positive integer$/);
+  await refused({ show: { every: 1, flow } }, /3 steps are none of them/);
+  const place = { ...flow, cells: [{ steps: 2, blocks: 1 }], places: new Float32Array(3) };
+  await refused({ show: { every: 1, flow: place } }, /^places must be a Float32Array of 2 numbers each$/);
+  const files = { kind: 'files' as const, files: [] };
+  await refused({ keepData: true, data: files }, /no file lies|carry data of kind 'numbers', not "files"/);
+  await expect(worker.flow(flow)).rejects.toThrow('there is no model to sample');
+  expect(made).toEqual([]);
 });
 
 it('a model says what each number of blocks reads, and samples say what they took', async () => {

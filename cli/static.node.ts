@@ -16,6 +16,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
   '.json': 'application/json',
   '.safetensors': 'application/octet-stream',
+  '.gz': 'application/gzip',
 };
 
 /** Scripts, styles and requests of this server alone; no eval, and no address of a script but the worker's own; drawings are made of texts. */
@@ -24,7 +25,7 @@ const POLICY = [
   ...['script-src', 'worker-src', 'style-src', 'img-src', 'connect-src'].map((what) => `${what} 'self'`),
   ...['base-uri', 'form-action', 'frame-ancestors'].map((what) => `${what} 'none'`),
   "require-trusted-types-for 'script'",
-  'trusted-types odelt-studio odelt-drawings',
+  'trusted-types odelt odelt-drawings',
 ].join('; ');
 
 const HEADERS = {

@@ -4,14 +4,17 @@ import { readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { shippedGolden, shippedModel } from '../formats/shipped.node.ts';
+import { shippedData, shippedGolden, shippedModel } from '../formats/shipped.node.ts';
 import { log, print } from './output.node.ts';
 import { number } from './session.node.ts';
 import { serveFiles } from './static.node.ts';
 
 const PORT = 8017;
 
-/** The page's files, the model and the recordings, by the paths of their URLs. */
+/** The shipped pictures, as they lie in their folder. */
+const PICTURES = ['t10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz'];
+
+/** The page's files, the model, the recordings and the pictures to train on, by the paths of their URLs. */
 function studioFiles(): Map<string, string> {
   const folder = fileURLToPath(new URL('../studio/', import.meta.url));
   const files = new Map(readdirSync(folder).map((name) => [`/${name}`, `${folder}${name}`]));
@@ -21,6 +24,7 @@ function studioFiles(): Map<string, string> {
     const path = join(entry.parentPath, entry.name);
     if (entry.isFile()) files.set(`/golden/${relative(golden, path).replaceAll(sep, '/')}`, path);
   }
+  for (const name of PICTURES) files.set(`/data/fashion-mnist/${name}`, join(shippedData(), name));
   return files.set('/models/fashion-mnist.safetensors', shippedModel());
 }
 

@@ -1,12 +1,12 @@
 /** The page of the studio: its tabs, the address, and the model that they share. */
+import { createWorker } from '../web/client.ts';
 import { changedHash, paramsOf } from './address.ts';
 import { byId } from './dom.ts';
 import { drawingMaker } from './drawings.ts';
 import { createSharedModel } from './shared-model.ts';
 import { startTabs } from './tabs.ts';
-import { workerStarter } from './worker.ts';
 
-const startWorker = workerStarter();
+const startWorker = () => createWorker();
 startTabs({
   startWorker,
   drawing: drawingMaker(),

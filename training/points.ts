@@ -1,4 +1,4 @@
-/** Points of the plane to train on: shapes to draw them from, and a flow small enough to be learnt while one watches. */
+/** Points of the plane to train on: shapes to draw them from, and a model small enough to be trained while one watches. */
 import { ConfigError } from '../engine/errors.ts';
 import { type RandomSource, uniforms } from '../engine/philox.ts';
 import { knownNames } from '../formats/options.ts';
@@ -6,7 +6,7 @@ import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
 import type { NumberFields } from './numbers.ts';
 
-/** A point of the shape from three numbers in [0, 1). */
+/** A point of the shape, between -1 and 1, from three numbers in [0, 1). */
 type Shape = (u: number, v: number, w: number) => readonly [number, number];
 
 const turn = 2 * Math.PI;
@@ -44,10 +44,12 @@ export type PointShape = keyof typeof SHAPES;
 /** All of them. */
 export const POINT_SHAPES = Object.keys(SHAPES) as PointShape[];
 
+/** How far points go. */
+const REACH = 2;
 const STREAM = 0x706f696e;
 
 /**
- * Points of a shape, between -1 and 1: [count, 2]. The same for the same seed, an integer in [0, 2^32).
+ * Points of a shape, between -2 and 2, about as far as noise goes: [count, 2]. The same for the same seed, an integer in [0, 2^32).
  * @throws ConfigError for a shape that is none
  */
 export function pointsOf(shape: PointShape, count: number, seed = 0): Float32Array {
@@ -58,7 +60,7 @@ export function pointsOf(shape: PointShape, count: number, seed = 0): Float32Arr
   const u = uniforms(source, 3 * count);
   return Float32Array.from({ length: 2 * count }, (_, i) => {
     const at = 3 * (i >> 1);
-    return SHAPES[shape](u[at]!, u[at + 1]!, u[at + 2]!)[i % 2]!;
+    return REACH * SHAPES[shape](u[at]!, u[at + 1]!, u[at + 2]!)[i % 2]!;
   });
 }
 
@@ -77,7 +79,7 @@ export const POINT_MODEL: ModelConfig = parseModelConfig({
 
 /** How it is trained: without labels, and with an average that follows at once, as a run is short. */
 export const POINT_TRAINING: Partial<TrainConfig> = {
-  ...{ steps: 1000, batch: 256, lr: 3e-3, warmup: 50, weightDecay: 0 },
+  ...{ steps: 2000, batch: 256, lr: 3e-3, warmup: 50, weightDecay: 0 },
   ...{ timeEvery: 4, lengthEvery: 8, finest: 128 },
   ...{ emaDecay: 0.99, emaWarmup: true, guidance: null, classDropout: 1 },
 };

@@ -29,3 +29,49 @@ export function byClass(files: readonly FileAt[]) {
 
 /** By code units, as Node sorts names. */
 const inOrder = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** What is used of an entry of a dropped folder (`DataTransferItem.webkitGetAsEntry()`). */
+export interface DroppedEntry {
+  readonly isFile: boolean;
+  readonly isDirectory: boolean;
+  readonly fullPath: string;
+  file?(found: (file: File) => void, failed: (error: unknown) => void): void;
+  createReader?(): { readEntries(found: (entries: DroppedEntry[]) => void, failed: (error: unknown) => void): void };
+}
+
+/** What is used of a DataTransfer. */
+export interface Dropped {
+  readonly items: ArrayLike<{
+    readonly kind: string;
+    webkitGetAsEntry?(): unknown;
+    getAsFile(): File | null;
+  }>;
+}
+
+/**
+ * All files of what was dropped on a page, with their folders. To be called while the event is handled: what was dropped is gone
+ * afterwards. @throws what the browser throws for a folder that cannot be read.
+ */
+export function droppedFiles({ items }: Dropped): Promise<FileAt[]> {
+  const entries = Array.from(items)
+    .filter(({ kind }) => kind === 'file')
+    .map((item) => ({ entry: (item.webkitGetAsEntry?.() ?? null) as DroppedEntry | null, file: item.getAsFile() }));
+  return Promise.all(
+    entries.map(({ entry, file }) => (entry ? filesOf(entry) : Promise.resolve(file ? [fileAt(file)] : []))),
+  ).then((found) => found.flat());
+}
+
+async function filesOf(entry: DroppedEntry): Promise<FileAt[]> {
+  if (entry.isFile) {
+    const file = await new Promise<File>((found, failed) => entry.file!(found, failed));
+    return [{ file, path: entry.fullPath }];
+  }
+  const reader = entry.createReader!();
+  const files: FileAt[] = [];
+  // Entries come in parts, until a part is empty.
+  for (;;) {
+    const some = await new Promise<DroppedEntry[]>((found, failed) => reader.readEntries(found, failed));
+    if (some.length === 0) return files;
+    for (const each of some) files.push(...(await filesOf(each)));
+  }
+}

@@ -1,0 +1,158 @@
+/** A training run as the page drives it: begun, paused, gone on with, stopped, opened from a file. Knows the worker, but no page. */
+import { InterruptedError, UsageError } from '../engine/errors.ts';
+import type { TrainConfig } from '../training/config.ts';
+import type { TrainEvent } from '../training/trainer.ts';
+import type { OdeltWorker } from '../web/client.ts';
+import type { LoadedModel, SentData, Shown, ShowRequest, TrainRequest } from '../web/protocol.ts';
+
+/** 'paused' is between updates, 'done' after the last; 'stopped' and 'failed' can go on where there is a checkpoint. */
+export type Phase = 'none' | 'starting' | 'running' | 'pausing' | 'paused' | 'stopped' | 'done' | 'failed';
+
+/** Bytes of a run's checkpoint. */
+export interface Kept {
+  readonly step: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Who is told. */
+export interface RunListener {
+  onPhase(phase: Phase): void;
+  onUpdate(event: TrainEvent): void;
+  /** What the averaged weights draw after so many updates. */
+  onShown(step: number, shown: Shown): void;
+  /** The GPU was lost, and the run has gone on from this update. */
+  onRecovered(step: number): void;
+  /** @param error what ended the run, or kept it from beginning. */
+  onFailure(error: unknown): void;
+}
+
+export interface Run {
+  readonly phase: Phase;
+  /** Updates of the run, all of them, by their number. */
+  readonly updates: readonly TrainEvent[];
+  /** The last state that can be gone on from. */
+  readonly kept: Kept | null;
+  /** Begins anew; what was kept is dropped. Resolves when the run rests. */
+  begin(request: TrainRequest): Promise<void>;
+  /** Stops after the update under way, with a checkpoint. */
+  pause(): void;
+  /** Ends the run at once, with its worker; the last checkpoint stays. */
+  stop(): void;
+  /** Goes on from what is kept. @throws UsageError where nothing is. */
+  resume(request: { data?: SentData; train: Partial<TrainConfig>; show: ShowRequest }): Promise<void>;
+  /** Opens a checkpoint in place of the run, and says what it is. @throws as OdeltWorker.load; the run then stays. */
+  open(file: Blob): Promise<LoadedModel>;
+  /** Draws what is kept. */
+  look(show: ShowRequest): Promise<void>;
+}
+
+/** A run on workers that `start` starts, one at a time. */
+export function createRun(start: () => OdeltWorker, listener: RunListener): Run {
+  let worker: OdeltWorker | null = null;
+  let phase: Phase = 'none';
+  let updates: TrainEvent[] = [];
+  let kept: Kept | null = null;
+  let controller = new AbortController();
+  const enter = (next: Phase) => {
+    phase = next;
+    listener.onPhase(next);
+  };
+  const own = (): OdeltWorker => {
+    worker ??= start();
+    return worker;
+  };
+
+  async function train(request: TrainRequest): Promise<void> {
+    controller = new AbortController();
+    enter('starting');
+    try {
+      const call = own().train(request, { signal: controller.signal });
+      for await (const event of call) {
+        if (event.type === 'step') {
+          // After a lost GPU some are done again.
+          while (updates.length > 0 && updates.at(-1)!.step >= event.step) updates.pop();
+          updates.push(event);
+          if (phase === 'starting') enter('running');
+          listener.onUpdate(event);
+        } else if (event.type === 'checkpoint') kept = event;
+        else if (event.type === 'shown') listener.onShown(event.step, event);
+        else listener.onRecovered(event.step);
+      }
+      const { step, checkpoint } = await call;
+      kept = { step, bytes: checkpoint };
+      enter('done');
+    } catch (error) {
+      if (phase === 'stopped') return;
+      if (error instanceof InterruptedError) {
+        // Before the first update there is nothing to keep.
+        enter(kept ? 'paused' : 'none');
+        if (kept && request.show) await look(request.show);
+        return;
+      }
+      fail(error);
+    }
+  }
+
+  function fail(error: unknown): void {
+    enter('failed');
+    listener.onFailure(error);
+  }
+
+  async function look({ samples = [], flow }: ShowRequest): Promise<void> {
+    if (!kept) throw new UsageError('there is no checkpoint to draw');
+    const { step, bytes } = kept;
+    try {
+      const mine = own();
+      await mine.load(bytes, { batch: Math.max(1, ...samples.map(({ labels }) => labels.length)) });
+      const drawn = [];
+      for (const request of samples) drawn.push(await mine.sample(request));
+      listener.onShown(step, { samples: drawn, flow: flow ? await mine.flow(flow) : [] });
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  return {
+    get phase() {
+      return phase;
+    },
+    get updates() {
+      return updates;
+    },
+    get kept() {
+      return kept;
+    },
+    begin(request) {
+      [updates, kept] = [[], null];
+      return train(request);
+    },
+    pause() {
+      if (phase !== 'starting' && phase !== 'running') return;
+      enter('pausing');
+      controller.abort();
+    },
+    stop() {
+      enter('stopped');
+      const old = worker;
+      worker = null;
+      void old?.dispose();
+    },
+    resume({ data, train: changed, show }) {
+      if (!kept) throw new UsageError('there is no checkpoint to go on from');
+      return train({ ...(data ? { data } : {}), train: changed, show, resume: kept.bytes });
+    },
+    async open(file) {
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      const model = await own().load(bytes);
+      if (!model.run) {
+        throw new UsageError('this is a model, not a checkpoint of a run', {
+          hint: 'open it in Sample; a checkpoint, as it is downloaded here, has what training needs to go on',
+        });
+      }
+      [updates, kept] = [[], { step: model.run.step, bytes }];
+      enter(model.run.step < model.run.train.steps ? 'paused' : 'done');
+      return model;
+    },
+    look,
+  };
+}

@@ -13,7 +13,9 @@ const CURVES = [
 const LAST = 20;
 const POINTS = 150;
 /** Of the drawing, in its own units; the style decides how wide it is. */
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [720, 220, 44, 22];
+const [WIDTH, HEIGHT, LEFT, BOTTOM] = [720, 200, 56, 26];
+/** Losses below are left out: a network that moves nothing yet agrees with itself. */
+const LEAST = 1e-5;
 
 const SVG = 'http://www.w3.org/2000/svg';
 function svg(tag: string, attributes: Readonly<Record<string, string | number>>, text = ''): SVGElement {
@@ -52,13 +54,13 @@ export function createCurves(): Curves {
 
 /** The drawing: losses by powers of ten. */
 function drawn(updates: readonly TrainEvent[], steps: number): SVGElement {
-  const curves = lossCurves(updates, Math.max(1, Math.floor(updates.length / POINTS))).map((curve) => ({
-    ...curve,
-    // A loss of zero has no place among powers of ten.
-    y: curve.y.map((loss) => Math.log10(Math.max(loss, 1e-9))),
+  const mean = Math.max(1, Math.floor(updates.length / POINTS));
+  const curves = lossCurves(updates, mean).map(({ name, x, y }) => ({
+    name,
+    points: x.map((step, i) => ({ step, power: Math.log10(y[i]!) })).filter(({ power }) => power >= Math.log10(LEAST)),
   }));
-  const all = curves.flatMap(({ y }) => y);
-  const [low, high] = [Math.floor(Math.min(...all)), Math.ceil(Math.max(...all) + 1e-9)];
+  const all = curves.flatMap(({ points }) => points.map(({ power }) => power));
+  const [low, high] = [Math.floor(Math.min(-1, ...all)), Math.ceil(Math.max(0, ...all) + 1e-9)];
   const x = (step: number) => LEFT + ((WIDTH - LEFT) * step) / steps;
   const y = (power: number) => 8 + ((HEIGHT - BOTTOM - 8) * (high - power)) / Math.max(1, high - low);
   const root = svg('svg', {
@@ -78,9 +80,9 @@ function drawn(updates: readonly TrainEvent[], steps: number): SVGElement {
     root.append(svg('text', { x: x(step), y: HEIGHT - 4, 'text-anchor': anchor }, `${step}`));
   }
   root.append(svg('text', { x: x(steps / 2), y: HEIGHT - 4, 'text-anchor': 'middle' }, 'updates'));
-  for (const { name, ...curve } of curves) {
-    const points = curve.x.map((step, i) => `${x(step).toFixed(1)},${y(curve.y[i]!).toFixed(1)}`).join(' ');
-    root.append(svg('polyline', { class: name, points }));
+  for (const { name, points } of curves) {
+    const text = points.map(({ step, power }) => `${x(step).toFixed(1)},${y(power).toFixed(1)}`).join(' ');
+    root.append(svg('polyline', { class: name, points: text }));
   }
   return root;
 }

@@ -3,6 +3,7 @@ import type { Flow } from '../evaluation/flow.ts';
 import { byId } from './dom.ts';
 import type { Cell } from './train-cells.ts';
 import { drawPlane } from './train-plane.ts';
+import { flowNoise } from './train-request.ts';
 import { count } from './words.ts';
 
 /** Milliseconds from noise to data. */
@@ -30,8 +31,14 @@ export function createFlowView(points: () => Float32Array): FlowView {
     const t = slider.valueAsNumber;
     slider.disabled = play.disabled = !flow;
     slider.setAttribute('aria-valuetext', `time ${t.toFixed(2)}`);
-    drawPlane(canvas, 480, flow ? { points: points(), flow, t, arrows: true } : {});
-    if (!flow) return;
+    if (!flow) {
+      const noise = flowNoise();
+      drawPlane(canvas, 480, { flow: { steps: 1, blocks: 0, ways: noise, field: new Float32Array(0) }, t: 0 });
+      canvas.setAttribute('aria-label', 'Noise, which has not been moved yet');
+      byId('train-cell', 'p').textContent = 'Noise. Train, and see where it goes.';
+      return;
+    }
+    drawPlane(canvas, 480, { points: points(), flow, t, arrows: true });
     const what = `${count(flow.steps, 'step')} with ${count(flow.blocks, 'block')}`;
     canvas.setAttribute('aria-label', `Noise moved in ${what}, at time ${t.toFixed(2)}`);
     byId('train-cell', 'p').textContent = `${what}, at time ${t.toFixed(2)}: arrows are velocities.`;
@@ -60,8 +67,6 @@ export function createFlowView(points: () => Float32Array): FlowView {
     clear() {
       flows = [];
       redraw();
-      canvas.setAttribute('aria-label', 'Nothing has been learnt yet');
-      byId('train-cell', 'p').textContent = 'Train, and see where noise goes.';
     },
     show(next) {
       flows = next;

@@ -34,8 +34,9 @@ export const FLOW_PLACES = 13;
 export const REACH = 3;
 /** Pictures in each cell. */
 const PICTURES = 8;
-/** How often a run is drawn. */
+/** How often a run is drawn, and updates that lie between at least. */
 const DRAWINGS = 10;
+const LEAST_BETWEEN = 10;
 
 export const pointsLesson = (points: Float32Array): Lesson => ({
   ...{ model: POINT_MODEL, train: POINT_TRAINING, keepData: true },
@@ -102,15 +103,15 @@ export function cellsOf(model: ModelConfig) {
 
 /** What is drawn of a model: a flow of points, or pictures of the first classes, all from the same noise. */
 export function showOf(model: ModelConfig, updates: number): ShowRequest {
-  const every = Math.max(1, Math.ceil(updates / DRAWINGS));
+  const every = Math.max(LEAST_BETWEEN, Math.ceil(updates / DRAWINGS));
   const { cells } = cellsOf(model);
-  if (isPlane(model)) {
-    const noise = normals({ seed: 0, stream: 0x666c6f77, step: 0 }, 2 * FLOW_SAMPLES);
-    return { every, flow: { cells, noise, places: places() } };
-  }
+  if (isPlane(model)) return { every, flow: { cells, noise: flowNoise(), places: places() } };
   const labels = Array.from({ length: PICTURES }, (_, i) => i % model.classes);
   return { every, samples: cells.map((cell) => ({ ...cell, labels, seed: 0 })) };
 }
+
+/** Where samples of a flow begin: [FLOW_SAMPLES, 2], the same always. */
+export const flowNoise = (): Float32Array => normals({ seed: 0, stream: 0x666c6f77, step: 0 }, 2 * FLOW_SAMPLES);
 
 /** A grid over the plane [FLOW_PLACES^2, 2]. */
 function places(): Float32Array {

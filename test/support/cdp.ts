@@ -26,8 +26,14 @@ export interface Page {
 
 const KEYS: Readonly<Record<string, number>> = { Tab: 9, ArrowLeft: 37, ArrowRight: 39, Home: 36, End: 35, Enter: 13 };
 
-/** Opens an empty page, with WebGPU on SwiftShader or without. */
-export async function openPage({ webgpu = true } = {}): Promise<Page> {
+/** Opens an empty page, with WebGPU on SwiftShader or without. `downloads`: a folder for what the page gives to keep. */
+export async function openPage({
+  webgpu = true,
+  downloads,
+}: {
+  webgpu?: boolean;
+  downloads?: string;
+} = {}): Promise<Page> {
   const profile = await mkdtemp(join(tmpdir(), 'odelt-browser-'));
   const gpu = webgpu
     ? ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-gpu-sandbox']
@@ -64,6 +70,7 @@ export async function openPage({ webgpu = true } = {}): Promise<Page> {
   const { sessionId } = await ask<{ sessionId: string }>('Target.attachToTarget', { targetId, flatten: true });
   const of = <T>(method: string, params: object = {}) => ask<T>(method, params, sessionId);
   for (const domain of ['Page', 'Runtime', 'Log']) await of(`${domain}.enable`);
+  if (downloads) await ask('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: downloads });
 
   const evaluate = async <T>(expression: string): Promise<T> => {
     const { result, exceptionDetails } = await of<{ result: { value: T }; exceptionDetails?: unknown }>(

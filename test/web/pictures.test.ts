@@ -1,6 +1,7 @@
 /** Pictures made into data sets: which files are of which class, and what is told of those that are none. The browser's test decodes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ConfigError, DataError, InterruptedError, UnsupportedError } from '../../engine/errors.ts';
+import { type DroppedEntry, droppedFiles } from '../../web/files.ts';
 import { datasetOfFiles, datasetOfPictures } from '../../web/pictures.ts';
 
 /** An encoded picture is one digit, its grey value. */
@@ -141,5 +142,39 @@ describe('pictures', () => {
     const error = await datasetOfPictures([{ picture: picture(1), label: 0 }]).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(UnsupportedError);
     expect((error as UnsupportedError).hint).toMatch(/openTrainingData/);
+  });
+});
+
+describe('what was dropped', () => {
+  const file = (path: string): DroppedEntry => ({
+    ...{ isFile: true, isDirectory: false, fullPath: path },
+    file: (found) => found(new File([path], path.split('/').at(-1)!)),
+  });
+  /** A folder that gives its entries one at a time. */
+  const folder = (path: string, entries: DroppedEntry[]): DroppedEntry => ({
+    ...{ isFile: false, isDirectory: true, fullPath: path },
+    createReader() {
+      const left = [...entries];
+      return { readEntries: (found) => found(left.splice(0, 1)) };
+    },
+  });
+  const item = (entry: DroppedEntry | null, alone: File | null = null) => ({
+    ...{ kind: 'file', webkitGetAsEntry: () => entry, getAsFile: () => alone },
+  });
+
+  it('is every file of every folder, with its place', async () => {
+    const entry = folder('/set', [folder('/set/a', [file('/set/a/1.png'), file('/set/a/2.png')]), file('/set/notes')]);
+    const text = { kind: 'string', getAsFile: () => null };
+    const found = await droppedFiles({ items: [text, item(entry), item(null, new File([], 'b/3.png'))] });
+    expect(found.map(({ path }) => path)).toEqual(['/set/a/1.png', '/set/a/2.png', '/set/notes', 'b/3.png']);
+    expect(await found[1]!.file.text()).toBe('/set/a/2.png');
+  });
+
+  it('fails where a folder cannot be read', async () => {
+    const entry = {
+      ...folder('/set', []),
+      createReader: () => ({ readEntries: (_: unknown, failed: (e: unknown) => void) => failed(new Error('gone')) }),
+    };
+    await expect(droppedFiles({ items: [item(entry)] })).rejects.toThrow('gone');
   });
 });

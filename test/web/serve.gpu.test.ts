@@ -11,6 +11,7 @@ import { createWorker, type WorkerPort } from '../../web/client.ts';
 import type { TrainRequest } from '../../web/protocol.ts';
 import { serveWorker } from '../../web/serve.ts';
 import { testEngine } from '../support/engine.ts';
+import { normals } from '../support/normals.ts';
 import { ROOT } from '../support/repository.ts';
 import { bits, tinyModel, tinyTrain } from '../support/tiny.ts';
 
@@ -120,6 +121,33 @@ it('a run shows its flow, its checkpoint alone goes on to the same bits, and is 
   values.forEach((value, i) => {
     expect(two.ways[20 + i]).toBeCloseTo(value, 5);
   });
+});
+
+it("a trained flow's samples have the data's mean and spread, with few steps and blocks, too", async () => {
+  const { worker } = served();
+  const [mean, spread] = [
+    [1, -0.5],
+    [0.3, 0.6],
+  ];
+  const random = normals(5);
+  const values = Float32Array.from({ length: 2 * 500 }, (_, i) => mean[i % 2]! + spread[i % 2]! * random());
+  const noise = Float32Array.from({ length: 2 * 200 }, random);
+  const { model } = await worker.train({
+    model: { ...POINT_MODEL, width: 16 },
+    train: { ...POINT_TRAINING, batch: 128, steps: 100, warmup: 5, lr: 2e-2 },
+    data: { kind: 'numbers', ...pointData(values) },
+  });
+  await worker.load(model);
+  const cells = [1, 3].flatMap((blocks) => [1, 16].map((steps) => ({ steps, blocks })));
+  for (const { steps, blocks, ways } of await worker.flow({ cells, noise })) {
+    for (const axis of [0, 1]) {
+      const ends = ways.subarray(steps * noise.length).filter((_, i) => i % 2 === axis);
+      const average = ends.reduce((a, b) => a + b, 0) / ends.length;
+      const deviation = Math.sqrt(ends.reduce((a, b) => a + (b - average) ** 2, 0) / ends.length);
+      expect(Math.abs(average - mean[axis]!), `mean, T ${steps}, L ${blocks}`).toBeLessThan(0.2);
+      expect(Math.abs(deviation - spread[axis]!), `spread, T ${steps}, L ${blocks}`).toBeLessThan(0.25);
+    }
+  }
 });
 
 it('says what cannot be shown or carried, before anything is trained', async () => {

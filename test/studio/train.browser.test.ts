@@ -1,0 +1,204 @@
+/** The tab *Train* in a real browser, by clicks: points are learnt, a run is paused, downloaded, opened and gone on with, and pictures are dropped. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseCheckpoint } from '../../training/checkpoint.ts';
+import { pointsOf } from '../../training/points.ts';
+import { browser } from '../support/browser.ts';
+import { openPage, type Page } from '../support/cdp.ts';
+import { buildCli, type Cli } from '../support/cli.ts';
+import { ROOT } from '../support/repository.ts';
+
+const SHOTS = join(ROOT, 'out', 'studio');
+const AXE = `${readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8')}; undefined`;
+const state = (name: string) => `document.getElementById('train').dataset.state === '${name}'`;
+
+describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
+  let cli: Cli;
+  let server: ChildProcess;
+  let page: Page;
+  let url: string;
+  let downloads: string;
+  beforeAll(async () => {
+    cli = await buildCli();
+    server = spawn(process.execPath, [cli.path, 'studio', '--port', '0', '--no-open'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    url = await new Promise((resolve) => server.stdout!.once('data', (text) => resolve(`${text}`.trim())));
+    downloads = mkdtempSync(join(tmpdir(), 'odelt-downloads-'));
+    page = await openPage({ downloads });
+    mkdirSync(SHOTS, { recursive: true });
+  });
+  afterAll(async () => {
+    await page?.close();
+    server?.kill('SIGINT');
+    cli?.remove();
+    if (downloads) rmSync(downloads, { recursive: true });
+  });
+
+  const text = (id: string) => page.evaluate<string>(`document.getElementById('${id}').textContent`);
+  const click = (id: string) => page.evaluate(`document.getElementById('${id}').click()`);
+  const set = (id: string, value: string) =>
+    page.evaluate(`(() => {
+      const input = document.getElementById('${id}');
+      input.value = '${value}';
+      input.dispatchEvent(new Event('change'));
+    })()`);
+  const losses = async () =>
+    Object.fromEntries(
+      await page.evaluate<[string, string][]>(
+        "[...document.querySelectorAll('[data-loss]')].map((e) => [e.dataset.loss, e.textContent])",
+      ),
+    );
+  /** What is drawn of the model, each canvas as its address. */
+  const drawn = () =>
+    page.evaluate<string[]>(
+      "[...document.querySelectorAll('#train-flow, #train-cells canvas')].map((c) => c.toDataURL())",
+    );
+  const open = (bytes: Uint8Array) =>
+    page.evaluate(`(() => {
+      const files = new DataTransfer();
+      files.items.add(new File([Uint8Array.from(atob('${Buffer.from(bytes).toString('base64')}'), (c) => c.charCodeAt(0))], 'run.safetensors'));
+      const input = document.getElementById('train-open');
+      input.files = files.files;
+      input.dispatchEvent(new Event('change'));
+    })()`);
+  const shoot = async (name: string) => {
+    for (const width of [390, 1280]) {
+      for (const scheme of ['light', 'dark'] as const) {
+        await page.look(width, scheme);
+        const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
+        expect(wide, `${name} at ${width}`).toBeLessThanOrEqual(width);
+        await page.evaluate(AXE);
+        const found = await page.evaluate<string[]>(
+          "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html)))",
+        );
+        expect(found, `${name} at ${width}, ${scheme}`).toEqual([]);
+        writeFileSync(join(SHOTS, `${name}-${width}-${scheme}.png`), await page.screenshot());
+      }
+    }
+  };
+
+  const LONG = 300;
+  const square = () => page.evaluate<string>("document.getElementById('train-square').toDataURL()");
+  const shape = (name: string) =>
+    page.evaluate(
+      `[...document.querySelectorAll('#train-shapes button')].find((b) => b.textContent === '${name}').click()`,
+    );
+  /** What the whole run of 24 updates draws. */
+  let end: string[];
+  let ring: string;
+  /** The checkpoint that was downloaded in its midst, what was drawn of it, and its updates. */
+  let file: Uint8Array;
+  let paused: string[];
+  let at: number;
+
+  it('points of a shape are learnt: the loss falls, through a pause', async () => {
+    await page.goto(`${url}#tab=train`);
+    await page.until(state('none'));
+    await shape('Ring');
+    expect(await text('train-count')).toBe('1000 points. Draw more, or choose a shape.');
+    ring = await square();
+    await set('train-steps', '24');
+    await set('train-batch', '64');
+    await set('train-lr', '0.01');
+    await click('train-start');
+    await page.until("document.querySelector('[data-loss=flow]').textContent !== '\u2013'", LONG);
+    const first = await losses();
+    await click('train-pause');
+    await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn`, LONG);
+    at = Number(/^Paused after (\d+) updates? of 24\.$/.exec(await text('train-status'))![1]);
+    expect(at).toBeGreaterThan(0);
+    expect(at).toBeLessThan(24);
+    paused = await drawn();
+    await click('train-download');
+    await expect.poll(() => readdirSync(downloads), { timeout: 60_000 }).toEqual([`odelt-${at}-updates.safetensors`]);
+    file = readFileSync(join(downloads, `odelt-${at}-updates.safetensors`));
+    const kept = await parseCheckpoint(file);
+    expect([kept.step, kept.data!.values]).toEqual([at, pointsOf('ring', 1000)]);
+    await click('train-pause');
+    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '24'`, LONG);
+    expect(await text('train-status')).toBe('Trained for 24 updates.');
+    const last = await losses();
+    for (const loss of ['flow', 'time', 'length']) expect(Number(last[loss]), loss).toBeGreaterThan(0);
+    expect(Number(last.flow)).toBeLessThan(Number(first.flow));
+    end = await drawn();
+    expect(end.length).toBe(13);
+    expect(new Set([...end, ...paused]).size).toBeGreaterThan(20);
+    expect(page.errors).toEqual([]);
+  });
+
+  it('its checkpoint, opened in a new page, draws the same and goes on to the same', async () => {
+    await page.goto(`${url}#tab=train`);
+    await page.until(state('none'));
+    await open(file);
+    await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn === '${at}'`, LONG);
+    expect(await text('train-status')).toBe(`Paused after ${at} update${at === 1 ? '' : 's'} of 24.`);
+    expect(await square()).toBe(ring);
+    expect((await drawn()).map((canvas, i) => canvas === paused[i])).toEqual(paused.map(() => true));
+    await click('train-pause');
+    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '24'`, LONG);
+    expect((await drawn()).map((canvas, i) => canvas === end[i])).toEqual(end.map(() => true));
+  });
+
+  it('another cell and time are looked at, and every control is reached by the keyboard', async () => {
+    const flow = () => page.evaluate<string>("document.getElementById('train-flow').toDataURL()");
+    const before = await flow();
+    await page.evaluate('document.querySelector(\'#train-cells [data-steps="1"][data-blocks="1"]\').click()');
+    expect(await text('train-cell')).toBe('1 step with 1 block, at time 1.00: arrows are velocities.');
+    expect(await flow()).not.toBe(before);
+    await page.evaluate("document.getElementById('train-t').focus()");
+    await page.press('Home');
+    expect(await text('train-cell')).toMatch(/at time 0\.00/);
+    await shoot('train-points');
+    await page.evaluate("document.getElementById('tab-train').focus()");
+    const order: string[] = [];
+    for (let i = 0; i < 12; i++) {
+      await page.press('Tab');
+      order.push(
+        await page.evaluate(
+          'document.activeElement.id || document.activeElement.value || document.activeElement.textContent',
+        ),
+      );
+    }
+    expect(order).toEqual([
+      ...['points', 'Two moons', 'Ring', 'Spiral', 'Checkerboard', 'Clear'],
+      ...['train-play', 'train-t', 'train-steps', 'train-batch', 'train-lr', 'train-start'],
+    ]);
+  });
+
+  it('a dropped folder is trained on, and its model is sampled', async () => {
+    const drop = (files: string) =>
+      page.evaluate(`(async () => {
+        const dataTransfer = new DataTransfer();
+        for (const name of ${files}) {
+          const canvas = new OffscreenCanvas(20, 30);
+          canvas.getContext('2d').fillRect(2, 2, 5 + name.length, 9);
+          const isPicture = name.endsWith('.png');
+          dataTransfer.items.add(new File([isPicture ? await canvas.convertToBlob() : 'text'], name));
+        }
+        window.dispatchEvent(new DragEvent('drop', { dataTransfer }));
+      })()`);
+    await drop("['set/cat/notes.txt']");
+    await page.until("document.getElementById('train-files-text').textContent === '1 file in 1 class: cat.'");
+    for (const [id, value] of Object.entries({ 'train-steps': 2, 'train-batch': 8, 'train-side': 16 }))
+      await set(id, `${value}`);
+    await click('train-start');
+    await page.until(state('failed'), LONG);
+    expect(await text('train-trouble')).toMatch(/none of 1 files is a readable picture/);
+    await drop("['set/cat/1.png', 'set/cat/22.png', 'set/dog/333.png', 'loose.png']");
+    await page.until("document.getElementById('train-files-text').textContent === '4 files in 2 classes: cat, dog.'");
+    await click('train-start');
+    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '2'`, LONG);
+    const sizes = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('#train-cells canvas')].map((c) => c.width + ' x ' + c.height)",
+    );
+    expect(sizes).toEqual(new Array(9).fill('67 x 33'));
+    await click('train-use');
+    await page.until("document.getElementById('model-text').textContent.startsWith('trained-2-updates')", LONG);
+    expect(await text('model-text')).toMatch(/16 \u00d7 16 pixels, 6 blocks, 2 classes/);
+    expect(page.errors).toEqual([]);
+  });
+});

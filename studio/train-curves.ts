@@ -12,8 +12,8 @@ const CURVES = [
 /** Updates that the numbers are a mean over, and points of a line, at most. */
 const LAST = 20;
 const POINTS = 150;
-/** Of the drawing, in its own units; the style decides how wide it is. */
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [720, 200, 56, 26];
+/** Pixels of the drawing, which is as wide as its place. */
+const [HEIGHT, LEFT, BOTTOM] = [220, 52, 26];
 /** Losses below are left out: a network that moves nothing yet agrees with itself. */
 const LEAST = 1e-5;
 
@@ -39,21 +39,28 @@ export function createCurves(): Curves {
   });
   byId('train-losses', 'dl').replaceChildren(...rows.map(({ row }) => row));
   const chart = byId('train-chart', 'div');
+  let shown: { updates: readonly TrainEvent[]; steps: number } = { updates: [], steps: 1 };
+  const draw = () => {
+    const { updates, steps } = shown;
+    chart.replaceChildren(...(updates.length === 0 ? [] : [drawn(updates, steps, Math.max(200, chart.clientWidth))]));
+  };
+  new ResizeObserver(draw).observe(chart);
   return {
     show(updates, steps) {
+      shown = { updates, steps };
       const last = updates.slice(-LAST);
       for (const { name, value } of rows) {
         const some = last.map(({ losses }) => losses[name]).filter((loss) => loss !== undefined);
         const mean = some.reduce((sum, loss) => sum + loss, 0) / some.length;
         value.textContent = some.length === 0 ? '\u2013' : mean.toPrecision(3);
       }
-      chart.replaceChildren(...(updates.length === 0 ? [] : [drawn(updates, steps)]));
+      draw();
     },
   };
 }
 
 /** The drawing: losses by powers of ten. */
-function drawn(updates: readonly TrainEvent[], steps: number): SVGElement {
+function drawn(updates: readonly TrainEvent[], steps: number, width: number): SVGElement {
   const mean = Math.max(1, Math.floor(updates.length / POINTS));
   const curves = lossCurves(updates, mean).map(({ name, x, y }) => ({
     name,
@@ -61,15 +68,15 @@ function drawn(updates: readonly TrainEvent[], steps: number): SVGElement {
   }));
   const all = curves.flatMap(({ points }) => points.map(({ power }) => power));
   const [low, high] = [Math.floor(Math.min(-1, ...all)), Math.ceil(Math.max(0, ...all) + 1e-9)];
-  const x = (step: number) => LEFT + ((WIDTH - LEFT) * step) / steps;
+  const x = (step: number) => LEFT + ((width - LEFT) * step) / steps;
   const y = (power: number) => 8 + ((HEIGHT - BOTTOM - 8) * (high - power)) / Math.max(1, high - low);
   const root = svg('svg', {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    viewBox: `0 0 ${width} ${HEIGHT}`,
     role: 'img',
     'aria-label': `Losses over ${updates.at(-1)!.step} of ${steps} updates`,
   });
   for (let power = low; power <= high; power++) {
-    root.append(svg('line', { class: 'grid', x1: LEFT, x2: WIDTH, y1: y(power), y2: y(power) }));
+    root.append(svg('line', { class: 'grid', x1: LEFT, x2: width, y1: y(power), y2: y(power) }));
     const label = power >= 0 ? `${10 ** power}` : (10 ** power).toFixed(-power);
     root.append(svg('text', { x: LEFT - 8, y: y(power) + 4, 'text-anchor': 'end' }, label));
   }

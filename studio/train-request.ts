@@ -2,7 +2,7 @@
 import { normals } from '../engine/philox.ts';
 import { allowedLengths, type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import type { TrainConfig } from '../training/config.ts';
-import { FASHION_CLASSES } from '../training/data/fashion.ts';
+import { FASHION_CLASSES } from '../training/fashion-classes.ts';
 import { POINT_MODEL, POINT_TRAINING, pointData } from '../training/points.ts';
 import { byClass, type FileAt } from '../web/files.ts';
 import type { SentData, ShowRequest, TrainRequest } from '../web/protocol.ts';

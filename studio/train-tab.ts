@@ -214,8 +214,10 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   }
 
   function take(given: readonly FileAt[]): void {
-    // What lies in no folder is of one class.
-    files = given.map(({ file, path }) => ({ file, path: path.includes('/') ? path : `pictures/${path}` }));
+    // Files that lie in no folder are of one class.
+    const names = given.map(({ path }) => path.split('/').filter((part) => part !== ''));
+    const loose = names.every((parts) => parts.length === 1);
+    files = loose ? given.map(({ file, path }) => ({ file, path: `pictures/${path}` })) : given;
     const classes = classesOf(files);
     const shownNames = classes.slice(0, 6).join(', ') + (classes.length > 6 ? ', \u2026' : '');
     byId('train-files-text', 'p').textContent =

@@ -21,7 +21,7 @@ import {
 } from '../../studio/train-request.ts';
 import { plainly } from '../../studio/train-words.ts';
 import { parseTrainConfig } from '../../training/config.ts';
-import { FASHION_CLASSES } from '../../training/data/fashion.ts';
+import { FASHION_CLASSES } from '../../training/fashion-classes.ts';
 import { pointsOf } from '../../training/points.ts';
 
 const files = ['cats/a/1.png', 'cats/b/2.png', 'cats/c/3.png'].map((path) => ({ file: new Blob(), path }));

@@ -108,6 +108,7 @@ export {
   principalFeaturesAgain,
   randomFeatures,
 } from './evaluation/features.ts';
+export { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from './evaluation/flow.ts';
 export { type FrechetOptions, frechetDistance, measuredFrechet, REFERENCE_OFFSET } from './evaluation/frechet.ts';
 export { cellsOf, checkGrid, type EvaluationGrid } from './evaluation/grid.ts';
 export type { RealStatistics } from './evaluation/judge.ts';
@@ -364,7 +365,8 @@ export type { TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 export type { TunedEngineOptions } from './tuning/with-tuning.ts';
 export { type CacheOfAnswers, type CacheOptions, type Caches, cachingFetch } from './web/cache.ts';
-export type { FileAt } from './web/files.ts';
+export { type Dropped, type DroppedEntry, droppedFiles, type FileAt } from './web/files.ts';
+export { datasetOfIdx, type IdxFiles } from './web/idx.ts';
 export {
   type Bitmap,
   datasetOfFiles,

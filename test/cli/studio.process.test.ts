@@ -47,11 +47,14 @@ describe('serves', () => {
     ['page.js', 'text/javascript; charset=utf-8'],
     ['module.js', 'text/javascript; charset=utf-8'],
     ['style.css', 'text/css; charset=utf-8'],
+    ['train.css', 'text/css; charset=utf-8'],
     ['icon.svg', 'image/svg+xml'],
     ['look.css', 'text/css; charset=utf-8'],
     ['golden/MANIFEST.json', 'application/json'],
     ['golden/b/forward.safetensors', 'application/octet-stream'],
     ['models/fashion-mnist.safetensors', 'application/octet-stream'],
+    ['data/fashion-mnist/t10k-images-idx3-ubyte.gz', 'application/gzip'],
+    ['data/fashion-mnist/t10k-labels-idx1-ubyte.gz', 'application/gzip'],
   ])('%j as %s, under a strict policy', async (path, type) => {
     const response = await fetch(`${url}${path}`);
     expect(response.status).toBe(200);
@@ -60,6 +63,7 @@ describe('serves', () => {
     const policy = response.headers.get('content-security-policy')!;
     expect(policy).toContain("default-src 'none'");
     expect(policy).toContain("require-trusted-types-for 'script'");
+    expect(policy).toContain('trusted-types odelt');
     expect(policy).not.toMatch(/unsafe/);
   });
 

@@ -168,24 +168,20 @@ function ownWorker(): WorkerPort {
   }
   // Bundlers find the module by this expression, and give its address in its place: there must be no other.
   const start = () => new Worker(new URL('./module.js', import.meta.url), { type: 'module' });
+  const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
+  const policy = trustedTypes && policyOf(trustedTypes);
+  if (!policy) return start();
+  // Pages that require trusted types want the address from a policy, which is slipped in on its way. To try without would be reported.
+  const { Worker } = globalThis;
+  globalThis.Worker = class extends Worker {
+    constructor(url: string | URL, options?: WorkerOptions) {
+      super(policy.createScriptURL(`${url}`) as unknown as string, options);
+    }
+  };
   try {
     return start();
-  } catch (error) {
-    const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
-    if (!trustedTypes) throw error;
-    // Pages that require trusted types want the address from a policy, which is slipped in on its way.
-    const policy = policyOf(trustedTypes);
-    const { Worker } = globalThis;
-    globalThis.Worker = class extends Worker {
-      constructor(url: string | URL, options?: WorkerOptions) {
-        super(policy.createScriptURL(`${url}`) as unknown as string, options);
-      }
-    };
-    try {
-      return start();
-    } finally {
-      globalThis.Worker = Worker;
-    }
+  } finally {
+    globalThis.Worker = Worker;
   }
 }
 
@@ -201,12 +197,17 @@ interface ScriptPolicy {
 /** A page lets a policy's name be taken once, and may start several workers: its policy is kept. */
 const POLICIES = new WeakMap<TrustedTypes, ScriptPolicy>();
 
-function policyOf(trustedTypes: TrustedTypes): ScriptPolicy {
+/** Undefined where the page allows none of this name: it may not require one. */
+function policyOf(trustedTypes: TrustedTypes): ScriptPolicy | undefined {
   const known = POLICIES.get(trustedTypes);
   if (known) return known;
-  const made = trustedTypes.createPolicy('odelt', { createScriptURL: (url) => url });
-  POLICIES.set(trustedTypes, made);
-  return made;
+  try {
+    const made = trustedTypes.createPolicy('odelt', { createScriptURL: (url) => url });
+    POLICIES.set(trustedTypes, made);
+    return made;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */

@@ -106,7 +106,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   let paused: string[];
   let at: number;
 
-  it('points that are drawn are learnt: the loss falls, through a pause', async () => {
+  it('points that are drawn are learnt: the loss falls, through a pause', { timeout: 900_000 }, async () => {
     await page.goto(`${url}#tab=train`);
     await page.until(state('none'));
     await shape('Ring');

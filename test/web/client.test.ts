@@ -185,8 +185,10 @@ describe('what is handed over', () => {
 
 it('where trusted types are required, its address comes from a policy, and the page keeps its Worker', () => {
   const made: unknown[] = [];
+  let attempts = 0;
   class Worker {
     constructor(...given: unknown[]) {
+      attempts++;
       if (typeof given[0] !== 'object' || given[0] instanceof URL) throw new TypeError('requires a TrustedScriptURL');
       made.push(given);
     }
@@ -209,6 +211,8 @@ it('where trusted types are required, its address comes from a policy, and the p
   const url = new URL('../../web/module.js', import.meta.url).href;
   const started = [{ name: 'odelt', url }, { type: 'module' }];
   expect(made).toEqual([started, started]);
+  // The browser would tell of an attempt without a policy.
+  expect(attempts).toBe(3);
   expect(globalThis.Worker).toBe(Worker);
 });
 

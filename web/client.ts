@@ -172,16 +172,16 @@ function ownWorker(): WorkerPort {
   const policy = trustedTypes && policyOf(trustedTypes);
   if (!policy) return start();
   // Pages that require trusted types want the address from a policy, which is slipped in on its way. To try without would be reported.
-  const { Worker } = globalThis;
-  globalThis.Worker = class extends Worker {
+  const plain = globalThis.Worker;
+  globalThis.Worker = class extends plain {
     constructor(url: string | URL, options?: WorkerOptions) {
-      super(policy.createScriptURL(`${url}`) as unknown as string, options);
+      super(policy!.createScriptURL(`${url}`) as unknown as string, options);
     }
   };
   try {
     return start();
   } finally {
-    globalThis.Worker = Worker;
+    globalThis.Worker = plain;
   }
 }
 

@@ -50,11 +50,14 @@ export {
 } from './engine/tensor.ts';
 export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
 export {
+  type AblationCell,
+  type AblationMean,
   type AblationResults,
   type AblationRun,
   type AblationSettings,
   type Method,
   type Variant,
+  type VariantPart,
   variantNames,
   variantOf,
 } from './evaluation/ablation.ts';
@@ -111,7 +114,7 @@ export {
 export { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from './evaluation/flow.ts';
 export { type FrechetOptions, frechetDistance, measuredFrechet, REFERENCE_OFFSET } from './evaluation/frechet.ts';
 export { cellsOf, checkGrid, type EvaluationGrid } from './evaluation/grid.ts';
-export type { RealStatistics } from './evaluation/judge.ts';
+export type { Judge, RealStatistics } from './evaluation/judge.ts';
 export {
   type KernelDistance,
   type KernelDistanceOptions,
@@ -124,6 +127,7 @@ export { lossPlot } from './evaluation/loss-plot.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
 export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
+export type { Balls } from './evaluation/neighbours.ts';
 export { type Cost, paretoOf, paretoPlot, paretoRows } from './evaluation/pareto.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
 export { bytesOfCells, type Drawing, measurePace } from './evaluation/prices.ts';
@@ -171,6 +175,7 @@ export {
   type StoredEvaluation,
   storedEvaluation,
 } from './evaluation/stored.ts';
+export { createVelocities, type Velocities, type VelocityRequest } from './evaluation/velocities.ts';
 export { type ByteSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
@@ -234,7 +239,7 @@ export {
   paramLayout,
 } from './model/params.ts';
 export { type ClassifierFile, classifierContents, parseClassifierFile } from './model/weights/classifier-file.ts';
-export { firstBlocks } from './model/weights/first-blocks.ts';
+export { type DescribedModel, firstBlocks } from './model/weights/first-blocks.ts';
 export { ditTensors } from './model/weights/imports/dit-export.ts';
 export type { ForeignWeights, ModelHints } from './model/weights/imports/foreign.ts';
 export { type ImportedModel, type ImportedState, importState, importWeights } from './model/weights/imports/import.ts';
@@ -365,7 +370,14 @@ export type { TuningStore } from './tuning/store.ts';
 export type { TunedAdapter, TuningResult, TuningTable } from './tuning/table.ts';
 export type { TunedEngineOptions } from './tuning/with-tuning.ts';
 export { type CacheOfAnswers, type CacheOptions, type Caches, cachingFetch } from './web/cache.ts';
-export { type Dropped, type DroppedEntry, droppedFiles, type FileAt } from './web/files.ts';
+export {
+  type Dropped,
+  type DroppedEntry,
+  type DroppedItem,
+  type DroppedReader,
+  droppedFiles,
+  type FileAt,
+} from './web/files.ts';
 export { datasetOfIdx, type IdxFiles } from './web/idx.ts';
 export {
   type Bitmap,

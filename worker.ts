@@ -3,7 +3,7 @@
  * The module that runs there is `odelt/worker/module`; `serveWorker` is for a worker module of one's own.
  * @module odelt/worker
  */
-export type { ProgramTimes, Share } from './bench/breakdown.ts';
+export type { DispatchTime, ProgramTimes, Share } from './bench/breakdown.ts';
 export type { Flow, FlowRequest } from './evaluation/flow.ts';
 export type { CaseResult, Kind } from './verify/case.ts';
 export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';

@@ -75,6 +75,7 @@ export interface AblationOptions {
   /** Facts about the machine, for each run's `env.json`. */
   readonly environment: Readonly<Record<string, unknown>>;
   readonly signal?: AbortSignal;
+  /** Told after each update and each batch of samples. */
   readonly onProgress?: (progress: AblationProgress) => void;
   /** Told after each run, which is in the folder by then. */
   readonly onRun?: (run: AblationRun, results: AblationResults) => void;
@@ -84,7 +85,7 @@ export interface AblationOptions {
 const fileOf = (folder: string): string => join(folder, 'ablation.json');
 
 /** What is in a folder already; undefined for nothing. @throws ConfigError for a file that holds no ablation */
-export async function readAblation(folder: string): Promise<AblationResults | undefined> {
+async function readAblation(folder: string): Promise<AblationResults | undefined> {
   const path = fileOf(folder);
   const there = await stat(path).catch((cause: NodeJS.ErrnoException) => (cause.code === 'ENOENT' ? null : undefined));
   if (there === null) return undefined;
@@ -110,7 +111,7 @@ async function writeAblation(folder: string, results: AblationResults): Promise<
 }
 
 /** The results as Markdown: what was compared, means over seeds, and every run. */
-export function ablationText(results: AblationResults): string[] {
+function ablationText(results: AblationResults): string[] {
   const { settings, variants, floor } = results;
   const { train } = settings.method;
   const real = floor ? ` Real pictures in the samples' place: ${floor.fd.value.toPrecision(3)}.` : '';

@@ -11,9 +11,9 @@ import type { Velocities } from './velocities.ts';
 export interface FlowRequest {
   /** Numbers of steps and of blocks, as a sampler takes them. */
   readonly cells: readonly { readonly steps: number; readonly blocks: number }[];
-  /** [samples, H, W, C]: where their ways begin, in each cell. */
+  /** `[samples, H, W, C]`: where their ways begin, in each cell. */
   readonly noise: Float32Array;
-  /** [places, H, W, C]: where velocities are asked for. Default: none. */
+  /** `[places, H, W, C]`: where velocities are asked for. Default: none. */
   readonly places?: Float32Array;
 }
 
@@ -21,9 +21,9 @@ export interface FlowRequest {
 export interface Flow {
   readonly steps: number;
   readonly blocks: number;
-  /** [steps + 1, samples, H, W, C]: where the samples are at times 0, 1 / steps, ..., 1. */
+  /** `[steps + 1, samples, H, W, C]`: where the samples are at times 0, 1 / steps, ..., 1. */
   readonly ways: Float32Array;
-  /** [steps, places, H, W, C]: velocities at times 0, ..., 1 - 1 / steps, told this number of steps. */
+  /** `[steps, places, H, W, C]`: velocities at times 0, ..., 1 - 1 / steps, told this number of steps. */
   readonly field: Float32Array;
 }
 

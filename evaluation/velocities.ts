@@ -6,8 +6,8 @@ import type { Tensor } from '../engine/tensor.ts';
 import { type Model, rowsPerGroup, velocity } from '../model/dit.ts';
 
 /** Where velocities are asked for: all rows at one time, level and number of blocks. */
-export interface Asked {
-  /** [rows, H, W, C]; `batch` rows at most. */
+export interface VelocityRequest {
+  /** `[rows, H, W, C]`; `batch` rows at most. */
   readonly x: Float32Array;
   readonly labels: readonly number[];
   readonly t: number;
@@ -17,8 +17,9 @@ export interface Asked {
 
 /** The network as a function; to be disposed. */
 export interface Velocities {
-  /** [rows, H, W, C] */
-  of(asked: Asked): Promise<Float32Array>;
+  /** Gives `[rows, H, W, C]`. */
+  of(asked: VelocityRequest): Promise<Float32Array>;
+  /** Frees its programs and inputs; the weights stay. */
   dispose(): void;
 }
 

@@ -52,7 +52,7 @@ export interface LengthInside {
   readonly blocks: number;
   /** [H, W, C], guided as was asked for. */
   readonly velocity: Float32Array;
-  /** [H, W, C]: where that velocity leads by the end, x + (1 - t) velocity; the picture that is expected. */
+  /** `[H, W, C]`: where that velocity leads by the end, x + (1 - t) velocity; the picture that is expected. */
   readonly picture: Float32Array;
 }
 
@@ -62,7 +62,7 @@ export interface AttentionInside {
   readonly heads: number;
   /** Patches along each side of the picture: token r * side + c is the patch in row r and column c. */
   readonly side: number;
-  /** [heads, tokens, tokens]: what each token takes of every other; rows sum to 1. */
+  /** `[heads, tokens, tokens]`: what each token takes of every other; rows sum to 1. */
   readonly weights: Float32Array;
 }
 
@@ -73,7 +73,7 @@ export interface Inspection {
   /** The times between which the step goes. */
   readonly from: number;
   readonly to: number;
-  /** [H, W, C]: the sample at the step's beginning. */
+  /** `[H, W, C]`: the sample at the step's beginning. */
   readonly x: Float32Array;
   /** With every allowed number of blocks at that same point, ascending. */
   readonly lengths: readonly LengthInside[];
@@ -81,7 +81,7 @@ export interface Inspection {
 }
 
 /** Weights of attention [heads, tokens, tokens] from queries and keys [tokens, heads * headSize]: softmax of scale q k, in double precision. */
-export function attentionWeights(
+function attentionWeights(
   queries: Float32Array,
   keys: Float32Array,
   { heads, width }: Pick<ModelConfig, 'heads' | 'width'>,
@@ -190,6 +190,7 @@ export class Inspector {
     return { program, values: { rows: 1, guidance } };
   }
 
+  /** Frees programs, activations and inputs; the sampler and its model stay. */
   dispose(): void {
     for (const { program } of this.#evaluated.values()) program.dispose();
     this.#noise.dispose();

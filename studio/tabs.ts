@@ -13,7 +13,7 @@ const LOADERS: Readonly<Record<TabName, () => Promise<TabModule>>> = {
 const NAMES = Object.keys(LOADERS) as TabName[];
 
 /** The tab that a hash names; the first where it names none. */
-export const tabOf = (hash: string): TabName => {
+const tabOf = (hash: string): TabName => {
   const name = paramsOf(hash).get('tab');
   return NAMES.find((known) => known === name) ?? NAMES[0]!;
 };

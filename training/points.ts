@@ -11,7 +11,7 @@ type Shape = (u: number, v: number, w: number) => readonly [number, number];
 
 const turn = 2 * Math.PI;
 
-const SHAPES = {
+const SHAPES: Readonly<Record<PointShape, Shape>> = {
   'two moons': (u, v, w) => {
     const angle = Math.PI * u;
     const [x, y] =
@@ -33,13 +33,13 @@ const SHAPES = {
     const column = 2 * Math.floor(2 * u) + (row % 2);
     return [(column + ((2 * u) % 1)) * 0.45 - 0.9, (row + w) * 0.45 - 0.9];
   },
-} as const satisfies Record<string, Shape>;
+};
 
 /** A little to either side of a line. */
 const thick = (u: number, width = 0.05): number => width * (2 * (u % 1) - 1);
 
 /** A shape that points can be drawn from. */
-export type PointShape = keyof typeof SHAPES;
+export type PointShape = 'two moons' | 'ring' | 'spiral' | 'checkerboard';
 
 /** All of them. */
 export const POINT_SHAPES = Object.keys(SHAPES) as PointShape[];

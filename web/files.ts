@@ -35,17 +35,30 @@ export interface DroppedEntry {
   readonly isFile: boolean;
   readonly isDirectory: boolean;
   readonly fullPath: string;
+  /** Gives the file that it is. */
   file?(found: (file: File) => void, failed: (error: unknown) => void): void;
-  createReader?(): { readEntries(found: (entries: DroppedEntry[]) => void, failed: (error: unknown) => void): void };
+  /** Of a folder: reads what is in it, some at a time, until there are none left. */
+  createReader?(): DroppedReader;
+}
+
+/** Reads a dropped folder. */
+export interface DroppedReader {
+  /** Gives some of its entries, none at the end. */
+  readEntries(found: (entries: DroppedEntry[]) => void, failed: (error: unknown) => void): void;
+}
+
+/** What is used of a DataTransferItem. */
+export interface DroppedItem {
+  readonly kind: string;
+  /** The entry, where the browser knows them. */
+  webkitGetAsEntry?(): unknown;
+  /** The file, or null of what is none. */
+  getAsFile(): File | null;
 }
 
 /** What is used of a DataTransfer. */
 export interface Dropped {
-  readonly items: ArrayLike<{
-    readonly kind: string;
-    webkitGetAsEntry?(): unknown;
-    getAsFile(): File | null;
-  }>;
+  readonly items: ArrayLike<DroppedItem>;
 }
 
 /**

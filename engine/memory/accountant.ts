@@ -24,6 +24,7 @@ export interface PeakMeter {
   readonly bytes: number;
   /** Begins anew with what is live now. */
   restart(): void;
+  /** Counts no more. */
   stop(): void;
 }
 

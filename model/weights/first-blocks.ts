@@ -6,13 +6,13 @@ import type { GroupValues } from './quantize.ts';
 import type { GroupSource } from './source.ts';
 
 /** A model's description and where its weights are. */
-interface Described {
+export interface DescribedModel {
   readonly config: ModelConfig;
   readonly source: GroupSource;
 }
 
 /** The description of a model's first `blocks` blocks. @throws ConfigError where that many are no part of it that runs by itself */
-export function firstBlocksConfig(config: ModelConfig, blocks: number): ModelConfig {
+function firstBlocksConfig(config: ModelConfig, blocks: number): ModelConfig {
   if (!(Number.isInteger(blocks) && blocks >= 1 && blocks <= config.depth)) {
     throw new ConfigError(`the first ${blocks} blocks were asked for; the model has ${config.depth}`, {
       hint: `give a number from 1 to ${config.depth}`,
@@ -30,9 +30,9 @@ export function firstBlocksConfig(config: ModelConfig, blocks: number): ModelCon
  * The first `blocks` blocks of a model, between its own embedders and head. Of a model with length wiring they are what it computes
  * at that length, to the bit, and the rest of it is gone. Of a conventional transformer they are that transformer cut short: its last
  * layer gets features that it was not trained for.
- * @throws ConfigError as `firstBlocksConfig`; `read` throws what that of `source` throws
+ * @throws ConfigError where that many are no part of it that runs by itself; `read` throws what that of `source` throws
  */
-export function firstBlocks({ config: whole, source }: Described, blocks: number): Described {
+export function firstBlocks({ config: whole, source }: DescribedModel, blocks: number): DescribedModel {
   const config = firstBlocksConfig(whole, blocks);
   const layout = paramLayout(config);
   const from = layout.groups.map(({ name }) => source.layout.groups.findIndex((group) => group.name === name));

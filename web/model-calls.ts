@@ -92,7 +92,7 @@ export function createModelCalls() {
       });
     },
     async flow({ args, signal, within }: Serving<'flow'>): Promise<Calls['flow']['result']> {
-      const model = current('follow the flow of');
+      const model = current('trace');
       return within((engine) => flowOf(engine, place(model, engine).resident, args, signal));
     },
   };

@@ -98,15 +98,15 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     page.evaluate(
       `[...document.querySelectorAll('#train-shapes button')].find((b) => b.textContent === '${name}').click()`,
     );
-  /** What the whole run of 24 updates draws. */
-  let end: string[];
   let points: string;
-  /** The checkpoint that was downloaded in its midst, what was drawn of it, and its updates. */
+  /** The flow loss of the first updates. */
+  let before: number;
+  /** The checkpoint that was downloaded in the midst of the run, what was drawn of it, and its updates. */
   let file: Uint8Array;
   let paused: string[];
   let at: number;
 
-  it('points that are drawn are learnt: the loss falls, through a pause', { timeout: 900_000 }, async () => {
+  it('points that are drawn are learnt, as far as a pause, and downloaded', { timeout: 900_000 }, async () => {
     await page.goto(`${url}#tab=train`);
     await page.until(state('none'));
     await shape('Ring');
@@ -118,10 +118,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     points = await square();
     await set('train-steps', '24');
     await set('train-batch', '64');
-    await set('train-lr', '0.03');
     await click('train-start');
     await page.until("document.querySelector('[data-loss=flow]').textContent !== '\u2013'", LONG);
-    const first = await losses();
+    before = Number((await losses()).flow);
     await click('train-pause');
     await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn`, LONG);
     at = Number(/^Paused after (\d+) updates? of 24\.$/.exec(await text('train-status'))![1]);
@@ -135,20 +134,12 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect([kept.step, kept.data!.labels.length]).toEqual([at, 164]);
     const [x, y] = kept.data!.values;
     expect(Math.hypot(x! - 1.8, y! - 1.8)).toBeLessThan(0.2);
-    await click('train-pause');
-    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '24'`, LONG);
-    expect(await text('train-status')).toBe('Trained for 24 updates.');
-    const last = await losses();
-    for (const loss of ['flow', 'time', 'length']) expect(Number(last[loss]), loss).toBeGreaterThan(0);
-    // Of the mean of all updates but the first four.
-    expect(Number(last.flow)).toBeLessThan(0.9 * Number(first.flow));
-    end = await drawn();
-    expect(end.length).toBe(13);
-    expect(new Set([...end, ...paused]).size).toBeGreaterThan(20);
     expect(page.errors).toEqual([]);
   });
 
-  it('its checkpoint, opened in a new page, draws the same and goes on to the same', async () => {
+  it('the checkpoint, opened in a new page, draws the same and goes on: the loss falls', {
+    timeout: 900_000,
+  }, async () => {
     await page.goto(`${url}#tab=train`);
     await page.until(state('none'));
     await open(file);
@@ -158,7 +149,14 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect((await drawn()).map((canvas, i) => canvas === paused[i])).toEqual(paused.map(() => true));
     await click('train-pause');
     await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '24'`, LONG);
-    expect((await drawn()).map((canvas, i) => canvas === end[i])).toEqual(end.map(() => true));
+    expect(await text('train-status')).toBe('Trained for 24 updates.');
+    const last = await losses();
+    for (const loss of ['flow', 'time', 'length']) expect(Number(last[loss]), loss).toBeGreaterThan(0);
+    expect(Number(last.flow)).toBeLessThan(0.7 * before);
+    const end = await drawn();
+    expect(end.length).toBe(13);
+    expect(new Set([...end, ...paused]).size).toBeGreaterThan(20);
+    expect(page.errors).toEqual([]);
   });
 
   it('another cell and time are looked at, and every control is reached by the keyboard', async () => {

@@ -34,9 +34,9 @@ export function emulatingMatrixUnits(device: GPUDevice, units: readonly Unit[]):
   });
 }
 
-const MATRIX = /alias (\w+) = subgroup_matrix_(left|right|result)<\w+, (\w+), (\w+)>;/g;
-const LOAD = /subgroupMatrixLoad<(\w+), row_major>\(&(\w+), /g;
-const STORE = /subgroupMatrixStore<row_major>\(&(\w+), /g;
+const MATRIX = /alias (\w+) ?= ?subgroup_matrix_(left|right|result)<\w+, ?(\w+), ?(\w+)>;/g;
+const LOAD = /subgroupMatrixLoad<(\w+), ?row_major>\(&(\w+), ?/g;
+const STORE = /subgroupMatrixStore<row_major>\(&(\w+), ?/g;
 
 /** The same shader without the extensions; untouched where it does not enable them. */
 function emulated(code: string): string {

@@ -76,7 +76,7 @@ it('a run shows its flow, its checkpoint alone goes on to the same bits, and is 
   const flow = { cells, noise, places: Float32Array.of(0, 0, 1, -1) };
   const labels = [null, null, null, null, null];
   const request = {
-    model: { ...POINT_MODEL, width: 16 },
+    model: { ...POINT_MODEL, width: 32 },
     train: { ...POINT_TRAINING, batch: 8, steps: 4, warmup: 1 },
     data: { kind: 'numbers' as const, ...points },
     show: { every: 3, flow, samples: [{ labels, noise, steps: 2, blocks: 1 }] },
@@ -134,7 +134,7 @@ it("a trained flow's samples have the data's mean and spread, with few steps and
   const noise = Float32Array.from({ length: 2 * 200 }, random);
   const { model } = await worker.train({
     model: { ...POINT_MODEL, width: 16 },
-    train: { ...POINT_TRAINING, batch: 128, steps: 100, warmup: 5, lr: 2e-2 },
+    train: { ...POINT_TRAINING, batch: 128, steps: 150, warmup: 5, lr: 1e-2 },
     data: { kind: 'numbers', ...pointData(values) },
   });
   await worker.load(model);
@@ -144,8 +144,10 @@ it("a trained flow's samples have the data's mean and spread, with few steps and
       const ends = ways.subarray(steps * noise.length).filter((_, i) => i % 2 === axis);
       const average = ends.reduce((a, b) => a + b, 0) / ends.length;
       const deviation = Math.sqrt(ends.reduce((a, b) => a + (b - average) ** 2, 0) / ends.length);
-      expect(Math.abs(average - mean[axis]!), `mean, T ${steps}, L ${blocks}`).toBeLessThan(0.2);
-      expect(Math.abs(deviation - spread[axis]!), `spread, T ${steps}, L ${blocks}`).toBeLessThan(0.25);
+      expect(Math.abs(average - mean[axis]!), `mean, T ${steps}, L ${blocks}`).toBeLessThan(0.1);
+      // One step leads to the mean at first, and learns to do more from runs of several.
+      const allowed = steps === 1 ? 0.25 : 0.1;
+      expect(Math.abs(deviation - spread[axis]!), `spread, T ${steps}, L ${blocks}`).toBeLessThan(allowed);
     }
   }
 });
@@ -162,7 +164,7 @@ it('says what cannot be shown or carried, before anything is trained', async () 
   await refused({ show: { every: 1, flow: place } }, /^places must be a Float32Array of 2 numbers each$/);
   const files = { kind: 'files' as const, files: [] };
   await refused({ keepData: true, data: files }, /no file lies|carry data of kind 'numbers', not "files"/);
-  await expect(worker.flow(flow)).rejects.toThrow('there is no model to sample');
+  await expect(worker.flow(flow)).rejects.toThrow('there is no model to trace');
   expect(made).toEqual([]);
 });
 

@@ -14,7 +14,8 @@ addEventListener('message', ({ data }) => {
 });
 serveWorker(globalThis, {
   async createEngine() {
-    const engine = await createEngine();
+    // One submission a program, whatever it takes.
+    const engine = await createEngine({ submissionBudget: Number.POSITIVE_INFINITY });
     const { queue } = engine.device;
     const submit = queue.submit.bind(queue);
     queue.submit = (commands) => {

@@ -56,6 +56,8 @@ interface Candidate {
 
 /** Rounds in which variants meet each other; the winner gets the rounds that were asked for. */
 const HEATS = 3;
+/** How many times slower than another a variant's first runs show it to be, where it need not meet it. */
+const HOPELESS = 2;
 
 /** Ceilings, and the programs that reach them: to be timed again beside kernels, as a machine's speed changes within a run. */
 export interface OpenCeilings {
@@ -111,9 +113,14 @@ async function bestOf(
   let kept: Repeated | undefined;
   try {
     for (const { variant, use } of candidates) programs.push(await compileRepeated(engine, variant, clock, use));
-    const heats = await interleave(programs, HEATS);
-    const rates = heats.map(({ median }, i) => candidates[i]!.work / median);
-    const winner = rates.indexOf(Math.max(...rates));
+    const guesses = programs.map(({ roundSeconds, repeats }, i) => (candidates[i]!.work * repeats) / roundSeconds);
+    const near = [...programs.keys()].filter((i) => guesses[i]! * HOPELESS > Math.max(...guesses));
+    const heats = await interleave(
+      near.map((i) => programs[i]!),
+      HEATS,
+    );
+    const rates = heats.map(({ median }, at) => candidates[near[at]!]!.work / median);
+    const winner = near[rates.indexOf(Math.max(...rates))]!;
     const program = programs[winner]!;
     const [timing] = await interleave([program], rounds);
     const { variant, work } = candidates[winner]!;

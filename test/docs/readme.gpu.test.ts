@@ -91,7 +91,7 @@ const BRIEF: Readonly<Record<string, string>> = {
   'odelt verify': '--only a/forward',
   'odelt eval': '--steps 1 --blocks 4,12',
   'odelt tune': '--budget 5',
-  'odelt bench kernels': '--shapes small --rounds 3',
+  'odelt bench kernels': '--filter linearInt8 --shapes small --rounds 3',
   'odelt bench model': '--batch 1 --train-batch 8 --pairs 1x4 --rounds 3 --no-first',
 };
 

@@ -76,10 +76,16 @@ export interface AdapterDescription {
   limits: Record<DescribedLimit, number>;
 }
 
+/** What a driver says of itself, of GPUAdapterInfo. */
+interface DriverWords {
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  readonly isFallbackAdapter: boolean;
+}
+
 /** The kind of an adapter by what its driver says of itself. */
-export function adapterKind(
-  info: Pick<GPUAdapterInfo, 'architecture' | 'device' | 'description' | 'isFallbackAdapter'>,
-): AdapterKind {
+export function adapterKind(info: DriverWords): AdapterKind {
   const words = `${info.architecture} ${info.device} ${info.description}`;
   if (/swiftshader/i.test(words)) return 'swiftshader';
   if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';

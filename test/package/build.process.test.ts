@@ -52,7 +52,7 @@ describe('the build', () => {
       expect(types).toMatch(/\.d\.ts$/);
       return Object.values(others);
     });
-    expect(new Set(promised).size).toBe(6);
+    expect(new Set(promised).size).toBe(7);
     for (const path of promised) expect(existsSync(join(folder, path)), path).toBe(true);
     const root = exports['.'] as Record<string, string>;
     const node = exports['./node'] as Record<string, string>;
@@ -67,6 +67,7 @@ describe('the build', () => {
     );
     expect(await names('dist/ops.js')).toEqual(expect.arrayContaining(['linear', 'attention', 'adamw', 'patchify']));
     expect(await names('dist/worker.js')).toEqual(['createWorker', 'serveWorker']);
+    expect(await names('dist/jax.js')).toEqual(expect.arrayContaining(['jaxLabels', 'jaxNoise']));
     expect(await names('dist/bench.js')).toEqual(expect.arrayContaining(['contract', 'checkCase', 'runBench']));
   });
 

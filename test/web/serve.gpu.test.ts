@@ -146,7 +146,7 @@ it("a trained flow's samples have the data's mean and spread, with few steps and
       const deviation = Math.sqrt(ends.reduce((a, b) => a + (b - average) ** 2, 0) / ends.length);
       expect(Math.abs(average - mean[axis]!), `mean, T ${steps}, L ${blocks}`).toBeLessThan(0.1);
       // One step leads to the mean at first, and learns to do more from runs of several.
-      const allowed = steps === 1 ? 0.25 : 0.1;
+      const allowed = steps === 1 ? 0.3 : 0.1;
       expect(Math.abs(deviation - spread[axis]!), `spread, T ${steps}, L ${blocks}`).toBeLessThan(allowed);
     }
   }

@@ -45,7 +45,7 @@ export function checkFlow(config: ModelConfig, { cells, noise, places = new Floa
   for (const { steps, blocks } of cells) checkRequest({ labels: [null], steps, blocks }, config);
 }
 
-/** Walks each cell by Euler's method, told its own step size. `velocities` must take `flowRows` rows. @throws as checkFlow, InterruptedError */
+/** Walks each cell by Euler's method, told its own step size. `velocities` must take `flowRows` rows. @throws as checkFlow; the signal's reason */
 export async function traceFlow(
   velocities: Velocities,
   config: ModelConfig,

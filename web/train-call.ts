@@ -53,7 +53,7 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   if (!(Number.isInteger(saveEvery) && saveEvery >= 1)) {
     throw new ConfigError(`saveEvery is ${saveEvery}; it must be a positive integer`);
   }
-  const began = async (run: Omit<Run, 'saveEvery' | 'show'>): Promise<Run> => {
+  const began = (run: Omit<Run, 'saveEvery' | 'show'>): Run => {
     if (show) checkShow(run.model, show);
     return { ...run, saveEvery, show };
   };

@@ -103,8 +103,14 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   groupnorm: {
     measure: { flops: perElement('x', 4) },
     combine: { flops: perElement('parts', 4) },
-    normalise: { flops: perElement('x', 3) },
+    normalise: {
+      flops: ({ params: { rows, width, channels } }) => 3 * rows! * width! * channels!,
+      // Rows of a band may be few of those that its tensors have.
+      bytes: ({ params: { rows, width, channels }, tensors: { table, bias } }) =>
+        8 * rows! * width! * channels! + table!.bytes + bias!.bytes,
+    },
   },
+  rows: { copy: { flops: () => 0, bytes: ({ params: { rows, width } }) => 8 * rows! * width! } },
   softmax: { forward: { flops: perElement('x', 6) } },
   affine: { forward: { flops: perElement('x', 2) } },
   elementwise: { silu_forward: {}, silu_backward: {}, gelu_backward: {}, multiply: {} },

@@ -28,7 +28,8 @@ struct Params {
   outWidth: u32,
   side: u32,        // taps across and down
   stride: u32,
-  pad: u32,         // zeros before the first row and column
+  padTop: i32,      // rows of zeros before the first row of the enlarged x; less than none: so many rows of it are passed over
+  padLeft: u32,     // columns of zeros before the first
   up: u32,          // x is enlarged 2^up times
 }
 @group(1) @binding(0) var<uniform> params: Params;
@@ -79,8 +80,8 @@ const OUTSIDE: u32 = 0xffffffffu;
 fn pixel(row: u32) -> Pixel {
   let line = row / params.outWidth;
   let picture = line / params.outHeight;
-  let top = i32((line - picture * params.outHeight) * params.stride) - i32(params.pad);
-  let left = i32((row - line * params.outWidth) * params.stride) - i32(params.pad);
+  let top = i32((line - picture * params.outHeight) * params.stride) - params.padTop;
+  let left = i32((row - line * params.outWidth) * params.stride) - i32(params.padLeft);
   return Pixel(picture * params.height * params.width, select(NOWHERE, top, row < params.rows), left);
 }
 

@@ -28,6 +28,17 @@ export interface ConvolutionOptions {
   /** Shaped as the result: added to it, before `activation`. */
   readonly residual?: Tensor;
   readonly activation?: 'none' | 'relu';
+  /** Default: the whole picture. */
+  readonly band?: ConvolutionBand;
+}
+
+/** Rows of a result that are made alone, of a batch of one, from those rows of the picture that they depend on (`rowsBehind`). */
+export interface ConvolutionBand {
+  /** Rows `first` .. `first + rows` - 1 of the whole result. */
+  readonly first: number;
+  readonly rows: number;
+  /** Which row of the whole picture is the first of x. */
+  readonly from: number;
 }
 
 /** Workgroups in a row of tiles; more are folded (conv.wgsl, tile()). */
@@ -36,6 +47,33 @@ const MOST_ACROSS = 32768;
 /** Rows or columns of the result. */
 const outSize = (size: number, side: number, { stride = 1, padding = 'same' }: ConvolutionOptions): number =>
   Math.floor((size + (padding === 'same' ? side - 1 : 1) - side) / stride) + 1;
+
+/** Rows and columns of zeros before the first. */
+const padOf = (side: number, { padding = 'same' }: ConvolutionOptions): number =>
+  padding === 'same' ? (side - 1) / 2 : 0;
+
+/** Height and width of the result for a picture of this height and width. */
+export function convolvedSize(
+  [height, width]: readonly [number, number],
+  side: number,
+  options: ConvolutionOptions,
+): readonly [number, number] {
+  const up = options.upsample ? 2 : 1;
+  return [outSize(up * height, side, options), outSize(up * width, side, options)];
+}
+
+/** The rows [from, to) of a picture of `height` rows that rows [first, end) of the result depend on. */
+export function rowsBehind(
+  [first, end]: readonly [number, number],
+  height: number,
+  side: number,
+  options: ConvolutionOptions,
+): readonly [number, number] {
+  const { stride = 1, upsample = false } = options;
+  const up = upsample ? 2 : 1;
+  const [top, bottom] = [stride * first - padOf(side, options), stride * (end - 1) - padOf(side, options) + side];
+  return [Math.max(0, Math.floor(top / up)), Math.min(height, Math.ceil(bottom / up))];
+}
 
 /**
  * activation(x * kernel + bias + residual). x [B, H, W, C], f32; returns [B, H', W', N].
@@ -47,7 +85,7 @@ export function convolution(
   { kernel, bias }: ConvolutionWeights,
   options: ConvolutionOptions = {},
 ): Tensor {
-  const { stride = 1, padding = 'same', upsample = false, residual, activation = 'none' } = options;
+  const { stride = 1, upsample = false, residual, activation = 'none', band } = options;
   const [batch, height, width, channels] = x.shape;
   const columns = lastDim(kernel);
   const side = Math.sqrt((kernel.shape[0] as number) / (channels ?? 0));
@@ -64,8 +102,10 @@ export function convolution(
   if (ctx.tape?.needs(x, kernel, ...[bias, residual].filter((t) => t !== undefined))) {
     throw new UsageError('no gradient passes a convolution', { hint: 'run autoencoders without a tape' });
   }
-  const up = upsample ? 2 : 1;
-  const [outHeight, outWidth] = [outSize(up * height!, side, options), outSize(up * width!, side, options)];
+  const [wholeHeight, outWidth] = convolvedSize([height!, width!], side, options);
+  const outHeight = band?.rows ?? wholeHeight;
+  // Where x has all that a band depends on, what lies outside of it lies outside of the picture.
+  const passed = band ? stride * band.first - (upsample ? 2 : 1) * band.from : 0;
   const shape: Shape = [batch, outHeight, outWidth, columns];
   if (residual && shapeText(residual) !== shapeText({ shape })) {
     throw new UsageError(
@@ -94,7 +134,7 @@ export function convolution(
     tensors: { x, w: kernel, y, ...(bias && { bias }), ...(residual && { residual }) },
     params: {
       ...{ rows, columns, channels: channels!, height: height!, width: width!, outHeight, outWidth, side, stride },
-      pad: padding === 'same' ? (side - 1) / 2 : 0,
+      ...{ padTop: padOf(side, options) - passed, padLeft: padOf(side, options) },
       up: upsample ? 1 : 0,
     },
     grid: [Math.ceil(tiles / fold), Math.ceil(columns / variant.tileN), fold],
@@ -120,8 +160,8 @@ export interface ConvolutionCase {
 const has = ({ fused = 'bias' }: ConvolutionCase, what: string): boolean => fused.includes(what);
 
 function sizes(c: ConvolutionCase) {
-  const up = c.upsample ? 2 : 1;
-  return { outHeight: outSize(up * c.height, c.side, c), outWidth: outSize(up * c.width, c.side, c), up };
+  const [outHeight, outWidth] = convolvedSize([c.height, c.width], c.side, c);
+  return { outHeight, outWidth, up: c.upsample ? 2 : 1 };
 }
 
 /** In float64, tap by tap. */
@@ -129,9 +169,9 @@ export function convolved(
   { x, kernel, bias, residual }: Readonly<Record<string, Float64Array>>,
   c: ConvolutionCase,
 ): Float64Array {
-  const { batch, height, width, input, output, side, stride = 1, padding = 'same' } = c;
+  const { batch, height, width, input, output, side, stride = 1 } = c;
   const { outHeight, outWidth, up } = sizes(c);
-  const pad = padding === 'same' ? (side - 1) / 2 : 0;
+  const pad = padOf(side, c);
   const y = new Float64Array(batch * outHeight * outWidth * output);
   for (let at = 0; at < y.length; at++) {
     const n = at % output;

@@ -27,45 +27,84 @@ export interface GroupNormOptions {
   readonly activation?: keyof typeof ACTIVATION;
 }
 
+/** What is done to each pixel of a picture: found once, for as many rows at a time as one likes. */
+export interface GroupNorm {
+  /** Normalises `rows` rows of x, from its row `from` on, to row `into` of y; x and y [1, ..., W, C]. */
+  normalise(x: Tensor, y: Tensor, rows: number, from: number, into: number): void;
+}
+
+/** Rows of a picture, from row `first` of it on: x [1, rows, W, C], f32. */
+export interface MeasuredBand {
+  readonly first: number;
+  readonly x: Tensor;
+}
+
 /**
- * activation((x - mean) / sqrt(variance + eps) * gain + bias), mean and variance over the pixels and channels of a group.
- * x [B, H, W, C], f32; returns the same.
+ * The group norm of pictures [B, H, W, C] that come in bands of rows, which `bands` gives one by one; without bands of a batch of one, in
+ * one. Whatever the bands, statistics have the same bits.
  * @throws UsageError where the channels are no whole groups or shapes do not fit, or a gradient is wanted: it has no backward pass.
  */
-export function groupnorm(
+export function measureGroups(
   ctx: Context,
-  x: Tensor,
+  shape: readonly number[],
+  bands: Iterable<MeasuredBand>,
   { gain, bias }: GroupNormWeights,
   { groups, eps, activation = 'none' }: GroupNormOptions,
-): Tensor {
-  const [batch, height, width, channels = 0] = x.shape;
-  if (x.shape.length !== 4 || typeof batch !== 'number' || x.dtype !== 'f32' || channels % groups !== 0) {
-    throw new UsageError(`group norm of ${shapeText(x)} of ${x.dtype} in ${groups} groups is not possible`);
+): GroupNorm {
+  const [batch = 0, height = 0, width = 0, channels = 0] = shape;
+  if (shape.length !== 4 || channels % groups !== 0) {
+    throw new UsageError(`group norm of [${shape.join(', ')}] in ${groups} groups is not possible`);
   }
   if (maxSize(gain) !== channels || maxSize(bias) !== channels) {
     throw new UsageError(`group norm of ${channels} channels by ${shapeText(gain)} and ${shapeText(bias)}`);
   }
-  if (ctx.tape?.needs(x, gain, bias)) {
-    throw new UsageError('no gradient passes a group norm', { hint: 'run autoencoders without a tape' });
-  }
-  const segments = Math.ceil(width! / SEGMENT);
+  const segments = Math.ceil(width / SEGMENT);
   const vec = channels % 4 === 0;
   const lanes = ctx.engine.adapterClass === 'gpu' ? 64 : 1;
-  const params = { batch, height: height!, width: width!, channels, groups, segments, eps };
   const constants = { WG, SEGMENT, VEC: vec };
-  const pieces = ceilDiv((batch * height! * segments * channels) / (vec ? 4 : 1), WG);
-  const parts = ctx.empty('groupnorm.parts', [batch * height! * segments, 2, channels]);
+  const params = (rows: number, skip: number, into: number) => ({
+    ...{ batch, height, width, channels, groups, segments, eps, rows, skip, into },
+  });
+  const pieces = (rows: number) => ceilDiv((rows * segments * channels) / (vec ? 4 : 1), WG);
+  const parts = ctx.empty('groupnorm.parts', [batch * height * segments, 2, channels]);
   const table = ctx.empty('groupnorm.table', [batch, 2, channels]);
+  for (const { first, x } of bands) {
+    if (x.dtype !== 'f32' || ctx.tape?.needs(x, gain, bias)) {
+      throw new UsageError(`group norm of ${x.dtype}, or with a gradient, is not possible`, {
+        hint: 'run autoencoders in f32 and without a tape',
+      });
+    }
+    const rows = maxSize(x) / (width * channels);
+    ctx.dispatch({
+      ...{ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts } },
+      ...{ params: params(rows, 0, first), grid: pieces(rows) },
+    });
+  }
+  ctx.dispatch({
+    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes }, params: params(batch * height, 0, 0) },
+    ...{ tensors: { parts, gain, table_out: table }, grid: batch * groups },
+  });
+  return {
+    normalise(x, y, rows, from, into) {
+      ctx.dispatch({
+        ...{ kernel, entry: 'normalise', constants: { ...constants, ACTIVATION: ACTIVATION[activation] } },
+        ...{ tensors: { x, table, bias, y }, params: params(rows, from, into), grid: pieces(rows) },
+      });
+    },
+  };
+}
+
+/**
+ * activation((x - mean) / sqrt(variance + eps) * gain + bias), mean and variance over the pixels and channels of a group.
+ * x [B, H, W, C], f32; returns the same.
+ * @throws UsageError as `measureGroups`, and where rows are symbolic.
+ */
+export function groupnorm(ctx: Context, x: Tensor, weights: GroupNormWeights, options: GroupNormOptions): Tensor {
+  if (typeof x.shape[0] !== 'number') throw new UsageError(`group norm of ${shapeText(x)} is not possible`);
+  const shape = x.shape as readonly number[];
+  const norm = measureGroups(ctx, shape, [{ first: 0, x }], weights, options);
   const y = ctx.empty('groupnorm', x.shape);
-  ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid: pieces });
-  ctx.dispatch({
-    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes }, params, grid: batch * groups },
-    tensors: { parts, gain, table_out: table },
-  });
-  ctx.dispatch({
-    ...{ kernel, entry: 'normalise', constants: { ...constants, ACTIVATION: ACTIVATION[activation] } },
-    ...{ tensors: { x, table, bias, y }, params, grid: pieces },
-  });
+  norm.normalise(x, y, shape[0]! * shape[1]!, 0, 0);
   return y;
 }
 

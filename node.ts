@@ -42,6 +42,7 @@ export { readResults, readResultsFile, writeResults } from './evaluation/results
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedClassifier, shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
+export { openAutoencoder } from './model/autoencoder/open.node.ts';
 export { type CheckpointOnDisk, openCheckpointFile } from './model/weights/imports/open.node.ts';
 export { openModelSource } from './model/weights/source.node.ts';
 export {

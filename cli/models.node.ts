@@ -97,10 +97,14 @@ async function whatIs(path: string) {
 }
 
 /** @throws ConfigError for a model of latents: what it makes are no pictures until they are decoded. */
-export function checkShown({ channels }: ModelConfig, path: string): void {
+export function checkShown(
+  { channels }: ModelConfig,
+  path: string,
+  hint = 'sample it in a program (Sampler) and decode the latents with the autoencoder that they come from',
+): void {
   if (channels === 1 || channels === 3) return;
   throw new ConfigError(`${path} makes latents of ${channels} channels; pictures have 1 or 3`, {
-    hint: 'sample it in a program (Sampler) and decode the latents with the autoencoder that they come from',
+    hint,
   });
 }
 

@@ -197,10 +197,12 @@ export {
   type Encoded,
   type PictureBatch,
 } from './model/autoencoder/autoencoder.ts';
+export { createDecoder, type Decoder, decodedShape, foreignDecoder } from './model/autoencoder/decoder.ts';
 export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
 export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
 export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
+export { type LatentsOrigin, originIn, originMetadata, originOf } from './model/autoencoder/origin.ts';
 export {
   CLASSIFIER_DEFAULTS,
   type ClassifierConfig,
@@ -340,9 +342,11 @@ export {
   datasetOf,
   isStreamed,
   type LabelledData,
+  type PictureDraw,
   type PictureGroups,
   type PictureReader,
   type SkippedFile,
+  type Spread,
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';

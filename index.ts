@@ -33,7 +33,6 @@ export { Arena } from './engine/memory/arena.ts';
 export type { Placement, Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, type Part, Program, type Recording, record } from './engine/program.ts';
 export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, times } from './engine/scalar.ts';
-export { type AddGradients, Tape } from './engine/tape.ts';
 export {
   columns,
   DTYPES,
@@ -199,10 +198,12 @@ export {
   type Encoded,
   type PictureBatch,
 } from './model/autoencoder/autoencoder.ts';
+export { createDecoder, type Decoder, decodedShape, foreignDecoder } from './model/autoencoder/decoder.ts';
 export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
 export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
 export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
+export { type LatentsOrigin, originIn, originMetadata, originOf } from './model/autoencoder/origin.ts';
 export {
   CLASSIFIER_DEFAULTS,
   type ClassifierConfig,
@@ -231,6 +232,7 @@ export {
   type VelocityInputs,
   velocity,
 } from './model/dit.ts';
+export { type DropoutSource, mlpWithDropout } from './model/dropout.ts';
 export {
   type Init,
   initParams,
@@ -310,7 +312,6 @@ export {
   type DecoderPrecision,
   type DecoderWanted,
   decodeSamples,
-  picturesOf,
   spreadProblem,
 } from './sampling/decoding.ts';
 export {
@@ -356,9 +357,11 @@ export {
   datasetOf,
   isStreamed,
   type LabelledData,
+  type PictureDraw,
   type PictureGroups,
   type PictureReader,
   type SkippedFile,
+  type Spread,
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';

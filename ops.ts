@@ -3,11 +3,13 @@
  * it runs in (`record`, `eager`) and tensors of 32-bit floats, unless it says more.
  * @module odelt/ops
  */
+export { type AddGradients, type Derivative, type Derivatives, Tape } from './engine/tape.ts';
 export { type AdamWOptions, type AdamWTensors, adamw, adamwApplied } from './kernels/adamw.ts';
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { chunk } from './kernels/chunk.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
+export { createTape } from './kernels/derivatives.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export {
   euler,
@@ -21,7 +23,8 @@ export {
 } from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
-export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { gatedResidual } from './kernels/matmul/gate.ts';
+export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
 export { layernorm } from './kernels/norm/layernorm.ts';

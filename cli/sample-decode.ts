@@ -1,8 +1,10 @@
 /** `odelt sample --decode`: the autoencoder that makes pictures of a model's latents, and the pictures. */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
+import { decodedShape, foreignDecoder } from '../model/autoencoder/decoder.ts';
 import { openAutoencoder } from '../model/autoencoder/open.node.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { originIn, originOf } from '../model/autoencoder/origin.ts';
+import type { ModelSource } from '../model/weights/source.ts';
 import type { Choice, Wanted } from '../sampling/budget.ts';
 import {
   chooseDecoded,
@@ -11,7 +13,6 @@ import {
   type DecoderChoice,
   type DecoderPrecision,
   decodeSamples,
-  picturesOf,
   spreadProblem,
 } from '../sampling/decoding.ts';
 import { checkOneOf, type SampleRequest } from '../sampling/request.ts';
@@ -40,7 +41,10 @@ const SILENT_MS = 2000;
  * The decoder that the flags ask for, for a model; undefined where they ask for none.
  * @throws ConfigError for another model's, and for --decode-precision without --decode; CheckpointError
  */
-export async function openDecoding({ decode: path, decodePrecision: precision }: DecodeFlags, config: ModelConfig) {
+export async function openDecoding(
+  { decode: path, decodePrecision: precision }: DecodeFlags,
+  { config, metadata, path: file }: Pick<ModelSource, 'config' | 'metadata'> & { readonly path: string },
+) {
   checkOneOf('--decode-precision', precision, DECODER_PRECISIONS);
   if (path === undefined) {
     if (precision === undefined) return undefined;
@@ -50,7 +54,9 @@ export async function openDecoding({ decode: path, decodePrecision: precision }:
   }
   const imported = await openAutoencoder(path);
   const { network } = imported;
-  const shown = picturesOf(config, network);
+  const shown = decodedShape(config, imported);
+  const foreign = foreignDecoder(originIn(metadata, file), await originOf(imported));
+  if (foreign) log(`warning: ${path}: ${foreign}`);
   const decoder = { network, precision };
   const trying = (line: ProgressLine) => {
     const began = performance.now();

@@ -300,7 +300,7 @@ function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): 
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
   const { config } = file;
-  const decoding = await openDecoding(flags, config);
+  const decoding = await openDecoding(flags, file);
   const pictures = decoding?.shown ?? config;
   checkShown(
     { ...config, ...pictures },

@@ -43,19 +43,6 @@ export interface Choosing {
   readonly onTry?: (what: string) => void;
 }
 
-/** What the pictures of a model's latents are. @throws ConfigError for an autoencoder without decoder, or of other latents than the model makes. */
-export function picturesOf(
-  { imageSize, channels }: Pick<ModelConfig, 'imageSize' | 'channels'>,
-  { decoder, latentChannels, pictureChannels, factor }: AutoencoderNetwork,
-): Pick<ModelConfig, 'imageSize' | 'channels'> {
-  if (!decoder) throw new ConfigError('the autoencoder has no decoder', { hint: 'give the file that holds it' });
-  if (latentChannels === channels) return { imageSize: imageSize * factor, channels: pictureChannels };
-  throw new ConfigError(
-    `the model makes latents of ${channels} channels; the autoencoder decodes those of ${latentChannels}`,
-    { hint: 'use the autoencoder that the latents were made with' },
-  );
-}
-
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
 /**

@@ -3,7 +3,7 @@ import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { lastDim, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { matmul } from '../matmul/matmul.ts';
+import { matmul } from '../matmul/sliced.ts';
 import { softmax } from '../softmax.ts';
 
 /**

@@ -1,15 +1,15 @@
 /** Convolutions in all their variants and what GPUs run of group norm and softmax, forced on whatever adapter there is; and refusals. */
+
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { Tape } from '../../engine/tape.ts';
-import { addGradients } from '../../kernels/add.ts';
 import { wideAttention } from '../../kernels/attention/wide.ts';
 import { checkCase } from '../../kernels/check.ts';
 import { convolution, convolutionContract } from '../../kernels/conv/convolution.ts';
 import { convolutionHalfContract } from '../../kernels/conv/half-kernel.contract.ts';
 import { type ConvolutionShape, convolutions } from '../../kernels/conv/variants.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { choose } from '../../kernels/family.ts';
 import { groupnorm, groupnormContract } from '../../kernels/norm/groupnorm.ts';
 import { softmaxContract } from '../../kernels/softmax.ts';
@@ -129,7 +129,7 @@ it('shapes that do not fit and gradients are refused', async () => {
     );
     expect(() => groupnorm(ctx, x, { gain: eight, bias: eight }, { groups: 4, eps: 1 })).toThrow('in 4 groups');
     expect(() => wideAttention(ctx, row, row, row, 1)).toThrow('one picture, all alike');
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     tape.watch(x, own.tensor('dx', x.shape));
     ctx.tape = tape;
     expect(() => convolution(ctx, x, { kernel: three })).toThrow(UsageError);

@@ -2,14 +2,14 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createNodeEngine } from '../../engine/engine.node.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, InterruptedError, LimitError } from '../../engine/errors.ts';
+import { InterruptedError, LimitError } from '../../engine/errors.ts';
 import { autoencoderPeak, createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
 import type { ImportedAutoencoder } from '../../model/autoencoder/import.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { estimateSampling } from '../../sampling/budget.ts';
-import { chooseDecoded, decodeSamples, picturesOf, spreadProblem } from '../../sampling/decoding.ts';
+import { chooseDecoded, decodeSamples, spreadProblem } from '../../sampling/decoding.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { smallKl } from '../support/autoencoder.ts';
@@ -85,11 +85,7 @@ it('fit the smallest limit that is named, and no byte less', async () => {
   expect([less.code, less.asked]).toEqual(['limit', asked]);
 }, 600_000);
 
-it('of other latents are refused or warned of', async () => {
-  expect(() => picturesOf({ imageSize: 8, channels: 16 }, imported.network)).toThrow(
-    'the model makes latents of 16 channels; the autoencoder decodes those of 4',
-  );
-  expect(() => picturesOf(config, { ...imported.network, decoder: null })).toThrow(ConfigError);
+it('of another scale are warned of, and decoding stops when it is told to', async () => {
   const spread = (by: number) =>
     spreadProblem(
       Float32Array.from([-1, 1, -1, 1], (v) => by * v + 7),

@@ -42,7 +42,7 @@ describe.each(['kl', 'tiny'] as const)('%s in bands', (family) => {
       const made = await createAutoencoder(engine, imported());
       const want = bits((await made.raw(half, input)).values);
       made.dispose();
-      for (const bandRows of [9, 5, 2, 1]) {
+      for (const bandRows of [9, 5, 1]) {
         const banded = await createAutoencoder(engine, imported(), { bandRows });
         expect(bits((await banded.raw(half, input)).values), `${bandRows} rows`).toBe(want);
         const { created } = engine.memory.report();

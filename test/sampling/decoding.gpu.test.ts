@@ -27,9 +27,12 @@ const wanted = { blocks: 4, batch: 2 } as const;
 
 let engine: Engine;
 let imported: ImportedAutoencoder;
+/** Without a limit to speak of. */
+let whole: Awaited<ReturnType<typeof drawn>>;
 beforeAll(async () => {
   engine = await testEngine();
   imported = await importedTaesd();
+  whole = await drawn(1e9);
 }, 600_000);
 afterAll(() => engine.dispose());
 
@@ -59,7 +62,7 @@ async function drawn(limit: number) {
 }
 
 it('are the pictures of the latents, and the peak is the larger of the two, to the byte', async () => {
-  const { choice, samples, pictures, peak, live } = await drawn(1e9);
+  const { choice, samples, pictures, peak, live } = whole;
   expect(choice.decoder).toMatchObject({ precision: 'f32', bands: 1, rows: 24 });
   const autoencoder = await createAutoencoder(engine, imported);
   const want = await autoencoder.decode(samples);
@@ -76,7 +79,6 @@ it('fit the smallest limit that is named, and no byte less', async () => {
   const refused = await chooseDecoded(engine, config, wanted, imported, request, 1000).catch((error) => error);
   expect(refused).toBeInstanceOf(LimitError);
   const { asked } = refused as LimitError;
-  const whole = await drawn(1e9);
   const least = await drawn(asked);
   expect(least.peak).toBe(asked);
   expect(least.choice.decoder.bands).toBeGreaterThan(1);

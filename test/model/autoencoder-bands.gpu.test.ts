@@ -55,13 +55,15 @@ describe.each(['kl', 'tiny'] as const)('%s in bands', (family) => {
   );
 });
 
-/** What an autoencoder takes of a fresh engine. */
+/** What an autoencoder takes of an engine that holds nothing. */
 async function taken(imported: ImportedAutoencoder, [height, width]: readonly [number, number], options: object) {
-  const { engine: own } = await createNodeEngine({ onError: () => {} });
-  const made = await createAutoencoder(own, imported, { halves: ['decoder'], ...options });
+  engine.releaseReadback();
+  expect(engine.memory.report().live).toBe(0);
+  engine.memory.resetPeak();
+  const made = await createAutoencoder(engine, imported, { halves: ['decoder'], ...options });
   const decoded = await made.decode(draw('decoder', height, width));
-  const { peak } = own.memory.report();
-  own.dispose();
+  const { peak } = engine.memory.report();
+  made.dispose();
   return { peak, decoded };
 }
 

@@ -1,6 +1,5 @@
 /** Samples of a model of latents, decoded: the pictures, and the memory of sampler and decoder one after the other, to the byte. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createNodeEngine } from '../../engine/engine.node.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { InterruptedError, LimitError } from '../../engine/errors.ts';
 import { autoencoderPeak, createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
@@ -36,28 +35,30 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => engine.dispose());
 
-/** Draws and decodes on a fresh engine within `limit`. */
+/** Draws and decodes within `limit`, on an engine that holds nothing. */
 async function drawn(limit: number) {
-  const { engine: own } = await createNodeEngine({ onError: () => {} });
+  engine.releaseReadback();
+  expect(engine.memory.report().live).toBe(0);
+  engine.memory.resetPeak();
   try {
-    own.memory.limit = limit;
-    const choice = await chooseDecoded(own, config, wanted, imported, request, limit);
+    engine.memory.limit = limit;
+    const choice = await chooseDecoded(engine, config, wanted, imported, request, limit);
     const { settings } = choice.sampling;
-    const model = new ResidentModel(own, config, memorySource(params), settings);
-    const sampler = new Sampler(own, model, settings);
+    const model = new ResidentModel(engine, config, memorySource(params), settings);
+    const sampler = new Sampler(engine, model, settings);
     const samples = await sampler.sample({ ...request, blocks: settings.blocks, seed: 5 });
     sampler.dispose();
     model.dispose();
     const told: number[] = [];
-    const pictures = await decodeSamples(own, imported, samples, {
+    const pictures = await decodeSamples(engine, imported, samples, {
       choice: choice.decoder,
       onPicture: ({ done }) => told.push(done),
     });
     expect(told).toEqual([1, 2]);
-    const { peak, live } = own.memory.report();
+    const { peak, live } = engine.memory.report();
     return { choice, samples, pictures, peak, live };
   } finally {
-    own.dispose();
+    engine.memory.limit = Number.POSITIVE_INFINITY;
   }
 }
 

@@ -5,8 +5,11 @@
  */
 export { type AdamWOptions, type AdamWTensors, adamw, adamwApplied } from './kernels/adamw.ts';
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
+export { affine, softClamp } from './kernels/affine.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
+export { wideAttention } from './kernels/attention/wide.ts';
 export { chunk } from './kernels/chunk.ts';
+export { type ConvolutionOptions, type ConvolutionWeights, convolution } from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export {
@@ -24,6 +27,7 @@ export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.t
 export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
+export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';
 export { layernorm } from './kernels/norm/layernorm.ts';
 export { patchify, unpatchify } from './kernels/patches.ts';
 export { dropout } from './kernels/random/dropout.ts';
@@ -35,3 +39,4 @@ export {
 } from './kernels/random/random.ts';
 export { columnSum, countNonFinite, globalNorm, sumSquares } from './kernels/reduce.ts';
 export { SINUSOID_WIDTH, sinusoid } from './kernels/sinusoid.ts';
+export { softmax } from './kernels/softmax.ts';

@@ -1,14 +1,17 @@
-/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; reference. */
+/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; its backward; reference. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv } from '../../engine/scalar.ts';
-import { maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import { columns, maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
 import lib from '../lib.wgsl';
+import { columnSum } from '../reduce.ts';
+import backwardSource from './groupnorm.backward.wgsl';
 import source from './groupnorm.wgsl';
 
 const kernel = defineKernel('groupnorm', source, lib);
+const backwardKernel = defineKernel('groupnorm.backward', source, backwardSource, lib);
 const WG = 64;
 /** Pixels of a row that an invocation takes. */
 const SEGMENT = 64;
@@ -39,21 +42,20 @@ export interface MeasuredBand {
   readonly x: Tensor;
 }
 
-/**
- * The group norm of pictures [B, H, W, C] that come in bands of rows, which `bands` gives one by one; without bands of a batch of one, in
- * one. Whatever the bands, statistics have the same bits.
- * @throws UsageError where the channels are no whole groups or shapes do not fit, or a gradient is wanted: it has no backward pass.
- */
-export function measureGroups(
+/** Measures pictures [B, H, W, C], of which `bands` are all rows; `keep`: for a backward pass. @throws UsageError where shapes do not fit. */
+function measured(
   ctx: Context,
   shape: readonly number[],
-  bands: Iterable<MeasuredBand>,
+  bands: readonly MeasuredBand[],
   { gain, bias }: GroupNormWeights,
   { groups, eps, activation = 'none' }: GroupNormOptions,
-): GroupNorm {
+  keep: boolean,
+) {
   const [batch = 0, height = 0, width = 0, channels = 0] = shape;
-  if (shape.length !== 4 || channels % groups !== 0) {
-    throw new UsageError(`group norm of [${shape.join(', ')}] in ${groups} groups is not possible`);
+  const halves = bands.find(({ x }) => x.dtype !== 'f32');
+  if (shape.length !== 4 || halves || channels % groups !== 0) {
+    const dtype = halves?.x.dtype ?? 'f32';
+    throw new UsageError(`group norm of [${shape.join(', ')}] of ${dtype} in ${groups} groups is not possible`);
   }
   if (maxSize(gain) !== channels || maxSize(bias) !== channels) {
     throw new UsageError(`group norm of ${channels} channels by ${shapeText(gain)} and ${shapeText(bias)}`);
@@ -61,54 +63,97 @@ export function measureGroups(
   const segments = Math.ceil(width / SEGMENT);
   const vec = channels % 4 === 0;
   const lanes = ctx.engine.adapterClass === 'gpu' ? 64 : 1;
-  const constants = { WG, SEGMENT, VEC: vec };
-  const params = (rows: number, skip: number, into: number) => ({
-    ...{ batch, height, width, channels, groups, segments, eps, rows, skip, into },
+  const pixelwise = (rows: number, skip: number, into: number) => ({
+    constants: { WG, SEGMENT, VEC: vec, ACTIVATION: ACTIVATION[activation] },
+    params: { batch, height, width, channels, groups, segments, eps, rows, skip, into },
+    grid: ceilDiv((rows * segments * channels) / (vec ? 4 : 1), WG),
   });
-  const pieces = (rows: number) => ceilDiv((rows * segments * channels) / (vec ? 4 : 1), WG);
+  const all = pixelwise(batch * height, 0, 0);
   const parts = ctx.empty('groupnorm.parts', [batch * height * segments, 2, channels]);
   const table = ctx.empty('groupnorm.table', [batch, 2, channels]);
+  const rstd = keep ? ctx.empty('groupnorm.rstd', [batch, channels]) : undefined;
   for (const { first, x } of bands) {
-    if (x.dtype !== 'f32' || ctx.tape?.needs(x, gain, bias)) {
-      throw new UsageError(`group norm of ${x.dtype}, or with a gradient, is not possible`, {
-        hint: 'run autoencoders in f32 and without a tape',
-      });
-    }
-    const rows = maxSize(x) / (width * channels);
-    ctx.dispatch({
-      ...{ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts } },
-      ...{ params: params(rows, 0, first), grid: pieces(rows) },
-    });
+    const { params, grid } = pixelwise(maxSize(x) / (width * channels), 0, first);
+    const constants = { WG, SEGMENT, VEC: vec };
+    ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid });
   }
+  const groupwise = { constants: { SEGMENT, LANES: lanes }, params: all.params, grid: batch * groups };
   ctx.dispatch({
-    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes }, params: params(batch * height, 0, 0) },
-    ...{ tensors: { parts, gain, table_out: table }, grid: batch * groups },
+    ...{ kernel, entry: 'combine', ...groupwise, constants: { ...groupwise.constants, KEEP: keep } },
+    tensors: { parts, gain, table_out: table, ...(rstd && { rstd_out: rstd }) },
   });
-  return {
-    normalise(x, y, rows, from, into) {
-      ctx.dispatch({
-        ...{ kernel, entry: 'normalise', constants: { ...constants, ACTIVATION: ACTIVATION[activation] } },
-        ...{ tensors: { x, table, bias, y }, params: params(rows, from, into), grid: pieces(rows) },
-      });
-    },
-  };
+  const normalise: GroupNorm['normalise'] = (x, y, rows, from, into) =>
+    ctx.dispatch({ kernel, entry: 'normalise', ...pixelwise(rows, from, into), tensors: { x, table, bias, y } });
+  return { table, rstd, segments, pixelwise: all, groupwise, normalise };
+}
+
+/**
+ * The group norm of a picture [1, H, W, C] that comes in bands of rows. Statistics have the same bits in any bands.
+ * @throws UsageError where the channels are no whole groups or shapes do not fit, or a gradient is wanted.
+ */
+export function measureGroups(
+  ctx: Context,
+  shape: readonly number[],
+  bands: readonly MeasuredBand[],
+  weights: GroupNormWeights,
+  options: GroupNormOptions,
+): GroupNorm {
+  if (ctx.tape?.needs(weights.gain, weights.bias, ...bands.map(({ x }) => x))) {
+    throw new UsageError('no gradient passes a band of a picture', { hint: 'differentiate the whole picture' });
+  }
+  return measured(ctx, shape, bands, weights, options, false);
 }
 
 /**
  * activation((x - mean) / sqrt(variance + eps) * gain + bias), mean and variance over the pixels and channels of a group.
  * x [B, H, W, C], f32; returns the same.
- * @throws UsageError as `measureGroups`, and where rows are symbolic.
+ * @throws UsageError where the channels are no whole groups or shapes do not fit.
  */
 export function groupnorm(ctx: Context, x: Tensor, weights: GroupNormWeights, options: GroupNormOptions): Tensor {
-  if (typeof x.shape[0] !== 'number') throw new UsageError(`group norm of ${shapeText(x)} is not possible`);
+  const { gain, bias } = weights;
+  const [batch, height = 0, , channels = 0] = x.shape;
+  if (typeof batch !== 'number') throw new UsageError(`group norm of ${shapeText(x)} is not possible`);
+  const keep = ctx.tape?.needs(x, gain, bias) ?? false;
   const shape = x.shape as readonly number[];
-  const norm = measureGroups(ctx, shape, [{ first: 0, x }], weights, options);
+  const { table, rstd, segments, pixelwise, groupwise, normalise } = measured(
+    ...([ctx, shape, [{ first: 0, x }], weights, options, keep] as const),
+  );
   const y = ctx.empty('groupnorm', x.shape);
-  norm.normalise(x, y, shape[0]! * shape[1]!, 0, 0);
+  normalise(x, y, batch * height, 0, 0);
+  ctx.tape?.add({
+    name: 'groupnorm',
+    inputs: [x, gain, bias],
+    outputs: [y],
+    backward(g) {
+      const seen = { x, dy: g.dy(0), table, bias };
+      const sums = ctx.empty('d(groupnorm).parts', [batch * height * segments, 2 * channels]);
+      ctx.dispatch({
+        kernel: backwardKernel,
+        entry: 'measure_dy',
+        ...pixelwise,
+        tensors: { ...seen, rstd: rstd!, parts_out: sums },
+      });
+      if (g.needs(1)) columnSum(ctx, columns(sums, channels, channels), g.out(1));
+      if (g.needs(2)) columnSum(ctx, columns(sums, 0, channels), g.out(2));
+      if (!g.needs(0)) return;
+      const means = ctx.empty('d(groupnorm).means', [batch, 2, channels]);
+      ctx.dispatch({
+        ...{ kernel: backwardKernel, entry: 'combine_dy', ...groupwise },
+        tensors: { parts: sums, gain, rstds: rstd!, means_out: means },
+      });
+      const { out: dx, earlier } = g.onto(0);
+      ctx.dispatch({
+        ...{ kernel: backwardKernel, entry: 'differentiate', ...pixelwise },
+        constants: { ...pixelwise.constants, ADD: earlier !== null },
+        tensors: { ...seen, means, dx, ...(earlier && { earlier }) },
+      });
+    },
+  });
   return y;
 }
 
-interface GroupNormCase {
+/** Sizes of a group norm. */
+export interface GroupNormCase {
   batch: number;
   height: number;
   width: number;
@@ -156,16 +201,20 @@ export const groupnormContract = contract<GroupNormCase>({
     }
     return { y };
   },
-  differentiable: [],
+  differentiable: ['x', 'gain', 'bias'],
   reduction: ({ height, width, channels, groups }) => (height * width * channels) / groups,
   // The mean of numbers near 10 is rounded to ten times the unit of their distances from it.
   slack: 4,
   bench: {
     cases: [{ batch: 1, height: 64, width: 64, channels: 128, groups: 32, activation: 'silu' }],
-    // Per element: the sum; difference, its square, their sum; difference, factor, offset; SiLU: exp, sum, quotient.
+    // Per element: the sum; difference, its square, their sum; difference, factor, offset; SiLU: exp, sum, quotient. Backward: as layer
+    // norm's 13, and the slope: factor and offset, exp, sum, quotient, and its four.
     cost: ({ batch, height, width, channels }) => {
       const values = batch * height * width * channels;
-      return { flops: 10 * values, bytes: 4 * (2 * values + 2 * channels) };
+      return {
+        ...{ flops: 10 * values, bytes: 4 * (2 * values + 2 * channels) },
+        backward: { flops: 22 * values, bytes: 4 * (3 * values + 4 * channels) },
+      };
     },
   },
 });

@@ -13,7 +13,12 @@ import {
   rowsBehind,
 } from '../../kernels/conv/convolution.ts';
 import { copyRows } from '../../kernels/conv/rows.ts';
-import { type GroupNormOptions, type GroupNormWeights, measureGroups } from '../../kernels/norm/groupnorm.ts';
+import {
+  type GroupNormOptions,
+  type GroupNormWeights,
+  groupnorm,
+  measureGroups,
+} from '../../kernels/norm/groupnorm.ts';
 
 /** A picture of which any rows can be had. */
 export interface Rows {
@@ -101,9 +106,11 @@ export function convolved(
     ...{ height, width, channels },
     rows(first, end) {
       const [from, to] = rowsBehind([first, end], x.height, side, options);
-      const band = { first, rows: end - first, from };
+      // A gradient passes the whole picture alone.
+      const isWhole = first === 0 && end === height;
       return convolution(ctx, x.rows(from, to), weights, {
-        ...{ ...options, band },
+        ...options,
+        ...(!isWhole && { band: { first, rows: end - first, from } }),
         ...(residual && { residual: residual.rows(first, end) }),
       });
     },
@@ -113,6 +120,7 @@ export function convolved(
 /** The group norm of a picture in memory: measured now, band by band. */
 export function normed(ctx: Context, x: Stored, weights: GroupNormWeights, options: GroupNormOptions): Rows {
   const { height, width, channels, bands } = x;
+  if (bands.length === 1) return inOneBand(ctx, groupnorm(ctx, whole(x), weights, options));
   const norm = measureGroups(ctx, [1, height, width, channels], bands, weights, options);
   return { height, width, channels, rows: (from, to) => assembled(ctx, x, from, to, norm.normalise) };
 }

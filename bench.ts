@@ -2,6 +2,7 @@
  * Contracts of kernels, and what holds a kernel to its own: the check against float64 and central differences, and timing.
  * @module odelt/bench
  */
+
 export { type CaseChoice, SHAPES, type ShapeName } from './bench/cases.ts';
 export { type ClockChoice, chooseClock } from './bench/clock.ts';
 export { type Comparable, compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from './bench/compare.ts';
@@ -47,6 +48,7 @@ export {
   type Roof,
   roofOf,
 } from './bench/roofline.ts';
+export { profile, type TimedDispatch, timed } from './engine/timed.ts';
 export {
   type Checked,
   caseInputs,

@@ -33,7 +33,6 @@ export { Arena } from './engine/memory/arena.ts';
 export type { Placement, Plan } from './engine/memory/planner.ts';
 export { type CompileOptions, type Part, Program, type Recording, record } from './engine/program.ts';
 export { ceilDiv, map, type Scalar, type ScalarValues, type Sym, scalarInput, times } from './engine/scalar.ts';
-export { type AddGradients, Tape } from './engine/tape.ts';
 export {
   columns,
   DTYPES,
@@ -229,6 +228,7 @@ export {
   type VelocityInputs,
   velocity,
 } from './model/dit.ts';
+export { type DropoutSource, mlpWithDropout } from './model/dropout.ts';
 export {
   type Init,
   initParams,

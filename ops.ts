@@ -3,6 +3,7 @@
  * it runs in (`record`, `eager`) and tensors of 32-bit floats, unless it says more.
  * @module odelt/ops
  */
+export { type AddGradients, type Derivative, type Derivatives, Tape } from './engine/tape.ts';
 export { type AdamWOptions, type AdamWTensors, adamw, adamwApplied } from './kernels/adamw.ts';
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
 export { affine, softClamp } from './kernels/affine.ts';
@@ -11,6 +12,7 @@ export { wideAttention } from './kernels/attention/wide.ts';
 export { chunk } from './kernels/chunk.ts';
 export { type ConvolutionOptions, type ConvolutionWeights, convolution } from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
+export { createTape } from './kernels/derivatives.ts';
 export { mul, silu } from './kernels/elementwise.ts';
 export {
   euler,
@@ -24,7 +26,8 @@ export {
 } from './kernels/flow.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
-export { gatedLinear, gatedResidual, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { gatedResidual } from './kernels/matmul/gate.ts';
+export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
 export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';

@@ -2,10 +2,12 @@
  * Where a program's time goes, dispatch by dispatch: by the driver's timestamps where they add up to what the clock says of the
  * whole, else by running each distinct dispatch alone and again. Says which, and what the sum makes of the whole.
  */
+
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError } from '../engine/errors.ts';
 import type { Program } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
+import { profile, repeat } from '../engine/timed.ts';
 import { type DispatchWork, dispatchWork } from './cost.ts';
 import { shortest } from './harness.ts';
 
@@ -61,8 +63,8 @@ export async function timeDispatches(
     if (signal?.aborted) throw new InterruptedError();
     wallSeconds = Math.min(wallSeconds, await fastest(engine, 1, () => program.run(values)));
     if (!hasStamps || clock === 'alone') continue;
-    const profile = await program.profile(values);
-    stamped = profile.map(({ seconds }, i) => Math.min(seconds, stamped?.[i] ?? Number.POSITIVE_INFINITY));
+    const profiled = await profile(engine, program, values);
+    stamped = profiled.map(({ seconds }, i) => Math.min(seconds, stamped?.[i] ?? Number.POSITIVE_INFINITY));
   }
   const whole = `${milliseconds(wallSeconds)} ms that a whole run takes by the clock`;
   const told = (seconds: readonly number[]) => {
@@ -137,9 +139,9 @@ async function secondsAlone(
     let seconds = work.grid.includes(0) ? 0 : known.get(key);
     if (seconds === undefined) {
       if (signal?.aborted) throw new InterruptedError();
-      const once = await fastest(engine, 2, () => program.repeat(i, 1, values));
+      const once = await fastest(engine, 2, () => repeat(engine, program, { index: i, times: 1 }, values));
       const times = Math.max(1, Math.min(MOST_TIMES, Math.ceil(enough / once)));
-      const again = () => fastest(engine, 3, () => program.repeat(i, times, values));
+      const again = () => fastest(engine, 3, () => repeat(engine, program, { index: i, times }, values));
       seconds = times === 1 ? once : (await again()) / times;
       known.set(key, seconds);
     }

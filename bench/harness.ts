@@ -2,6 +2,7 @@
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { Program, record } from '../engine/program.ts';
+import { timed } from '../engine/timed.ts';
 
 /** Who tells the time: the adapter's timestamps around the whole program, or the host from submission to end. */
 export type Clock = 'timestamp' | 'wall';
@@ -27,7 +28,7 @@ export interface Timing {
 
 /** Seconds of one submission by the program's clock. */
 export async function runSeconds({ engine, program, clock = 'wall' }: Timed): Promise<number> {
-  if (clock === 'timestamp') return program.timed();
+  if (clock === 'timestamp') return timed(engine, program);
   const started = performance.now();
   program.run();
   // Not the bare promise: while one is pending, Dawn under Node polls on a whole core, which kernels on a CPU adapter need.

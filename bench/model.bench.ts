@@ -2,13 +2,13 @@
  * A whole model on one adapter: a block, an evaluation at every number of blocks with weights in f32 and f16, a training step with all
  * blocks and with fewer for some samples, and sampling. Weights are arbitrary, as time does not depend on them.
  */
+
 import { type AdapterDescription, describeAdapter } from '../engine/device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { LimitError, OutOfMemoryError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
-import { Tape } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { addGradients } from '../kernels/add.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import { block } from '../model/block.ts';
 import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
 import { type Model, rowsPerGroup, velocity } from '../model/dit.ts';
@@ -297,7 +297,7 @@ async function blockParts(engine: Engine, model: Model, batch: number, own: Own,
   const backward = await Program.compile(
     engine,
     record(engine, 'block and backward', (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       for (const [i, t] of watched.entries()) tape.watch(t, gradients[i]!);
       ctx.tape = tape;
       const y = block(ctx, model, 0, x, modulation);

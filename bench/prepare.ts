@@ -2,14 +2,14 @@
  * One case of a contract on one engine, checked and ready to be timed. Everything that depends on a build's kernels and engine is behind
  * this function: two builds are compared in one process by taking it from each.
  */
+
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { record } from '../engine/program.ts';
-import { Tape } from '../engine/tape.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
-import { addGradients } from '../kernels/add.ts';
 import { caseInputs, checkForward, checkPart, uploadCase } from '../kernels/check.ts';
 import type { Contract } from '../kernels/contract.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import { type Clock, compileRepeated, type Repeated } from './harness.ts';
 
 /** What was compared with float64. */
@@ -70,7 +70,7 @@ export async function prepareCase(
       Object.fromEntries(c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)])),
     );
     const pass = (backward: boolean) => (ctx: Context) => {
-      const tape = backward ? new Tape(addGradients) : null;
+      const tape = backward ? createTape() : null;
       ctx.tape = tape;
       for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
       const made = c.run(ctx, inputs, k);

@@ -2,9 +2,11 @@
  * Traces in the Chrome trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing open: what the host did in one
  * track, the GPU's dispatches in another. Events of one track follow or contain each other; what would cross goes to a track beside.
  */
+
 import type { Engine, HostPhase } from '../engine/engine.ts';
 import type { Program } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
+import { profile } from '../engine/timed.ts';
 import { type DispatchWork, dispatchWork } from './cost.ts';
 
 /** A complete event, or the name of a process or track. Times in microseconds. */
@@ -112,8 +114,8 @@ export class Tracer {
     if (!this.#engine.device.features.has('timestamp-query')) return;
     const works = program.nodes.map((node) => dispatchWork(node, values));
     const started = performance.now();
-    const profile = await this.span(`${name}: with timestamps`, () => program.profile(values));
-    profile.forEach(({ label, begin, seconds }, i) => {
+    const profiled = await this.span(`${name}: with timestamps`, () => profile(this.#engine, program, values));
+    profiled.forEach(({ label, begin, seconds }, i) => {
       const at = started + begin * 1000;
       this.#gpu.push({ name: label, begin: at, end: at + Math.max(0, seconds * 1000), args: shown(works[i]!) });
     });

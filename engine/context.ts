@@ -17,7 +17,7 @@ export interface Sink {
 export interface GradientTape {
   /** Whether some input of an operation wants a gradient: tells operations what to save. */
   needs(...tensors: readonly Tensor[]): boolean;
-  /** @throws UsageError where a gradient would pass a packed tensor. */
+  /** @throws UsageError where a gradient would pass a packed tensor, or an operation whose derivative the tape does not know. */
   add(entry: TapeEntry): void;
   /** Runs `body` so that its operations keep nothing, and run again in the backward pass. */
   checkpoint(ctx: Context, body: () => Tensor): Tensor;

@@ -26,7 +26,10 @@ export interface TapeEntry {
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   /**
-   * Provides the gradients of the inputs from those of the outputs, by dispatching in the context of the operation.
+   * Provides the gradients of the inputs from those of the outputs, by dispatching in the context of the operation. Without it the tape
+   * must know a derivative of that name.
    */
-  readonly backward: (gradients: Gradients) => void;
+  readonly backward?: (gradients: Gradients) => void;
+  /** What the tape's derivative is given: all that the backward pass needs of the forward pass. */
+  readonly saved?: unknown;
 }

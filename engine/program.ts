@@ -18,7 +18,6 @@ import { ReplayState } from './replay.ts';
 import type { ScalarValues } from './scalar.ts';
 import { Submissions } from './submissions.ts';
 import { byteSize, placeOf, type Storage, type Tensor } from './tensor.ts';
-import { withTimestamps } from './timestamps.ts';
 
 export { planRecording, type Recording, record } from './recording.ts';
 
@@ -45,9 +44,16 @@ interface Step {
   group: GPUBindGroup | null;
 }
 
+/** A program whose inputs have been written: what engine/timed.ts encodes. @internal */
+export interface Prepared {
+  readonly steps: readonly Readonly<Step>[];
+  /** Workgroups of each dispatch, in three dimensions. */
+  readonly counts: Uint32Array;
+  /** Encodes dispatches `from` .. `to` - 1; returns how many had work to do. */
+  encode(pass: GPUComputePassEncoder, from?: number, to?: number): number;
+}
+
 const UNIFORM_COPY_DST = 0x40 | 0x8;
-/** Dispatches that are timed in one submission: a query set has at most 4,096 timestamps. */
-const MOST_TIMED = 2048;
 
 /**
  * A recording, compiled: its memory planned, its pipelines and bind groups made. `run` replays it and allocates
@@ -183,25 +189,6 @@ export class Program {
     return this.#steps.map(({ node }) => node);
   }
 
-  /**
-   * Submits dispatch `index` alone, `times` in a row, to be timed by the clock. What it changes in place changes as often.
-   * @internal
-   */
-  repeat(index: number, times: number, values: ScalarValues = {}): void {
-    const step = this.#steps[index];
-    if (!step) throw new UsageError(`'${this.name}' has ${this.dispatches} dispatches; number ${index} was asked for`);
-    this.#prepare(values);
-    const [x = 0, y = 0, z = 0] = this.#state.counts.subarray(3 * index, 3 * index + 3);
-    const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/repeat` });
-    const pass = encoder.beginComputePass({ label: step.node.label });
-    pass.setPipeline(step.pipeline!.pipeline);
-    pass.setBindGroup(0, step.group!);
-    for (let i = 0; i < times && x * y * z > 0; i++) pass.dispatchWorkgroups(x, y, z);
-    pass.end();
-    this.#arena.owner = null;
-    this.#engine.device.queue.submit([encoder.finish()]);
-  }
-
   /** How many leading dispatches there are up to the last one that writes the tensor's buffer, that one included; 0 for none. */
   lastWrite(tensor: Tensor): number {
     const { buffer } = placeOf(tensor);
@@ -278,60 +265,17 @@ export class Program {
     return encoded;
   }
 
-  /**
-   * Runs once with every dispatch timed by timestamps, in a pass of its own; in order, `begin` in seconds after the first one's.
-   * @throws UsageError without 'timestamp-query'.
-   */
-  profile(values: ScalarValues = {}): Promise<{ label: string; begin: number; seconds: number }[]> {
-    const most = Math.min(Math.max(1, this.#steps.length), MOST_TIMED);
-    return withTimestamps(this.#engine, this.name, 2 * most, async ({ queries, submit }) => {
-      this.#prepare(values);
-      this.#arena.owner = this;
-      const out: { label: string; begin: number; seconds: number }[] = [];
-      let first: bigint | undefined;
-      for (let start = 0; start < this.#steps.length; start += most) {
-        const steps = this.#steps.slice(start, start + most);
-        const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/profile` });
-        steps.forEach((step, i) => {
-          const counts = this.#state.counts.subarray(3 * (start + i), 3 * (start + i) + 3);
-          const timestampWrites = {
-            querySet: queries,
-            beginningOfPassWriteIndex: 2 * i,
-            endOfPassWriteIndex: 2 * i + 1,
-          };
-          const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
-          pass.setPipeline(step.pipeline!.pipeline);
-          pass.setBindGroup(0, step.group!);
-          if (!counts.includes(0)) pass.dispatchWorkgroups(counts[0]!, counts[1], counts[2]);
-          pass.end();
-        });
-        const times = await submit(encoder, 2 * steps.length);
-        steps.forEach((step, i) => {
-          const [begin, end] = [times[2 * i]!, times[2 * i + 1]!];
-          first ??= begin;
-          out.push({ label: step.node.label, begin: Number(begin - first) / 1e9, seconds: Number(end - begin) / 1e9 });
-        });
-      }
-      return out;
-    });
+  /** Ready to be encoded by others, in any way that has the effect of a run. @internal */
+  prepared(values: ScalarValues): Prepared {
+    this.#prepare(values);
+    this.#arena.owner = this;
+    const encode = (pass: GPUComputePassEncoder, from?: number, to?: number) => this.#encode(pass, from, to);
+    return { steps: this.#steps, counts: this.#state.counts, encode };
   }
 
-  /**
-   * Runs once, all dispatches in one pass between two timestamps, and waits for the end.
-   * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without 'timestamp-query'.
-   */
-  timed(values: ScalarValues = {}): Promise<number> {
-    return withTimestamps(this.#engine, this.name, 2, async ({ queries, submit }) => {
-      this.#prepare(values);
-      const encoder = this.#engine.device.createCommandEncoder({ label: `${this.name}/timed` });
-      const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
-      const pass = encoder.beginComputePass({ label: this.name, timestampWrites });
-      this.#encode(pass);
-      pass.end();
-      this.#arena.owner = this;
-      const [begin, end] = await submit(encoder, 2);
-      return Number(end! - begin!) / 1e9;
-    });
+  /** Its outputs hold something else. @internal */
+  overwritten(): void {
+    this.#arena.owner = null;
   }
 
   /**

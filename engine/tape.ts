@@ -10,7 +10,7 @@
  */
 import type { Context, GradientTape } from './context.ts';
 import { UsageError } from './errors.ts';
-import type { TapeEntry } from './gradients.ts';
+import type { Gradients, TapeEntry } from './gradients.ts';
 import { isPacked, maxSize, type Tensor } from './tensor.ts';
 
 /** What a checkpoint leaves behind: its output, and how to make it again. */
@@ -28,6 +28,12 @@ type Pieces = Map<Tensor, Tensor[]>;
  */
 export type AddGradients = (ctx: Context, like: Tensor, a: Tensor, b: Tensor | null, target: Tensor | null) => Tensor;
 
+/** The backward of an operation that states it apart, for pages that need the forward alone; `saved` is what the forward left. */
+export type Derivative<Saved> = (ctx: Context, gradients: Gradients, saved: Saved) => void;
+
+/** Derivatives by the names of their operations. */
+export type Derivatives = Readonly<Record<string, Derivative<never>>>;
+
 /**
  * Remembers operations while it is a context's `tape`, and goes back through them for the gradients of what is watched.
  */
@@ -37,9 +43,12 @@ export class Tape implements GradientTape {
   readonly #wanted = new Set<Tensor>();
   readonly #leaves = new Map<Tensor, Tensor>();
   readonly #add: AddGradients;
+  readonly #derivatives: Derivatives;
 
-  constructor(add: AddGradients) {
+  /** `derivatives` are those of the operations that do not state their own; `createTape` (odelt/ops) gives odelt's. */
+  constructor(add: AddGradients, derivatives: Derivatives = {}) {
     this.#add = add;
+    this.#derivatives = derivatives;
   }
 
   /** Asks for the gradient of `leaf`, to be written into `gradient` (same shape, persistent). */
@@ -54,9 +63,14 @@ export class Tape implements GradientTape {
     return this.#entries !== null && tensors.some((t) => this.#wanted.has(t));
   }
 
-  /** @throws UsageError where a gradient would pass a packed tensor. */
+  /** @throws UsageError where a gradient would pass a packed tensor, or an operation whose derivative the tape does not know. */
   add(entry: TapeEntry): void {
     if (!entry.inputs.some((t) => this.#wanted.has(t))) return;
+    if (!entry.backward && !this.#derivatives[entry.name]) {
+      throw new UsageError(`the tape knows no derivative of '${entry.name}'`, {
+        hint: 'make the tape by createTape() of odelt/ops, which knows those of all its operations',
+      });
+    }
     const packed = [...entry.inputs, ...entry.outputs].find(isPacked);
     if (packed) {
       throw new UsageError(`no gradient passes '${packed.label}', which is stored as ${packed.dtype}`, {
@@ -140,7 +154,7 @@ export class Tape implements GradientTape {
       push(pieces, input, target);
       return target;
     };
-    entry.backward({
+    const gradients: Gradients = {
       dy: (k) => {
         const output = entry.outputs[k]!;
         const list = pieces.get(output);
@@ -168,7 +182,9 @@ export class Tape implements GradientTape {
       give: (i, gradient) => {
         if (this.#wanted.has(entry.inputs[i]!)) push(pieces, entry.inputs[i]!, gradient);
       },
-    });
+    };
+    if (entry.backward) entry.backward(gradients);
+    else this.#derivatives[entry.name]!(ctx, gradients, entry.saved as never);
     // A watched output keeps its sum: it is still to be stored.
     for (const output of entry.outputs) if (!this.#leaves.has(output)) pieces.delete(output);
   }

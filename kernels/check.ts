@@ -2,16 +2,16 @@
  * Whether a kernel computes what its contract says, on the adapter at hand: forward against float64, every gradient against central
  * differences, replay against eager execution. Tests, benchmarks and whoever writes a kernel use it; knows no particular kernel.
  */
+
 import type { Context } from '../engine/context.ts';
 import { eager } from '../engine/eager.ts';
 import type { Engine } from '../engine/engine.ts';
 import { OdeltError, UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
 import { Program, record } from '../engine/program.ts';
-import { Tape } from '../engine/tape.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
-import { addGradients } from './add.ts';
 import type { Arrays, Contract, Pick } from './contract.ts';
+import { createTape } from './derivatives.ts';
 
 const EPS = 2 ** -23;
 /** Random streams of inputs and of cotangents. */
@@ -217,7 +217,7 @@ export async function checkCase(
     c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)]),
   );
   const build = (ctx: Context) => {
-    const tape = c.differentiable.length > 0 ? new Tape(addGradients) : null;
+    const tape = c.differentiable.length > 0 ? createTape() : null;
     for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
     ctx.tape = tape;
     const outputs = c.run(ctx, inputs, k);

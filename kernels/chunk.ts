@@ -1,16 +1,17 @@
-/** Equal column chunks of a matrix as views (the six parts of an adaLN modulation): free forward, one kernel backward. */
+/** Equal column chunks of a matrix as views (the six parts of an adaLN modulation): free forward, one kernel backward (chunk.backward.ts). */
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
-import { defineKernel } from '../engine/kernel.ts';
-import { ceilDiv, times } from '../engine/scalar.ts';
+import { type Scalar, times } from '../engine/scalar.ts';
 import { columns, lastDim, rowSize, type Tensor } from '../engine/tensor.ts';
-import source from './chunk.wgsl';
 import { contract } from './contract.ts';
 import { mul } from './elementwise.ts';
-import lib from './lib.wgsl';
 
-const kernel = defineKernel('chunk', lib, source);
-const WG = 64;
+/** What the backward of a chunk needs: rows of x, columns of a chunk. */
+export interface ChunkSaved {
+  readonly rows: Scalar;
+  readonly width: number;
+  readonly count: number;
+}
 
 /** Splits x [..., count * C] into `count` (1 to 6) views [..., C]. Where one has a gradient, all must. */
 export function chunk(ctx: Context, x: Tensor, count: number): Tensor[] {
@@ -20,22 +21,7 @@ export function chunk(ctx: Context, x: Tensor, count: number): Tensor[] {
   }
   const rows = times(x.shape[0], rowSize(x) / lastDim(x));
   const outputs = Array.from({ length: count }, (_, k) => columns(x, k * width, width));
-  ctx.tape?.add({
-    name: 'chunk',
-    inputs: [x],
-    outputs,
-    backward(g) {
-      const pieces = Object.fromEntries(outputs.map((_, k) => [`piece${k}`, g.dy(k)]));
-      ctx.dispatch({
-        kernel,
-        entry: 'join',
-        constants: { WG, COUNT: count },
-        tensors: { joined: g.out(0), ...pieces },
-        params: { rows, width },
-        grid: ceilDiv(times(rows, width), WG),
-      });
-    },
-  });
+  ctx.tape?.add({ name: 'chunk', inputs: [x], outputs, saved: { rows, width, count } satisfies ChunkSaved });
   return outputs;
 }
 

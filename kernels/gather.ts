@@ -1,8 +1,8 @@
-/** Rows of a table by index (embedding lookup, selecting samples) and rows written back by index. */
+/** Rows of a table by index (embedding lookup, selecting samples; backward in gather.backward.ts) and rows written back by index. */
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
-import { ceilDiv, maxOf, times } from '../engine/scalar.ts';
+import { ceilDiv, type Scalar, times } from '../engine/scalar.ts';
 import { rowSize, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
 import { contract } from './contract.ts';
 import source from './gather.wgsl';
@@ -12,6 +12,13 @@ const kernel = defineKernel('gather', lib, source);
 const WG = 64;
 const EACH = 8;
 const constants = { WG, EACH };
+
+/** What the backward of a lookup needs. */
+export interface GatherSaved {
+  readonly table: Tensor;
+  readonly indices: Tensor;
+  readonly params: Readonly<Record<'count' | 'rows' | 'width', Scalar>>;
+}
 
 /**
  * y[i] = table[indices[i]]: table [N, ...row] of f32, u32, i32 or f16 (read as f32), indices [B] u32 (B may be symbolic), y [B, ...row].
@@ -40,30 +47,8 @@ export function gatherRows(ctx: Context, table: Tensor, indices: Tensor): Tensor
     params,
     grid: ceilDiv(sizeOf(y), WG * EACH),
   });
-  ctx.tape?.add({
-    name: 'gather',
-    inputs: [table],
-    outputs: [y],
-    backward(g) {
-      const links = ctx.empty('gather.links', [maxOf(table.shape[0]) + maxOf(indices.shape[0])], 'u32');
-      ctx.dispatch({
-        kernel,
-        entry: 'link',
-        constants,
-        tensors: { indices, links_out: links },
-        params,
-        grid: ceilDiv(table.shape[0], WG),
-      });
-      ctx.dispatch({
-        kernel,
-        entry: 'backward',
-        constants,
-        tensors: { links, dy: g.dy(0), dtable: g.out(0) },
-        params,
-        grid: ceilDiv(sizeOf(table), WG * EACH),
-      });
-    },
-  });
+  const saved = { table, indices, params } satisfies GatherSaved;
+  ctx.tape?.add({ name: 'gather', inputs: [table], outputs: [y], saved });
   return y;
 }
 

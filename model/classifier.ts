@@ -125,7 +125,7 @@ export function classifierFeatures(ctx: Context, network: ClassifierNetwork, ima
   const modulation = (name: string) => gatherRows(ctx, weights.get(name), ctx.prefix(zeros, rows));
   const patches = patchify(ctx, images, config.patch);
   let x = addEach(ctx, linear(ctx, patches, dense(weights, 'PatchEmbed_0/Conv_0')), positions);
-  const body = { config: { ...config, dropout: 0 }, weights };
+  const body = { config, weights };
   for (let i = 0; i < config.depth; i++) {
     x = ctx.scope(`block${i}`, () => block(ctx, body, i, x, modulation(`DiTBlock_${i}/modulation`)));
   }

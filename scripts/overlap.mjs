@@ -1,8 +1,11 @@
 /**
  * What it gains that gradients are summed while the backward pass goes on: the same updates with sums during it and after it, in turn,
  * medians over rounds; and what the sums themselves take. Needs `npm run build`, Open MPI and koffi.
- *   mpirun -n 2 --bind-to none node scripts/overlap.mjs [ROUNDS [WIDTH [BATCH]]]      default 21 256 4
+ *   mpirun -n 2 --bind-to none node scripts/overlap.mjs [ROUNDS [WIDTH [BATCH [MB/S]]]]      default 21 256 4
+ * MB/S: each sum also waits as long as a link of so many megabytes a second would take, as ranks of one machine have none; the
+ * processor is idle meanwhile, as it is while a network works.
  */
+import { setTimeout } from 'node:timers/promises';
 import { joinCluster } from '../dist/cluster/cluster.node.js';
 import { launchOf } from '../dist/cluster/launch.node.js';
 import { createNodeEngine } from '../dist/engine/engine.node.js';
@@ -14,9 +17,12 @@ import { dealDraws, dealRows } from '../dist/training/deal.js';
 import { createState } from '../dist/training/state.js';
 import { TrainStep } from '../dist/training/step.js';
 
-const [rounds = 21, width = 256, batch = 4] = process.argv.slice(2).map(Number);
+const [rounds = 21, width = 256, batch = 4, link = 0] = process.argv.slice(2).map(Number);
 const cluster = await joinCluster(launchOf());
-const { engine, adapter } = await createNodeEngine();
+const {
+  engine,
+  node: { adapter },
+} = await createNodeEngine();
 const sizes = { imageSize: 28, channels: 1, patch: 7, width, heads: 4, depth: 6, classes: 10, lengths: null };
 const model = parseModelConfig({ ...sizes, ignoreDt: true });
 const train = parseTrainConfig({ batch, objective: 'naive', steps: 1000, lengthEvery: 0 });
@@ -27,6 +33,7 @@ const communicator = {
   async allReduce(values) {
     const began = performance.now();
     await cluster.allReduce(values);
+    if (link > 0) await setTimeout(values.byteLength / link / 1000);
     summing += performance.now() - began;
   },
 };

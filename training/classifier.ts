@@ -2,15 +2,15 @@
  * Trains a classifier (model/classifier.ts): cross-entropy, AdamW, a moving average of the weights, which is what is kept. One recorded
  * program is one update. Knows nothing of files: who drives it saves what `snapshot` gives.
  */
+
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, scalarInput } from '../engine/scalar.ts';
-import { Tape } from '../engine/tape.ts';
 import { integer, parseOptions, real, toggle, type ValuesOf } from '../formats/options.ts';
 import { adamw } from '../kernels/adamw.ts';
-import { addGradients } from '../kernels/add.ts';
 import { checkLabels, crossEntropy } from '../kernels/cross-entropy.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import { type ClassifierConfig, classifierFeatures, classifierScores, initClassifier } from '../model/classifier.ts';
 import { type Classifier, uploadClassifier } from '../model/classify.ts';
 import { allSpecs, type ParamSet } from '../model/params.ts';
@@ -104,7 +104,7 @@ export async function createClassifierTrainer(
     for (const t of [network.positions, network.zeros, held.images, held.labels, held.one]) engine.release(t);
   };
   const { recording, result: loss } = record(engine, 'classifier/train', (ctx, keep) => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     for (const { name } of allSpecs(params.layout)) tape.watch(state.params.get(name), gradients.get(name));
     ctx.tape = tape;
     const scores = classifierScores(ctx, network, classifierFeatures(ctx, network, held.images));

@@ -4,6 +4,7 @@
  * The number of samples that each group of blocks runs is a symbolic scalar, so one program serves every draw of lengths. With
  * accumulation it runs once per batch; symbolic sizes of zero leave the update out until the last one.
  */
+
 import type { Communicator } from '../cluster/communicator.ts';
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -11,13 +12,14 @@ import { UsageError } from '../engine/errors.ts';
 import type { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, type ScalarValues, scalarInput, times } from '../engine/scalar.ts';
-import { Tape } from '../engine/tape.ts';
 import { maxSize, range, reshaped, type Tensor } from '../engine/tensor.ts';
 import { adamw } from '../kernels/adamw.ts';
 import { addGradients, copyInto } from '../kernels/add.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import { mse } from '../kernels/mse.ts';
 import { globalNorm } from '../kernels/reduce.ts';
 import type { ModelConfig } from '../model/config.ts';
+import { mlpWithDropout } from '../model/dropout.ts';
 import { allSpecs } from '../model/params.ts';
 import { Weights } from '../model/weights/weights.ts';
 import { batchScalars, type Networks, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
@@ -234,15 +236,17 @@ function recordStep(
     : { seed: train.seed, stream: NOISE_STREAM, indices: inputs.pictures ?? undefined };
   const { xt, target } = recordTargets(ctx, { train, shares }, networks, inputs, drawn);
 
-  const tape = new Tape(addGradients);
+  const tape = createTape();
   for (const { name } of allSpecs(student.weights.layout)) {
     tape.watch(student.weights.get(name), gradients.get(name));
   }
   ctx.tape = tape;
   const prediction = recordPrediction(ctx, train, student, inputs, xt, {
-    seed: train.seed,
-    step: scalarInput('index'),
-    indices: inputs.places ?? undefined,
+    mlp: mlpWithDropout(student.config.dropout, {
+      seed: train.seed,
+      step: scalarInput('index'),
+      indices: inputs.places ?? undefined,
+    }),
     recompute: train.recompute === 'blocks',
   });
   const { loss, perSample } = mse(ctx, prediction, target);

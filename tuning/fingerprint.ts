@@ -2,12 +2,12 @@
  * A digest of the kernels that a measurement was about: made from their WGSL and constants, so that it changes with them and
  * nobody has to remember a version number.
  */
+
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
 import { record } from '../engine/program.ts';
-import { Tape } from '../engine/tape.ts';
 import { type DType, type Shape, storageBytes, type Tensor, tensor } from '../engine/tensor.ts';
-import { addGradients } from '../kernels/add.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import type { Trial } from '../kernels/families.ts';
 import type { Variant } from '../kernels/family.ts';
 import { hash32 } from './hash.ts';
@@ -25,7 +25,7 @@ export function runTrial(ctx: Context, { contract: c, case: k }: Trial, make: Ma
   const inputs = Object.fromEntries(
     Object.entries(c.inputs(k)).map(([name, { shape, dtype }]) => [name, make(name, shape, dtype)]),
   );
-  const tape = c.differentiable.length > 0 ? new Tape(addGradients) : null;
+  const tape = c.differentiable.length > 0 ? createTape() : null;
   for (const name of c.differentiable) tape?.watch(inputs[name]!, make(`d(${name})`, inputs[name]!.shape));
   ctx.tape = tape;
   const outputs = Object.entries(c.run(ctx, inputs, k));

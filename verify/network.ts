@@ -5,9 +5,8 @@ import type { Engine } from '../engine/engine.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
 import { type Scalar, scalarInput } from '../engine/scalar.ts';
-import { Tape } from '../engine/tape.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { addGradients } from '../kernels/add.ts';
+import { createTape } from '../kernels/derivatives.ts';
 import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type Depth, groupsOf, type Model, rowsPerGroup, velocity } from '../model/dit.ts';
@@ -215,7 +214,7 @@ export class Network {
   }
 
   #withGradients(ctx: Context, inputs: Compiled['inputs'], depth: Depth | undefined): { v: Tensor; loss: Tensor } {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     const into = this.#gradientWeights();
     for (const { name } of allSpecs(this.#layout)) tape.watch(this.#model.weights.get(name), into.get(name));
     ctx.tape = tape;

@@ -42,11 +42,6 @@ fn vector_of(e: u32, lid: u32) -> u32 {
 fn own_q(base: u32, i: u32) -> vec4f { return select(vec4f(), load_q(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 fn own_k(base: u32, i: u32) -> vec4f { return select(vec4f(), load_k(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 fn own_v(base: u32, i: u32) -> vec4f { return select(vec4f(), load_v(base, min(i, HEAD4 - 1u)), i < HEAD4); }
-//#if F16 == 0
-fn own_o(base: u32, i: u32) -> vec4f { return select(vec4f(), load_o(base, min(i, HEAD4 - 1u)), i < HEAD4); }
-fn own_dout(base: u32, i: u32) -> vec4f { return select(vec4f(), load_dout(base, min(i, HEAD4 - 1u)), i < HEAD4); }
-//#endif
-
 //#if SOURCE == 2
 /// Brings rows from `first` on into the tiles.
 fn fill_kv(batch: u32, first: u32, head: u32, lid: u32) {
@@ -58,18 +53,6 @@ fn fill_kv(batch: u32, first: u32, head: u32, lid: u32) {
   }
   workgroupBarrier();
 }
-
-//#if F16 == 0
-fn fill_qd(batch: u32, first: u32, head: u32, lid: u32) {
-  workgroupBarrier();
-  for (var at = lid; at < ROWS * PITCH; at += WG) {
-    let row = first + at / PITCH;
-    tile_a[at] = own_q(q_at(batch, row, head), at % PITCH);
-    tile_b[at] = own_dout(vector_at(batch, row, head), at % PITCH);
-  }
-  workgroupBarrier();
-}
-//#endif
 
 fn from_a(at: u32) -> mat4x4f {
   return mat4x4f(tile_a[at], tile_a[at + PITCH], tile_a[at + 2u * PITCH], tile_a[at + 3u * PITCH]);
@@ -86,7 +69,7 @@ fn shared_by_quad(x: vec4f) -> mat4x4f {
 }
 //#endif
 
-/// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k, four_v, four_q, four_dout.
+/// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k, four_v.
 fn k_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
   let row = first + j;
 //#if SOURCE == 0
@@ -107,34 +90,6 @@ fn v_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
 //#else
 //#if SOURCE == 1
   return vec4u(v_at(batch, row + lid % 4u, head));
-//#else
-  return vec4u(j * PITCH);
-//#endif
-//#endif
-}
-
-fn q_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
-  let row = first + j;
-//#if SOURCE == 0
-  return vec4u(q_at(batch, row, head), q_at(batch, row + 1u, head), q_at(batch, row + 2u, head), q_at(batch, row + 3u, head));
-//#else
-//#if SOURCE == 1
-  return vec4u(q_at(batch, row + lid % 4u, head));
-//#else
-  return vec4u(j * PITCH);
-//#endif
-//#endif
-}
-
-fn dout_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
-  let row = first + j;
-//#if SOURCE == 0
-  return vec4u(
-    vector_at(batch, row, head), vector_at(batch, row + 1u, head),
-    vector_at(batch, row + 2u, head), vector_at(batch, row + 3u, head));
-//#else
-//#if SOURCE == 1
-  return vec4u(vector_at(batch, row + lid % 4u, head));
 //#else
   return vec4u(j * PITCH);
 //#endif
@@ -166,32 +121,6 @@ fn four_v(at: vec4u, i: u32) -> mat4x4f {
 //#endif
 }
 
-//#if F16 == 0
-fn four_q(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_q(at.x, i), load_q(at.y, i), load_q(at.z, i), load_q(at.w, i));
-//#else
-//#if SOURCE == 1
-  return shared_by_quad(load_q(at.x, i));
-//#else
-  return from_a(at.x + i);
-//#endif
-//#endif
-}
-
-fn four_dout(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_dout(at.x, i), load_dout(at.y, i), load_dout(at.z, i), load_dout(at.w, i));
-//#else
-//#if SOURCE == 1
-  return shared_by_quad(load_dout(at.x, i));
-//#else
-  return from_b(at.x + i);
-//#endif
-//#endif
-}
-//#endif
-
 /// What is added up of four products: those of the invocation's part of a row become those of the whole row.
 //#if SPLIT > 1 && SHUFFLE == true
 fn across(part: vec4f) -> vec4f {
@@ -214,27 +143,7 @@ fn gathered(slot: u32, lid: u32) -> vec4f {
 }
 //#endif
 
-//#if F16 == 0
-/// lse and delta of four rows.
-fn four_lse(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
-//#if SOURCE == 1
-  let x = lse[row_at(batch, row + lid % 4u, head)];
-  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
-//#else
-  return vec4f(
-    lse[row_at(batch, row, head)], lse[row_at(batch, row + 1u, head)],
-    lse[row_at(batch, row + 2u, head)], lse[row_at(batch, row + 3u, head)]);
-//#endif
+/// Which of the four rows from `row` on there are.
+fn present(row: u32) -> vec4<bool> {
+  return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.tokens);
 }
-
-fn four_delta(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
-//#if SOURCE == 1
-  let x = delta[row_at(batch, row + lid % 4u, head)];
-  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
-//#else
-  return vec4f(
-    delta[row_at(batch, row, head)], delta[row_at(batch, row + 1u, head)],
-    delta[row_at(batch, row + 2u, head)], delta[row_at(batch, row + 3u, head)]);
-//#endif
-}
-//#endif

@@ -1,16 +1,32 @@
-/** Multi-head self-attention: streaming forward, recomputing backward. */
+/** Multi-head self-attention: streaming forward, recomputing backward (attention.backward.ts). */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
+import type { Grid } from '../../engine/kernel.ts';
 import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
+import type { Constants } from '../../engine/wgsl.ts';
 import { choose } from '../family.ts';
 import { MAX_HEAD_SIZE } from './head-size.ts';
-import { attentions } from './variants.ts';
+import { type AttentionVariant, attentions } from './variants.ts';
 
 /** How attention is divided and scaled. */
 export interface AttentionOptions {
   heads: number;
   /** Factor on the logits: 1/head size in ODE_t(ODE_l), 1/sqrt(head size) in DiT. */
   scale: number;
+}
+
+/** What the backward of attention needs. */
+export interface AttentionSaved {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly out: Tensor;
+  /** [B, heads, T]: the logarithm of each row's sum of exponentials. */
+  readonly lse: Tensor;
+  readonly kernel: AttentionVariant['kernel'];
+  readonly constants: Constants;
+  readonly params: Readonly<Record<string, number>>;
+  readonly grid: Grid;
 }
 
 /**
@@ -54,33 +70,9 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
   }
   const grid = [Math.ceil(tokens / rows), heads, batch] as const;
   const out = ctx.empty('attention', q.shape, q.dtype);
-  const perQuery: [number, number] = [heads, tokens];
-  const lse = ctx.empty('attention.lse', [batch, ...perQuery]);
+  const lse = ctx.empty('attention.lse', [batch, heads, tokens]);
   ctx.dispatch({ kernel, entry: 'forward', constants, tensors: { q, k, v, out, lse_out: lse }, params, grid });
-  ctx.tape?.add({
-    name: 'attention',
-    inputs: [q, k, v],
-    outputs: [out],
-    backward(g) {
-      const dout = g.dy(0);
-      const delta = ctx.empty('attention.delta', [batch, ...perQuery]);
-      ctx.dispatch({
-        kernel,
-        entry: 'backward_q',
-        constants,
-        tensors: { q, k, v, o: out, lse, dout, dq: g.out(0), delta_out: delta },
-        params,
-        grid,
-      });
-      ctx.dispatch({
-        kernel,
-        entry: 'backward_kv',
-        constants,
-        tensors: { q, k, v, lse, dout, delta, dk: g.out(1), dv: g.out(2) },
-        params,
-        grid,
-      });
-    },
-  });
+  const saved = { q, k, v, out, lse, kernel, constants, params, grid } satisfies AttentionSaved;
+  ctx.tape?.add({ name: 'attention', inputs: [q, k, v], outputs: [out], saved });
   return out;
 }

@@ -13,7 +13,7 @@ override HEAD: u32 = 24;
 override HEAD4: u32 = 6;
 /// Heads are whole vectors, and rows start at one: buffers are read as vectors. Else as scalars.
 override VEC: u32 = 1;
-/// Tensors are f16, two to a word (`forward` only). Needs VEC.
+/// Tensors are f16, two to a word. Needs VEC, and no gradients.
 override F16: u32 = 0;
 
 // `head4` repeats HEAD4 as a run-time value: where an index is computed from it, private arrays stay in memory. Rows of q, k and v
@@ -43,16 +43,6 @@ alias Element = vec4f;
 @group(0) @binding(2) var<storage, read> v: array<Element>;
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
-//#if F16 == 0
-@group(0) @binding(5) var<storage, read> o: array<Element>;
-@group(0) @binding(6) var<storage, read> lse: array<f32>;
-@group(0) @binding(7) var<storage, read> dout: array<Element>;
-@group(0) @binding(8) var<storage, read_write> dq: array<Element>;
-@group(0) @binding(9) var<storage, read_write> delta_out: array<f32>;  // [batch, heads, tokens]: sum of dout * o
-@group(0) @binding(10) var<storage, read> delta: array<f32>;
-@group(0) @binding(11) var<storage, read_write> dk: array<Element>;
-@group(0) @binding(12) var<storage, read_write> dv: array<Element>;
-//#endif
 
 /// Where one head's vector of one token starts. Tokens past the end repeat the last: what is made of them is not stored.
 fn q_at(batch: u32, token: u32, head: u32) -> u32 {
@@ -110,28 +100,6 @@ fn load_v(base: u32, i: u32) -> vec4f {
 fn store_out(base: u32, i: u32, x: vec4f) {
   for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { out[base + 4u * i + c] = x[c]; }
 }
-
-fn load_o(base: u32, i: u32) -> vec4f {
-  let at = components(base, i);
-  return whole(vec4f(o[at.x], o[at.y], o[at.z], o[at.w]), i);
-}
-
-fn load_dout(base: u32, i: u32) -> vec4f {
-  let at = components(base, i);
-  return whole(vec4f(dout[at.x], dout[at.y], dout[at.z], dout[at.w]), i);
-}
-
-fn store_dq(base: u32, i: u32, x: vec4f) {
-  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dq[base + 4u * i + c] = x[c]; }
-}
-
-fn store_dk(base: u32, i: u32, x: vec4f) {
-  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dk[base + 4u * i + c] = x[c]; }
-}
-
-fn store_dv(base: u32, i: u32, x: vec4f) {
-  for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { dv[base + 4u * i + c] = x[c]; }
-}
 //#else
 //#if F16 == 1
 fn load_q(base: u32, i: u32) -> vec4f { return unpack_halves(q[base + i]); }
@@ -143,10 +111,5 @@ fn load_q(base: u32, i: u32) -> vec4f { return q[base + i]; }
 fn load_k(base: u32, i: u32) -> vec4f { return k[base + i]; }
 fn load_v(base: u32, i: u32) -> vec4f { return v[base + i]; }
 fn store_out(base: u32, i: u32, x: vec4f) { out[base + i] = x; }
-fn load_o(base: u32, i: u32) -> vec4f { return o[base + i]; }
-fn load_dout(base: u32, i: u32) -> vec4f { return dout[base + i]; }
-fn store_dq(base: u32, i: u32, x: vec4f) { dq[base + i] = x; }
-fn store_dk(base: u32, i: u32, x: vec4f) { dk[base + i] = x; }
-fn store_dv(base: u32, i: u32, x: vec4f) { dv[base + i] = x; }
 //#endif
 //#endif

@@ -10,9 +10,10 @@ import subgroupSource from './attention.subgroup.wgsl';
 import shared from './attention.wgsl';
 
 const SUBGROUPS = 'enable subgroups;';
-const rowsKernel = defineKernel('attention', shared, half, fetchSource, rowsSource);
-const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, fetchSource, rowsSource);
-const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, subgroupSource);
+/** One for each way to divide the work; attention.backward.ts has the gradients of each. */
+export const rowsKernel = defineKernel('attention', shared, half, fetchSource, rowsSource);
+export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, fetchSource, rowsSource);
+export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, subgroupSource);
 
 /** What the choice depends on. */
 export type AttentionShape = {
@@ -24,7 +25,7 @@ export type AttentionShape = {
   readonly activations: 'f32' | 'f16';
 };
 
-/** A kernel for forward and backward, and how it divides the work. */
+/** A kernel, and how it and its gradients divide the work. */
 export interface AttentionVariant extends Variant {
   readonly kernel: Kernel;
   readonly constants: Constants;

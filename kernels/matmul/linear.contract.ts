@@ -1,7 +1,8 @@
 /** What dense layers must compute: references, cases and their cost. */
 import { chunk } from '../chunk.ts';
 import { type Arrays, type BlockShape, type Cost, contract, type Part, type Pick } from '../contract.ts';
-import { gatedLinear, gatedResidual, linear } from './linear.ts';
+import { gatedResidual } from './gate.ts';
+import { gatedLinear, linear } from './linear.ts';
 
 export interface DenseCase {
   rows: number;

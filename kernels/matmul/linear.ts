@@ -1,20 +1,9 @@
-/** Dense layers y = f(x W + b), with activation or gated residual fused into the product; and their backward. */
+/** Dense layers y = f(x W + b), with activation or gated residual fused into the product; their backward is in linear.backward.ts. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
-import type { Gradients } from '../../engine/gradients.ts';
-import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv, type Scalar, times } from '../../engine/scalar.ts';
+import { type Scalar, times } from '../../engine/scalar.ts';
 import { type DType, lastDim, rowLayout, rowSize, type Shape, shapeText, type Tensor } from '../../engine/tensor.ts';
-import { geluBackward, siluBackward } from '../elementwise.ts';
-import { choose } from '../family.ts';
-import lib from '../lib.wgsl';
-import { columnSum } from '../reduce.ts';
-import { tokenSums } from '../token-sums.ts';
-import tokenSumSource from '../token-sums.wgsl';
-import gateSource from './gate.wgsl';
-import { matmul, type Product } from './matmul.ts';
-
-const gateKernel = defineKernel('gate', tokenSumSource, gateSource, lib);
+import { dispatchProduct, type Product } from './matmul.ts';
 
 /** A matrix and a bias. */
 export interface LinearWeights {
@@ -25,6 +14,26 @@ export interface LinearWeights {
   readonly kernel: Tensor | readonly Tensor[];
   /** [out]. */
   readonly bias: Tensor;
+}
+
+type Activation = 'none' | 'gelu' | 'silu';
+
+/** What the backward of a dense layer needs. */
+export interface LinearSaved {
+  readonly x: Tensor;
+  readonly kernel: Tensor;
+  readonly activation: Activation;
+  /** What the activation was taken of, if there is one. */
+  readonly pre: Tensor | undefined;
+}
+
+/** What the backward of one with a gated residual needs. */
+export interface GatedLinearSaved {
+  readonly x: Tensor;
+  readonly kernel: Tensor;
+  readonly gate: Tensor;
+  /** x W + b. */
+  readonly branch: Tensor | undefined;
 }
 
 /** Rows of x seen as a matrix: all dimensions but the last. */
@@ -38,7 +47,7 @@ export function linear(
   ctx: Context,
   x: Tensor,
   weights: LinearWeights,
-  activation: 'none' | 'gelu' | 'silu' = 'none',
+  activation: Activation = 'none',
   dtype: DType = x.dtype,
 ): Tensor {
   const { bias } = weights;
@@ -47,18 +56,8 @@ export function linear(
   const saves = activation !== 'none' && (ctx.tape?.needs(x, kernel, bias) ?? false);
   const pre = saves ? ctx.empty('linear.pre', shape) : undefined;
   products(ctx, weights, { M, K, a: x, c: y, bias, pre, epilogue: activation === 'none' ? 'bias' : activation });
-  ctx.tape?.add({
-    name: 'linear',
-    inputs: [x, kernel, bias],
-    outputs: [y],
-    backward(g) {
-      const dy = g.dy(0);
-      const dz =
-        activation === 'gelu' ? geluBackward(ctx, pre!, dy) : activation === 'silu' ? siluBackward(ctx, pre!, dy) : dy;
-      if (g.needs(0)) inputGradient(ctx, g, dz, kernel);
-      weightGradients(ctx, g, 1, x, dz);
-    },
-  });
+  const saved = { x, kernel, activation, pre } satisfies LinearSaved;
+  ctx.tape?.add({ name: 'linear', inputs: [x, kernel, bias], outputs: [y], saved });
   return y;
 }
 
@@ -78,83 +77,24 @@ export function gatedLinear(ctx: Context, x: Tensor, weights: LinearWeights, res
     epilogue: 'gated',
     gated: { residual, gate, offset, stride, tokens },
   });
-  ctx.tape?.add({
-    name: 'gatedLinear',
-    inputs: [x, kernel, bias, residual, gate],
-    outputs: [y],
-    backward(g) {
-      const dy = g.dy(0);
-      const dbranch = ctx.empty('d(branch)', shape);
-      gateBackward(ctx, dy, branch!, gate, dbranch, g.needs(4) ? g.out(4) : ctx.empty('d(gate)', gate.shape));
-      g.give(3, dy);
-      if (g.needs(0)) inputGradient(ctx, g, dbranch, kernel);
-      weightGradients(ctx, g, 1, x, dbranch);
-    },
-  });
+  const saved = { x, kernel, gate, branch } satisfies GatedLinearSaved;
+  ctx.tape?.add({ name: 'gatedLinear', inputs: [x, kernel, bias, residual, gate], outputs: [y], saved });
   return y;
-}
-
-/** residual + gate * branch where something (dropout) stands between the dense layer and the gate. Shapes as gatedLinear's. */
-export function gatedResidual(ctx: Context, branch: Tensor, residual: Tensor, gate: Tensor): Tensor {
-  const y = ctx.empty('gated', branch.shape);
-  gateDispatch(ctx, 'forward', branch, gate, { branch, gate, residual, y });
-  ctx.tape?.add({
-    name: 'gatedResidual',
-    inputs: [branch, residual, gate],
-    outputs: [y],
-    backward(g) {
-      const dy = g.dy(0);
-      g.give(1, dy);
-      const dbranch = g.needs(0) ? g.out(0) : ctx.empty('d(branch)', branch.shape);
-      gateBackward(ctx, dy, branch, gate, dbranch, g.needs(2) ? g.out(2) : ctx.empty('d(gate)', gate.shape));
-    },
-  });
-  return y;
-}
-
-/** dbranch = gate dy, dgate = sums of dy branch over tokens. */
-export function gateBackward(
-  ctx: Context,
-  dy: Tensor,
-  branch: Tensor,
-  gate: Tensor,
-  dbranch: Tensor,
-  dgate: Tensor,
-): void {
-  gateDispatch(ctx, 'backward', branch, gate, { dy, branch, gate, dbranch, dgate });
-}
-
-function gateDispatch(
-  ctx: Context,
-  entry: string,
-  branch: Tensor,
-  gate: Tensor,
-  tensors: Record<string, Tensor>,
-): void {
-  const [batch, tokens = 1] = branch.shape;
-  const width = lastDim(branch);
-  const { offset, stride } = rowLayout(gate);
-  const vec = [width, offset, stride].every((n) => n % 4 === 0);
-  const { constants, channels } = choose(ctx.engine, tokenSums, { vec, width, tokens });
-  ctx.dispatch({
-    kernel: gateKernel,
-    entry,
-    constants,
-    tensors,
-    params: { samples: batch, tokens, width, offset, stride },
-    grid: ceilDiv(times(batch, width), channels),
-  });
 }
 
 const blocksOf = ({ kernel }: LinearWeights): readonly Tensor[] => ('dtype' in kernel ? [kernel] : kernel);
 
 /** The product with each block of columns, written side by side. */
-export function products(ctx: Context, weights: LinearWeights, product: Omit<Product, 'N' | 'b' | 'columns'>): void {
+export function products(
+  ctx: Context,
+  weights: LinearWeights,
+  product: Omit<Product, 'N' | 'b' | 'columns' | 'transposeA'>,
+): void {
   const stride = lastDim(weights.bias);
   let first = 0;
   for (const b of blocksOf(weights)) {
     const N = lastDim(b);
-    matmul(ctx, { ...product, N, b, columns: { first, stride } });
+    dispatchProduct(ctx, { ...product, N, b, columns: { first, stride } });
     first += N;
   }
 }
@@ -177,19 +117,4 @@ export function sizes(ctx: Context, x: Tensor, weights: LinearWeights, sources: 
   }
   const shape = [...x.shape.slice(0, -1), N] as unknown as Shape;
   return { kernel, M: matrixRows(x), N, K, shape };
-}
-
-/** dx = dz W^T for input 0 of an operation, added to what is known of it: keys, queries and values have one input. */
-export function inputGradient(ctx: Context, g: Gradients, dz: Tensor, kernel: Tensor): void {
-  const { out, earlier } = g.onto(0);
-  const sizes = { M: matrixRows(dz), N: kernel.shape[0] as number, K: lastDim(dz) };
-  const sum = earlier ? { epilogue: 'plus' as const, plus: earlier } : {};
-  matmul(ctx, { ...sizes, a: dz, b: kernel, c: out, transposeB: true, ...sum });
-}
-
-/** dW = x^T dz and db = sum of dz over rows, for the inputs `at` (kernel) and `at + 1` (bias) of an operation. */
-export function weightGradients(ctx: Context, g: Gradients, at: number, x: Tensor, dz: Tensor): void {
-  const sizes = { M: lastDim(x), N: lastDim(dz), K: matrixRows(x) };
-  if (g.needs(at)) matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(at), transposeA: true });
-  if (g.needs(at + 1)) columnSum(ctx, dz, g.out(at + 1));
 }

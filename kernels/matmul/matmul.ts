@@ -6,7 +6,6 @@ import { UsageError } from '../../engine/errors.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
-import { columnSum } from '../reduce.ts';
 import { sized } from './tiles.ts';
 import { products } from './variants.ts';
 
@@ -71,8 +70,11 @@ export interface Product {
   readonly before?: Tensor;
 }
 
-/** Dispatches one product, split along K into slices (added in a fixed order) where that keeps a GPU busy. */
-export function matmul(ctx: Context, p: Product): void {
+/**
+ * Dispatches one product. Where a is transposed and that keeps a GPU busy it is split along K, and the slices' products are returned
+ * [slices, M N], for `matmul` (sliced.ts) to add: forward passes have none, and pages that sample do not load sums.
+ */
+export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   const { epilogue = 'none', gated } = p;
   if (EXTRAS.some((name) => TAKES[epilogue].includes(name) !== (p[name] !== undefined))) {
     throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
@@ -148,5 +150,5 @@ export function matmul(ctx: Context, p: Product): void {
     },
     grid: next === 'below' ? [down, across, slices] : [across, down, slices],
   });
-  if (slice !== null) columnSum(ctx, c, { ...p.c, shape: [maxOf(p.M) * p.N] });
+  return slice === null ? null : c;
 }

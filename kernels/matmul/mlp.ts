@@ -1,16 +1,21 @@
-/** The second half of a DiT block as one operation, so that its backward pass fuses: residual + gate * (gelu(x W1 + b1) W2 + b2). */
+/** The second half of a DiT block as one operation, so that its backward pass (mlp.backward.ts) fuses: residual + gate * (gelu(x W1 + b1) W2 + b2). */
 import type { Context } from '../../engine/context.ts';
 import { rowLayout, type Tensor } from '../../engine/tensor.ts';
-import {
-  gateBackward,
-  inputGradient,
-  type LinearWeights,
-  matrixRows,
-  products,
-  sizes,
-  weightGradients,
-} from './linear.ts';
-import { matmul } from './matmul.ts';
+import { type LinearWeights, products, sizes } from './linear.ts';
+
+/** What its backward needs. */
+export interface GatedMlpSaved {
+  readonly x: Tensor;
+  /** gelu(pre). */
+  readonly h: Tensor;
+  /** x W1 + b1; absent where nothing before the GELU wants a gradient. */
+  readonly pre: Tensor | undefined;
+  /** h W2 + b2. */
+  readonly branch: Tensor | undefined;
+  readonly gate: Tensor;
+  /** W1 and W2. */
+  readonly kernels: readonly [Tensor, Tensor];
+}
 
 /**
  * residual + gate * (gelu(x W1 + b1) W2 + b2). x [B, T, C]; gate [B, C], columns of a modulation; stored as the residual is. What
@@ -39,23 +44,7 @@ export function gatedMlp(
     epilogue: 'gated',
     gated: { residual, gate, ...rowLayout(gate), tokens: x.shape[1] ?? 1 },
   });
-  ctx.tape?.add({
-    name: 'gatedMlp',
-    inputs: [...inputs, ...learnt, residual],
-    outputs: [y],
-    backward(g) {
-      const dy = g.dy(0);
-      const dbranch = ctx.empty('d(branch)', second.shape);
-      gateBackward(ctx, dy, branch!, gate, dbranch, g.needs(5) ? g.out(5) : ctx.empty('d(gate)', gate.shape));
-      g.give(6, dy);
-      weightGradients(ctx, g, 3, h, dbranch);
-      if (!pre) return;
-      const dpre = ctx.empty('d(pre)', first.shape);
-      const back = { M: matrixRows(h), N: first.N, K: second.N, transposeB: true };
-      matmul(ctx, { ...back, a: dbranch, b: second.kernel, c: dpre, epilogue: 'geluSlope', before: pre });
-      if (g.needs(0)) inputGradient(ctx, g, dpre, first.kernel);
-      weightGradients(ctx, g, 1, x, dpre);
-    },
-  });
+  const saved = { x, h, pre, branch, gate, kernels: [first.kernel, second.kernel] } satisfies GatedMlpSaved;
+  ctx.tape?.add({ name: 'gatedMlp', inputs: [...inputs, ...learnt, residual], outputs: [y], saved });
   return y;
 }

@@ -1,7 +1,7 @@
 /** The contract of bare matrix products, in every layout: what their variants are checked and timed with. */
 import { maxOf } from '../../engine/scalar.ts';
 import { contract } from '../contract.ts';
-import { matmul } from './matmul.ts';
+import { matmul } from './sliced.ts';
 
 /** C [m, n] = op(A) op(B) with sums of k terms; `samples` is how many the m rows belong to (rows of one sample: m / samples). */
 export interface ProductCase {

@@ -1,22 +1,28 @@
-/** Layer norm (no affine, eps 1e-6) fused with adaLN modulation: forward and backward. */
+/** Layer norm (no affine, eps 1e-6) fused with adaLN modulation; its backward is in layernorm.backward.ts. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv, times } from '../../engine/scalar.ts';
+import { ceilDiv, type Scalar, times } from '../../engine/scalar.ts';
 import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
 import halves from '../half.wgsl';
 import lib from '../lib.wgsl';
-import { tokenSums } from '../token-sums.ts';
-import sums from '../token-sums.wgsl';
 import source from './layernorm.wgsl';
-import modulationSource from './modulation.wgsl';
-import { norms } from './variants.ts';
+import { type NormVariant, norms } from './variants.ts';
 
 const kernel = defineKernel('layernorm', source, halves, lib);
-const modulationKernel = defineKernel('layernorm.modulation', sums, modulationSource, lib);
 /** Added to the variance. */
 export const EPS = 1e-6;
+
+/** What the backward of a layer norm needs. */
+export interface LayernormSaved {
+  readonly x: Tensor;
+  readonly scale: Tensor;
+  /** [rows, 2]: mean, rstd. */
+  readonly stats: Tensor;
+  readonly variant: NormVariant;
+  readonly params: Readonly<Record<string, Scalar>>;
+}
 
 /**
  * y = xhat * (1 + scale) + shift with xhat the normalised x.
@@ -37,40 +43,15 @@ export function layernorm(ctx: Context, x: Tensor, shift: Tensor, scale: Tensor)
   const params = { rows, tokens, ...columns, eps: EPS };
   const vec = Object.values(columns).every((n) => n % 4 === 0);
   const variant = choose(ctx.engine, norms, { width, vec, activations: half ? 'f16' : 'f32' });
-  const common = {
+  ctx.dispatch({
     kernel,
+    entry: 'forward',
     constants: { ...variant.constants, F16: half },
+    tensors: { x, modulation: shift, y, stats_out: stats },
     params,
     grid: ceilDiv(rows, variant.rows),
-  };
-  ctx.dispatch({ ...common, entry: 'forward', tensors: { x, modulation: shift, y, stats_out: stats } });
-  ctx.tape?.add({
-    name: 'layernorm',
-    inputs: [x, shift, scale],
-    outputs: [y],
-    backward(g) {
-      const dy = g.dy(0);
-      if (g.needs(0)) {
-        const { out: dx, earlier } = g.onto(0);
-        ctx.dispatch({
-          ...common,
-          entry: 'backward_x',
-          constants: { ...variant.constants, ADD: earlier !== null },
-          tensors: { x, modulation: scale, stats, dy, dx, ...(earlier && { earlier }) },
-        });
-      }
-      if (g.needs(1)) {
-        const { constants, channels } = choose(ctx.engine, tokenSums, { vec: width % 4 === 0, width, tokens });
-        ctx.dispatch({
-          kernel: modulationKernel,
-          entry: 'backward_mod',
-          constants,
-          tensors: { x, stats, dy, dshift: g.out(1), dscale: g.out(2) },
-          params: { samples: batch, tokens, width },
-          grid: ceilDiv(times(batch, width), channels),
-        });
-      }
-    },
   });
+  const saved = { x, scale, stats, variant, params } satisfies LayernormSaved;
+  ctx.tape?.add({ name: 'layernorm', inputs: [x, shift, scale], outputs: [y], saved });
   return y;
 }

@@ -1,6 +1,6 @@
 // Layer norm without affine, then modulation by a per-sample shift and scale (adaLN; Peebles & Xie 2023):
 //   y[r, c] = xhat[r, c] * (1 + scale[b, c]) + shift[b, c],  xhat = (x - mean) * rstd,  b = r / tokens;
-// and its gradient towards x; those of shift and scale are in modulation.wgsl.
+// its gradient towards x is in layernorm.backward.wgsl, those of shift and scale in modulation.wgsl.
 //
 // A team of invocations works on a row, each on every `lanes`-th value of it:
 //   TEAM 0: one invocation (LANES 1).
@@ -22,10 +22,8 @@ override ROWS: u32 = 64;
 override KEEP: u32 = 0;
 /// Buffers as vectors of four: width, stride, shift and scale are multiples of four.
 override VEC: u32 = 0;
-/// `forward`: x and y are f16, two to a word (width even).
+/// x and y are f16, two to a word (width even).
 override F16: u32 = 0;
-/// `backward_x`: adds what else the gradient consists of.
-override ADD: u32 = 0;
 
 struct Params {
   rows: u32,
@@ -195,68 +193,6 @@ fn normalise(place: Place) {
   if (place.lane == 0u) { stats_out[place.row] = vec2f(mean, rstd); }
 }
 
-//#if F16 == 0
-@group(0) @binding(4) var<storage, read> stats: array<vec2f>;
-@group(0) @binding(5) var<storage, read> dy: array<Value>;
-@group(0) @binding(6) var<storage, read_write> dx: array<Value>;
-
-//#if ADD == 1
-@group(0) @binding(7) var<storage, read> earlier: array<Value>;
-//#endif
-
-fn store_dx(i: u32, value: Value) {
-//#if ADD == 1
-  dx[i] = earlier[i] + value;
-//#else
-  dx[i] = value;
-//#endif
-}
-
-// dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * (1 + scale).
-fn differentiate(place: Place) {
-  let values = params.width / EACH;
-  let base = place.row * values;
-  let count = f32(params.width);
-  let row = stats[place.row];
-  let mean = row.x;
-  let rstd = row.y;
-  let scale = place.row / params.tokens * params.stride + params.scale;
-  var g_sum = Value();
-  var gx_sum = Value();
-//#if KEEP > 0
-//#unroll i KEEP
-  let c_i = place.lane + i * place.lanes;
-  var g_i = Value();
-  var x_i = Value();
-  if (c_i < values) {
-    g_i = dy[base + c_i] * (1.0 + modulation_at(scale, c_i));
-    x_i = (x[base + c_i] - mean) * rstd;
-  }
-  g_sum += g_i;
-  gx_sum += g_i * x_i;
-//#end
-//#else
-  for (var c = place.lane; c < values; c += place.lanes) {
-    let g = dy[base + c] * (1.0 + modulation_at(scale, c));
-    g_sum += g;
-    gx_sum += g * (x[base + c] - mean) * rstd;
-  }
-//#endif
-  let means = team_sum(vec2f(total(g_sum), total(gx_sum)), place) / count;
-  if (!place.inside) { return; }
-//#if KEEP > 0
-//#unroll i KEEP
-  if (c_i < values) { store_dx(base + c_i, rstd * (g_i - means.x - x_i * means.y)); }
-//#end
-//#else
-  for (var c = place.lane; c < values; c += place.lanes) {
-    let g = dy[base + c] * (1.0 + modulation_at(scale, c));
-    store_dx(base + c, rstd * (g - means.x - (x[base + c] - mean) * rstd * means.y));
-  }
-//#endif
-}
-//#endif
-
 //#if TEAM < 2
 /// The place of an invocation in a workgroup of whole teams. Teams past the last row repeat it, to meet the others at barriers.
 fn placed(group: u32, local: u32) -> Place {
@@ -268,13 +204,6 @@ fn placed(group: u32, local: u32) -> Place {
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
   normalise(placed(linear_id(wid, groups, 0u, 1u), lid));
 }
-
-//#if F16 == 0
-@compute @workgroup_size(WG)
-fn backward_x(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  differentiate(placed(linear_id(wid, groups, 0u, 1u), lid));
-}
-//#endif
 //#endif
 
 //#if TEAM == 2
@@ -294,12 +223,4 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   let group = linear_id(wid, groups, 0u, 1u);
   for (var place = take(group); place.inside; place = take(group)) { normalise(place); }
 }
-
-//#if F16 == 0
-@compute @workgroup_size(WG)
-fn backward_x(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let group = linear_id(wid, groups, 0u, 1u);
-  for (var place = take(group); place.inside; place = take(group)) { differentiate(place); }
-}
-//#endif
 //#endif

@@ -1,4 +1,5 @@
 /** The table of costs against numbers worked out by hand, on recordings that no GPU runs. */
+
 import { describe, expect, it } from 'vitest';
 import { type DispatchWork, dispatchWork } from '../../bench/cost.ts';
 import type { Context } from '../../engine/context.ts';
@@ -7,14 +8,14 @@ import type { Engine } from '../../engine/engine.ts';
 import { defineKernel } from '../../engine/kernel.ts';
 import { record } from '../../engine/program.ts';
 import { scalarInput } from '../../engine/scalar.ts';
-import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { adamw } from '../../kernels/adamw.ts';
-import { add, addGradients } from '../../kernels/add.ts';
+import { add } from '../../kernels/add.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { caseInputs, uploadCase } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { convolution } from '../../kernels/conv/convolution.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { euler } from '../../kernels/flow.ts';
 import { gatherRows } from '../../kernels/gather.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
@@ -47,7 +48,7 @@ it('a dense layer and its gradients', () => {
   ];
   const gradients = [x, kernel, bias].map((t) => [t, tensor(`d(${t.label})`, t.shape)] as const);
   const all = works((ctx) => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     for (const [t, g] of gradients) tape.watch(t, g);
     ctx.tape = tape;
     tape.backward(ctx, [[linear(ctx, x, { kernel, bias }), dy]]);
@@ -72,7 +73,7 @@ it('attention, forward and backward', () => {
     Tensor,
   ];
   const all = works((ctx) => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     for (const t of [q, k, v]) tape.watch(t, tensor(`d(${t.label})`, t.shape));
     ctx.tape = tape;
     tape.backward(ctx, [[attention(ctx, q, k, v, { heads: 2, scale: 1 }), dy]]);
@@ -146,7 +147,7 @@ describe('every kernel has a rule', () => {
       const [k] = c.cases;
       const inputs = uploadCase(engine, c, k!, caseInputs(c, k!));
       const all = works((ctx) => {
-        const tape = new Tape(addGradients);
+        const tape = createTape();
         for (const name of c.differentiable)
           tape.watch(inputs[name]!, tensor(`d(${name})`, inputs[name]!.shape as Tensor['shape']));
         if (c.differentiable.length > 0) ctx.tape = tape;

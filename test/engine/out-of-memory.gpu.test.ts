@@ -2,6 +2,7 @@
  * Want of memory, as a device tells of it (late, through error scopes) and as the accountant's limit does (at once): an OutOfMemoryError
  * that names what was asked for, nothing leaked, and an engine that then computes what it computed before.
  */
+
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { randomSource } from '../../bench/memory.bench.ts';
 import { eager } from '../../engine/eager.ts';
@@ -10,6 +11,7 @@ import { OutOfMemoryError, UsageError } from '../../engine/errors.ts';
 import { Arena } from '../../engine/memory/arena.ts';
 import { type CompileOptions, Program, record } from '../../engine/program.ts';
 import type { Tensor } from '../../engine/tensor.ts';
+import { profile } from '../../engine/timed.ts';
 import { silu } from '../../kernels/elementwise.ts';
 import { preset } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
@@ -186,8 +188,8 @@ for (const [way, narrow] of Object.entries(ways)) {
     it('profiling', async ({ skip }) => {
       if (!engine.device.features.has('timestamp-query')) skip();
       const { program } = await siluProgram(engine, x, 3);
-      await fails(narrow, 60, 'timestamps/read', () => program.profile());
-      expect((await program.profile()).length).toBe(3);
+      await fails(narrow, 60, 'timestamps/read', () => profile(engine, program));
+      expect((await profile(engine, program)).length).toBe(3);
       program.dispose();
     });
 

@@ -1,4 +1,5 @@
 /** The memory planner: its promises for any lifetimes, and how tight it is on the network's own recordings. */
+
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
@@ -6,8 +7,7 @@ import { LimitError } from '../../engine/errors.ts';
 import { type Lifetime, type Plan, plan } from '../../engine/memory/planner.ts';
 import { planRecording, record } from '../../engine/program.ts';
 import { type Scalar, scalarInput } from '../../engine/scalar.ts';
-import { Tape } from '../../engine/tape.ts';
-import { addGradients } from '../../kernels/add.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { mse } from '../../kernels/mse.ts';
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { groupsOf, velocity } from '../../model/dit.ts';
@@ -163,7 +163,7 @@ describe('recordings of the network', () => {
     ];
     const rows: Scalar[] = groupsOf(config).map((_, g) => (g === 0 ? B : scalarInput(`rows${g}`, B)));
     const { recording } = record(engine, 'network', (ctx, keep) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       if (train)
         for (const { name } of allSpecs(model.weights.layout)) tape.watch(model.weights.get(name), gradients.get(name));
       ctx.tape = train ? tape : null;

@@ -1,4 +1,5 @@
 /** Recorded programs: replay gives the bits of eager, allocates nothing, and shares memory safely. */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../../engine/context.ts';
 import { eager } from '../../engine/eager.ts';
@@ -8,9 +9,9 @@ import { defineKernel, workgroups } from '../../engine/kernel.ts';
 import { Arena } from '../../engine/memory/arena.ts';
 import { Program, record } from '../../engine/program.ts';
 import { ceilDiv, type Scalar, scalarInput } from '../../engine/scalar.ts';
-import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { addGradients } from '../../kernels/add.ts';
+import { profile } from '../../engine/timed.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { silu } from '../../kernels/elementwise.ts';
 import lib from '../../kernels/lib.wgsl';
 import { mse } from '../../kernels/mse.ts';
@@ -47,7 +48,7 @@ describe('a block with its backward pass', () => {
     );
     const seed = floats(engine, 'seed', randomArrays({ y: [3, 5, 16] }, 12).y!, [3, 5, 16]);
     const body = (ctx: Context) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       for (const name of Object.keys(shapes)) tape.watch(tensors[name]!, gradients[name]!);
       ctx.tape = tape;
       const y = block(ctx, tensors.x!, tensors.c!, tensors, size);
@@ -161,7 +162,7 @@ describe('symbolic rows', () => {
     const lengths = engine.tensor('lengths', [B], { dtype: 'u32' });
     const compile = async (rows: Scalar) => {
       const { recording, result } = record(engine, 'network', (ctx, keep) => {
-        const tape = new Tape(addGradients);
+        const tape = createTape();
         for (const { name } of allSpecs(model.weights.layout)) tape.watch(model.weights.get(name), gradients.get(name));
         ctx.tape = tape;
         const v = velocity(ctx, model, { x, t, step, labels }, { lengths, rows: [B, rows] });
@@ -365,7 +366,7 @@ describe('profile', () => {
     const want = bits((await program.read(y))[0]!);
     engine.write(y, new Float32Array(300));
     const { live, buffers } = engine.memory.report();
-    const times = await program.profile();
+    const times = await profile(engine, program);
     expect(times.map((t) => t.label)).toEqual([
       'elementwise/silu_forward',
       'elementwise/silu_forward',

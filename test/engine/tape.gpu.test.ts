@@ -1,4 +1,5 @@
 /** Gradients of composed functions against central differences of the same composition in float64. */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../../engine/context.ts';
 import { eager } from '../../engine/eager.ts';
@@ -7,6 +8,8 @@ import { UsageError } from '../../engine/errors.ts';
 import { Tape } from '../../engine/tape.ts';
 import { maxSize, type Tensor } from '../../engine/tensor.ts';
 import { add, addGradients } from '../../kernels/add.ts';
+import { chunk } from '../../kernels/chunk.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { mul, silu } from '../../kernels/elementwise.ts';
 import { type Arrays, block, blockReference, blockShapes, randomArrays } from '../support/block.ts';
 import { testEngine } from '../support/engine.ts';
@@ -45,7 +48,7 @@ async function differentiate(
     watched.map((name) => [name, make(name, new Float32Array(maxSize(inputs[name]!)).fill(Number.NaN))]),
   );
   const values = await eager(engine, async (ctx) => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     for (const name of watched) tape.watch(inputs[name]!, gradients[name]!);
     ctx.tape = tape;
     const y = run(ctx, inputs);
@@ -230,7 +233,7 @@ describe('leaves', () => {
     const [dx, dy] = [engine.tensor('dx', [3]), engine.tensor('dy', [3])];
     const seed = engine.tensor('seed', [3], { data: Float32Array.of(1, 10, 100) });
     await eager(engine, async (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       tape.watch(x, dx);
       ctx.tape = tape;
       const y = add(ctx, x, x);
@@ -242,9 +245,24 @@ describe('leaves', () => {
   });
 
   it('a gradient tensor of another size is refused', () => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     const make = (n: number) => engine.tensor('t', [n]);
     expect(() => tape.watch(make(4), make(5))).toThrow(UsageError);
+  });
+
+  it('an operation whose derivative the tape does not know is refused, unless nobody wants its gradient', async () => {
+    const x = engine.tensor('x', [1, 4], { data: Float32Array.of(1, 2, 3, 4) });
+    const tape = new Tape(addGradients);
+    await eager(engine, async (ctx) => {
+      ctx.tape = tape;
+      expect(chunk(ctx, x, 2).length).toBe(2);
+      tape.watch(x, engine.tensor('dx', [1, 4]));
+      const refusal = {
+        message: "the tape knows no derivative of 'chunk'",
+        hint: expect.stringContaining('createTape'),
+      };
+      expect(() => chunk(ctx, x, 2)).toThrow(expect.objectContaining(refusal));
+    });
   });
 
   it('nothing recorded without a tape is differentiated', async () => {
@@ -252,7 +270,7 @@ describe('leaves', () => {
     const dx = engine.tensor('dx', [2]);
     const seed = engine.tensor('seed', [2], { data: Float32Array.of(1, 1) });
     await eager(engine, async (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       tape.watch(x, dx);
       ctx.tape = tape;
       const frozen = ctx.withoutTape(() => silu(ctx, x));

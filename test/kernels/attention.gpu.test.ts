@@ -2,17 +2,17 @@
  * Every way to compute attention, those for other machines included: against float64 and central differences, with the same bits in
  * every batch, and over chunks of one fused tensor with the same bits as over three tensors.
  */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { AdapterKind } from '../../engine/device.ts';
 import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
-import { Tape } from '../../engine/tape.ts';
-import { addGradients } from '../../kernels/add.ts';
 import { attentionContract } from '../../kernels/attention/attention.contract.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { type AttentionShape, attentions } from '../../kernels/attention/variants.ts';
 import { checkCase } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { attentionHalfContract } from '../../kernels/half-activations.contracts.ts';
 import { randomArrays } from '../support/block.ts';
 import { unoptimisedEngine } from '../support/engine.ts';
@@ -140,7 +140,7 @@ async function results(
   const dy = make('dy', width, last('dy'));
   try {
     return await eager(engine, async (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       for (const [i, t] of inputs.entries()) tape.watch(t, gradients[i]!);
       ctx.tape = tape;
       const [q, k, v] = fused ? chunk(ctx, inputs[0]!, 3) : inputs;

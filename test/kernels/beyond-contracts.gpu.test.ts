@@ -2,6 +2,7 @@
  * What the contract test cannot express: random bits, several optimiser steps, in-place scattering, side outputs, and
  * recorded programs whose number of rows is given at replay, down to none.
  */
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Context } from '../../engine/context.ts';
 import { eager } from '../../engine/eager.ts';
@@ -9,11 +10,10 @@ import type { Engine } from '../../engine/engine.ts';
 import { normals, philox, uniforms } from '../../engine/philox.ts';
 import { type CompileOptions, Program, record } from '../../engine/program.ts';
 import { type Scalar, scalarInput } from '../../engine/scalar.ts';
-import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { adamw } from '../../kernels/adamw.ts';
-import { addGradients } from '../../kernels/add.ts';
 import { checkLabels, crossEntropy } from '../../kernels/cross-entropy.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { euler, flowInterpolate } from '../../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../../kernels/gather.ts';
 import { mse, mseSeed } from '../../kernels/mse.ts';
@@ -305,7 +305,7 @@ describe('rows given at replay', () => {
     const weights = f32('w', [4, 2], [1, 2, 3, 4, 10, 20, 100, 200]);
     const p = await program((ctx) => {
       const count = scalarInput('count', 4);
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       tape.watch(table, gradient);
       ctx.tape = tape;
       const picked = gatherRows(ctx, table, ctx.prefix(indices, count));

@@ -1,11 +1,12 @@
 /** What fusing promises beyond values, which contracts hold: the passes that it saves, and refusals that it must not lose. */
+
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Context } from '../../engine/context.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
-import { Tape } from '../../engine/tape.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { add, addGradients } from '../../kernels/add.ts';
+import { add } from '../../kernels/add.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
 import { gatedMlp } from '../../kernels/matmul/mlp.ts';
 import { testEngine } from '../support/engine.ts';
@@ -25,7 +26,7 @@ const ramp = (label: string, shape: [number, ...number[]]) =>
 async function gradient(x: Tensor, run: (ctx: Context) => Tensor) {
   const dx = engine.tensor('dx', x.shape);
   const { recording } = record(engine, 'test', (ctx) => {
-    const tape = new Tape(addGradients);
+    const tape = createTape();
     tape.watch(x, dx);
     ctx.tape = tape;
     const y = run(ctx);

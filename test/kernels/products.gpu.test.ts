@@ -12,7 +12,7 @@ import { type DType, type Tensor, tensor } from '../../engine/tensor.ts';
 import { toHalf } from '../../formats/half.ts';
 import { copyInto } from '../../kernels/add.ts';
 import { activations } from '../../kernels/matmul/linear.contract.ts';
-import { matmul } from '../../kernels/matmul/matmul.ts';
+import { matmul } from '../../kernels/matmul/sliced.ts';
 import type { ProductVariant } from '../../kernels/matmul/tiles.ts';
 import { type ProductShape, products } from '../../kernels/matmul/variants.ts';
 import { unoptimisedEngine } from '../support/engine.ts';

@@ -2,6 +2,7 @@
  * The kernels' variants for other machines, on this one: the GPU's tiles and split sums, SwiftShader's and lavapipe's; all agree
  * with float64, and in each a sample's numbers do not depend on the batch it is in.
  */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Context } from '../../engine/context.ts';
 import type { AdapterKind } from '../../engine/device.ts';
@@ -9,11 +10,10 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { scalarInput } from '../../engine/scalar.ts';
-import { Tape } from '../../engine/tape.ts';
 import { maxSize, type Shape, type Tensor } from '../../engine/tensor.ts';
-import { addGradients } from '../../kernels/add.ts';
 import { attention } from '../../kernels/attention/attention.ts';
 import { chunk } from '../../kernels/chunk.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { choose } from '../../kernels/family.ts';
 import { linearContract } from '../../kernels/matmul/linear.contract.ts';
 import { gatedLinear, linear } from '../../kernels/matmul/linear.ts';
@@ -196,7 +196,7 @@ describe('dense layers, forward and backward, against float64', () => {
         for (const rows of [batch, scalarInput('rows', batch + 3)]) {
           const wide = typeof rows === 'number' ? t : { ...t, ...padded(engine, t, arrays, batch + 3) };
           const { recording, result } = record(engine, 'linear', (ctx, keep) => {
-            const tape = new Tape(addGradients);
+            const tape = createTape();
             const input: Tensor = { ...wide.x!, shape: [rows, tokens, size.input] };
             const dx =
               typeof rows === 'number' ? gradients[0]! : engine.tensor('dx.wide', [batch + 3, tokens, size.input]);

@@ -2,9 +2,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
-import { Tape } from '../../engine/tape.ts';
 import { maxSize, type Tensor } from '../../engine/tensor.ts';
-import { addGradients } from '../../kernels/add.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { type Layer, layerParams, runLayer } from '../../model/autoencoder/layers.ts';
 import { smallKl } from '../support/autoencoder.ts';
 import { testEngine } from '../support/engine.ts';
@@ -74,7 +73,7 @@ it.each([
     const seed = Float32Array.from({ length: size }, () => normal());
     const dy = engine.tensor('dy', forward.result.shape, { data: seed });
     const backward = record(engine, 'backward', (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       for (const [name, gradient] of gradients) tape.watch(inputs.get(name)!.tensor, gradient);
       ctx.tape = tape;
       tape.backward(ctx, [[run(ctx), dy]]);

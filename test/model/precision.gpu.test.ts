@@ -1,15 +1,15 @@
 /** Packed weights: every code is read exactly, the layout is what is computed, and a network differs from float32 only by its rounded weights. */
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { NonFiniteError, UsageError } from '../../engine/errors.ts';
-import { Tape } from '../../engine/tape.ts';
 import { byteSize, type DType, type Tensor, tensor } from '../../engine/tensor.ts';
 import { fromHalf, toHalf } from '../../formats/half.ts';
-import { addGradients } from '../../kernels/add.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { gatherRows } from '../../kernels/gather.ts';
 import { gatedLinear, linear } from '../../kernels/matmul/linear.ts';
-import { matmul } from '../../kernels/matmul/matmul.ts';
+import { matmul } from '../../kernels/matmul/sliced.ts';
 import { type ModelConfig, preset } from '../../model/config.ts';
 import { type Activations, rowsPerGroup, velocity } from '../../model/dit.ts';
 import { type ParamSet, paramEntries, paramLayout, zeroParams } from '../../model/params.ts';
@@ -339,7 +339,7 @@ describe('refuses', () => {
       /head size is 6/,
     );
     await eager(engine, async (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       ctx.tape = tape;
       const x = engine.tensor('x', [2, 4]);
       tape.watch(x, engine.tensor('dx', [2, 4]));
@@ -355,7 +355,7 @@ describe('refuses', () => {
     const bias = engine.tensor('bias', [4]);
     const [x, dx] = [engine.tensor('x', [2, 4]), engine.tensor('dx', [2, 4])];
     await eager(engine, async (ctx) => {
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       ctx.tape = tape;
       tape.watch(x, dx);
       expect(() => linear(ctx, x, { kernel, bias })).toThrow(UsageError);

@@ -1,12 +1,13 @@
 /** Training in less memory: recomputed blocks and accumulated gradients give the updates of plain training. */
+
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkpoint } from '../../engine/context.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
 import { eager } from '../../engine/eager.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { ConfigError } from '../../engine/errors.ts';
-import { Tape } from '../../engine/tape.ts';
-import { add, addGradients } from '../../kernels/add.ts';
+import { add } from '../../kernels/add.ts';
+import { createTape } from '../../kernels/derivatives.ts';
 import { mul, silu } from '../../kernels/elementwise.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../../model/config.ts';
 import { paramLayout } from '../../model/params.ts';
@@ -66,7 +67,7 @@ describe('a checkpoint', () => {
       const run = async (remember: typeof checkpoint) => {
         const [x, w, dx, dw] = [make('x'), make('w'), make('dx'), make('dw')];
         const out = await eager(engine, async (ctx) => {
-          const tape = new Tape(addGradients);
+          const tape = createTape();
           tape.watch(x!, dx!);
           tape.watch(w!, dw!);
           ctx.tape = tape;
@@ -97,7 +98,7 @@ describe('a checkpoint', () => {
         return silu(ctx, x);
       };
       checkpoint(ctx, body);
-      const tape = new Tape(addGradients);
+      const tape = createTape();
       ctx.tape = tape;
       const y = checkpoint(ctx, body);
       expect(tape.needs(y)).toBe(false);

@@ -103,7 +103,7 @@ it('a run shows its flow, its checkpoint alone goes on to the same bits, and is 
   expect([run!.step, run!.train.steps, config.width, lengths.map(({ blocks }) => blocks)]).toEqual([
     4,
     4,
-    16,
+    32,
     [1, 2, 3],
   ]);
   expect(run!.data!.values).toEqual(points.values);

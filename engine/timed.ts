@@ -1,0 +1,94 @@
+/** Programs run for the sake of their time: between timestamps, as a whole or dispatch by dispatch, or one dispatch alone. */
+import type { Engine } from './engine.ts';
+import { UsageError } from './errors.ts';
+import type { Program } from './program.ts';
+import type { ScalarValues } from './scalar.ts';
+import { withTimestamps } from './timestamps.ts';
+
+/** Dispatches that are timed in one submission: a query set has at most 4,096 timestamps. */
+const MOST_TIMED = 2048;
+
+/** A dispatch of a run: `begin` and `seconds` by the driver's clock, in seconds after the first one's begin. */
+export interface TimedDispatch {
+  readonly label: string;
+  readonly begin: number;
+  readonly seconds: number;
+}
+
+/**
+ * Runs once with every dispatch timed by timestamps, in a pass of its own; in order.
+ * @throws UsageError without 'timestamp-query'; OutOfMemoryError.
+ */
+export function profile(engine: Engine, program: Program, values: ScalarValues = {}): Promise<TimedDispatch[]> {
+  const most = Math.min(Math.max(1, program.dispatches), MOST_TIMED);
+  return withTimestamps(engine, program.name, 2 * most, async ({ queries, submit }) => {
+    const { steps, counts } = program.prepared(values);
+    const out: TimedDispatch[] = [];
+    let first: bigint | undefined;
+    for (let start = 0; start < steps.length; start += most) {
+      const timed = steps.slice(start, start + most);
+      const encoder = engine.device.createCommandEncoder({ label: `${program.name}/profile` });
+      timed.forEach((step, i) => {
+        const [x = 0, y = 0, z = 0] = counts.subarray(3 * (start + i), 3 * (start + i) + 3);
+        const timestampWrites = {
+          querySet: queries,
+          beginningOfPassWriteIndex: 2 * i,
+          endOfPassWriteIndex: 2 * i + 1,
+        };
+        const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
+        pass.setPipeline(step.pipeline!.pipeline);
+        pass.setBindGroup(0, step.group!);
+        if (x * y * z > 0) pass.dispatchWorkgroups(x, y, z);
+        pass.end();
+      });
+      const times = await submit(encoder, 2 * timed.length);
+      timed.forEach((step, i) => {
+        const [begin, end] = [times[2 * i]!, times[2 * i + 1]!];
+        first ??= begin;
+        out.push({ label: step.node.label, begin: Number(begin - first) / 1e9, seconds: Number(end - begin) / 1e9 });
+      });
+    }
+    return out;
+  });
+}
+
+/**
+ * Runs once, all dispatches in one pass between two timestamps, and waits for the end.
+ * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without 'timestamp-query'; OutOfMemoryError.
+ */
+export function timed(engine: Engine, program: Program, values: ScalarValues = {}): Promise<number> {
+  return withTimestamps(engine, program.name, 2, async ({ queries, submit }) => {
+    const { encode } = program.prepared(values);
+    const encoder = engine.device.createCommandEncoder({ label: `${program.name}/timed` });
+    const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
+    const pass = encoder.beginComputePass({ label: program.name, timestampWrites });
+    encode(pass);
+    pass.end();
+    const [begin, end] = await submit(encoder, 2);
+    return Number(end! - begin!) / 1e9;
+  });
+}
+
+/**
+ * Submits dispatch `index` alone, `times` in a row, to be timed by the clock. What it changes in place changes as often, so that the
+ * program's outputs count as overwritten.
+ */
+export function repeat(
+  engine: Engine,
+  program: Program,
+  { index, times }: { index: number; times: number },
+  values: ScalarValues = {},
+): void {
+  const { steps, counts } = program.prepared(values);
+  const step = steps[index];
+  if (!step) throw new UsageError(`'${program.name}' has ${steps.length} dispatches; number ${index} was asked for`);
+  const [x = 0, y = 0, z = 0] = counts.subarray(3 * index, 3 * index + 3);
+  const encoder = engine.device.createCommandEncoder({ label: `${program.name}/repeat` });
+  const pass = encoder.beginComputePass({ label: step.node.label });
+  pass.setPipeline(step.pipeline!.pipeline);
+  pass.setBindGroup(0, step.group!);
+  for (let i = 0; i < times && x * y * z > 0; i++) pass.dispatchWorkgroups(x, y, z);
+  pass.end();
+  program.overwritten();
+  engine.device.queue.submit([encoder.finish()]);
+}

@@ -1,0 +1,40 @@
+/** The backward of attention.ts: queries first, then keys and values, each row owned by whom the forward's variant says. */
+import { defineKernel, type Kernel } from '../../engine/kernel.ts';
+import type { Derivative } from '../../engine/tape.ts';
+import shared from './attention.backward.wgsl';
+import fetchSource from './attention.fetch.backward.wgsl';
+import rowsSource from './attention.rows.backward.wgsl';
+import subgroupSource from './attention.subgroup.backward.wgsl';
+import type { AttentionSaved } from './attention.ts';
+import { rowsKernel, sharingKernel, subgroupKernel } from './variants.ts';
+
+const extended = ({ name, source }: Kernel, ...more: string[]): Kernel => defineKernel(name, source, shared, ...more);
+
+const gradientsOf = new Map([
+  [rowsKernel, extended(rowsKernel, fetchSource, rowsSource)],
+  [sharingKernel, extended(sharingKernel, fetchSource, rowsSource)],
+  [subgroupKernel, extended(subgroupKernel, subgroupSource)],
+]);
+
+export const attentionBackward: Derivative<AttentionSaved> = (ctx, g, saved) => {
+  const { q, k, v, out, lse, constants, params, grid } = saved;
+  const kernel = gradientsOf.get(saved.kernel)!;
+  const dout = g.dy(0);
+  const delta = ctx.empty('attention.delta', lse.shape);
+  ctx.dispatch({
+    kernel,
+    entry: 'backward_q',
+    constants,
+    tensors: { q, k, v, o: out, lse, dout, dq: g.out(0), delta_out: delta },
+    params,
+    grid,
+  });
+  ctx.dispatch({
+    kernel,
+    entry: 'backward_kv',
+    constants,
+    tensors: { q, k, v, lse, dout, delta, dk: g.out(1), dv: g.out(2) },
+    params,
+    grid,
+  });
+};

@@ -1,0 +1,142 @@
+// The gradients of attention by a subgroup of eight lanes, as attention.subgroup.wgsl computes it, which comes before this.
+
+@compute @workgroup_size(8)
+fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var key: Vector;
+  var value: Vector;
+//#unroll a EACH
+  let token_a = (wid.x * EACH + a) * 8u + lane;
+  let from_a = q_at(wid.z, token_a, wid.y);
+  let at_a = vector_at(wid.z, token_a, wid.y);
+  let lse_a = lse[row_at(wid.z, token_a, wid.y)];
+  var delta4_a = vec4f();
+  var query_a: Vector;
+  var grad_a: Vector;
+  var sum_a: Vector;
+//#end
+  for (var i = 0u; i < params.head4; i++) {
+    key[i] = vec4f();
+    value[i] = vec4f();
+//#unroll a EACH
+    query_a[i] = load_q(from_a, i) * params.scale;
+    let grad_here_a = load_dout(at_a, i);
+    grad_a[i] = grad_here_a;
+    delta4_a += grad_here_a * load_o(at_a, i);
+    sum_a[i] = vec4f();
+//#end
+  }
+//#unroll a EACH
+  let delta_a = total(delta4_a);
+//#end
+  for (var first = 0u; first < params.tokens; first += 8u) {
+    let key_at = k_at(wid.z, first + lane, wid.y);
+    let value_at = v_at(wid.z, first + lane, wid.y);
+//#unroll e HEAD4
+    key[e] = load_k(key_at, e);
+//#end
+//#unroll e HEAD4
+    value[e] = load_v(value_at, e);
+//#end
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+//#unroll a EACH
+      var score4_a = vec4f();
+      var dp4_a = vec4f();
+//#end
+//#unroll e HEAD4
+      let key_e = subgroupShuffle(key[e], j);
+      let value_e = subgroupShuffle(value[e], j);
+//#unroll a EACH
+      score4_a += query_a[e] * key_e;
+      dp4_a += grad_a[e] * value_e;
+//#end
+//#end
+//#unroll a EACH
+      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * params.scale;
+//#end
+//#unroll e HEAD4
+//#unroll a EACH
+      sum_a[e] += ds_a * key_e;
+//#end
+//#end
+    }
+  }
+//#unroll a EACH
+  if (token_a < params.tokens) {
+    for (var i = 0u; i < params.head4; i++) { store_dq(at_a, i, sum_a[i]); }
+    delta_out[row_at(wid.z, token_a, wid.y)] = delta_a;
+  }
+//#end
+}
+
+@compute @workgroup_size(8)
+fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var query: Vector;
+  var grad: Vector;
+//#unroll a EACH
+  let token_a = (wid.x * EACH + a) * 8u + lane;
+  let key_at_a = k_at(wid.z, token_a, wid.y);
+  let value_at_a = v_at(wid.z, token_a, wid.y);
+  var key_a: Vector;
+  var value_a: Vector;
+  var dkey_a: Vector;
+  var dvalue_a: Vector;
+//#end
+  for (var i = 0u; i < params.head4; i++) {
+    query[i] = vec4f();
+    grad[i] = vec4f();
+//#unroll a EACH
+    key_a[i] = load_k(key_at_a, i) * params.scale;
+    value_a[i] = load_v(value_at_a, i);
+    dkey_a[i] = vec4f();
+    dvalue_a[i] = vec4f();
+//#end
+  }
+  for (var first = 0u; first < params.tokens; first += 8u) {
+    let query_at = q_at(wid.z, first + lane, wid.y);
+    let grad_at = vector_at(wid.z, first + lane, wid.y);
+    let row = row_at(wid.z, first + lane, wid.y);
+    let lse_mine = lse[row];
+    let delta_mine = delta[row];
+//#unroll e HEAD4
+    query[e] = load_q(query_at, e);
+//#end
+//#unroll e HEAD4
+    grad[e] = load_dout(grad_at, e);
+//#end
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+//#unroll a EACH
+      var score4_a = vec4f();
+      var dp4_a = vec4f();
+//#end
+//#unroll e HEAD4
+      let query_e = subgroupShuffle(query[e], j);
+      let grad_e = subgroupShuffle(grad[e], j);
+//#unroll a EACH
+      score4_a += key_a[e] * query_e;
+      dp4_a += value_a[e] * grad_e;
+//#end
+//#end
+      let lse_j = subgroupShuffle(lse_mine, j);
+      let delta_j = subgroupShuffle(delta_mine, j);
+//#unroll a EACH
+      let p_a = exp(total(score4_a) - lse_j);
+      let ds_a = p_a * (total(dp4_a) - delta_j) * params.scale;
+//#end
+//#unroll e HEAD4
+//#unroll a EACH
+      dvalue_a[e] += p_a * grad_e;
+      dkey_a[e] += ds_a * query_e;
+//#end
+//#end
+    }
+  }
+//#unroll a EACH
+  if (token_a < params.tokens) {
+    let at_a = vector_at(wid.z, token_a, wid.y);
+    for (var i = 0u; i < params.head4; i++) {
+      store_dk(at_a, i, dkey_a[i]);
+      store_dv(at_a, i, dvalue_a[i]);
+    }
+  }
+//#end
+}

@@ -1,18 +1,21 @@
 /**
  * How long a page takes from navigation to its first picture, in a Chromium on SwiftShader: with a new profile, with what that one has
- * left, and reloaded in the same browser. Sizes and times are of the built package's example page.
- *   npm run build && node scripts/first-picture.mjs [--gpu] [CHROMIUM]       --gpu: on the machine's own adapter
+ * left, and reloaded in the same browser. Sizes and times are of the built package's example page; medians come last.
+ *   npm run build && node scripts/first-picture.mjs [--gpu] [--rounds N] [CHROMIUM]       --gpu: on the machine's own adapter
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { serveFile } from '../examples/serve.mjs';
 
-const given = process.argv.slice(2);
-const onGpu = given.includes('--gpu');
-const [chromium = 'chromium'] = given.filter((argument) => argument !== '--gpu');
+const { values: options, positionals } = parseArgs({
+  options: { gpu: { type: 'boolean' }, rounds: { type: 'string', default: '5' } },
+  allowPositionals: true,
+});
+const [chromium = 'chromium'] = positionals;
 const ROOT = join(import.meta.dirname, '..');
 
 /** Told when the canvas has been painted: milliseconds since the navigation began. */
@@ -56,7 +59,7 @@ const url = `http://localhost:${server.address().port}/examples/browser.html`;
 /** Opens the page in a browser of its own; milliseconds of the first picture, and of that after a reload. */
 async function opened(profile) {
   const flags = ['--headless=new', '--no-sandbox', '--disable-gpu-sandbox', '--enable-unsafe-webgpu'];
-  const adapter = onGpu ? ['--enable-features=Vulkan'] : ['--use-webgpu-adapter=swiftshader'];
+  const adapter = options.gpu ? ['--enable-features=Vulkan'] : ['--use-webgpu-adapter=swiftshader'];
   const child = spawn(chromium, [...flags, ...adapter, `--user-data-dir=${profile}`, url], { stdio: 'ignore' });
   const gone = new Promise((done) => child.on('exit', done));
   const next = () =>
@@ -72,17 +75,21 @@ async function opened(profile) {
   }
 }
 
-for (let round = 0; round < 3; round++) {
+const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
+const line = (cold, again, reloaded) =>
+  `new profile ${seconds(cold)}, same profile ${seconds(again)}, reloaded ${seconds(reloaded)}`;
+const rounds = [];
+for (let round = 0; round < Number(options.rounds); round++) {
   const profile = mkdtempSync(join(tmpdir(), 'odelt-first-picture-'));
   sent = 0;
   const [cold, reloaded] = await opened(profile);
   const megabytes = (sent / 1e6).toFixed(2);
   const [again] = await opened(profile);
-  const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
-  console.log(
-    `new profile ${seconds(cold)}, same profile ${seconds(again)}, reloaded ${seconds(reloaded)} (${megabytes} MB sent at most)`,
-  );
+  console.log(`${line(cold, again, reloaded)} (${megabytes} MB sent at most)`);
+  rounds.push([cold, again, reloaded]);
   rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
 }
+const median = (of) => rounds.map((round) => round[of]).sort((a, b) => a - b)[rounds.length >> 1];
+console.log(`median of ${rounds.length}: ${line(median(0), median(1), median(2))}`);
 server.close();
 server.closeAllConnections();

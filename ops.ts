@@ -6,8 +6,11 @@
 export { type AddGradients, type Derivative, type Derivatives, Tape } from './engine/tape.ts';
 export { type AdamWOptions, type AdamWTensors, adamw, adamwApplied } from './kernels/adamw.ts';
 export { add, addEach, addGradients, copyInto } from './kernels/add.ts';
+export { affine, softClamp } from './kernels/affine.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
+export { wideAttention } from './kernels/attention/wide.ts';
 export { chunk } from './kernels/chunk.ts';
+export { type ConvolutionOptions, type ConvolutionWeights, convolution } from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { createTape } from './kernels/derivatives.ts';
 export { mul, silu } from './kernels/elementwise.ts';
@@ -27,6 +30,7 @@ export { gatedResidual } from './kernels/matmul/gate.ts';
 export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
+export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';
 export { layernorm } from './kernels/norm/layernorm.ts';
 export { patchify, unpatchify } from './kernels/patches.ts';
 export { dropout } from './kernels/random/dropout.ts';
@@ -38,3 +42,4 @@ export {
 } from './kernels/random/random.ts';
 export { columnSum, countNonFinite, globalNorm, sumSquares } from './kernels/reduce.ts';
 export { SINUSOID_WIDTH, sinusoid } from './kernels/sinusoid.ts';
+export { softmax } from './kernels/softmax.ts';

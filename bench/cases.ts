@@ -1,7 +1,8 @@
-/** Which cases of a contract are timed: its own small ones, and those of diffusion transformers of the usual sizes. */
+/** Which cases of a contract are timed: its own small ones, those of diffusion transformers of the usual sizes, those of decoders of latents. */
 import { ConfigError } from '../engine/errors.ts';
 import type { BlockShape, Contract } from '../kernels/contract.ts';
 import { type PresetName, preset, tokenCount } from '../model/config.ts';
+import { decoderCases } from './decoder-cases.ts';
 
 /** Networks whose blocks give cases, by the names that commands use. */
 const NETWORKS = { s: 'dit-s/2', b: 'dit-b/2', l: 'dit-l/2', xl: 'dit-xl/2' } as const satisfies Record<
@@ -9,16 +10,16 @@ const NETWORKS = { s: 'dit-s/2', b: 'dit-b/2', l: 'dit-l/2', xl: 'dit-xl/2' } as
   PresetName
 >;
 
-/** `small`: the contract's own cases. The others are blocks of DiT-S/2 to XL/2. */
-export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[])] as const;
-/** Name of a size of problem: small, or a published model's blocks. */
+/** `small`: the contract's own cases; then blocks of DiT-S/2 to XL/2; `decoder`: the layers of decoders of latents, for 256 pixels. */
+export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[]), 'decoder'] as const;
+/** Name of a size of problem: small, a published model's blocks, or decoders. */
 export type ShapeName = (typeof SHAPES)[number];
 
 /** Cases to choose from. */
 export interface CaseChoice {
   /** Default: small and b. */
   readonly shapes?: readonly ShapeName[];
-  /** Samples at once, for every shape but `small`. Default: 1. */
+  /** Samples at once, for every shape but `small` and `decoder`. Default: 1. */
   readonly batches?: readonly number[];
   /** Only cases whose forward pass takes at most so many operations. Default: all. */
   readonly mostFlops?: number;
@@ -36,7 +37,7 @@ export function parseShapes(names: readonly string[]): ShapeName[] {
 }
 
 /** The sizes of a block of the network. */
-export function blockShape(shape: Exclude<ShapeName, 'small'>, batch: number): BlockShape {
+export function blockShape(shape: keyof typeof NETWORKS, batch: number): BlockShape {
   const config = preset(NETWORKS[shape]);
   const { width, heads, mlpRatio } = config;
   return { batch, tokens: tokenCount(config), width, heads, hidden: mlpRatio * width };
@@ -47,9 +48,11 @@ export function casesOf(c: Contract, choice: CaseChoice = {}): object[] {
   const { bench } = c;
   if (!bench) return [];
   const { shapes = ['small', 'b'], batches = [1], mostFlops = Number.POSITIVE_INFINITY } = choice;
-  const cases = shapes.flatMap((shape) =>
-    shape === 'small' ? bench.cases : batches.flatMap((batch) => bench.block?.(blockShape(shape, batch)) ?? []),
-  );
+  const cases = shapes.flatMap((shape) => {
+    if (shape === 'small') return bench.cases;
+    if (shape === 'decoder') return decoderCases(c.name);
+    return batches.flatMap((batch) => bench.block?.(blockShape(shape, batch)) ?? []);
+  });
   const fitting = cases.filter((k) => bench.cost(k).flops <= mostFlops);
   return [...new Map(fitting.map((k) => [JSON.stringify(k), k])).values()];
 }

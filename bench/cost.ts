@@ -99,15 +99,20 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
     convolve: {
       flops: ({ params: { rows, columns, side, channels } }) => 2 * rows! * columns! * side! ** 2 * channels!,
     },
+    turn: {},
   },
   groupnorm: {
     measure: { flops: perElement('x', 4) },
     combine: { flops: perElement('parts', 4) },
     normalise: { flops: perElement('x', 3) },
+    // The slope, without an activation's; what it multiplies, and the sums.
+    measure_dy: { flops: perElement('x', 7) },
+    combine_dy: { flops: perElement('parts', 2) },
+    differentiate: { flops: perElement('x', 9) },
   },
-  softmax: { forward: { flops: perElement('x', 6) } },
-  affine: { forward: { flops: perElement('x', 2) } },
-  elementwise: { silu_forward: {}, silu_backward: {}, gelu_backward: {}, multiply: {} },
+  softmax: { forward: { flops: perElement('x', 6) }, backward: { flops: perElement('dy', 5) } },
+  affine: { forward: { flops: perElement('x', 2) }, backward: { flops: perElement('dy', 2) } },
+  elementwise: { silu_forward: {}, silu_backward: {}, gelu_backward: {}, relu_backward: {}, multiply: {} },
   gate: { forward: {}, backward: {} },
   chunk: { join: { flops: () => 0 } },
   patches: { patchify: { flops: () => 0 }, unpatchify: { flops: () => 0 } },

@@ -50,10 +50,10 @@ export function addBench(command: Command): void {
     .option('--filter <text>', 'only kernels whose name contains this')
     .option(
       '--shapes <names>',
-      `sizes to time: ${SHAPES.join(', ')} (the last four: blocks of DiT-S/2 to XL/2)`,
+      `sizes to time: ${SHAPES.join(', ')} (s to xl: blocks of DiT-S/2 to XL/2; decoder: the layers of Stable Diffusion's and TAEF2's decoders for 256 pixels)`,
       'small,b',
     )
-    .option('--batches <ns>', 'samples at once, for all shapes but small', '1')
+    .option('--batches <ns>', 'samples at once, for blocks', '1')
     .option('--contracts <module>', 'time the contracts that this module exports, after checking all their cases')
     .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
     .option('--tuning <what>', TUNING_HELP)
@@ -81,6 +81,7 @@ shader cache off.
 Examples:
   odelt bench kernels --filter linear --html report.html
   odelt bench kernels --shapes xl --batches 1,4 --filter attention
+  odelt bench kernels --shapes decoder --filter conv
   odelt bench kernels --save before; odelt bench kernels --against before/lavapipe.json
   odelt bench kernels --tuning auto --against .
   odelt bench kernels --adapter swiftshader --against swiftshader/${PLAIN}`,

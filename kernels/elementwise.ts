@@ -11,7 +11,7 @@ const kernel = defineKernel('elementwise', lib, source);
 const WG = 64;
 const EACH = 8;
 
-type Entry = 'silu_forward' | 'silu_backward' | 'gelu_backward' | 'multiply';
+type Entry = 'silu_forward' | 'silu_backward' | 'gelu_backward' | 'relu_backward' | 'multiply';
 
 function launch(ctx: Context, entry: Entry, out: Tensor, a: Tensor, b: Tensor | null): Tensor {
   const size = sizeOf(out);
@@ -52,6 +52,10 @@ export const geluBackward = (ctx: Context, x: Tensor, dy: Tensor): Tensor =>
 /** dy * silu'(x). */
 export const siluBackward = (ctx: Context, x: Tensor, dy: Tensor): Tensor =>
   launch(ctx, 'silu_backward', ctx.empty('d(silu)', x.shape), x, dy);
+
+/** dy where y, a result of max(0, x), is above zero. */
+export const reluBackward = (ctx: Context, y: Tensor, dy: Tensor): Tensor =>
+  launch(ctx, 'relu_backward', ctx.empty('d(relu)', y.shape), y, dy);
 
 /** a * b elementwise, [B, C] both; b may be columns of a wider matrix. */
 export function mul(ctx: Context, a: Tensor, b: Tensor): Tensor {

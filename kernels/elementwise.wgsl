@@ -41,6 +41,14 @@ fn gelu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) gro
 }
 
 @compute @workgroup_size(WG)
+fn relu_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let start = linear_id(wid, groups, lid, WG * EACH);
+  for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {
+    out[i] = select(0.0, b[i], a[i] > 0.0);
+  }
+}
+
+@compute @workgroup_size(WG)
 fn multiply(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
   let start = linear_id(wid, groups, lid, WG * EACH);
   for (var i = start; i < min(start + WG * EACH, params.size); i += WG) {

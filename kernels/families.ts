@@ -3,6 +3,9 @@ import type { ShapeClass } from '../engine/tuning.ts';
 import { attentionContract } from './attention/attention.contract.ts';
 import { type AttentionShape, attentions } from './attention/variants.ts';
 import type { Contract } from './contract.ts';
+import { convolutionContract } from './conv/convolution.ts';
+import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
+import { type ConvolutionShape, convolutions } from './conv/variants.ts';
 import type { Family, Variant } from './family.ts';
 import { attentionHalfContract, layernormHalfContract } from './half-activations.contracts.ts';
 import { gatedResidualContract } from './matmul/linear.contract.ts';
@@ -29,6 +32,9 @@ export interface TunedFamily<S extends ShapeClass = ShapeClass, V extends Varian
 /** Keeps each family's own types while the list holds them all. */
 const tuned = <S extends ShapeClass, V extends Variant>(f: TunedFamily<S, V>): TunedFamily =>
   f as unknown as TunedFamily;
+
+/** Forward alone: gradients of convolutions are made by other shapes of them, which are problems of their own. */
+const convolutionForward: Contract = { ...convolutionContract, differentiable: [] };
 
 /** All families of kernels that have variants. */
 export const families: readonly TunedFamily[] = [
@@ -59,6 +65,17 @@ export const families: readonly TunedFamily[] = [
     trial({ tokens, heads, head, activations }, { samples }) {
       const contract = activations === 'f16' ? attentionHalfContract : attentionContract;
       return { contract, case: { batch: samples, tokens, heads, head, scale: 'sqrt' } };
+    },
+  }),
+  tuned<ConvolutionShape, Variant>({
+    family: convolutions,
+    trial({ channels, columns, side, weights }, { samples, tokens }) {
+      const contract = weights === 'f16' ? convolutionHalfContract : convolutionForward;
+      // A picture of so many pixels, square where it can be.
+      const root = Math.sqrt(tokens);
+      const height = Number.isInteger(root) ? root : 1;
+      const picture = { batch: samples, height, width: tokens / height };
+      return { contract, case: { ...picture, input: channels, output: columns, side } };
     },
   }),
 ];

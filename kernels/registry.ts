@@ -6,7 +6,7 @@ import { attentionContract } from './attention/attention.contract.ts';
 import { wideAttentionContract } from './attention/wide.ts';
 import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
-import { convolutionContract } from './conv/convolution.ts';
+import { convolutionContract, convolutionResidualContract } from './conv/convolution.ts';
 import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
 import { crossEntropyContract } from './cross-entropy.ts';
 import { siluContract } from './elementwise.ts';
@@ -70,6 +70,7 @@ export const contracts: readonly Contract[] = [
   countNonFiniteContract,
   adamwContract,
   convolutionContract,
+  convolutionResidualContract,
   convolutionHalfContract,
   groupnormContract,
   softmaxContract,

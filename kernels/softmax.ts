@@ -1,6 +1,5 @@
-/** Softmax of rows that lie whole in memory: for attention over heads too wide for the streaming kernels. */
+/** Softmax of rows that lie whole in memory, and its backward: for attention over heads too wide for the streaming kernels. */
 import type { Context } from '../engine/context.ts';
-import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, times } from '../engine/scalar.ts';
 import { lastDim, rowSize, type Tensor } from '../engine/tensor.ts';
@@ -11,22 +10,39 @@ import source from './softmax.wgsl';
 const kernel = defineKernel('softmax', lib, source);
 const WG = 64;
 
-/**
- * softmax(scale * x) over the last dimension; scale > 0. x [..., width]; returns the same.
- * @throws UsageError where a gradient is wanted: it has no backward pass.
- */
+/** softmax(scale * x) over the last dimension; scale > 0. x [..., width], f32; returns the same. */
 export function softmax(ctx: Context, x: Tensor, scale: number): Tensor {
-  if (ctx.tape?.needs(x)) throw new UsageError('no gradient passes a softmax of rows');
-  const width = lastDim(x);
-  const rows = times(x.shape[0], rowSize(x) / width);
-  // A workgroup for a row on GPUs. CPU drivers lose nothing by one invocation: each lane loads for itself.
-  const lanes = ctx.engine.adapterClass === 'gpu' ? WG : 1;
   const y = ctx.empty('softmax', x.shape);
-  ctx.dispatch({
-    ...{ kernel, entry: 'forward', constants: { WG, LANES: lanes, VEC: width % 4 === 0 } },
-    ...{ tensors: { x, y }, params: { rows, width, scale }, grid: ceilDiv(rows, WG / lanes) },
+  launch(ctx, 'forward', { x, y }, y, scale);
+  ctx.tape?.add({
+    name: 'softmax',
+    inputs: [x],
+    outputs: [y],
+    backward: (g) => softmaxBackward(ctx, y, g.dy(0), scale, g.out(0)),
   });
   return y;
+}
+
+/** The gradient of softmax(scale * x), whose result was `weights`, into dx. */
+export function softmaxBackward(ctx: Context, weights: Tensor, dy: Tensor, scale: number, dx: Tensor): void {
+  launch(ctx, 'backward', { weights, dy, dx }, weights, scale);
+}
+
+function launch(
+  ctx: Context,
+  entry: 'forward' | 'backward',
+  tensors: Record<string, Tensor>,
+  { shape }: Tensor,
+  scale: number,
+): void {
+  const width = lastDim({ shape });
+  const rows = times(shape[0], rowSize({ shape }) / width);
+  // A workgroup for a row on GPUs. CPU drivers lose nothing by one invocation: each lane loads for itself.
+  const lanes = ctx.engine.adapterClass === 'gpu' ? WG : 1;
+  const constants = { WG, LANES: lanes, VEC: width % 4 === 0 };
+  ctx.dispatch({
+    ...{ kernel, entry, constants, tensors, params: { rows, width, scale }, grid: ceilDiv(rows, WG / lanes) },
+  });
 }
 
 export const softmaxContract = contract<{ rows: number; width: number; scale: number }>({
@@ -52,13 +68,16 @@ export const softmaxContract = contract<{ rows: number; width: number; scale: nu
     }
     return { y };
   },
-  differentiable: [],
+  differentiable: ['x'],
   reduction: ({ width }) => width,
   // Where logits are -20 their own rounding is 10 units of the result's.
   slack: 2,
   bench: {
     cases: [{ rows: 1024, width: 1024, scale: 0.05 }],
-    // The largest; difference, product, exp, sum; quotient.
-    cost: ({ rows, width }) => ({ flops: 6 * rows * width, bytes: 8 * rows * width }),
+    // The largest; difference, product, exp, sum; quotient. Backward: product, sum; difference, two products.
+    cost: ({ rows, width }) => ({
+      ...{ flops: 6 * rows * width, bytes: 8 * rows * width },
+      backward: { flops: 5 * rows * width, bytes: 12 * rows * width },
+    }),
   },
 });

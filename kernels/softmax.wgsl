@@ -90,3 +90,19 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   let factor = 1.0 / sum_of_row(sum, lid);
   for (var i = lid % LANES; i < count; i += LANES) { y[base + i] *= factor; }
 }
+
+@group(0) @binding(2) var<storage, read> weights: array<Value>; // what `forward` gave
+@group(0) @binding(3) var<storage, read> dy: array<Value>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Value>;
+
+/// dx = scale w (dy - sum of w dy).
+@compute @workgroup_size(WG)
+fn backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let row = linear_id(wid, groups, 0u, 1u) * (WG / LANES) + lid / LANES;
+  let count = select(0u, params.width / EACH, row < params.rows);
+  let base = row * count;
+  var along = 0.0;
+  for (var i = lid % LANES; i < count; i += LANES) { along += total(weights[base + i] * dy[base + i]); }
+  let mean = sum_of_row(along, lid);
+  for (var i = lid % LANES; i < count; i += LANES) { dx[base + i] = params.scale * weights[base + i] * (dy[base + i] - mean); }
+}

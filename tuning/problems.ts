@@ -6,6 +6,8 @@ import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError, LimitError } from '../engine/errors.ts';
 import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
+import { Autoencoder } from '../model/autoencoder/autoencoder.ts';
+import { type AutoencoderNetwork, HALVES } from '../model/autoencoder/network.ts';
 import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
 import { paramLayout, zeroParams } from '../model/params.ts';
 import { ResidentModel, type Storing } from '../model/weights/residency.ts';
@@ -36,16 +38,7 @@ export async function problemsOf(
   config: ModelConfig,
   { precision, activations, sampling = true, training = true, signal }: ProblemOptions = {},
 ): Promise<TuningProblem[]> {
-  const found = new Map<string, TuningProblem>();
-  const tokens = tokenCount(config);
-  const dry = dryEngine(engine);
-  dry.tuning = {
-    choice(family: string, shape: ShapeClass) {
-      const key = shapeKey(family, shape);
-      found.set(key, { family, shape, tokens, uses: (found.get(key)?.uses ?? 0) + 1 });
-      return undefined;
-    },
-  };
+  const { dry, found } = noting(engine, tokenCount(config));
   const layout = paramLayout(config);
   if (sampling) {
     const source = { layout, bytesOf: () => 0, read: async () => new Float32Array(0) };
@@ -73,4 +66,44 @@ export async function problemsOf(
   }
   dry.dispose();
   return [...found.values()];
+}
+
+/** Latents of this side, on which an autoencoder is recorded; pictures of as many pixels are timed. */
+const SIDE = 32;
+
+/**
+ * The problems of an autoencoder: of its halves, with the weights stored as asked. Needs no weights and allocates nothing on the GPU.
+ * @throws InterruptedError; LimitError where the adapter can bind no picture of that size.
+ */
+export async function autoencoderProblems(
+  engine: Engine,
+  network: AutoencoderNetwork,
+  { precision = 'f32', signal }: { precision?: 'f32' | 'f16' | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<TuningProblem[]> {
+  const { dry, found } = noting(engine, SIDE ** 2);
+  for (const half of HALVES) {
+    if (!network[half]) continue;
+    if (signal?.aborted) throw new InterruptedError('recording the autoencoder was interrupted');
+    const [side, channels] =
+      half === 'encoder' ? [SIDE * network.factor, network.pictureChannels] : [SIDE, network.latentChannels];
+    const made = new Autoencoder(dry, network, null, { precision, halves: [half] });
+    await made.raw(half, { values: new Float32Array(side ** 2 * channels), shape: [1, side, side, channels] });
+    made.dispose();
+  }
+  dry.dispose();
+  return [...found.values()];
+}
+
+/** A device that only counts, and what kernels that are recorded on it ask tuning for. */
+function noting(engine: Engine, tokens: number) {
+  const found = new Map<string, TuningProblem>();
+  const dry = dryEngine(engine);
+  dry.tuning = {
+    choice(family: string, shape: ShapeClass) {
+      const key = shapeKey(family, shape);
+      found.set(key, { family, shape, tokens, uses: (found.get(key)?.uses ?? 0) + 1 });
+      return undefined;
+    },
+  };
+  return { dry, found };
 }

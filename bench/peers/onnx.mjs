@@ -3,7 +3,8 @@
  * initializers, as in an exported model, so that a runtime may lay them out as it likes; a graph's other inputs come at each run.
  */
 import { concatenated as join } from '../../dist/formats/bytes.js';
-import { EPSILON, weightsIn } from './workloads.mjs';
+import { applyLayer, CLAMP, GROUP_EPSILON, GROUPS, layersOf, outputShape } from './autoencoder.mjs';
+import { EPSILON, isPictures, weightsIn } from './workloads.mjs';
 
 const text = new TextEncoder();
 
@@ -122,10 +123,60 @@ function block(g, x, c, dense, size) {
   return g.op('Add', [x1, g.op('Mul', [gate2, dense(hidden, 'down')])]);
 }
 
+/** Weights [taps * in, out] as ONNX has them, [out, in, side, side]. */
+function turned(data, input, output, taps) {
+  const w = new Float32Array(data.length);
+  for (let tap = 0; tap < taps; tap++) {
+    for (let c = 0; c < input; c++) {
+      for (let n = 0; n < output; n++) w[(n * input + c) * taps + tap] = data[(tap * input + c) * output + n];
+    }
+  }
+  return w;
+}
+
+/** The layers of an autoencoder, NCHW as exported models have them; what comes and goes is NHWC, as a runtime's own layout may be. */
+function decoded(g, workload, weights) {
+  const operations = {
+    clamp: (x) => g.op('Mul', [g.op('Tanh', [g.op('Div', [x, g.number(CLAMP)])]), g.number(CLAMP)]),
+    conv(x, part, { input, output, taps, relu, residual, double, bias }) {
+      const side = Math.sqrt(taps);
+      const data = turned(weights[`${part}.w`].data, input, output, taps);
+      const w = g.constant(`${part}.w`, [output, input, side, side], data);
+      const b = bias ? [g.constant(`${part}.b`, [output], weights[`${part}.b`].data)] : [];
+      const scales = () => g.constant(`scales of ${part}`, [4], Float32Array.of(1, 1, 2, 2));
+      const nearest = { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' };
+      const from = double ? g.op('Resize', [x, '', scales()], nearest) : x;
+      const pads = Array.from({ length: 4 }, () => (side - 1) / 2);
+      const y = g.op('Conv', [from, w, ...b], { kernel_shape: [side, side], pads });
+      const sum = residual ? g.op('Add', [y, residual]) : y;
+      return relu ? g.op('Relu', [sum]) : sum;
+    },
+    /** As PyTorch's exporter writes group norm for opset 20 and before: instance norm of the groups, then gain and bias. */
+    norm(x, part, channels) {
+      const [ones, zeros] = [1, 0].map((v) =>
+        g.constant(`${v} of ${part}`, [GROUPS], new Float32Array(GROUPS).fill(v)),
+      );
+      const grouped = g.op('Reshape', [x, g.integers(1, GROUPS, -1)]);
+      const normal = g.op('InstanceNormalization', [grouped, ones, zeros], { epsilon: GROUP_EPSILON });
+      const [gain, bias] = ['g', 'b'].map((which) =>
+        g.constant(`${part}.${which}`, [channels, 1, 1], weights[`${part}.${which}`].data),
+      );
+      const back = g.op('Reshape', [normal, g.op('Shape', [x])]);
+      const v = g.op('Add', [g.op('Mul', [back, gain]), bias]);
+      return g.op('Mul', [v, g.op('Sigmoid', [v])]);
+    },
+  };
+  let x = g.op('Transpose', ['x'], { perm: [0, 3, 1, 2] });
+  for (const layer of layersOf(workload)) x = applyLayer(layer, x, operations);
+  return g.op('Transpose', [x], { perm: [0, 2, 3, 1] });
+}
+
 /** Of each kind that is inference: from a graph to the value that is the output. */
 const KINDS = {
   product: (g) => g.op('MatMul', ['a', 'b']),
   attention: (g, size) => attention(g, ['q', 'k', 'v'], size),
+  decoder: (g, size, weights) => decoded(g, { kind: 'decoder', size }, weights),
+  stage: (g, size, weights) => decoded(g, { kind: 'stage', size }, weights),
   layernorm: (g, size) => modulate(g, 'x', ...parts(g, 'modulation', 2, size), size),
   block(g, size, weights) {
     for (const [name, { shape, data }] of Object.entries(weights)) g.constant(name, shape, data);
@@ -146,7 +197,8 @@ export function onnxModel({ kind, size }, inputs) {
   if (!(kind in KINDS)) return undefined;
   const weights = weightsIn(inputs);
   const fed = Object.fromEntries(Object.entries(inputs).filter(([name]) => !(name in weights)));
-  const shape = kind === 'product' ? [size.rows, size.columns] : [size.batch, size.tokens, size.width];
+  const rows = kind === 'product' ? [size.rows, size.columns] : [size.batch, size.tokens, size.width];
+  const shape = isPictures({ kind }) ? outputShape({ kind, size }) : rows;
   const graph = new Graph();
   return { model: graph.model(fed, KINDS[kind](graph, size, weights), shape), fed, shape };
 }

@@ -5,6 +5,7 @@
  *   y  = x1 + gate2 * (gelu(h2 up) down)                h2 = norm(x1) (1 + scale2) + shift2
  * where a layer's name means "times its matrix, plus its bias", and gelu is the approximation with tanh.
  */
+import { decoded } from './autoencoder.mjs';
 import { ADAMW, EPSILON, weightsIn } from './workloads.mjs';
 
 /** a [rows, inner] times b [inner, columns]; four rows at once, so that b is read a quarter as often. */
@@ -325,6 +326,9 @@ export function reference({ kind, size }, inputs) {
       return backward(values, forward(values, size).kept, values.dy, size);
     case 'train':
       return train(values, size);
+    case 'decoder':
+    case 'stage':
+      return { y: decoded({ kind, size }, values, product) };
     default:
       throw new Error(`unknown kind of workload '${kind}'`);
   }

@@ -6,7 +6,9 @@ import { deserialize, serialize } from 'node:v8';
 import { writeAtomically } from '../../dist/formats/files.node.js';
 import { reference } from './reference.mjs';
 
-const SOURCES = ['reference.mjs', 'workloads.mjs'].map((name) => readFileSync(new URL(name, import.meta.url)));
+const SOURCES = ['reference.mjs', 'workloads.mjs', 'autoencoder.mjs'].map((name) =>
+  readFileSync(new URL(name, import.meta.url)),
+);
 
 /** The reference of a workload, kept for the next time; another after any change of how it is computed. */
 export async function keptReference(name, workload, inputs) {

@@ -1,10 +1,11 @@
 /**
  * What is compared: sizes and inputs of every workload, the same numbers for everybody. The mathematics is in reference.mjs.
  *
- * @typedef {'product' | 'attention' | 'layernorm' | 'block' | 'gradient' | 'train'} Kind
+ * @typedef {'product' | 'attention' | 'layernorm' | 'block' | 'gradient' | 'train' | 'decoder' | 'stage'} Kind
  * @typedef {{ kind: Kind, size: Record<string, number> }} Workload
  * @typedef {{ shape: number[], data: Float32Array }} Input
  */
+import { inputShape, layersOf, layerWeights } from './autoencoder.mjs';
 
 const base = { tokens: 256, width: 768, heads: 12, depth: 1 };
 
@@ -19,6 +20,8 @@ export const WORKLOADS = {
   'gradient-b1': { kind: 'gradient', size: { ...base, batch: 1 } },
   'gradient-b4': { kind: 'gradient', size: { ...base, batch: 4 } },
   train: { kind: 'train', size: { batch: 32, tokens: 49, width: 64, heads: 4, depth: 4 } },
+  'decoder-16': { kind: 'decoder', size: { side: 16, latent: 4, width: 64, blocks: 3, doublings: 3 } },
+  'vae-stage': { kind: 'stage', size: { side: 32, input: 256, output: 128 } },
 };
 
 /** What a workload is, in words: for the report. */
@@ -37,6 +40,12 @@ export function describe({ kind, size: s }) {
       return `DiT block forward and backward (all weights and x), ${rows}, width ${s.width}`;
     case 'train':
       return `training step with AdamW, ${s.depth} DiT blocks, ${rows}, width ${s.width}`;
+    case 'decoder': {
+      const pixels = s.side * 2 ** s.doublings;
+      return `decoder of the TAESD family, ${s.side} x ${s.side} latents of ${s.latent} to ${pixels} x ${pixels} pixels, width ${s.width}`;
+    }
+    case 'stage':
+      return `a level of Stable Diffusion's decoder, ${s.side} x ${s.side} pixels doubled, ${s.input} to ${s.output} channels`;
     default:
       throw new Error(`unknown kind of workload '${kind}'`);
   }
@@ -73,7 +82,9 @@ export function weightShapes({ width, depth }) {
 }
 
 /** Inputs that are no weights. @returns {[string, number[]][]} */
-function dataShapes({ kind, size: { rows, inner, columns, batch, tokens, width } }) {
+function dataShapes(workload) {
+  const { kind, size } = workload;
+  const { rows, inner, columns, batch, tokens, width } = size;
   const sequence = [batch, tokens, width];
   switch (kind) {
     case 'product':
@@ -88,6 +99,9 @@ function dataShapes({ kind, size: { rows, inner, columns, batch, tokens, width }
         ['x', sequence],
         ['modulation', [batch, 2 * width]],
       ];
+    case 'decoder':
+    case 'stage':
+      return [['x', inputShape(workload)]];
     default: {
       const common = [
         ['x', sequence],
@@ -99,7 +113,10 @@ function dataShapes({ kind, size: { rows, inner, columns, batch, tokens, width }
   }
 }
 
-/** Whether the workload runs blocks, and so has weights. */
+/** Whether the workload is of pictures, and its layers those of autoencoder.mjs. */
+export const isPictures = ({ kind }) => kind === 'decoder' || kind === 'stage';
+
+/** Whether the workload runs blocks, and so has their weights. */
 export const hasWeights = ({ kind }) => kind === 'block' || kind === 'gradient' || kind === 'train';
 
 /** Standard normal numbers from a seed (mulberry32, Box and Muller). */
@@ -118,12 +135,15 @@ const hash = (text) => [...text].reduce((h, ch) => Math.imul(h ^ ch.charCodeAt(0
 
 /** All inputs of a workload by name, weights included; each a pure function of its name and shape. @returns {Record<string, Input>} */
 export function inputsOf(workload) {
-  const weights = hasWeights(workload) ? weightShapes(workload.size) : [];
+  const pictures = isPictures(workload) ? layersOf(workload).flatMap(layerWeights) : [];
+  const weights = hasWeights(workload) ? weightShapes(workload.size) : pictures;
   const make = ([name, shape]) => {
     const normal = normals(hash(`${name} ${shape}`));
     // Activations stay near one from layer to layer.
     const scale = name.endsWith('.w') ? 1 / Math.sqrt(shape[0]) : name.endsWith('.b') ? 0.1 : 1;
-    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => scale * normal());
+    const gain = name.endsWith('.g');
+    const next = () => (gain ? 1 + normal() / 4 : scale * normal());
+    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, next);
     return [name, { shape, data }];
   };
   return Object.fromEntries([...dataShapes(workload), ...weights].map(make));

@@ -1,5 +1,5 @@
 // What every variant of the convolution shares: y[b, oy, ox, n] = act(bias[n] + sum x[b, iy, ix, c] w[ky, kx, c, n] + residual[b, oy, ox, n])
-// over ky, kx and c, with iy = stride oy + ky - pad and ix likewise in a picture that is first made 2^up times as large by repeating
+// over ky, kx and c, with iy = step oy + ky - pad and ix likewise in a picture that is first made 2^up times as large by repeating
 // its pixels; what lies outside of it is zero. Tensors are [batch, height, width, channels]. It is a matrix product whose first factor
 // is never written out: its rows are the pixels of y, its columns the taps (ky, kx) and, within each, the channels of x. So a variant
 // walks along the taps, asks once per tap where its rows lie in x, and then along the channels.
@@ -9,6 +9,7 @@
 //   VEC_OUT   1: columns of w and channels of y come four at a time. Needs `columns` divisible by 4. 0: any number.
 //   F16       1: w is f16, two to a u32. Sums are f32 in every case.
 //   BIAS, RESIDUAL  1: they are added.   RELU  1: max(0, sum) is stored.
+//   DILATE    1: x is enlarged by zeros (taps.wgsl), as the gradient of what a stride of two left out is.
 // Grid: x and z: tiles of pixels (a long row of them is folded), y: tiles of columns.
 
 override VEC_IN: u32 = 1;
@@ -27,7 +28,7 @@ struct Params {
   outHeight: u32,
   outWidth: u32,
   side: u32,        // taps across and down
-  stride: u32,
+  step: u32,        // pixels from one result to the next
   pad: u32,         // zeros before the first row and column
   up: u32,          // x is enlarged 2^up times
 }
@@ -64,33 +65,15 @@ alias Weight = f32;
 @group(0) @binding(4) var<storage, read> residual: array<Out>; // shaped as y
 //#endif
 
-/// Where a pixel of y looks in the enlarged x: its picture's first pixel, and the place of tap (0, 0).
-struct Pixel {
-  picture: u32,
-  top: i32,
-  left: i32,
-}
-
 /// A row far above the picture: none of its taps is inside.
 const NOWHERE: i32 = -1000000000;
-/// The place of what is not in x.
-const OUTSIDE: u32 = 0xffffffffu;
 
 fn pixel(row: u32) -> Pixel {
   let line = row / params.outWidth;
   let picture = line / params.outHeight;
-  let top = i32((line - picture * params.outHeight) * params.stride) - i32(params.pad);
-  let left = i32((row - line * params.outWidth) * params.stride) - i32(params.pad);
-  return Pixel(picture * params.height * params.width, select(NOWHERE, top, row < params.rows), left);
-}
-
-/// The element of x that tap (dy, dx) of a pixel begins at, or OUTSIDE.
-fn place(p: Pixel, dy: u32, dx: u32) -> u32 {
-  let iy = p.top + i32(dy);
-  let ix = p.left + i32(dx);
-  let inside = (iy >= 0) & (iy < i32(params.height << params.up)) & (ix >= 0) & (ix < i32(params.width << params.up));
-  let at = (p.picture + (u32(max(iy, 0)) >> params.up) * params.width + (u32(max(ix, 0)) >> params.up)) * params.channels;
-  return select(OUTSIDE, at, inside);
+  var p = pixel_at(picture, line - picture * params.outHeight, row - line * params.outWidth);
+  if (row >= params.rows) { p.top = NOWHERE; }
+  return p;
 }
 
 /// Channels c..c+3 of the pixel of x that begins at `base`; zero where there are none.

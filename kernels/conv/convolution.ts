@@ -1,10 +1,23 @@
-/** Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; reference. */
+/**
+ * Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; their backward;
+ * reference.
+ */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { lastDim, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
+import { defineKernel } from '../../engine/kernel.ts';
+import { ceilDiv } from '../../engine/scalar.ts';
+import { lastDim, maxSize, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
+import { reluBackward } from '../elementwise.ts';
 import { choose } from '../family.ts';
+import lib from '../lib.wgsl';
+import type { Patches } from '../matmul/matmul.ts';
+import { matmul } from '../matmul/sliced.ts';
+import { columnSum } from '../reduce.ts';
+import turnSource from './turn.wgsl';
 import { convolutions } from './variants.ts';
+
+const turnKernel = defineKernel('conv.turn', lib, turnSource);
 
 /** The weights of a convolution. */
 export interface ConvolutionWeights {
@@ -39,7 +52,7 @@ const outSize = (size: number, side: number, { stride = 1, padding = 'same' }: C
 
 /**
  * activation(x * kernel + bias + residual). x [B, H, W, C], f32; returns [B, H', W', N].
- * @throws UsageError where shapes do not fit, rows are symbolic, or a gradient is wanted: it has no backward pass.
+ * @throws UsageError where shapes do not fit, rows are symbolic, or a gradient is wanted through a kernel in f16.
  */
 export function convolution(
   ctx: Context,
@@ -61,9 +74,6 @@ export function convolution(
       `a convolution by ${shapeText(kernel)} of ${kernel.dtype} with ${bias ? `a bias of ${shapeText(bias)}` : 'no bias'} is not possible`,
     );
   }
-  if (ctx.tape?.needs(x, kernel, ...[bias, residual].filter((t) => t !== undefined))) {
-    throw new UsageError('no gradient passes a convolution', { hint: 'run autoencoders without a tape' });
-  }
   const up = upsample ? 2 : 1;
   const [outHeight, outWidth] = [outSize(up * height!, side, options), outSize(up * width!, side, options)];
   const shape: Shape = [batch, outHeight, outWidth, columns];
@@ -73,10 +83,34 @@ export function convolution(
     );
   }
   const y = ctx.empty('conv', shape);
-  const variant = choose(ctx.engine, convolutions, {
-    ...{ channels: channels!, columns, side, weights: kernel.dtype as 'f32' | 'f16' },
-  });
-  const rows = batch * outHeight * outWidth;
+  const taps: Patches = {
+    ...{ channels: channels!, height: height!, width: width!, outHeight, outWidth, side, step: stride },
+    ...{ pad: padding === 'same' ? (side - 1) / 2 : 0, up: upsample ? 1 : 0 },
+  };
+  convolve(ctx, { taps, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
+  record(ctx, { taps, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
+  return y;
+}
+
+/** One dispatch of a convolution. */
+interface Convolve {
+  readonly taps: Patches;
+  readonly x: Tensor;
+  readonly w: Tensor;
+  readonly y: Tensor;
+  readonly bias?: Tensor | undefined;
+  readonly residual?: Tensor | undefined;
+  readonly relu?: boolean;
+  /** x is enlarged by zeros. */
+  readonly dilate?: boolean;
+}
+
+function convolve(ctx: Context, { taps, x, w, y, bias, residual, relu = false, dilate = false }: Convolve): void {
+  const { channels, side, outHeight, outWidth } = taps;
+  const columns = lastDim(w);
+  const weights = w.dtype as 'f32' | 'f16';
+  const variant = choose(ctx.engine, convolutions, { channels, columns, side, weights });
+  const rows = (y.shape[0] as number) * outHeight * outWidth;
   const tiles = Math.ceil(rows / variant.tileM);
   const fold = Math.ceil(tiles / MOST_ACROSS);
   ctx.dispatch({
@@ -84,22 +118,61 @@ export function convolution(
     entry: 'convolve',
     constants: {
       ...variant.constants,
-      VEC_IN: channels! % 4 === 0,
+      VEC_IN: channels % 4 === 0,
       VEC_OUT: columns % 4 === 0,
-      F16: kernel.dtype === 'f16',
+      F16: weights === 'f16',
       BIAS: bias !== undefined,
       RESIDUAL: residual !== undefined,
-      RELU: activation === 'relu',
+      RELU: relu,
+      DILATE: dilate,
     },
-    tensors: { x, w: kernel, y, ...(bias && { bias }), ...(residual && { residual }) },
-    params: {
-      ...{ rows, columns, channels: channels!, height: height!, width: width!, outHeight, outWidth, side, stride },
-      pad: padding === 'same' ? (side - 1) / 2 : 0,
-      up: upsample ? 1 : 0,
-    },
+    tensors: { x, w, y, ...(bias && { bias }), ...(residual && { residual }) },
+    params: { rows, columns, ...taps },
     grid: [Math.ceil(tiles / fold), Math.ceil(columns / variant.tileN), fold],
   });
-  return y;
+}
+
+/** Notes a convolution's backward on the tape. */
+function record(ctx: Context, { taps, x, w, y, bias, residual, relu }: Convolve): void {
+  const inputs = [x, w, ...[bias, residual].filter((t) => t !== undefined)];
+  ctx.tape?.add({
+    name: 'convolution',
+    inputs,
+    outputs: [y],
+    backward(g) {
+      const dz = relu ? reluBackward(ctx, y, g.dy(0)) : g.dy(0);
+      if (residual) g.give(inputs.indexOf(residual, 2), dz);
+      if (g.needs(0)) {
+        const { out, earlier } = g.onto(0);
+        inputGradient(ctx, taps, w, dz, out, earlier ?? undefined);
+      }
+      if (g.needs(1)) {
+        const pixels = maxSize(dz) / lastDim(dz);
+        const sizes = { M: taps.side ** 2 * taps.channels, N: lastDim(dz), K: pixels };
+        matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(1), transposeA: true, patches: taps });
+      }
+      if (bias && g.needs(2)) columnSum(ctx, dz, g.out(2));
+    },
+  });
+}
+
+/**
+ * dx, to which `earlier` is added: the convolution of dz by the turned kernel. What a stride left out comes back as zeros between the pixels
+ * of dz; the pixels that an enlarged picture had twice are summed by a stride.
+ */
+function inputGradient(ctx: Context, taps: Patches, w: Tensor, dz: Tensor, dx: Tensor, earlier?: Tensor): void {
+  const { channels, height, width, outHeight, outWidth, side, step, pad, up } = taps;
+  const [columns, wider] = [lastDim(dz), side + up];
+  const turned = ctx.empty('conv.turned', [wider ** 2 * columns, channels]);
+  ctx.dispatch({
+    ...{ kernel: turnKernel, entry: 'turn', constants: { UP: up }, tensors: { w, turned } },
+    ...{ params: { side, channels, columns }, grid: ceilDiv(maxSize(turned), 64) },
+  });
+  const back: Patches = {
+    ...{ channels: columns, height: outHeight, width: outWidth, outHeight: height, outWidth: width },
+    ...{ side: wider, step: 1 + up, pad: side - 1 - pad, up: step - 1 },
+  };
+  convolve(ctx, { taps: back, x: dz, w: turned, y: dx, residual: earlier, dilate: step === 2 });
 }
 
 /** Sizes of a convolution and what is fused into it. */
@@ -114,7 +187,7 @@ export interface ConvolutionCase {
   padding?: 'same' | 'end';
   upsample?: boolean;
   /** Default: bias alone. */
-  fused?: 'nothing' | 'bias' | 'bias, residual' | 'bias, residual, relu' | 'relu';
+  fused?: 'bias' | 'bias, relu' | 'bias, residual' | 'bias, residual, relu' | 'residual' | 'residual, relu';
 }
 
 const has = ({ fused = 'bias' }: ConvolutionCase, what: string): boolean => fused.includes(what);
@@ -159,7 +232,7 @@ export function convolutionInputs(c: ConvolutionCase) {
   const { outHeight, outWidth } = sizes(c);
   return {
     x: { shape: [c.batch, c.height, c.width, c.input] as [number, ...number[]] },
-    bias: { shape: [c.output] as [number] },
+    ...(has(c, 'bias') && { bias: { shape: [c.output] as [number] } }),
     ...(has(c, 'residual') && {
       residual: { shape: [c.batch, outHeight, outWidth, c.output] as [number, ...number[]] },
     }),
@@ -173,46 +246,88 @@ export const optionsOf = (c: ConvolutionCase, residual: Tensor | undefined): Con
   activation: has(c, 'relu') ? 'relu' : 'none',
 });
 
+/** Of those with ReLU, no sum lies within 2e-4 of zero, where central differences are no slopes. */
 const CASES: readonly ConvolutionCase[] = [
   { batch: 1, height: 1, width: 1, input: 1, output: 1, side: 1 },
   { batch: 1, height: 1, width: 3, input: 3, output: 8, side: 3 },
   { batch: 2, height: 5, width: 7, input: 8, output: 3, side: 3 },
   { batch: 1, height: 9, width: 6, input: 20, output: 36, side: 3, stride: 2, padding: 'end', fused: 'bias, residual' },
-  { batch: 2, height: 7, width: 10, input: 4, output: 68, side: 3, stride: 2, fused: 'nothing' },
-  { batch: 1, height: 5, width: 4, input: 12, output: 16, side: 3, upsample: true, fused: 'relu' },
+  { batch: 2, height: 7, width: 10, input: 4, output: 68, side: 3, stride: 2 },
+  { batch: 1, height: 4, width: 3, input: 12, output: 16, side: 3, upsample: true, fused: 'bias, relu' },
   { batch: 2, height: 6, width: 7, input: 24, output: 40, side: 1, fused: 'bias, residual, relu' },
 ];
 
-/** Reads x and the weights once, and writes the result. */
+/** Reads x and the weights once, and writes the result. Backward: dx and the weights' gradient are a convolution's work each. */
 const cost = (c: ConvolutionCase, bytes: 2 | 4) => {
   const { outHeight, outWidth } = sizes(c);
   const [rows, taps] = [c.batch * outHeight * outWidth, c.side ** 2 * c.input];
-  const residual = has(c, 'residual') ? rows * c.output : 0;
+  const [pictures, results] = [c.batch * c.height * c.width * c.input, rows * c.output];
+  const [residual, bias] = [has(c, 'residual') ? results : 0, has(c, 'bias') ? c.output : 0];
+  const flops = 2 * rows * taps * c.output;
+  const slope = has(c, 'relu') ? results + residual : 0;
   return {
-    flops: 2 * rows * taps * c.output,
-    bytes:
-      4 * (c.batch * c.height * c.width * c.input + c.output + residual + rows * c.output) + bytes * taps * c.output,
+    flops,
+    bytes: 4 * (pictures + bias + residual + results) + bytes * taps * c.output,
+    backward: { flops: 2 * flops, bytes: 4 * (2 * pictures + bias + results + slope + 2 * taps * c.output) },
   };
 };
+
+const kernelInput = (c: ConvolutionCase) => ({
+  shape: [c.side ** 2 * c.input, c.output] as [number, number],
+  fill: (_: number, normal: () => number) => normal() / Math.sqrt(c.side ** 2 * c.input),
+});
 
 export const convolutionContract = contract<ConvolutionCase>({
   name: 'convolution',
   cases: CASES,
-  inputs: (c) => ({
-    ...convolutionInputs(c),
-    kernel: {
-      shape: [c.side ** 2 * c.input, c.output],
-      fill: (_, normal) => normal() / Math.sqrt(c.side ** 2 * c.input),
-    },
-  }),
+  inputs: (c) => ({ ...convolutionInputs(c), kernel: kernelInput(c) }),
   run: (ctx, { x, kernel, bias, residual }, c) => ({
-    y: convolution(ctx, x!, { kernel: kernel!, ...(has(c, 'bias') && { bias: bias! }) }, optionsOf(c, residual)),
+    y: convolution(ctx, x!, { kernel: kernel!, ...(bias && { bias }) }, optionsOf(c, residual)),
   }),
   reference: (inputs, c) => ({ y: convolved(inputs, c) }),
-  differentiable: [],
+  differentiable: ['x', 'kernel', 'bias'],
   reduction: ({ side, input }) => side ** 2 * input,
   bench: {
     cases: [{ batch: 1, height: 32, width: 32, input: 128, output: 128, side: 3 }],
     cost: (c) => cost(c, 4),
+    /** Some channels of the result. */
+    part(c, { x, kernel, bias, residual }, pick) {
+      const channels = pick(4, c.output);
+      const of = (all: Float64Array) =>
+        Float64Array.from(
+          { length: (all.length / c.output) * channels.length },
+          (_, i) => all[Math.floor(i / channels.length) * c.output + channels[i % channels.length]!]!,
+        );
+      return {
+        case: { ...c, output: channels.length },
+        inputs: {
+          x: x!,
+          kernel: of(kernel!),
+          ...(bias && { bias: of(bias) }),
+          ...(residual && { residual: of(residual) }),
+        },
+        places: { y: (i) => Math.floor(i / channels.length) * c.output + channels[i % channels.length]! },
+      };
+    },
   },
+});
+
+/** What a residual gets, of its own and where it is x itself: inner = x + convolution of x; activation(convolution of inner + residual). */
+export const convolutionResidualContract = contract<ConvolutionCase>({
+  name: 'convolutionResidual',
+  cases: [
+    { batch: 2, height: 4, width: 5, input: 8, output: 8, side: 3, fused: 'residual' },
+    { batch: 1, height: 3, width: 7, input: 5, output: 5, side: 1, fused: 'residual, relu' },
+  ],
+  inputs: (c) => ({ ...convolutionInputs(c), kernel: kernelInput(c) }),
+  run(ctx, { x, kernel, residual }, c) {
+    const inner = convolution(ctx, x!, { kernel: kernel! }, { residual: x! });
+    return { y: convolution(ctx, inner, { kernel: kernel! }, optionsOf(c, residual)) };
+  },
+  reference({ x, kernel, residual }, c) {
+    const inner = convolved({ x: x!, kernel: kernel!, residual: x! }, { ...c, fused: 'residual' });
+    return { y: convolved({ x: inner, kernel: kernel!, residual: residual! }, c) };
+  },
+  differentiable: ['x', 'kernel', 'residual'],
+  reduction: ({ side, input }) => side ** 2 * input,
 });

@@ -8,6 +8,7 @@ import registerSource from './conv.register.wgsl';
 import subgroupSource from './conv.subgroup.wgsl';
 import tileSource from './conv.tile.wgsl';
 import common from './conv.wgsl';
+import taps from './taps.wgsl';
 
 /** What the choice depends on. */
 export type ConvolutionShape = {
@@ -31,7 +32,7 @@ export interface ConvolutionVariant extends Variant {
 
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
-const kernelOf = (name: string, source: string): Kernel => defineKernel(`conv.${name}`, source, common, half);
+const kernelOf = (name: string, source: string): Kernel => defineKernel(`conv.${name}`, source, common, taps, half);
 
 const registerKernel = kernelOf('register', registerSource);
 const subgroupKernel = kernelOf('subgroup', subgroupSource);

@@ -1,6 +1,8 @@
 // How the variants of the matrix product read A and B, four elements at a time: lines of the matrix as it is stored, or fragments of
 // 4 x 4 turned as the product wants them. What lies outside is zero; `whole...` reads what is known to lie inside.
+// Of an A that is made of a picture (PATCHES), matmul.patches.wgsl does the same.
 
+//#if PATCHES == 0
 /** Four elements a[line, at..at+3] of the stored matrix of `lines` lines of `length`; zero where outside. */
 fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
@@ -14,6 +16,7 @@ fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
   return v;
 //#endif
 }
+//#endif
 
 fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
@@ -28,6 +31,7 @@ fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#endif
 }
 
+//#if PATCHES == 0
 /** Columns of the result: op(A)[m + t, k..k+3] for t = 0..3; zero for k >= kEnd. */
 fn fragmentA(m: u32, k: u32, kEnd: u32) -> mat4x4f {
 //#if TRANSPOSE_A == 1
@@ -40,6 +44,7 @@ fn fragmentA(m: u32, k: u32, kEnd: u32) -> mat4x4f {
     fetchA(m + 2u, k, params.M, kEnd, params.K), fetchA(m + 3u, k, params.M, kEnd, params.K));
 //#endif
 }
+//#endif
 
 /** Columns of the result: op(B)[k + i, n..n+3] for i = 0..3; zero for k >= kEnd. */
 fn fragmentB(n: u32, k: u32, kEnd: u32) -> mat4x4f {
@@ -53,6 +58,8 @@ fn fragmentB(n: u32, k: u32, kEnd: u32) -> mat4x4f {
     fetchB(k + 2u, n, kEnd, params.N, params.N), fetchB(k + 3u, n, kEnd, params.N, params.N));
 //#endif
 }
+
+//#if PATCHES == 0
 /** Four elements a[line, at..at+3] of lines of `length`, all of them inside. */
 fn wholeA(line: u32, at: u32, length: u32) -> vec4f {
   let i = line * length + at;
@@ -62,6 +69,7 @@ fn wholeA(line: u32, at: u32, length: u32) -> vec4f {
   return vec4f(a[i], a[i + 1u], a[i + 2u], a[i + 3u]);
 //#endif
 }
+//#endif
 
 fn wholeB(line: u32, at: u32, length: u32) -> vec4f {
   let i = line * length + at;

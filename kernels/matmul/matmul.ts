@@ -28,6 +28,19 @@ const TAKES: Readonly<Record<keyof typeof EPILOGUE, readonly (typeof EXTRAS)[num
 /** How a matrix is stored, as matmul.wgsl's PACK_B. */
 const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
 
+/** A picture and a convolution of it, whose taps make the first factor of a product: the fields are those of conv.wgsl. */
+export interface Patches {
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
+  readonly side: number;
+  readonly step: number;
+  readonly pad: number;
+  readonly up: number;
+}
+
 export interface Product {
   /** Rows and columns of the result, and the length of the sums. */
   readonly M: Scalar;
@@ -44,6 +57,8 @@ export interface Product {
   /** a is stored [K, M]; b is stored [N, K]. */
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
+  /** a is a picture, and row k of [K, M] what pixel k of its convolution sees of it, tap by tap. With transposeA. */
+  readonly patches?: Patches;
   readonly epilogue?: keyof typeof EPILOGUE;
   readonly bias?: Tensor;
   /** Receives AB + bias, for a backward pass. */
@@ -75,7 +90,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     );
   }
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
-  const vec = [...lengths, first, stride].every((n) => typeof n === 'number' && n % 4 === 0);
+  const vec = [...lengths, first, stride, p.patches?.channels ?? 0].every((n) => typeof n === 'number' && n % 4 === 0);
   const isHalf = (t: Tensor) => t.dtype === 'f16';
   if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre || p.plus || p.before)) {
     throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
@@ -113,6 +128,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       TRANSPOSE_A: p.transposeA ?? false,
       TRANSPOSE_B: p.transposeB ?? false,
       PACK_B: pack,
+      PATCHES: p.patches !== undefined,
       F16_A: isHalf(p.a),
       F16_C: isHalf(p.c),
       EPILOGUE: EPILOGUE[epilogue],
@@ -130,6 +146,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       tokens: gated?.tokens ?? 1,
       gateStride: gated?.stride ?? 0,
       gateOffset: gated?.offset ?? 0,
+      ...p.patches,
     },
     grid: next === 'below' ? [down, across, slices] : [across, down, slices],
   });

@@ -10,6 +10,8 @@
 //   PACK_B       0: b is f32; 1: f16, two to a u32; 2: i8, four to a u32, column n being B[:,n] / scale[n], and the N scales (f32)
 //                follow the last u32. Sums are f32 in every case. 1 and 2 need TRANSPOSE_B 0.
 //   F16_A, F16_C 1: a, or c and residual, are f16, two to a u32. Needs VEC 1 and TRANSPOSE_A 0.
+//   PATCHES      1: A is a picture, seen through a convolution's taps (matmul.patches.wgsl). Needs TRANSPOSE_A 1 and, with VEC 1, channels
+//                divisible by 4.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
 //                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias);
 //                5: residual + AB, 6: AB * gelu_tanh'(before), which gradients are: no bias, all f32.
@@ -40,6 +42,17 @@ struct Params {
   tokens: u32, // EPILOGUE 4: rows per row of gate
   gateStride: u32, // EPILOGUE 4: row length of gate
   gateOffset: u32, // EPILOGUE 4: first column of this chunk in gate
+//#if PATCHES == 1
+  channels: u32, // of the picture, and what else conv.wgsl says of it
+  height: u32,
+  width: u32,
+  outHeight: u32,
+  outWidth: u32,
+  side: u32,
+  step: u32,
+  pad: u32,
+  up: u32,
+//#endif
 }
 
 //#if VEC == 1

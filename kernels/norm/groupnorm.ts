@@ -1,14 +1,17 @@
-/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; reference. */
+/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; its backward; reference. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv } from '../../engine/scalar.ts';
-import { maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import { columns, maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
 import lib from '../lib.wgsl';
+import { columnSum } from '../reduce.ts';
+import backwardSource from './groupnorm.backward.wgsl';
 import source from './groupnorm.wgsl';
 
 const kernel = defineKernel('groupnorm', source, lib);
+const backwardKernel = defineKernel('groupnorm.backward', source, backwardSource, lib);
 const WG = 64;
 /** Pixels of a row that an invocation takes. */
 const SEGMENT = 64;
@@ -30,7 +33,7 @@ export interface GroupNormOptions {
 /**
  * activation((x - mean) / sqrt(variance + eps) * gain + bias), mean and variance over the pixels and channels of a group.
  * x [B, H, W, C], f32; returns the same.
- * @throws UsageError where the channels are no whole groups or shapes do not fit, or a gradient is wanted: it has no backward pass.
+ * @throws UsageError where the channels are no whole groups or shapes do not fit.
  */
 export function groupnorm(
   ctx: Context,
@@ -45,9 +48,6 @@ export function groupnorm(
   if (maxSize(gain) !== channels || maxSize(bias) !== channels) {
     throw new UsageError(`group norm of ${channels} channels by ${shapeText(gain)} and ${shapeText(bias)}`);
   }
-  if (ctx.tape?.needs(x, gain, bias)) {
-    throw new UsageError('no gradient passes a group norm', { hint: 'run autoencoders without a tape' });
-  }
   const segments = Math.ceil(width! / SEGMENT);
   const vec = channels % 4 === 0;
   const lanes = ctx.engine.adapterClass === 'gpu' ? 64 : 1;
@@ -57,19 +57,48 @@ export function groupnorm(
   const parts = ctx.empty('groupnorm.parts', [batch * height! * segments, 2, channels]);
   const table = ctx.empty('groupnorm.table', [batch, 2, channels]);
   const y = ctx.empty('groupnorm', x.shape);
+  const rstd = ctx.tape?.needs(x, gain, bias) ? ctx.empty('groupnorm.rstd', [batch, channels]) : undefined;
   ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid: pieces });
   ctx.dispatch({
-    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes }, params, grid: batch * groups },
-    tensors: { parts, gain, table_out: table },
+    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes, KEEP: rstd !== undefined } },
+    ...{ tensors: { parts, gain, table_out: table, ...(rstd && { rstd_out: rstd }) }, params, grid: batch * groups },
   });
-  ctx.dispatch({
-    ...{ kernel, entry: 'normalise', constants: { ...constants, ACTIVATION: ACTIVATION[activation] } },
-    ...{ tensors: { x, table, bias, y }, params, grid: pieces },
+  const pixelwise = { constants: { ...constants, ACTIVATION: ACTIVATION[activation] }, params, grid: pieces };
+  ctx.dispatch({ kernel, entry: 'normalise', ...pixelwise, tensors: { x, table, bias, y } });
+  ctx.tape?.add({
+    name: 'groupnorm',
+    inputs: [x, gain, bias],
+    outputs: [y],
+    backward(g) {
+      const seen = { x, dy: g.dy(0), table, bias };
+      const sums = ctx.empty('d(groupnorm).parts', [batch * height! * segments, 2 * channels]);
+      ctx.dispatch({
+        kernel: backwardKernel,
+        entry: 'measure_dy',
+        ...pixelwise,
+        tensors: { ...seen, rstd: rstd!, parts_out: sums },
+      });
+      if (g.needs(1)) columnSum(ctx, columns(sums, channels, channels), g.out(1));
+      if (g.needs(2)) columnSum(ctx, columns(sums, 0, channels), g.out(2));
+      if (!g.needs(0)) return;
+      const means = ctx.empty('d(groupnorm).means', [batch, 2, channels]);
+      ctx.dispatch({
+        ...{ kernel: backwardKernel, entry: 'combine_dy', constants: { SEGMENT, LANES: lanes } },
+        ...{ tensors: { parts: sums, gain, rstds: rstd!, means_out: means }, params, grid: batch * groups },
+      });
+      const { out: dx, earlier } = g.onto(0);
+      ctx.dispatch({
+        ...{ kernel: backwardKernel, entry: 'differentiate', ...pixelwise },
+        constants: { ...pixelwise.constants, ADD: earlier !== null },
+        tensors: { ...seen, means, dx, ...(earlier && { earlier }) },
+      });
+    },
   });
   return y;
 }
 
-interface GroupNormCase {
+/** Sizes of a group norm. */
+export interface GroupNormCase {
   batch: number;
   height: number;
   width: number;
@@ -117,16 +146,20 @@ export const groupnormContract = contract<GroupNormCase>({
     }
     return { y };
   },
-  differentiable: [],
+  differentiable: ['x', 'gain', 'bias'],
   reduction: ({ height, width, channels, groups }) => (height * width * channels) / groups,
   // The mean of numbers near 10 is rounded to ten times the unit of their distances from it.
   slack: 4,
   bench: {
     cases: [{ batch: 1, height: 64, width: 64, channels: 128, groups: 32, activation: 'silu' }],
-    // Per element: the sum; difference, its square, their sum; difference, factor, offset; SiLU: exp, sum, quotient.
+    // Per element: the sum; difference, its square, their sum; difference, factor, offset; SiLU: exp, sum, quotient. Backward: as layer
+    // norm's 13, and the slope: factor and offset, exp, sum, quotient, and its four.
     cost: ({ batch, height, width, channels }) => {
       const values = batch * height * width * channels;
-      return { flops: 10 * values, bytes: 4 * (2 * values + 2 * channels) };
+      return {
+        ...{ flops: 10 * values, bytes: 4 * (2 * values + 2 * channels) },
+        backward: { flops: 22 * values, bytes: 4 * (3 * values + 4 * channels) },
+      };
     },
   },
 });

@@ -15,6 +15,8 @@ override VEC: u32 = 1;
 override ACTIVATION: u32 = 0;
 /// `combine`: invocations that share a group, a power of two.
 override LANES: u32 = 1;
+/// `combine`: keeps 1 / deviation by itself, for the gradient.
+override KEEP: u32 = 0;
 
 struct Params {
   batch: u32,
@@ -43,6 +45,9 @@ const EACH = 1u;
 @group(0) @binding(5) var<storage, read> table: array<Value>;
 @group(0) @binding(6) var<storage, read> bias: array<Value>;             // [channels]
 @group(0) @binding(7) var<storage, read_write> y: array<Value>;
+//#if KEEP == 1
+@group(0) @binding(15) var<storage, read_write> rstd_out: array<f32>;    // [batch, channels]
+//#endif
 
 /// What an invocation of `measure` and `normalise` works on: its channels of some pixels of a row.
 struct Piece {
@@ -125,12 +130,15 @@ fn combine(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
       squares += parts[at + params.channels] + pixels * d * d;
     }
   }
-  let rstd = inverseSqrt(all_lanes(squares, lane) / count + params.eps);
+  let inverse = inverseSqrt(all_lanes(squares, lane) / count + params.eps);
   // Groups past the last, where the grid was folded, have nothing to write.
   if (picture >= params.batch) { return; }
   for (var c = lane; c < size; c += LANES) {
     table_out[picture * 2u * params.channels + first + c] = mean;
-    table_out[(picture * 2u + 1u) * params.channels + first + c] = rstd * gain[first + c];
+    table_out[(picture * 2u + 1u) * params.channels + first + c] = inverse * gain[first + c];
+//#if KEEP == 1
+    rstd_out[picture * params.channels + first + c] = inverse;
+//#endif
   }
 }
 

@@ -9,10 +9,16 @@ const { startPeer } = await peersModule('process');
 const { inputsOf, WORKLOADS } = await peersModule('workloads');
 const { reference, compare } = await peersModule('reference');
 
+/** Of kinds that are not made of tokens. */
+const SIZES: Readonly<Record<string, Workload['size']>> = {
+  product: { rows: 40, inner: 64, columns: 56 },
+  decoder: { side: 3, latent: 4, width: 8, blocks: 1, doublings: 2 },
+  stage: { side: 4, input: 64, output: 32 },
+};
 const small = { batch: 2, tokens: 16, width: 64, heads: 4, depth: 2 };
 const workloads: Workload[] = [...new Set(Object.values(WORKLOADS).map(({ kind }) => kind))].map((kind) => ({
   kind,
-  size: kind === 'product' ? { rows: 40, inner: 64, columns: 56 } : small,
+  size: SIZES[kind] ?? small,
 }));
 
 describe('odelt among its peers', () => {

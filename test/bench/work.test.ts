@@ -91,7 +91,7 @@ describe('work', () => {
 
   it('is stated for the backward of everything that is differentiable and timed', () => {
     for (const c of contracts) {
-      for (const k of casesOf(c, { shapes: ['small', 's', 'xl'], batches: [2] })) {
+      for (const k of casesOf(c, { shapes: ['small', 's', 'xl', 'decoder'], batches: [2] })) {
         expect(c.bench!.cost(k).backward !== undefined, c.name).toBe(c.differentiable.length > 0);
       }
     }
@@ -129,12 +129,25 @@ describe('cases', () => {
     expect(casesOf(named('silu'))).toEqual([]);
   });
 
+  it('of decoders are what they run for 256 pixels, each once', () => {
+    const of = (name: string) => casesOf(named(name), { shapes: ['decoder'] });
+    expect(of('wideAttention')).toEqual([{ tokens: 1024, width: 512 }]);
+    const convolutions = of('convolution');
+    const picture = (side: number) => ({ batch: 1, height: side, width: side });
+    expect(convolutions[0]).toEqual({ ...picture(32), input: 4, output: 4, side: 1 });
+    expect(convolutions).toContainEqual({ ...picture(128), input: 256, output: 256, side: 3, upsample: true });
+    expect(convolutions).toContainEqual({ ...picture(256), input: 256, output: 128, side: 1 });
+    expect(convolutions.at(-1)).toEqual({ ...picture(256), input: 64, output: 3, side: 3 });
+    expect(of('groupnorm').at(-1)).toEqual({ ...picture(32), channels: 256, groups: 4, activation: 'relu' });
+    expect(of('linear')).toEqual([]);
+  });
+
   it('of unknown shapes are refused', () => {
     expect(() => parseShapes(['b', 'huge'])).toThrow(
       expect.objectContaining({
         code: 'config',
         message: "there are no shapes 'huge'",
-        hint: 'shapes: small, s, b, l, xl',
+        hint: 'shapes: small, s, b, l, xl, decoder',
       }),
     );
   });

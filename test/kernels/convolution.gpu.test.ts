@@ -1,19 +1,18 @@
-/** Convolutions in all their variants and what GPUs run of group norm and softmax, forced on whatever adapter there is; and refusals. */
-
+/** Convolutions in all their variants, their gradients in some, and what GPUs run of group norm and softmax, forced on whatever adapter there is; and refusals. */
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { wideAttention } from '../../kernels/attention/wide.ts';
 import { checkCase } from '../../kernels/check.ts';
-import { convolution, convolutionContract } from '../../kernels/conv/convolution.ts';
+import { type ConvolutionCase, convolution, convolutionContract } from '../../kernels/conv/convolution.ts';
 import { convolutionHalfContract } from '../../kernels/conv/half-kernel.contract.ts';
 import { type ConvolutionShape, convolutions } from '../../kernels/conv/variants.ts';
 import { createTape } from '../../kernels/derivatives.ts';
 import { choose } from '../../kernels/family.ts';
 import { groupnorm, groupnormContract } from '../../kernels/norm/groupnorm.ts';
 import { softmaxContract } from '../../kernels/softmax.ts';
-import { testEngine } from '../support/engine.ts';
+import { unoptimisedEngine } from '../support/engine.ts';
 import { bits } from '../support/tiny.ts';
 
 vi.setConfig({ testTimeout: 600_000 });
@@ -22,7 +21,7 @@ let own: Engine;
 /** The same device, taken for a GPU. */
 let gpu: Engine;
 beforeAll(async () => {
-  own = await testEngine();
+  own = await unoptimisedEngine();
   gpu = new Engine(own.device, 'gpu', { ownsDevice: false });
 });
 afterAll(() => {
@@ -58,6 +57,9 @@ const CHECKED: Readonly<Record<string, readonly number[]>> = {
   'subgroup-32x32': [3],
 };
 
+/** Whose gradients are checked as well: weights are then summed by the products' own tiles. */
+const DIFFERENTIATED = 'register-8x32';
+
 it.each(Object.entries(CHECKED))('convolution as %s agrees with float64', async (id, cases) => {
   if (!convolutions.candidates(own, shape).some((v) => v.id === id)) return;
   const engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
@@ -69,10 +71,19 @@ it.each(Object.entries(CHECKED))('convolution as %s agrees with float64', async 
       return id;
     },
   };
-  for (const at of cases) await checkCase(engine, convolutionContract, convolutionContract.cases[at]!);
+  const both = id === DIFFERENTIATED;
+  const contract = both ? convolutionContract : { ...convolutionContract, differentiable: [] };
+  for (const at of cases) await checkCase(engine, contract, convolutionContract.cases[at]!);
   if (id === TILES[0]) await checkCase(engine, convolutionHalfContract, convolutionHalfContract.cases[2]!);
-  expect(taken).toBe(2 * (cases.length + Number(id === TILES[0])));
+  expect(taken).toBe((both ? 4 : 2) * cases.length + 2 * Number(id === TILES[0]));
   engine.dispose();
+});
+
+it('gradients as GPUs compute them agree with central differences: sums of weights in slices, too', async () => {
+  const of = (k: ConvolutionCase) => checkCase(gpu, convolutionContract, k);
+  await of({ batch: 1, height: 5, width: 3, input: 8, output: 12, side: 3, upsample: true });
+  // More pixels than the 256 of a slice.
+  await of({ batch: 2, height: 12, width: 15, input: 3, output: 4, side: 3 });
 });
 
 it.each([groupnormContract, softmaxContract])('$name as GPUs compute it agrees with float64', async (contract) => {
@@ -111,7 +122,7 @@ it('a picture has the same bits whatever else is in its batch', async () => {
   expect(seen.size).toBe(1);
 });
 
-it('shapes that do not fit and gradients are refused', async () => {
+it('shapes that do not fit and gradients through halves are refused', async () => {
   const x = own.tensor('x', [1, 4, 4, 6]);
   const five = own.tensor('five', [150, 8]);
   const three = own.tensor('three', [54, 8]);
@@ -132,7 +143,8 @@ it('shapes that do not fit and gradients are refused', async () => {
     const tape = createTape();
     tape.watch(x, own.tensor('dx', x.shape));
     ctx.tape = tape;
-    expect(() => convolution(ctx, x, { kernel: three })).toThrow(UsageError);
-    expect(() => convolution(ctx, x, { kernel: three })).toThrow('no gradient passes a convolution');
+    const half = { ...three, dtype: 'f16' as const };
+    expect(() => convolution(ctx, x, { kernel: half })).toThrow(UsageError);
+    expect(() => convolution(ctx, x, { kernel: half })).toThrow("no gradient passes 'three', which is stored as f16");
   });
 });

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { ROOT } from './repository.ts';
 
 export interface Workload {
-  readonly kind: 'product' | 'attention' | 'layernorm' | 'block' | 'gradient' | 'train';
+  readonly kind: 'product' | 'attention' | 'layernorm' | 'block' | 'gradient' | 'train' | 'decoder' | 'stage';
   readonly size: Readonly<Record<string, number>>;
 }
 

@@ -13,11 +13,12 @@ import { look } from '../../tuning/candidate.ts';
 import { checkChoices } from '../../tuning/choices.ts';
 import { useTuning } from '../../tuning/open.ts';
 import { subjectOf } from '../../tuning/problem.ts';
-import { problemsOf } from '../../tuning/problems.ts';
+import { autoencoderProblems, problemsOf } from '../../tuning/problems.ts';
 import { shippedResults } from '../../tuning/shipped.ts';
 import { fileStore } from '../../tuning/store.node.ts';
 import { mergeResults, type TuningResult, type TuningTable, tableOf, tunedAdapter } from '../../tuning/table.ts';
 import { tune } from '../../tuning/tune.ts';
+import { smallKl } from '../support/autoencoder.ts';
 import { testEngine } from '../support/engine.ts';
 import { rejection } from '../support/programs.ts';
 import { squareFamily } from '../support/square-family.ts';
@@ -170,6 +171,26 @@ describe('problems', () => {
       }
     },
   );
+
+  it('of an autoencoder are its convolutions and dense layers', async () => {
+    const network = smallKl();
+    const problems = await autoencoderProblems(engine, network);
+    const convolutions = problems.filter(({ family }) => family === 'convolution').map(({ shape }) => shape);
+    const [input, halved] = [
+      { channels: 3, columns: 8, side: 3, weights: 'f32' },
+      { channels: 8, columns: 8, side: 3, weights: 'f32' },
+    ];
+    expect(convolutions).toEqual(expect.arrayContaining([input, halved]));
+    for (const p of problems) {
+      const subject = subjectOf(engine, families, p);
+      const looked = await look(engine, subject, { samples: 1, tokens: p.tokens });
+      expect(looked, JSON.stringify(p)).toEqual({ asked: true, fits: true });
+    }
+    const decoder = await autoencoderProblems(engine, { ...network, encoder: null }, { precision: 'f16' });
+    const stored = decoder.filter(({ family }) => family === 'convolution').map(({ shape }) => shape.weights);
+    expect(new Set(stored)).toEqual(new Set(['f16']));
+    expect(stored.length).toBeLessThan(convolutions.length);
+  });
 
   const keys = (problems: readonly { family: string; shape: object }[]) =>
     problems.map(({ family, shape }) => `${family} ${JSON.stringify(shape)}`).sort();

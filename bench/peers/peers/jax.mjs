@@ -125,6 +125,7 @@ export async function open({ adapter }) {
     version: versionOf('@jax-js/jax'),
     adapter: described,
     async prepare({ kind, size }, inputs) {
+      if (!(kind in KINDS)) return undefined;
       const arrays = {};
       for (const [name, { shape, data }] of Object.entries(inputs)) arrays[name] = np.array(data).reshape(shape);
       await jax.blockUntilReady(arrays);

@@ -1,6 +1,7 @@
 /** odelt by its public interface: every workload recorded once as a program and replayed. */
 import { createNodeEngine, Program, record, scalarInput, Tape } from '../../../dist/node.js';
 import * as ops from '../../../dist/ops.js';
+import { applyLayer, CLAMP, GROUP_EPSILON, GROUPS, layersOf } from '../autoencoder.mjs';
 import { odeltVersion } from '../versions.mjs';
 import { asleep } from '../webgpu.mjs';
 import { ADAMW, weightsIn } from '../workloads.mjs';
@@ -21,6 +22,30 @@ function blocks(ctx, t, size) {
   const dense = (i) => (name) => ({ kernel: t[`${i}.${name}.w`], bias: t[`${i}.${name}.b`] });
   let { x } = t;
   for (let i = 0; i < size.depth; i++) x = block(ctx, x, c, dense(i), size);
+  return x;
+}
+
+/** The layers of an autoencoder, as model/autoencoder/layers.ts records them. */
+function decoded(ctx, t, workload) {
+  const operations = {
+    clamp: (x) => ops.softClamp(ctx, x, CLAMP),
+    conv: (x, part, { relu, residual, double, bias }) =>
+      ops.convolution(
+        ctx,
+        x,
+        { kernel: t[`${part}.w`], ...(bias && { bias: t[`${part}.b`] }) },
+        { activation: relu ? 'relu' : 'none', upsample: double ?? false, ...(residual && { residual }) },
+      ),
+    norm: (x, part) =>
+      ops.groupnorm(
+        ctx,
+        x,
+        { gain: t[`${part}.g`], bias: t[`${part}.b`] },
+        { groups: GROUPS, eps: GROUP_EPSILON, activation: 'silu' },
+      ),
+  };
+  let { x } = t;
+  for (const layer of layersOf(workload)) x = applyLayer(layer, x, operations);
   return x;
 }
 
@@ -49,6 +74,8 @@ const RECORD = {
     return { y: ops.layernorm(ctx, x, shift, scale) };
   },
   block: (ctx, t, size) => ({ y: blocks(ctx, t, size) }),
+  decoder: (ctx, t, size) => ({ y: decoded(ctx, t, { kind: 'decoder', size }) }),
+  stage: (ctx, t, size) => ({ y: decoded(ctx, t, { kind: 'stage', size }) }),
   gradient(ctx, t, size, engine, inputs) {
     const wanted = ['x', ...Object.keys(weightsIn(inputs))];
     const gradients = wanted.map((name) => [name, engine.tensor(`d(${name})`, inputs[name].shape)]);

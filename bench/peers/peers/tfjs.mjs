@@ -1,5 +1,6 @@
 /** TensorFlow.js on its WebGPU backend: eager operations, tidied; it has no jit. */
 
+import { applyLayer, CLAMP, GROUP_EPSILON, GROUPS, layersOf } from '../autoencoder.mjs';
 import { versionOf } from '../versions.mjs';
 import { asleep, provideWebGpu } from '../webgpu.mjs';
 import { ADAMW, EPSILON, weightsIn } from '../workloads.mjs';
@@ -57,6 +58,36 @@ export async function open({ adapter }) {
     return x;
   }
 
+  /** The layers of an autoencoder; pictures are NHWC, which the backend has kernels for, with bias and ReLU fused. */
+  function decoded(t, workload) {
+    const operations = {
+      clamp: (x) => tf.mul(tf.tanh(tf.div(x, CLAMP)), CLAMP),
+      conv(x, part, { input, output, taps, relu, residual, double, bias }) {
+        const [, height, width] = x.shape;
+        const side = Math.sqrt(taps);
+        const y = tf.fused.conv2d({
+          x: double ? tf.image.resizeNearestNeighbor(x, [2 * height, 2 * width]) : x,
+          filter: tf.reshape(t[`${part}.w`], [side, side, input, output]),
+          ...{ strides: 1, pad: 'same', activation: relu && !residual ? 'relu' : 'linear' },
+          ...(bias && { bias: t[`${part}.b`] }),
+        });
+        if (!residual) return y;
+        return relu ? tf.relu(tf.add(y, residual)) : tf.add(y, residual);
+      },
+      norm(x, part, channels) {
+        const [batch, height, width] = x.shape;
+        const grouped = tf.reshape(x, [batch, height * width, GROUPS, channels / GROUPS]);
+        const { mean, variance } = tf.moments(grouped, [1, 3], true);
+        const normal = tf.mul(tf.sub(grouped, mean), tf.rsqrt(tf.add(variance, GROUP_EPSILON)));
+        const v = tf.add(tf.mul(tf.reshape(normal, x.shape), t[`${part}.g`]), t[`${part}.b`]);
+        return tf.mul(v, tf.sigmoid(v));
+      },
+    };
+    let { x } = t;
+    for (const layer of layersOf(workload)) x = applyLayer(layer, x, operations);
+    return x;
+  }
+
   /** Of each kind: what runs it once, from its inputs' tensors to its outputs by name. */
   const KINDS = {
     product: () => (t) => ({ y: tf.matMul(t.a, t.b) }),
@@ -67,6 +98,8 @@ export async function open({ adapter }) {
       });
     },
     block: (size) => (t) => ({ y: blocks(t, t.x, size) }),
+    decoder: (size) => (t) => ({ y: decoded(t, { kind: 'decoder', size }) }),
+    stage: (size) => (t) => ({ y: decoded(t, { kind: 'stage', size }) }),
     gradient(size, names) {
       return (t) => {
         const along = (x, ...weights) => {

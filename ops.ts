@@ -10,7 +10,12 @@ export { affine, softClamp } from './kernels/affine.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { wideAttention } from './kernels/attention/wide.ts';
 export { chunk } from './kernels/chunk.ts';
-export { type ConvolutionOptions, type ConvolutionWeights, convolution } from './kernels/conv/convolution.ts';
+export {
+  type ConvolutionBand,
+  type ConvolutionOptions,
+  type ConvolutionWeights,
+  convolution,
+} from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { createTape } from './kernels/derivatives.ts';
 export { mul, silu } from './kernels/elementwise.ts';
@@ -27,7 +32,7 @@ export {
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedResidual } from './kernels/matmul/gate.ts';
-export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { type Activation, gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
 export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';

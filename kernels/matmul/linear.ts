@@ -16,7 +16,8 @@ export interface LinearWeights {
   readonly bias: Tensor;
 }
 
-type Activation = 'none' | 'gelu' | 'silu';
+/** What follows a product, element by element. */
+export type Activation = 'none' | 'gelu' | 'silu';
 
 /** What the backward of a dense layer needs. */
 export interface LinearSaved {

@@ -192,14 +192,18 @@ export {
   Autoencoder,
   type AutoencoderOptions,
   autoencoderPeak,
+  type Banding,
+  chooseBands,
   createAutoencoder,
   type Encoded,
   type PictureBatch,
 } from './model/autoencoder/autoencoder.ts';
+export { createDecoder, type Decoder, decodedShape, foreignDecoder } from './model/autoencoder/decoder.ts';
 export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
 export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
 export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
+export { type LatentsOrigin, originIn, originMetadata, originOf } from './model/autoencoder/origin.ts';
 export {
   CLASSIFIER_DEFAULTS,
   type ClassifierConfig,
@@ -298,6 +302,19 @@ export {
   type Wanted,
 } from './sampling/budget.ts';
 export {
+  type Choosing,
+  chooseDecoded,
+  chooseDecoder,
+  DECODER_PRECISIONS,
+  type DecodedChoice,
+  type DecodeOptions,
+  type DecoderChoice,
+  type DecoderPrecision,
+  type DecoderWanted,
+  decodeSamples,
+  spreadProblem,
+} from './sampling/decoding.ts';
+export {
   type AttentionInside,
   type Inspection,
   Inspector,
@@ -340,9 +357,11 @@ export {
   datasetOf,
   isStreamed,
   type LabelledData,
+  type PictureDraw,
   type PictureGroups,
   type PictureReader,
   type SkippedFile,
+  type Spread,
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';

@@ -42,6 +42,7 @@ export { readResults, readResultsFile, writeResults } from './evaluation/results
 export { openSafetensors, type SafetensorsFile, writeSafetensors } from './formats/safetensors.node.ts';
 export { shippedClassifier, shippedData, shippedModel } from './formats/shipped.node.ts';
 export * from './index.ts';
+export { openAutoencoder } from './model/autoencoder/open.node.ts';
 export { type CheckpointOnDisk, openCheckpointFile } from './model/weights/imports/open.node.ts';
 export { openModelSource } from './model/weights/source.node.ts';
 export {
@@ -51,8 +52,11 @@ export {
   type OnNotice,
   type SavedState,
 } from './training/checkpoint.node.ts';
+export { type EncodeOptions, encodeLatents } from './training/data/encode.ts';
 export { FACE_CLASSES } from './training/data/faces.ts';
 export type { Fingerprint } from './training/data/fingerprint.node.ts';
+export type { LatentsFolder, LatentsRecipe, LatentsShard } from './training/data/latents.ts';
+export { makeFaceFiles } from './training/data/make-face-files.node.ts';
 export { type FacesOptions, makeFaces } from './training/data/make-faces.node.ts';
 export {
   type DataParts,

@@ -14,6 +14,7 @@ import {
 } from '../evaluation/stored.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.node.ts';
+import { originIn, originMetadata } from '../model/autoencoder/origin.ts';
 import type { LengthConfig, ModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
@@ -242,7 +243,7 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
       params,
       weights,
       from,
-      extra: kept(metadata.get('odelt.step')),
+      extra: { ...kept(metadata.get('odelt.step')), ...originMetadata(originIn(metadata, from)) },
       classNames: classNamesOf(model, from),
       evaluation: evaluationOf(model, from),
     };

@@ -24,6 +24,7 @@ import { drawShard, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
+import { originIn } from '../model/autoencoder/origin.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { prefetching } from '../model/weights/source.ts';
@@ -42,7 +43,7 @@ import {
   openReal,
   REFERENCE_HELP,
 } from './eval-real.ts';
-import { checkShown, type Evaluated, openModel, type WhichWeights } from './models.node.ts';
+import { checkShown, type Evaluated, openDecoder, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { INDEX_HELP, number, numbers, openSession, parseIndex } from './session.node.ts';
 
@@ -60,6 +61,7 @@ interface EvalFlags {
   features?: FeatureChoice;
   data?: string;
   reference?: string;
+  decode?: string;
   linearAlgebra: LinearAlgebraName;
   shard?: Shard;
   lossMap?: boolean;
@@ -110,6 +112,10 @@ export function addEval(command: Command): void {
     .option('--features <name>', NETWORKS_HELP, (text: string) => parseFeatures(text))
     .option('--data <path>', DATA_HELP)
     .option('--reference <file>', REFERENCE_HELP)
+    .option(
+      '--decode <file>',
+      "of a model of latents: the autoencoder that makes pictures of them, a file or diffusers' folder",
+    )
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
     .option(
       '--seed <n>',
@@ -165,7 +171,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   for (const solver of flags.solver) checkOneOf('--solver', solver, SOLVERS);
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
-  const alien = (['steps', 'tolerance', 'along', 'refresh', 'features', 'reference', 'shard'] as const).find(
+  const alien = (['steps', 'tolerance', 'along', 'refresh', 'features', 'reference', 'decode', 'shard'] as const).find(
     (name) => flags[name] !== undefined,
   );
   if (flags.lossMap && alien) {
@@ -178,8 +184,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   const signal = interruptSignal('stopping');
   const file = await openModel(model, flags.weights, signal);
   try {
-    const { path } = file;
-    const evaluated = flags.firstBlocks === undefined ? file : { ...firstBlocks(file, flags.firstBlocks), path };
+    const evaluated = flags.firstBlocks === undefined ? file : { ...file, ...firstBlocks(file, flags.firstBlocks) };
     if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(evaluated, flags, signal);
     await evaluateFrom(evaluated, { ...flags, out }, signal);
   } finally {
@@ -212,11 +217,14 @@ function gridOf(
 }
 
 async function evaluateFrom(
-  { config, source: file, path }: Evaluated,
+  { config, source: file, path, metadata }: Evaluated,
   flags: EvalFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  checkShown(config, path);
+  const opening =
+    flags.decode === undefined ? undefined : await openDecoder(flags.decode, config, originIn(metadata, path));
+  const pictures = { ...config, ...opening?.shown };
+  checkShown(pictures, path, 'give the autoencoder that they come from, or its decoder: --decode FILE');
   const { count, seed, batch, out, shard } = flags;
   const grid = gridOf(flags, config);
   checkGrid(grid, count, config);
@@ -225,9 +233,9 @@ async function evaluateFrom(
   const part = shard && (await readShard(out));
   for (const name of shard ? ['shard.json'] : ['results.json', 'results.csv'])
     await checkOutput('--out', join(out, name));
-  const check = (data: Parameters<typeof checkComparable>[1]) => checkComparable(config, data);
+  const check = (data: Parameters<typeof checkComparable>[1]) => checkComparable(pictures, data);
   const newEngine = async () => (await openSession(flags.adapter, flags)).engine;
-  const opened = await openReal(flags, config, { seed, count, signal, check, newEngine });
+  const opened = await openReal(flags, pictures, { seed, count, signal, check, newEngine });
   const { real, judges, features, record } = opened;
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
   const source = prefetching(file, { keep: true });
@@ -236,10 +244,11 @@ async function evaluateFrom(
   const { engine } = session;
   const line = new ProgressLine();
   try {
+    const decoder = await opening?.create(engine, { signal });
     const { name, driver } = session.adapter.adapter;
     const { odelt, ...versions } = describeMachine().versions as { odelt: string };
     const provenance: Provenance = {
-      ...{ model, weights: flags.weights, seed, samples: count, batch },
+      ...{ model, ...(decoder && { decoder: decoder.digest }), weights: flags.weights, seed, samples: count, batch },
       ...record,
       ...{ adapter: [name, driver].filter(Boolean).join(', '), odelt, linearAlgebra: algebra.name, versions },
     };
@@ -258,10 +267,10 @@ async function evaluateFrom(
         `${ready}/${wanted.length} cells; ${at === 'real pictures' ? at : `${describeCell(at)}: sample ${drawn}/${samples}`}`,
       );
     if (shard && range) {
-      const { imageSize, channels } = config;
+      const { imageSize, channels } = pictures;
       let so: ShardRecord = part ?? { shard, range, shape: { imageSize, channels }, provenance, cells: [] };
       await drawShard(engine, {
-        ...{ config, source, grid, features, judges, shard, provenance, signal, before: there },
+        ...{ config, source, decoder, grid, features, judges, shard, provenance, signal, before: there },
         onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
         onCell: async (drawn) => {
           so = await writeShardCell(out, so, drawn);
@@ -276,7 +285,7 @@ async function evaluateFrom(
     }
     const shown = new Set(before?.cells.map(describeCell));
     const results = await evaluateModel(engine, {
-      ...{ config, source, grid, features, real, provenance, before, algebra, signal },
+      ...{ config, source, decoder, grid, features, real, provenance, before, algebra, signal },
       onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
       onCell: async (so) => {
         await writeResults(out, so);

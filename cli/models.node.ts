@@ -1,20 +1,25 @@
 /** Finds and opens the model that a command is to use: a file, a checkpoint, the newest of a run folder, or a URL. */
 import { stat } from 'node:fs/promises';
 import { join, parse } from 'node:path';
+import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type FailFile, failAs, readRegular } from '../formats/files.node.ts';
 import { type ReadTensors, readTensors } from '../formats/safetensors.node.ts';
+import { createDecoder, type Decoder, decodedShape, foreignDecoder } from '../model/autoencoder/decoder.ts';
+import { openAutoencoder } from '../model/autoencoder/open.node.ts';
+import { type LatentsOrigin, originOf } from '../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
 import { type GroupSource, type ModelSource, readParams } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
+import { log } from './output.node.ts';
 
 export type WhichWeights = 'ema' | 'raw';
 
 /** A model that is measured; `path` is what it is called. */
-export interface Evaluated extends Pick<ModelSource, 'config'> {
+export interface Evaluated extends Pick<ModelSource, 'config' | 'metadata'> {
   readonly source: GroupSource;
   readonly path: string;
 }
@@ -97,11 +102,38 @@ async function whatIs(path: string) {
 }
 
 /** @throws ConfigError for a model of latents: what it makes are no pictures until they are decoded. */
-export function checkShown({ channels }: ModelConfig, path: string): void {
+export function checkShown(
+  { channels }: ModelConfig,
+  path: string,
+  hint = 'sample it in a program (Sampler) and decode the latents with the autoencoder that they come from',
+): void {
   if (channels === 1 || channels === 3) return;
   throw new ConfigError(`${path} makes latents of ${channels} channels; pictures have 1 or 3`, {
-    hint: 'sample it in a program (Sampler) and decode the latents with the autoencoder that they come from',
+    hint,
   });
+}
+
+/** A decoder that is not on a GPU yet. */
+export interface OpenedDecoder {
+  /** Side and channels of the pictures that the model's samples become. */
+  readonly shown: Pick<ModelConfig, 'imageSize' | 'channels'>;
+  create(engine: Engine, options?: Parameters<typeof createDecoder>[3]): Promise<Decoder>;
+}
+
+/**
+ * The autoencoder of `--decode`, for a model whose latents come from `origin`, where that is known: warns where it is another.
+ * @throws ConfigError, CheckpointError
+ */
+export async function openDecoder(
+  path: string,
+  model: Pick<ModelConfig, 'imageSize' | 'channels'>,
+  origin: LatentsOrigin | undefined,
+): Promise<OpenedDecoder> {
+  const imported = await openAutoencoder(path);
+  const shown = decodedShape(model, imported);
+  const warning = foreignDecoder(origin, await originOf(imported));
+  if (warning) log(`warning: ${path}: ${warning}`);
+  return { shown, create: (engine, options) => createDecoder(engine, model, imported, options) };
 }
 
 /** A model to measure: named by a preset or by a file; without a source of weights where there are none. */

@@ -64,6 +64,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'make sets of pictures to train on',
     load: async () => (await import('./data.ts')).addData,
   },
+  encode: {
+    description: 'encode pictures into latents by an autoencoder, to train on those',
+    load: async () => (await import('./encode.ts')).addEncode,
+  },
   plot: {
     description: "draw a run's losses over its updates",
     load: async () => (await import('./plot.ts')).addPlot,

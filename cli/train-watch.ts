@@ -5,6 +5,7 @@ import { ConfigError } from '../engine/errors.ts';
 import { lossPlot } from '../evaluation/loss-plot.ts';
 import { sampleSheet } from '../evaluation/sample-sheet.ts';
 import { writeText } from '../formats/files.node.ts';
+import type { LatentsOrigin } from '../model/autoencoder/origin.ts';
 import { encodePng } from '../pictures/png.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
@@ -15,6 +16,7 @@ import { defaultMean } from '../training/metrics.ts';
 import type { RunConfig } from '../training/run.node.ts';
 import type { Settings } from '../training/settings.ts';
 import type { WatchOptions } from '../training/watch.node.ts';
+import { openDecoder } from './models.node.ts';
 import { bytes, log } from './output.node.ts';
 import { dataPlace, encodedChannels, openPlace } from './train-flags.ts';
 
@@ -57,14 +59,21 @@ const numbersOf = (list: string): number[] => list.split(',').map(Number);
 /** What is written beside the metrics, as `out` says. @throws ConfigError for samples that the model does not make */
 export async function watchOf(
   engine: Engine,
-  { model, train }: RunConfig,
+  { model, train, latents }: Pick<RunConfig, 'model' | 'train'> & { readonly latents?: LatentsOrigin },
   out: Settings['out'],
   signal: AbortSignal,
 ): Promise<WatchOptions> {
-  const { tensorboard, logEvery, histogramEvery, sampleEvery, sampleSteps, sampleBlocks, sampleCount } = out;
+  const { tensorboard, logEvery, histogramEvery, sampleEvery, sampleSteps, sampleBlocks, sampleCount, decode } = out;
   const board = tensorboard ? { tensorboard: { logEvery, histogramEvery } } : {};
-  if (sampleEvery === 0) return board;
+  if (sampleEvery === 0) {
+    if (decode === undefined) return board;
+    throw new ConfigError('out.decode makes pictures for sheets of samples, and there are none', {
+      hint: 'give out.sampleEvery, the updates between sheets, too',
+    });
+  }
+  const decoder = decode === undefined ? undefined : await (await openDecoder(decode, model, latents)).create(engine);
   const sheet = await sampleSheet(engine, model, {
+    decoder,
     steps: numbersOf(sampleSteps),
     ...(sampleBlocks === undefined ? {} : { blocks: numbersOf(sampleBlocks) }),
     count: sampleCount,

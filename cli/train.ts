@@ -8,8 +8,9 @@ import { checkOutput } from '../formats/files.node.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
 import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
-import { isPaired, isStreamed, type TrainingData } from '../training/data/dataset.ts';
+import { isPaired, isStreamed, latentsOrigin, type TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
+import { spreadWarning } from '../training/data/spread.ts';
 import { validationLoss } from '../training/metrics.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
@@ -180,6 +181,9 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   const size = `${data.height}x${data.width}x${data.channels}`;
   const where = isStreamed(data) ? ', read from disk as they are needed' : '';
   log(`${data.name}: ${data.count} pictures of ${size}, ${data.classes} classes${where}`);
+  const warning =
+    isStreamed(data) && data.spread && spreadWarning(data.name, data.spread, data.latents?.scaling.factor);
+  if (warning) log(`warning: ${warning}`);
   if (held) log(`validation: ${held.count} pictures that are not trained on`);
   if (isPaired(data)) log(`${data.name} is paired: each picture trains with its own noise x0, none is drawn`);
   log(
@@ -189,7 +193,9 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
   if (flags.adapterIndex === undefined) for (const text of sharedText(session.adapter)) log(text);
   const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
-  const watch = speaks ? await watchOf(session.engine, config, settings.out, signal) : undefined;
+  const watch = speaks
+    ? await watchOf(session.engine, { ...config, latents: latentsOrigin(data) }, settings.out, signal)
+    : undefined;
   let first: number | null = null;
   let validated = '';
   const started = performance.now();

@@ -1,5 +1,6 @@
 /** Draws the samples of cells, a batch at a time, and keeps of them what figures are made of: features, votes, time and bytes. */
 import type { Engine } from '../engine/engine.ts';
+import type { Decoder } from '../model/autoencoder/decoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
@@ -35,6 +36,8 @@ export interface Drawn {
 export interface Drawing {
   readonly config: ModelConfig;
   readonly source: GroupSource;
+  /** Of a model of latents: makes the pictures that are judged. Its time counts as sampling. */
+  readonly decoder?: Decoder;
   readonly features: Features;
   /** What class agreement is judged by, if anything, where the features do not know the classes themselves. */
   readonly judges: Reference | null;
@@ -49,7 +52,7 @@ export interface Drawing {
 /** Draws cells one after another; `onDrawn` is waited for after each. @throws what sampling throws */
 export async function drawCells(
   engine: Engine,
-  { config, source, features, judges, provenance, range, signal, onSamples }: Drawing,
+  { config, source, decoder, features, judges, provenance, range, signal, onSamples }: Drawing,
   cells: readonly CellKey[],
   onDrawn: (drawn: Drawn) => void | Promise<void>,
 ): Promise<void> {
@@ -63,7 +66,8 @@ export async function drawCells(
     for (const key of cells) {
       const request = { ...requestOf(key), seed, signal };
       // The first use of a number of blocks compiles, and a change of it loads weights: neither is sampling time.
-      await sampler.sample({ ...request, labels: [0] });
+      const warm = await sampler.sample({ ...request, labels: [0] });
+      await decoder?.decode(warm);
       engine.memory.resetPeak();
       const all = new Float32Array((to - from) * features.width);
       const sums = { agreed: 0, seconds: 0, evaluations: 0, accepted: 0, rejected: 0 };
@@ -73,11 +77,13 @@ export async function drawCells(
         const labels = Array.from({ length: rows }, (_, i) => (first + i) % config.classes);
         onSamples?.(key, first - from);
         const started = performance.now();
-        const { values, solves, evaluations } = await sampler.sample({
+        const samples = await sampler.sample({
           ...{ ...request, labels, first },
           onProgress: ({ done, total, t }) =>
             onSamples?.(key, first - from + Math.floor(rows * (total === null ? t : done / total))),
         });
+        const { solves, evaluations } = samples;
+        const { values } = (await decoder?.decode(samples)) ?? samples;
         sums.seconds += (performance.now() - started) / 1000;
         const found = await features.of(values);
         all.set(found, (first - from) * features.width);

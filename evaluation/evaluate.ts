@@ -2,6 +2,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError } from '../engine/errors.ts';
 import { sha256 } from '../formats/bytes.ts';
+import type { Decoder } from '../model/autoencoder/decoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -39,6 +40,8 @@ export interface EvaluationOptions extends Omit<Judging, 'seed'> {
   readonly config: ModelConfig;
   /** Weights; what reads them more than once should keep them (`prefetching(source, { keep: true })`). */
   readonly source: GroupSource;
+  /** Of a model of latents: makes the pictures that are compared. */
+  readonly decoder?: Decoder;
   readonly grid: EvaluationGrid;
   readonly features: Features;
   /** Pictures, or the statistics of their features alone: then all but the Fréchet distance is null. */
@@ -67,9 +70,10 @@ export async function weightsDigest(source: GroupSource, signal?: AbortSignal): 
 }
 
 /** @throws ConfigError for a grid, or pictures, that do not suit the model */
-function checkEvaluation({ grid, config, real, provenance }: EvaluationOptions): void {
+function checkEvaluation({ grid, config, decoder, real, provenance }: EvaluationOptions): void {
   checkGrid(grid, provenance.samples, config);
-  if (hasPictures(real)) for (const { data } of [real.reference, real.heldOut]) checkComparable(config, data);
+  if (hasPictures(real))
+    for (const { data } of [real.reference, real.heldOut]) checkComparable({ ...config, ...decoder?.shown }, data);
 }
 
 /** Runs what draws cells. @throws InterruptedError, which says how many are done, where it was stopped by the signal */
@@ -97,7 +101,8 @@ export async function interruptible(
  * InterruptedError, with every cell that is done told to `onCell`
  */
 export async function evaluateModel(engine: Engine, options: EvaluationOptions): Promise<EvaluationResults> {
-  const { config, source, grid, features, real, provenance, before, algebra, signal, onProgress, onCell } = options;
+  const { config, source, decoder, grid, features, real, provenance, before, algebra, signal, onProgress, onCell } =
+    options;
   const { samples, seed } = provenance;
   checkEvaluation(options);
   if (before) checkSameSettings(before.provenance, provenance, 'before');
@@ -123,7 +128,7 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
     provenance,
   });
   const drawing = {
-    ...{ config, source, features, provenance, signal, onSamples: tell },
+    ...{ config, source, decoder, features, provenance, signal, onSamples: tell },
     judges: hasPictures(real) && !features.classesOf ? prepareReference(real.judges) : null,
   };
   const missing = wanted.filter((key) => !isDone(key));

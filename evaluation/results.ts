@@ -89,6 +89,8 @@ export interface FeatureRecord {
 export interface Provenance {
   /** SHA-256 of the weights. */
   readonly model: string;
+  /** Of a model of latents: SHA-256 of the decoder's parameters. */
+  readonly decoder?: string;
   /** 'ema' or 'raw'. */
   readonly weights: string;
   readonly seed: number;
@@ -198,6 +200,7 @@ export function parseResults(
 /** What must be the same for cells to stand in one table, and how an error calls it. */
 const COMPARED: Readonly<Partial<Record<keyof Provenance, string>>> = {
   model: 'the model',
+  decoder: '--decode',
   weights: '--weights',
   seed: '--seed',
   samples: '--count',

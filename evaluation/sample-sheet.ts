@@ -1,7 +1,8 @@
 /** Sheets of samples while a model trains: rows are numbers of blocks L, columns numbers of time steps T, the noise always the same. */
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import type { Decoder } from '../model/autoencoder/decoder.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { type ParamSet, paramLayout } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
@@ -24,6 +25,8 @@ export interface SheetOptions {
   readonly unconditional?: boolean;
   /** Of the noise. Default 0. */
   readonly seed?: number;
+  /** What makes pictures of a model's latents; the sheet does not dispose it. */
+  readonly decoder?: Decoder;
 }
 
 /** A sheet that can be drawn of a model's weights again and again. */
@@ -50,7 +53,8 @@ function sheetBlocks(config: ModelConfig): number[] {
 
 /**
  * Checks what a sheet is to show and works out its memory, before anything is trained.
- * @throws ConfigError for steps, blocks and guidance that the model does not have, for a model of latents, and for too large a sheet
+ * @throws ConfigError for steps, blocks and guidance that the model does not have, for a model of latents without a decoder, and for too
+ * large a sheet
  */
 export async function sampleSheet(
   engine: Engine,
@@ -58,10 +62,12 @@ export async function sampleSheet(
   options: SheetOptions = {},
 ): Promise<SampleSheet> {
   const { steps = [1, 4, 16], blocks = sheetBlocks(config), count = 8, seed = 0, unconditional = false } = options;
-  const { imageSize, channels, classes } = config;
+  const { decoder } = options;
+  const { classes } = config;
+  const { imageSize, channels } = decoder?.shown ?? config;
   if (channels !== 1 && channels !== 3) {
     throw new ConfigError(`the model makes latents of ${channels} channels; samples are drawn of 1 or 3`, {
-      hint: 'train it without sheets of samples',
+      hint: 'give the autoencoder that decodes them (--decode FILE), or train it without sheets of samples',
     });
   }
   const labels = Array.from({ length: count }, (_, i) => (unconditional ? null : i % classes));
@@ -73,15 +79,22 @@ export async function sampleSheet(
   for (const L of blocks) {
     for (const T of steps) checkRequest({ labels, blocks: L, steps: T, guidance, seed }, config);
   }
-  const rowsOf = async (on: Engine, model: ResidentModel, signal?: AbortSignal): Promise<Picture[][][]> => {
+  const rowsOf = async (
+    on: Engine,
+    model: ResidentModel,
+    decode: Decoder['decode'] | undefined,
+    signal?: AbortSignal,
+  ): Promise<Picture[][][]> => {
     const sampler = new Sampler(on, model, { batch: Math.min(count, MOST_AT_ONCE) });
     try {
       const rows: Picture[][][] = [];
       for (const L of blocks) {
         const row: Picture[][] = [];
         for (const T of steps) {
-          const { values } = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
-          row.push(fromUnit(values, imageSize, imageSize, channels));
+          const samples = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
+          if (signal?.aborted) throw new InterruptedError('drawing samples was interrupted');
+          const { values, shape } = (await decode?.(samples)) ?? samples;
+          row.push(fromUnit(values, shape[1], shape[2], shape[3]));
         }
         rows.push(row);
       }
@@ -90,18 +103,24 @@ export async function sampleSheet(
       sampler.dispose();
     }
   };
+  // A dry model's samples are decoded by nobody.
+  const blank: Decoder['decode'] = async ({ shape: [n] }) => ({
+    values: new Float32Array(n * imageSize ** 2 * channels),
+    shape: [n, imageSize, imageSize, channels],
+  });
   const dry = dryEngine(engine);
   // A dry model reads nothing: only sizes count.
   const source = { layout: paramLayout(config), bytesOf: () => 0, read: async () => new Float32Array(0) };
-  await rowsOf(dry, new ResidentModel(dry, config, source, { dry: true }));
+  await rowsOf(dry, new ResidentModel(dry, config, source, { dry: true }), decoder && blank);
   return {
     blocks,
     steps,
-    peakBytes: dry.memory.report().peak,
+    // One after the other; the decoder's weights stay.
+    peakBytes: dry.memory.report().peak + (decoder?.peakBytes ?? 0),
     async draw(params, title, signal) {
       const model = new ResidentModel(engine, config, memorySource(params));
       try {
-        const rows = await rowsOf(engine, model, signal);
+        const rows = await rowsOf(engine, model, decoder?.decode, signal);
         return contactSheet({
           title,
           rowLabels: blocks.map((L) => `L=${L}`),

@@ -62,9 +62,9 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
     };
   }
 
-  if (flip && data.elements === 'numbers') {
+  if (flip && data.elements === 'numbers' && !data.flips) {
     throw new ConfigError(`training.flip: '${data.name}' holds numbers, which are not mirrored`, {
-      hint: 'leave training.flip out; put the mirrored pictures into the data, encoded for themselves',
+      hint: 'leave training.flip out, or put the mirrored pictures into the data, encoded for themselves: odelt encode --flip',
     });
   }
   const order = dataOrder({ count: data.count, seed, flip, only, groups: data.groups });
@@ -76,8 +76,9 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
   const readAhead = () => {
     reader ??= data.open();
     while (queue.length < ahead) {
-      const sample = order.at(nextPosition());
-      const picture = reader.read(sample.index);
+      const position = nextPosition();
+      const sample = order.at(position);
+      const picture = reader.read(sample.index, { seed, position, mirrored: sample.flip });
       picture.catch(() => {}); // told when its turn has come
       queue.push({ ...sample, picture });
     }

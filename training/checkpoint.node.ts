@@ -11,6 +11,7 @@ import { makeFolder } from '../engine/folders.node.ts';
 import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
 import { readTensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
+import { type LatentsOrigin, originMetadata } from '../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { type ParamLayout, type ParamSet, paramsFrom, type TensorSource } from '../model/params.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
@@ -25,6 +26,8 @@ export interface SavedState {
   readonly model: ModelConfig;
   /** Of the data; kept in the metadata of the weights where there is one per class of the model. */
   readonly classNames?: readonly string[];
+  /** Of a model of latents: the autoencoder that they come from; kept in the metadata of the weights. */
+  readonly latents?: LatentsOrigin;
 }
 
 /** What a checkpoint's folder held. */
@@ -59,8 +62,8 @@ export async function saveCheckpoint(
   try {
     await makeFolder(temporary);
     const files = summedFolder(temporary);
-    const { classNames } = state;
-    const extra = { 'odelt.step': String(state.step) };
+    const { classNames, latents } = state;
+    const extra = { 'odelt.step': String(state.step), ...originMetadata(latents) };
     const models: [string, ParamSet][] = [
       ['model.safetensors', sets.params],
       ['ema.safetensors', sets.ema],

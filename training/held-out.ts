@@ -36,16 +36,13 @@ function partOf(data: TrainingData, numbers: Uint32Array, what: string): Trainin
     label: (i) => data.label(numbers[i]!),
   };
   if (!isStreamed(data)) return { ...labelled, image: (i) => data.image(numbers[i]!) };
-  const { elements, paired, identity, groups } = data;
+  const { elements, paired, identity, groups, flips, spread, latents } = data;
   return {
-    ...labelled,
-    elements,
-    paired,
-    identity,
+    ...{ ...labelled, elements, paired, identity, flips, spread, latents },
     ...(groups ? { groups: groupsOf(groups, numbers) } : {}),
     open() {
       const reader = data.open();
-      return { read: (i) => reader.read(numbers[i]!), close: () => reader.close() };
+      return { read: (i, draw) => reader.read(numbers[i]!, draw), close: () => reader.close() };
     },
   };
 }

@@ -25,7 +25,7 @@ import {
 } from './checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
-import type { TrainingData } from './data/dataset.ts';
+import { latentsOrigin, type TrainingData } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
@@ -281,7 +281,7 @@ async function trainInto(
     await writing(metrics, () => syncMetrics(metrics));
     const at = await saveCheckpoint(
       checkpoints,
-      { step: done, model, classNames: data.classNames },
+      { step: done, model, classNames: data.classNames, latents: latentsOrigin(data) },
       sets,
       onNotice,
       options.keep,

@@ -123,6 +123,12 @@ export const OUT_OPTIONS = {
   sampleSteps: list('1,4,16', 'numbers of time steps T of the samples, one column each'),
   sampleBlocks: list(undefined, 'numbers of blocks L of the samples, one row each; up to four of those that may run'),
   sampleCount: every(8, 'samples in each cell of a sheet'),
+  decode: {
+    ...text(
+      "autoencoder that makes pictures of a model's latents, for sheets of samples: a file, or diffusers' folder",
+    ),
+    value: 'file',
+  } as Option<string | undefined>,
   sampleGuidance: real(1, { rule: 'a number', value: 'weight', help: 'guidance weight of the samples' }),
 } as const satisfies OptionSet;
 

@@ -2,6 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openSafetensors, writeSafetensors } from '../../formats/safetensors.node.ts';
+import type { TensorToWrite } from '../../formats/safetensors.ts';
+import { originIn } from '../../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
 import { type ParamSet, paramLayout } from '../../model/params.ts';
 import { loadCheckpoint } from '../../training/checkpoint.node.ts';
@@ -11,6 +14,7 @@ import { readRunConfig } from '../../training/run.node.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { npy } from '../support/archives.ts';
+import { foreignWeights, SMALL_KL, smallKl } from '../support/autoencoder.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 import { testEngine } from '../support/engine.ts';
 import { normals } from '../support/normals.ts';
@@ -77,6 +81,60 @@ describe('a recipe on latents', () => {
     const { code, stderr } = await cli.run('train', '--resume', '--steps', '4', '--out', 'celeb', '--data', 'pets');
     expect(stderr).toContain('ConfigError: the run was trained on other data (latents): pictures: 10, now 4; size:');
     expect(code).toBe(2);
+  });
+});
+
+describe('pictures, encoded', () => {
+  const sizes = ['width=16', 'heads=2', 'depth=4', 'patch=2'].flatMap((field) => ['--set', `model.${field}`]);
+
+  it('become latents that train, with sheets and figures of what the decoder makes of samples', async () => {
+    await pictureFolder(at('photos'), ['cat', 'dog'], 8);
+    const { tensors } = foreignWeights(smallKl());
+    const stored: TensorToWrite[] = [];
+    for (const [name, { shape, load }] of tensors)
+      stored.push({ name, shape, dtype: 'F32', values: new Float32Array((await load()).buffer as ArrayBuffer) });
+    await writeSafetensors(at('vae', 'diffusion_pytorch_model.safetensors'), stored);
+    writeFileSync(at('vae', 'config.json'), JSON.stringify(SMALL_KL));
+
+    const vae = ['--autoencoder', 'vae', '--out', 'encoded'];
+    const odd = await cli.run('encode', 'photos', ...vae, '--size', '9');
+    expect(odd).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("no multiple of the autoencoder's 2 pixels"),
+    });
+    expect(existsSync(at('encoded'))).toBe(false);
+    const args = ['photos', ...vae, '--size', '8', '--flip', '--shard', '6'];
+    const encoded = await cli.run('encode', ...args);
+    expect(encoded.stderr).toContain('16 pictures as 4x4x4 latents');
+    expect(encoded.code).toBe(0);
+    const again = await cli.run('encode', ...args, '--dtype', 'f16');
+    expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('dtype (F32, now F16)') });
+
+    const given = ['--data', 'encoded', ...sizes, '--batch', '8', '--warmup', '1', '--flip', '--steps', '2'];
+    const samples = ['--sample-every', '2', '--sample-steps', '1', '--sample-blocks', '4', '--sample-count', '1'];
+    const trained = await cli.run('train', ...given, ...samples, '--decode', 'vae', '--out', 'latent');
+    expect(trained.stderr).toContain(
+      "data: latents of 'photos' by an AutoencoderKL: 3 shards of means and log variances, of mirrored pictures too",
+    );
+    expect(trained.code).toBe(0);
+    const png = readFileSync(at('latent', 'samples', '2.png'));
+    // 8 pixels, twice as large, with margins, not 4.
+    expect(png.readUInt32BE(16)).toBeGreaterThan(16);
+    const { model, pictures } = await readRunConfig(at('latent'));
+    expect(model).toMatchObject({ imageSize: 4, channels: 4, classes: 2 });
+    expect(pictures!.latents).toMatchObject({ family: 'kl', factor: 2, scaling: { factor: 0.5, shift: 0.25 } });
+    const { header, close } = await openSafetensors(at('latent', 'checkpoints', 'step-2', 'ema.safetensors'));
+    await close();
+    expect(originIn(header.metadata, 'ema')).toEqual(pictures!.latents);
+
+    const grid = ['--steps', '1', '--blocks', '4', '--count', '8'];
+    const cells = [...grid, '--features', 'pixels', '--data', 'photos', '--json'];
+    const bare = await cli.run('eval', 'latent', ...cells);
+    expect(bare).toMatchObject({ code: 2, stderr: expect.stringContaining('--decode FILE') });
+    const { code, stdout, stderr } = await cli.run('eval', 'latent', ...cells, '--decode', 'vae');
+    expect(stderr).not.toContain('warning');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).provenance.decoder).toBe(pictures!.latents!.decoder);
   });
 });
 

@@ -3,6 +3,7 @@ import { contiguousStrides, type StoredTensor } from '../../formats/stored-tenso
 import { type ImportedAutoencoder, importAutoencoder } from '../../model/autoencoder/import.ts';
 import { klNetwork, parseKlConfig } from '../../model/autoencoder/kl.ts';
 import { type AutoencoderNetwork, autoencoderLayout } from '../../model/autoencoder/network.ts';
+import { tinyNetwork } from '../../model/autoencoder/tiny.ts';
 import type { ForeignWeights } from '../../model/weights/imports/foreign.ts';
 import { normals } from './normals.ts';
 
@@ -40,3 +41,21 @@ export function foreignWeights(
 }
 
 export const importedKl = (): Promise<ImportedAutoencoder> => importAutoencoder([foreignWeights(smallKl())], SMALL_KL);
+
+/** A TAESD of two channels more than pictures have, which halves their size once; its encoder alone. */
+export function smallTiny(): AutoencoderNetwork {
+  const convolution = (at: number, output: number, input: number): [string, number[]] => [
+    `encoder.layers.${at}.weight`,
+    [output, input, 3, 3],
+  ];
+  return tinyNetwork(
+    new Map([
+      convolution(0, 4, 3),
+      ['encoder.layers.0.bias', [4]],
+      convolution(1, 4, 4),
+      convolution(2, 5, 4),
+      ['encoder.layers.2.bias', [5]],
+    ]),
+    'taesd.safetensors',
+  );
+}

@@ -19,6 +19,7 @@ import {
 } from '../../formats/npy.ts';
 import { datasetOf, type TrainingData } from './dataset.ts';
 import { countClasses, failData, mostBytes, type OpenFiles, openFiles, type ReadOptions } from './reading.ts';
+import { addToSums, spreadOf } from './spread.ts';
 
 /** Names of arrays, in the order in which they are looked for. */
 export const PICTURE_ARRAYS = ['images', 'latents', 'x0x1', 'image', 'data', 'x', 'arr_0'] as const;
@@ -242,10 +243,13 @@ async function makeSet(
       return datasetOf({ ...shape, pixels, labels: Uint16Array.from(labels) });
     }
     const hash = createHash('sha256').update(JSON.stringify([shape, count, paired, main.header]));
+    const sums = { count: 0, sum: 0, squares: 0 };
     for (let k = 0; k < SAMPLES; k++) {
       const values = await read(files, Math.floor((k * (count - 1)) / (SAMPLES - 1)));
       hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      addToSums(sums, paired ? values.subarray(size) : values);
     }
+    const areLatents = numbers && channels !== 1 && channels !== 3;
     const kept = Uint16Array.from(labels);
     return {
       ...shape,
@@ -254,6 +258,7 @@ async function makeSet(
       elements: numbers ? 'numbers' : 'bytes',
       paired,
       identity: hash.digest('hex'),
+      ...(areLatents ? { spread: spreadOf(sums) } : {}),
       label: (i) => kept[i]!,
       open() {
         const own = openFiles();

@@ -3,6 +3,7 @@
  * the model's numbers.
  */
 import { UsageError } from '../../engine/errors.ts';
+import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
 
 /** A file that was left out, and why. */
 export interface SkippedFile {
@@ -44,15 +45,31 @@ export interface PictureGroups {
   readonly together: number;
 }
 
+/** Which sample of training a picture is read for: of encoded latents every one is a draw of its own. */
+export interface PictureDraw {
+  /** Of the run; an integer in [0, 2^32). */
+  readonly seed: number;
+  /** The sample's position in the order of all epochs. */
+  readonly position: number;
+  /** Whether the mirrored picture is wanted. */
+  readonly mirrored: boolean;
+}
+
 /** Reads the pictures of a `StreamedDataset`. */
 export interface PictureReader {
   /**
    * Picture i, [height, width, channels]: bytes, or numbers as the model takes them. Of a paired set: noise, then picture, each of
-   * that shape. Several may be asked for at a time. @throws DataError naming the file
+   * that shape. Of encoded latents: the draw, or without one the mean. Several may be asked for at a time. @throws DataError naming the file
    */
-  read(i: number): Promise<Uint8Array | Float32Array>;
+  read(i: number, draw?: PictureDraw): Promise<Uint8Array | Float32Array>;
   /** Ends what is being read, workers included. */
   close(): Promise<void>;
+}
+
+/** Mean and standard deviation of numbers as the model takes them. */
+export interface Spread {
+  readonly mean: number;
+  readonly deviation: number;
 }
 
 /** Labelled pictures, or latents, that lie elsewhere and are read as they are needed. */
@@ -64,6 +81,12 @@ export interface StreamedDataset extends LabelledData {
   /** SHA-256 of what tells these files from others: names and sizes of pictures, or samples of them; hexadecimal. */
   readonly identity: string;
   readonly groups?: PictureGroups;
+  /** Of numbers: whether the reader has each picture mirrored as well, encoded for itself. Default false. */
+  readonly flips?: boolean;
+  /** Of numbers: how far they spread, all or some of them together. */
+  readonly spread?: Spread;
+  /** Of encoded latents: the autoencoder that made them. */
+  readonly latents?: LatentsOrigin;
   /** Starts to read; to be closed. */
   open(): PictureReader;
 }
@@ -76,6 +99,10 @@ export const isStreamed = (data: TrainingData): data is StreamedDataset => 'open
 
 /** Whether each picture comes with the noise that it is to be trained with. */
 export const isPaired = (data: TrainingData): boolean => isStreamed(data) && data.paired;
+
+/** The autoencoder that made the latents; undefined for pictures, and for latents that do not say. */
+export const latentsOrigin = (data: TrainingData): LatentsOrigin | undefined =>
+  isStreamed(data) ? data.latents : undefined;
 
 /** What `datasetOf` makes a data set of. */
 export interface DatasetFields extends DataShape {

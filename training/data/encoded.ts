@@ -13,6 +13,8 @@ export interface PictureOptions extends ReadOptions {
   size?: number;
   /** 1: grey, 3: colour (sRGB). Default: 3, or 1 where every picture is grey and all are in memory. Transparency is laid over white. */
   channels?: 1 | 3;
+  /** Read pictures as they are needed, although they would fit into memory. Default false. */
+  streamed?: boolean;
 }
 
 /** Largest file that is taken for a picture, in bytes. */
@@ -74,7 +76,7 @@ export async function decodeSet(
   const { name, count, classes, classNames, skipped, labels } = set;
   const shape = { name, height: size, width: size, channels, classes };
   options.onShape?.(shape);
-  if (bytes > most) {
+  if (bytes > most || (options.streamed && !options.whole)) {
     const { identity, groups } = set;
     return {
       ...{ ...shape, count, classNames, skipped, identity, groups },

@@ -4,9 +4,10 @@
  */
 import { createAvatar } from '@dicebear/core';
 import * as pixelArt from '@dicebear/pixel-art';
+import { ConfigError } from '../../engine/errors.ts';
 import { loadSharp } from './sharp.ts';
 
-/** Side of a picture. The drawing has half of it, each of its points being four pixels. */
+/** Side of a picture where nobody says. The drawing has half of it, each of its points being four pixels. */
 export const FACE_SIDE = 32;
 const DRAWN_SIDE = 16;
 
@@ -43,17 +44,29 @@ function drawFace(part: string, i: number): string {
   return createAvatar(pixelArt, options as PixelArtOptions).toString();
 }
 
-/** Makes pictures [32, 32, 3] of faces as bytes. @throws UnsupportedError without sharp. */
-export async function facePainter(): Promise<(part: string, i: number) => Promise<Uint8Array<ArrayBuffer>>> {
+/** @throws ConfigError for a side of which the drawing's points would not be whole squares */
+export function checkFaceSide(side: number): void {
+  if (Number.isInteger(side) && side >= DRAWN_SIDE && side <= 1024 && side % DRAWN_SIDE === 0) return;
+  throw new ConfigError(`faces of side ${side}: the drawing has ${DRAWN_SIDE} x ${DRAWN_SIDE} points`, {
+    hint: `give a multiple of ${DRAWN_SIDE} from ${DRAWN_SIDE} to 1024`,
+  });
+}
+
+/** Makes pictures [side, side, 3] of faces as bytes. @throws ConfigError for a side that is none; UnsupportedError without sharp. */
+export async function facePainter(
+  side = FACE_SIDE,
+): Promise<(part: string, i: number) => Promise<Uint8Array<ArrayBuffer>>> {
+  checkFaceSide(side);
   const sharp = await loadSharp();
+  const point = side / DRAWN_SIDE;
   return async (part, i) => {
     const drawn = await sharp(Buffer.from(drawFace(part, i)))
       .removeAlpha()
       .raw()
       .toBuffer();
-    const pixels = new Uint8Array(FACE_SIDE * FACE_SIDE * 3);
-    for (let p = 0; p < FACE_SIDE * FACE_SIDE; p++) {
-      const [y, x] = [Math.floor(p / FACE_SIDE) >> 1, (p % FACE_SIDE) >> 1];
+    const pixels = new Uint8Array(side * side * 3);
+    for (let p = 0; p < side * side; p++) {
+      const [y, x] = [Math.floor(Math.floor(p / side) / point), Math.floor((p % side) / point)];
       const from = (y * DRAWN_SIDE + x) * 3;
       pixels.set(drawn.subarray(from, from + 3), p * 3);
     }

@@ -1,7 +1,8 @@
 /** What a run remembers of its data set, so that going on with another one is noticed. */
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../../engine/errors.ts';
-import { type DataShape, isStreamed, type TrainingData } from './dataset.ts';
+import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
+import { type DataShape, isStreamed, latentsOrigin, type TrainingData } from './dataset.ts';
 
 /** Plain data, for a run's config.json. */
 export interface Fingerprint extends DataShape {
@@ -13,11 +14,14 @@ export interface Fingerprint extends DataShape {
    */
   readonly pixels: string;
   readonly labels: string;
+  /** Of encoded latents: the autoencoder that decodes them. */
+  readonly latents?: LatentsOrigin;
 }
 
 /** The fingerprint of a data set. 60,000 pictures of 28 x 28 take about a tenth of a second. */
 export function fingerprint(data: TrainingData): Fingerprint {
   const { name, count, height, width, channels, classes, classNames } = data;
+  const latents = latentsOrigin(data);
   const pixels = createHash('sha256');
   const labels = new DataView(new ArrayBuffer(4 * count));
   for (let i = 0; i < count; i++) {
@@ -29,6 +33,7 @@ export function fingerprint(data: TrainingData): Fingerprint {
     ...(classNames ? { classNames: [...classNames] } : {}),
     pixels: isStreamed(data) ? data.identity : pixels.digest('hex'),
     labels: createHash('sha256').update(labels).digest('hex'),
+    ...(latents ? { latents } : {}),
   };
 }
 

@@ -12,6 +12,7 @@ import { type Dataset, isStreamed, type TrainingData } from './dataset.ts';
 import { decodeSet, type PictureOptions } from './encoded.ts';
 import { folderBytes, indexFolder, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
+import { LATENTS_INDEX, openLatents } from './latents.ts';
 import { indexParquet } from './parquet.ts';
 import { failData, listFolder, mostBytes } from './reading.ts';
 import { indexTar } from './tar.ts';
@@ -32,6 +33,7 @@ const UNDERSTOOD = [
   'a folder with data_batch_1.bin ... data_batch_5.bin or test_batch.bin (CIFAR-10, binary version)',
   'a folder with train.bin or test.bin (CIFAR-100, binary version)',
   'tar shards (WebDataset), parquet files with pictures, NumPy arrays (.npy, .npz), or a folder of them',
+  'a folder of latents that odelt encode wrote',
   'a folder of pictures with one sub-folder per class',
 ].join('; or ');
 
@@ -151,6 +153,7 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
   });
   if (!info.isDirectory()) return openFile(path, [path], options, whole);
   const names = (await listFolder(path)).filter((name) => !name.startsWith('.'));
+  if (names.includes(LATENTS_INDEX)) return openLatents(path, options);
   const missing = (kind: string) =>
     new MissingPart(`${path}: ${kind} without its ${options.split} part (found ${found(names)})`);
 
@@ -218,7 +221,8 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
 }
 
 async function openPictures(folder: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
-  if (whole || (await folderBytes(folder, options)) <= mostBytes(options)) return readImageFolder(folder, options);
+  if (whole || (!options.streamed && (await folderBytes(folder, options)) <= mostBytes(options)))
+    return readImageFolder(folder, options);
   return decodeSet(await indexFolder(folder, options), options);
 }
 

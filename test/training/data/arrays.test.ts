@@ -10,6 +10,7 @@ import { readBatches } from '../../../training/batches.ts';
 import { type Dataset, isStreamed, type StreamedDataset } from '../../../training/data/dataset.ts';
 import { fingerprint } from '../../../training/data/fingerprint.node.ts';
 import { openDataset, openTrainingData } from '../../../training/data/open.ts';
+import { spreadWarning } from '../../../training/data/spread.ts';
 import { npy } from '../../support/archives.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-arrays-'));
@@ -74,6 +75,22 @@ describe('pictures', () => {
 });
 
 describe('latents', () => {
+  it('tell how far they spread', async () => {
+    // Two pictures of alternating numbers about 1, four away from it.
+    const data = Float32Array.from({ length: 128 }, (_, i) => 1 + 4 * (-1) ** i);
+    const { spread } = await streamed(folder({ 'latents.npy': npy('<f4', [2, 4, 4, 4], data) }));
+    expect(spread).toEqual({ mean: 1, deviation: 4 });
+    expect(spreadWarning('mine', spread!)).toBe(
+      "the latents of 'mine' have mean 1.000 and deviation 4.000; models of latents learn from those whose deviation is about 1 (they would have to be multiplied by about 0.250)",
+    );
+    const pictures = npy(
+      '<f4',
+      [2, 4, 4, 3],
+      data.subarray(32).map((x) => -x),
+    );
+    expect((await streamed(folder({ 'images.npy': pictures }))).spread).toBeUndefined();
+  });
+
   const layouts = { last: [2, 8, 8, 4], first: [2, 4, 8, 8] } as const;
   it.each(['last', 'first'] as const)('are given as they are, channels %s, float32 and float16', async (where) => {
     const shape = layouts[where];

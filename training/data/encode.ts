@@ -1,0 +1,262 @@
+/** Encodes a data set into a folder of latents, shard by shard: an interrupted run goes on after the last whole one, with the same bytes. */
+import { createHash } from 'node:crypto';
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError, InterruptedError } from '../../engine/errors.ts';
+import { makeFolder } from '../../engine/folders.node.ts';
+import { concatenated } from '../../formats/bytes.ts';
+import { checkOutput, failAs, openRegular, writeAtomically, writeText } from '../../formats/files.node.ts';
+import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
+import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
+import { gaussianOf } from '../../model/autoencoder/gaussian.ts';
+import type { AutoencoderNetwork } from '../../model/autoencoder/network.ts';
+import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
+import { readBatches } from '../batches.ts';
+import { lockFolder } from '../lock.node.ts';
+import { type DataShape, isPaired, latentsOrigin, type TrainingData } from './dataset.ts';
+import { fingerprint } from './fingerprint.node.ts';
+import {
+  LATENTS_INDEX,
+  type LatentsFolder,
+  type LatentsRecipe,
+  type LatentsShard,
+  latentsDone,
+  latentTensors,
+  readLatentsIndex,
+} from './latents.ts';
+import { addToSums, type Sums } from './spread.ts';
+
+/** Pictures are put into shards in a shuffled order, so that each is a sample of all: this seed's, as `readBatches` has it. */
+const SEED = 0x656e6364;
+/** Pictures of a shard where nobody says. */
+const SHARD = 256;
+
+/** How pictures are encoded. */
+export interface EncodeOptions {
+  /** Where to; made if it is not there. */
+  readonly folder: string;
+  /** What the latents are to remember of the autoencoder (`originOf`). */
+  readonly origin: LatentsOrigin;
+  /** How the autoencoder's weights are stored. Default f32. */
+  readonly precision?: 'f32' | 'f16';
+  /** Encode each picture mirrored as well, so that training can mirror (`training.flip`). Default false. */
+  readonly flip?: boolean;
+  /** How latents are stored. Default F32. */
+  readonly dtype?: 'F32' | 'F16';
+  /** Pictures of a shard. Default 256. */
+  readonly shard?: number;
+  readonly signal?: AbortSignal;
+  /** Told after each picture how many there are, those of earlier runs included. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Refuses pictures that an autoencoder cannot encode, before any is read.
+ * @throws ConfigError for an autoencoder without encoder, pictures of other channels, or no multiple of its factor.
+ */
+export function checkEncodes(network: AutoencoderNetwork, { name, height, width, channels }: DataShape): void {
+  const { encoder, factor, pictureChannels } = network;
+  if (!encoder) {
+    throw new ConfigError('the autoencoder has no encoder', { hint: 'give the file that holds it' });
+  }
+  if (channels !== pictureChannels) {
+    throw new ConfigError(
+      `the pictures of '${name}' have ${channels} channels; the autoencoder takes ${pictureChannels}`,
+    );
+  }
+  if (height % factor === 0 && width % factor === 0) return;
+  throw new ConfigError(
+    `the pictures of '${name}' are ${width} x ${height}: no multiple of the autoencoder's ${factor} pixels`,
+    { hint: `cut or scale them to multiples of ${factor}: encoded pictures by their size, such as ${8 * factor}` },
+  );
+}
+
+/** What the folder is to hold. @throws ConfigError, UsageError */
+function recipeOf({ network }: Autoencoder, data: TrainingData, options: EncodeOptions): LatentsRecipe {
+  checkEncodes(network, data);
+  if (isPaired(data) || latentsOrigin(data)) {
+    throw new ConfigError(`'${data.name}' holds latents already`, { hint: 'give the pictures' });
+  }
+  const { origin: autoencoder, precision = 'f32', flip: flips = false, dtype = 'F32', shard = SHARD } = options;
+  if (!(Number.isInteger(shard) && shard >= 1)) throw new ConfigError(`shards of ${shard} pictures`);
+  const { factor, latentChannels: channels, family } = network;
+  return {
+    ...{ pictures: fingerprint(data), autoencoder, precision },
+    ...{ height: data.height / factor, width: data.width / factor, channels },
+    ...{ gaussian: family === 'kl', flips, dtype, shard },
+  };
+}
+
+/** What two recipes do not share, in words. */
+function differences(before: LatentsRecipe, now: LatentsRecipe): string[] {
+  const { name: a, ...old } = before.pictures;
+  const { name: b, ...own } = now.pictures;
+  const same = (x: unknown, y: unknown) => JSON.stringify(x) === JSON.stringify(y);
+  const what: Record<string, boolean> = {
+    [`pictures ('${a}', now '${b}')`]: same(old, own),
+    autoencoder: same(before.autoencoder, now.autoencoder),
+  };
+  for (const key of ['precision', 'height', 'width', 'channels', 'flips', 'dtype', 'shard'] as const)
+    what[`${key} (${before[key]}, now ${now[key]})`] = before[key] === now[key];
+  return Object.keys(what).filter((key) => !what[key]);
+}
+
+/** SHA-256 of a file. */
+async function digestOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  const file = await openRegular(path, failAs(ConfigError, path));
+  try {
+    for (let at = 0; at < file.size; at += 2 ** 24) hash.update(await file.read(at, Math.min(file.size, at + 2 ** 24)));
+    return hash.digest('hex');
+  } finally {
+    await file.close();
+  }
+}
+
+/** The shards at the beginning that are as they were written; what follows a damaged one is made again. */
+async function wholeShards(folder: string, { shards }: LatentsFolder): Promise<LatentsShard[]> {
+  const good: LatentsShard[] = [];
+  for (const shard of shards) {
+    const path = join(folder, shard.file);
+    const info = await stat(path).catch(() => null);
+    if (info?.size !== shard.bytes || (await digestOf(path)) !== shard.sha256) break;
+    good.push(shard);
+  }
+  return good;
+}
+
+/** What the folder holds already of this recipe. @throws ConfigError for a folder of something else */
+async function before(folder: string, recipe: LatentsRecipe): Promise<readonly LatentsShard[]> {
+  const names = await readdir(folder);
+  const own = /^(latents\.json|shard-\d+\.safetensors)\.\d+\.tmp$/;
+  for (const name of names.filter((each) => own.test(each))) await rm(join(folder, name), { force: true });
+  if (!names.includes(LATENTS_INDEX)) {
+    const stranger = names.find((name) => !name.startsWith('.') && name !== 'lock' && !own.test(name));
+    if (stranger === undefined) return [];
+    throw new ConfigError(`${folder} holds other files, such as ${stranger}`, {
+      hint: 'give a folder that is empty or not there',
+    });
+  }
+  const index = await readLatentsIndex(folder);
+  const other = differences(index.recipe, recipe);
+  if (other.length === 0) return wholeShards(folder, index);
+  throw new ConfigError(`${folder} holds other latents; what differs: ${other.join(', ')}`, {
+    hint: 'give the options that it was begun with, or another folder',
+  });
+}
+
+/**
+ * Encodes all pictures of a data set, in a shuffled order, into `folder`, which `openTrainingData` then reads. A folder that an
+ * interrupted run left goes on after its last whole shard; one that is whole is left as it is. A full disk leaves whole files.
+ * @throws ConfigError for pictures that the autoencoder cannot take, or a folder of something else, before anything is encoded; OutputError;
+ * DataError for a picture that cannot be read; InterruptedError; what `Autoencoder.encode` throws.
+ */
+export async function encodeLatents(
+  autoencoder: Autoencoder,
+  data: TrainingData,
+  options: EncodeOptions,
+): Promise<LatentsFolder> {
+  const { folder } = options;
+  const recipe = recipeOf(autoencoder, data, options);
+  await checkOutput('the folder of latents', folder, { folder: true });
+  await makeFolder(folder);
+  const unlock = await lockFolder(folder);
+  try {
+    return await encodeInto(autoencoder, data, recipe, options);
+  } finally {
+    await unlock();
+  }
+}
+
+/** Encodes what the locked folder lacks. */
+async function encodeInto(
+  autoencoder: Autoencoder,
+  data: TrainingData,
+  recipe: LatentsRecipe,
+  { folder, signal, onProgress }: EncodeOptions,
+): Promise<LatentsFolder> {
+  const shards = [...(await before(folder, recipe))];
+  const state = (): LatentsFolder => ({ format: 'odelt latents 1', recipe, shards: [...shards] });
+  const save = () => writeText(join(folder, LATENTS_INDEX), `${JSON.stringify(state(), null, 1)}\n`);
+  const total = data.count;
+  let done = latentsDone(state());
+  if (done > 0) onProgress?.(done, total);
+  if (done === total) return state();
+  await save();
+  const batches = readBatches(data, { seed: SEED, first: done });
+  try {
+    while (done < total) {
+      const count = Math.min(recipe.shard, total - done);
+      const sums = { count: 0, sum: 0, squares: 0 };
+      const next = async (k: number, image: Float32Array, label: Uint32Array) => {
+        if (k > 0) onProgress?.(done + k, total);
+        if (!signal?.aborted) return batches.next(image, label);
+        throw new InterruptedError(`encoding was interrupted after ${done + k} of ${total} pictures`, {
+          hint: `the same command goes on after the ${done} pictures of whole shards`,
+        });
+      };
+      const tensors = await encodeShard(autoencoder, recipe, count, next, sums);
+      const bytes = concatenated([...safetensorsChunks(tensors)]);
+      const file = `shard-${String(shards.length).padStart(5, '0')}.safetensors`;
+      await writeAtomically(join(folder, file), [bytes]);
+      const sha256 = createHash('sha256').update(bytes).digest('hex');
+      const { sum, squares } = sums;
+      shards.push({ file, count, bytes: bytes.length, sha256, sum, squares });
+      await save();
+      done += count;
+      onProgress?.(done, total);
+    }
+  } finally {
+    await batches.close();
+  }
+  return state();
+}
+
+/** The tensors of `count` pictures, which `next` gives by their numbers in the shard. */
+async function encodeShard(
+  autoencoder: Autoencoder,
+  recipe: LatentsRecipe,
+  count: number,
+  next: (k: number, image: Float32Array, label: Uint32Array) => Promise<void>,
+  sums: Sums,
+): Promise<TensorToWrite[]> {
+  const { height, width, channels, gaussian, flips, dtype } = recipe;
+  const { height: rows, width: columns, channels: colours } = recipe.pictures;
+  const { factor, shift } = recipe.autoencoder.scaling;
+  const size = height * width * channels;
+  const names = latentTensors(recipe);
+  const values = names.map(() => new Float32Array(count * size));
+  const labels = new Int32Array(count);
+  const picture = new Float32Array(rows * columns * colours);
+  const label = new Uint32Array(1);
+  for (let k = 0; k < count; k++) {
+    await next(k, picture, label);
+    labels[k] = label[0]!;
+    const sides = flips ? [picture, mirrored(picture, columns, colours)] : [picture];
+    const parts: Float32Array[] = [];
+    for (const side of sides) {
+      const found = await autoencoder.raw('encoder', { values: side, shape: [1, rows, columns, colours] });
+      const { mean, logvar } = gaussian ? gaussianOf(found.values, channels) : { mean: found.values, logvar: null };
+      const scaled = mean.map((value) => (value - shift) * factor);
+      addToSums(sums, scaled);
+      parts.push(mean, ...(logvar ? [logvar] : []));
+    }
+    parts.forEach((part, p) => {
+      values[p]!.set(part, k * size);
+    });
+  }
+  return [
+    ...names.map((name, p) => ({ name, shape: [count, height, width, channels], dtype, values: values[p]! })),
+    { name: 'labels', shape: [count], dtype: 'I32', values: labels },
+  ];
+}
+
+/** A picture [height, width, channels] mirrored left to right. */
+function mirrored(values: Float32Array, width: number, channels: number): Float32Array {
+  const row = width * channels;
+  return values.map((_, i) => {
+    const inRow = i % row;
+    const c = inRow % channels;
+    return values[i - inRow + row - channels - (inRow - c) + c]!;
+  });
+}

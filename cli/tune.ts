@@ -1,13 +1,15 @@
 /** `odelt tune`: finds the fastest variants of kernels for a model on an adapter, and keeps them. */
 import type { Command } from 'commander';
+import type { Engine } from '../engine/engine.ts';
 import { ConfigError, OdeltError, TuningError } from '../engine/errors.ts';
 import { checkOutput } from '../formats/files.node.ts';
-import { type ModelConfig, preset } from '../model/config.ts';
+import { openAutoencoder } from '../model/autoencoder/open.node.ts';
+import { preset } from '../model/config.ts';
 import { ACTIVATIONS, type Activations } from '../model/dit.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { checkOneOf } from '../sampling/request.ts';
 import { problemText, type TuningProblem } from '../tuning/problem.ts';
-import { problemsOf } from '../tuning/problems.ts';
+import { autoencoderProblems, problemsOf } from '../tuning/problems.ts';
 import { formatRejected, formatResults, summary } from '../tuning/report.ts';
 import { fileStore, writeTable } from '../tuning/store.node.ts';
 import { adapterText, mergeResults, type TuningResult, tableOf, tunedAdapter } from '../tuning/table.ts';
@@ -21,6 +23,7 @@ import { INDEX_HELP, number, openSession, parseIndex } from './session.node.ts';
 interface TuneFlags {
   model?: string;
   preset?: string;
+  autoencoder?: string;
   precision?: Precision;
   activations?: Activations;
   batch: readonly number[];
@@ -38,6 +41,7 @@ export function addTune(command: Command): void {
   command
     .option('--model <path>', 'tune for this .safetensors file, its URL, checkpoint or run folder')
     .option('--preset <name>', 'or for a preset: tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2 (default tiny)')
+    .option('--autoencoder <path>', 'or for an autoencoder of latents: its file or folder, encoding and decoding')
     .option('--precision <p>', 'weights on the GPU while sampling: f32, f16 or int8 (default f32)')
     .option('--activations <a>', 'activations on the GPU while sampling: f32 or f16 (default f32)')
     .option('--batch <list>', 'numbers of samples to time; the choice is one for all', parseBatches, [1, 16])
@@ -76,6 +80,7 @@ last bits from those without.
 Examples:
   odelt tune --model runs/first
   odelt tune --preset dit-b/2 --only product --budget 600
+  odelt tune --autoencoder vae.safetensors --batch 1
   odelt tune --list`,
     )
     .action((flags: TuneFlags) => (flags.list ? list(flags) : run(flags)));
@@ -104,14 +109,15 @@ async function list({ json }: TuneFlags): Promise<void> {
 }
 
 async function run(flags: TuneFlags): Promise<void> {
-  if (flags.model !== undefined && flags.preset !== undefined) {
-    throw new ConfigError('--model and --preset exclude each other', { hint: 'give one of them' });
+  const given = (['model', 'preset', 'autoencoder'] as const).filter((flag) => flags[flag] !== undefined);
+  if (given.length > 1) {
+    throw new ConfigError(`--${given[0]} and --${given[1]} exclude each other`, { hint: 'give one of them' });
   }
   checkOneOf('--precision', flags.precision, PRECISIONS);
   checkOneOf('--activations', flags.activations, ACTIVATIONS);
   if (flags.out !== undefined) await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping after this variant');
-  const config = await described(flags, signal);
+  const problemsOn = await described(flags, signal);
   const { engine } = await openSession(flags.adapter, flags);
   const line = new ProgressLine();
   try {
@@ -120,7 +126,7 @@ async function run(flags: TuneFlags): Promise<void> {
     await checkOutput('the cache of tuning', store.path(adapter));
     const before = await known(store, adapter, flags.again);
     line.update('recording the model');
-    const problems = chosen(await problemsOf(engine, config, { ...flags, signal }), flags.only);
+    const problems = chosen(await problemsOn(engine), flags.only);
     line.end();
     log(`${adapterText(adapter)}: ${problems.length} problems`);
     let results = before;
@@ -150,11 +156,24 @@ async function run(flags: TuneFlags): Promise<void> {
   }
 }
 
-async function described({ model, preset: name = 'tiny' }: TuneFlags, signal: AbortSignal): Promise<ModelConfig> {
-  if (model === undefined) return preset(name);
+/** Reads what is to be tuned; gives its problems on an engine. */
+async function described(flags: TuneFlags, signal: AbortSignal): Promise<(engine: Engine) => Promise<TuningProblem[]>> {
+  const { model, preset: name = 'tiny', autoencoder, precision, activations } = flags;
+  if (autoencoder !== undefined) {
+    if (precision === 'int8' || activations === 'f16') {
+      const what = precision === 'int8' ? '--precision int8' : '--activations f16';
+      throw new ConfigError(`${what} is not for autoencoders`, {
+        hint: 'f32 and f16 weights are, with f32 activations',
+      });
+    }
+    const { network } = await openAutoencoder(autoencoder);
+    return (engine) => autoencoderProblems(engine, network, { precision, signal });
+  }
+  const options = { precision, activations, signal };
+  if (model === undefined) return (engine) => problemsOf(engine, preset(name), options);
   const { config, close } = await openModel(model, 'ema', signal);
   await close();
-  return config;
+  return (engine) => problemsOf(engine, config, options);
 }
 
 /** What is kept for an adapter. With `again` a file that cannot be read is as good as none: it is about to be replaced. */

@@ -22,6 +22,8 @@ it.each([
   [['--batch', '1,x'], "--batch is '1,x'; it must be a list of positive integers"],
   [['--budget', '-1'], "--budget is '-1'; it must be a number at least 0"],
   [['--preset', 'tiny', '--model', 'x'], '--model and --preset exclude each other'],
+  [['--preset', 'tiny', '--autoencoder', 'x'], '--preset and --autoencoder exclude each other'],
+  [['--autoencoder', 'x', '--precision', 'int8'], '--precision int8 is not for autoencoders'],
   [['--preset', 'huge'], 'there is no model preset "huge"'],
   [['--precision', 'f8'], '--precision'],
   [['--out', ''], '--out is empty'],

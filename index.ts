@@ -192,6 +192,8 @@ export {
   Autoencoder,
   type AutoencoderOptions,
   autoencoderPeak,
+  type Banding,
+  chooseBands,
   createAutoencoder,
   type Encoded,
   type PictureBatch,
@@ -299,6 +301,19 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export {
+  type Choosing,
+  chooseDecoded,
+  chooseDecoder,
+  DECODER_PRECISIONS,
+  type DecodedChoice,
+  type DecodeOptions,
+  type DecoderChoice,
+  type DecoderPrecision,
+  type DecoderWanted,
+  decodeSamples,
+  spreadProblem,
+} from './sampling/decoding.ts';
 export {
   type AttentionInside,
   type Inspection,

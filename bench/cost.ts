@@ -104,12 +104,18 @@ const RULES: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   groupnorm: {
     measure: { flops: perElement('x', 4) },
     combine: { flops: perElement('parts', 4) },
-    normalise: { flops: perElement('x', 3) },
+    normalise: {
+      flops: ({ params: { rows, width, channels } }) => 3 * rows! * width! * channels!,
+      // Rows of a band may be few of those that its tensors have.
+      bytes: ({ params: { rows, width, channels }, tensors: { table, bias } }) =>
+        8 * rows! * width! * channels! + table!.bytes + bias!.bytes,
+    },
     // The slope, without an activation's; what it multiplies, and the sums.
     measure_dy: { flops: perElement('x', 7) },
     combine_dy: { flops: perElement('parts', 2) },
     differentiate: { flops: perElement('x', 9) },
   },
+  rows: { copy: { flops: () => 0, bytes: ({ params: { rows, width } }) => 8 * rows! * width! } },
   softmax: { forward: { flops: perElement('x', 6) }, backward: { flops: perElement('dy', 5) } },
   affine: { forward: { flops: perElement('x', 2) }, backward: { flops: perElement('dy', 2) } },
   elementwise: { silu_forward: {}, silu_backward: {}, gelu_backward: {}, relu_backward: {}, multiply: {} },

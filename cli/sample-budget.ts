@@ -27,6 +27,7 @@ interface Excluded {
   readonly refresh?: object;
   readonly guidanceInterval?: readonly number[];
   readonly shard?: object;
+  readonly decode?: string;
 }
 
 /** @throws ConfigError for `--budget` with a flag that it leaves no room for */
@@ -38,12 +39,21 @@ export function checkBudgetFlags({
   maxMemory,
   refresh,
   guidanceInterval,
+  decode,
 }: Excluded): void {
   if (!budget) return;
   if (shard) {
     throw new ConfigError('--budget and --shard exclude each other: a budget is measured anew for every part', {
       hint: 'give all parts the same --steps and --blocks',
     });
+  }
+  if (decode !== undefined) {
+    throw new ConfigError(
+      '--budget and --decode exclude each other: a budget knows what sampling takes, not what decoding does',
+      {
+        hint: 'give --max-memory, --steps and --blocks in its place',
+      },
+    );
   }
   const chosen = { '--steps': steps, '--blocks': blocks };
   const others = { '--max-memory': maxMemory, '--refresh': refresh, '--guidance-interval': guidanceInterval };

@@ -24,6 +24,7 @@ import {
   type Refresh,
 } from '../sampling/blocks.ts';
 import { chooseSettings, describeSettings, parseBytes, type Settings, type Wanted } from '../sampling/budget.ts';
+import type { DecoderChoice, DecoderPrecision } from '../sampling/decoding.ts';
 import { jaxLabels } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
 import {
@@ -49,6 +50,7 @@ import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel, type WhichWeights } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { checkBudgetFlags, openBudget } from './sample-budget.ts';
+import { type Decoded, describeDecoded, openDecoding } from './sample-decode.ts';
 import { addSampleMerge } from './sample-merge.ts';
 import { checkOutputs, isArray, picturesText, writePart, writeSamples } from './sample-output.ts';
 import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneSession } from './session.node.ts';
@@ -72,6 +74,8 @@ interface SampleFlags {
   activations?: Activations;
   residentBlocks?: number;
   maxMemory?: number;
+  decode?: string;
+  decodePrecision?: DecoderPrecision;
   budget?: Budget;
   guidance?: number;
   seed: number;
@@ -146,6 +150,14 @@ export function addSample(command: Command): void {
       (text) => parseBytes(text, '--max-memory'),
     )
     .option(
+      '--decode <file>',
+      "of a model of latents: the autoencoder that makes pictures of them, a file or diffusers' folder; within --max-memory, too",
+    )
+    .option(
+      '--decode-precision <p>',
+      "the autoencoder's weights on the GPU: f32 or f16 (default f32, or what --max-memory asks for)",
+    )
+    .option(
       '--budget <size>',
       "what a picture may take (50ms, 2s) or what the GPU's buffers may (60MB): chooses --steps and --blocks by the model's evaluation",
       (text) => parseBudget(text, '--budget'),
@@ -181,7 +193,7 @@ export function addSample(command: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --shard 0/2; odelt sample --shard 1/2; odelt sample merge out/sample-*-of-2.json\n  odelt sample --budget 50ms\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
+      '\nExamples:\n  odelt sample --steps 4 --blocks 8\n  odelt sample --shard 0/2; odelt sample --shard 1/2; odelt sample merge out/sample-*-of-2.json\n  odelt sample --budget 50ms\n  odelt sample --steps 16 --blocks 4@0,12@0.5\n  odelt sample --labels sandal,sneaker,9 --guidance 2 --seed 3 --out shoes.png\n  odelt sample --model DiT.safetensors --decode vae/ --count 4 --max-memory 400MB\n  odelt sample --solver tsit5 --tolerance 1e-3 --guidance-interval 0.2,0.8',
     )
     .action((flags: SampleFlags) => sample(flags));
   addSampleMerge(command.command('merge'));
@@ -207,6 +219,7 @@ const columnsFor = (count: number, labels: readonly (number | null)[]): number =
 function chooseLabels(
   { labels: text, count, scale, seed, rng, shard, out, batch }: SampleFlags,
   config: ModelConfig,
+  imageSize: number,
   names?: readonly string[],
 ) {
   const { classes } = config;
@@ -214,7 +227,7 @@ function chooseLabels(
     text === undefined ? Array.from({ length: classes }, (_, i) => i) : parseLabels(text, classes, names, '--labels');
   const total = count ?? 8 * asked.length;
   const columns = columnsFor(total, asked.slice(0, total));
-  const side = { width: config.imageSize, height: config.imageSize };
+  const side = { width: imageSize, height: imageSize };
   const [from, to] = shard ? shardRange(shard, total, Math.min(batch, total)) : [0, total];
   if (!isArray(out)) {
     const { width, height } = gridSize(to - from, side, { columns, scale });
@@ -249,6 +262,7 @@ async function sample(flags: SampleFlags): Promise<void> {
 function asked(
   flags: SampleFlags,
   config: ModelConfig,
+  shown: Pick<ModelConfig, 'imageSize'>,
   names?: readonly string[],
 ): { request: SampleRequest; wanted: Wanted } {
   const { precision, activations, residentBlocks, solver = 'euler', guidance = GUIDANCE, guidanceInterval } = flags;
@@ -263,7 +277,7 @@ function asked(
   checkOneOf('--rng', flags.rng, RNGS);
   checkOneOf('--load-blocks', flags.loadBlocks, LOADING);
   checkActivations(config, activations ?? 'f32');
-  const labels = chooseLabels(flags, config, names);
+  const labels = chooseLabels(flags, config, shown.imageSize, names);
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
   const { loadBlocks, refresh } = flags;
@@ -286,10 +300,17 @@ function chooseBlocks({ blocks, maxMemory }: SampleFlags, config: ModelConfig): 
 
 async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFlags, signal: AbortSignal) {
   const { config } = file;
-  checkShown(config, file.path);
+  const decoding = await openDecoding(flags, file);
+  const pictures = decoding?.shown ?? config;
+  checkShown(
+    { ...config, ...pictures },
+    file.path,
+    'give the autoencoder that they come from, or its decoder: --decode FILE',
+  );
   const classNames = classNamesOf(file, file.path);
   const budget = flags.budget && openBudget(flags.budget, flags, file);
-  const { request: first, wanted } = asked(budget ? { ...flags, ...budget.cheapest } : flags, config, classNames);
+  const flagged = budget ? { ...flags, ...budget.cheapest } : flags;
+  const { request: first, wanted } = asked(flagged, config, pictures, classNames);
   let request = first;
   const { refresh } = request;
   const deepest = (blocks: Blocks) => refresh?.blocks ?? mostBlocks(blocks);
@@ -316,34 +337,48 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
     ({ bought, request, settings } = await budget.buy({ engine, config, source, request, settings, line, signal }));
     readAhead(settings);
   }
+  let choice: DecoderChoice | undefined;
   if (!settings) {
     engine.memory.limit = flags.maxMemory!;
-    settings = await chosen(engine, config, wanted, request, line, signal);
+    if (decoding) {
+      const found = await decoding.choose(engine, { wanted, request, line, signal });
+      choice = found.choice;
+      settings = found.sampling!.settings;
+      log(found.sampling!.why);
+    } else settings = await chosen(engine, config, wanted, request, line, signal);
     readAhead(settings);
-  }
+  } else if (decoding) ({ choice } = await decoding.choose(engine, { request, line, signal }));
+  if (choice) log(choice.why);
   log(
     `${file.path} on ${adapter.adapter.name}: ${picturesText(request)}, ${describeSolver(request)}, L=${describeBlocks(settings.blocks)}${refresh ? `, L=${refresh.blocks} every ${refresh.every} steps` : ''}`,
   );
   log(`labels: ${labelsText(request.labels, classNames)}`);
   const shown = reporting(source, groupsFor(config, deepest(settings.blocks)), (progress) => line.reading(progress));
-  const sampler = new Sampler(engine, new ResidentModel(engine, config, shown, settings), {
+  const model = new ResidentModel(engine, config, shown, settings);
+  const sampler = new Sampler(engine, model, {
     ...settings,
     onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
   });
   const started = performance.now();
-  const samples = await sampler
+  let samples = await sampler
     .sample({
       ...{ ...request, blocks: settings.blocks, seed: flags.seed, rng: flags.rng, signal },
       onProgress: (progress) => line.update(describeProgress(progress)),
     })
     .finally(() => line.end());
   const seconds = (performance.now() - started) / 1000;
+  let decoded: Decoded | undefined;
+  if (decoding && choice) {
+    sampler.dispose();
+    model.dispose();
+    ({ samples, said: decoded } = await decoding.decode(engine, samples, choice, line, signal));
+  }
   const sheet = { columns: columnsFor(request.labels.length, request.labels), scale: flags.scale };
   const { peak: peakBytes } = engine.memory.report();
   const { seed, rng, shard } = flags;
   let { out } = flags;
   if (shard) {
-    const how = { ...request, ...settings, seed, rng, shard: undefined };
+    const how = { ...request, ...settings, seed, rng, decoded: decoded?.autoencoder, shard: undefined };
     const part = { out, shard, samples, count: request.labels.length, sheet, how };
     out = await writePart(session, source, part, signal);
   } else await writeSamples(out, samples.values, samples.shape, sheet);
@@ -358,6 +393,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
       classNames,
       ...settings,
       ...(bought && { budget: { ...flags.budget, ...bought } }),
+      ...(decoded && { decoded }),
       seed,
       rng,
       weights: file.path,
@@ -370,6 +406,7 @@ async function sampleFrom(file: ModelSource & { path: string }, flags: SampleFla
       const each = samples.solves.length > 1 ? ` of ${samples.solves.length} batches` : '';
       log(`${taken.accepted} steps accepted, ${taken.rejected} rejected${each}: ${evaluations} evaluations`);
     }
+    if (decoded) log(describeDecoded(decoded));
     log(`wrote ${out} in ${seconds.toFixed(1)} s; peak ${bytes(peakBytes)} of GPU buffers`);
     if (shard) log(`with the other parts: odelt sample merge ${partFiles(flags.out, { ...shard, index: '*' }).record}`);
   }

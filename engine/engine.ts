@@ -237,6 +237,12 @@ export class Engine {
     return (await this.#readBytes(ts)).map((b) => new Float32Array(b));
   }
 
+  /** Frees the buffers that were kept to read back through; the next reads make their own. */
+  releaseReadback(): void {
+    for (const pool of this.#staging.values()) for (const buffer of pool) this.memory.destroy(buffer);
+    this.#staging.clear();
+  }
+
   async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
     this.check();
     const places = ts.map((t) => this.#madePlace(t));

@@ -8,6 +8,7 @@ import { chunkContract } from './chunk.ts';
 import type { Contract } from './contract.ts';
 import { convolutionContract, convolutionResidualContract } from './conv/convolution.ts';
 import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
+import { copyRowsContract } from './conv/rows.ts';
 import { crossEntropyContract } from './cross-entropy.ts';
 import { siluContract } from './elementwise.ts';
 import {
@@ -76,6 +77,7 @@ export const contracts: readonly Contract[] = [
   softmaxContract,
   wideAttentionContract,
   affineContract,
+  copyRowsContract,
   adamwAppliedContract,
   histogramContract,
   ...halfContracts,

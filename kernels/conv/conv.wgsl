@@ -31,6 +31,7 @@ struct Params {
   step: u32,        // pixels from one result to the next
   pad: u32,         // zeros before the first row and column
   up: u32,          // x is enlarged 2^up times
+  passed: u32,      // of a band: rows of the enlarged x before the one that y's first row begins at, zeros included
 }
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -72,7 +73,7 @@ fn pixel(row: u32) -> Pixel {
   let line = row / params.outWidth;
   let picture = line / params.outHeight;
   var p = pixel_at(picture, line - picture * params.outHeight, row - line * params.outWidth);
-  if (row >= params.rows) { p.top = NOWHERE; }
+  p.top = select(NOWHERE, p.top + i32(params.passed), row < params.rows);
   return p;
 }
 

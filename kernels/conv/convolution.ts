@@ -1,23 +1,14 @@
 /**
- * Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; their backward;
- * reference.
+ * Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; reference.
+ * Their backward is in convolution.backward.ts.
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv } from '../../engine/scalar.ts';
-import { lastDim, maxSize, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
+import { lastDim, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { reluBackward } from '../elementwise.ts';
 import { choose } from '../family.ts';
-import lib from '../lib.wgsl';
 import type { Patches } from '../matmul/matmul.ts';
-import { matmul } from '../matmul/sliced.ts';
-import { columnSum } from '../reduce.ts';
-import turnSource from './turn.wgsl';
 import { convolutions } from './variants.ts';
-
-const turnKernel = defineKernel('conv.turn', lib, turnSource);
 
 /** The weights of a convolution. */
 export interface ConvolutionWeights {
@@ -41,6 +32,17 @@ export interface ConvolutionOptions {
   /** Shaped as the result: added to it, before `activation`. */
   readonly residual?: Tensor;
   readonly activation?: 'none' | 'relu';
+  /** Default: the whole picture. */
+  readonly band?: ConvolutionBand;
+}
+
+/** Rows of a result that are made alone, of a batch of one, from those rows of the picture that they depend on (`rowsBehind`). */
+export interface ConvolutionBand {
+  /** Rows `first` .. `first + rows` - 1 of the whole result. */
+  readonly first: number;
+  readonly rows: number;
+  /** Which row of the whole picture is the first of x. */
+  readonly from: number;
 }
 
 /** Workgroups in a row of tiles; more are folded (conv.wgsl, tile()). */
@@ -50,9 +52,36 @@ const MOST_ACROSS = 32768;
 const outSize = (size: number, side: number, { stride = 1, padding = 'same' }: ConvolutionOptions): number =>
   Math.floor((size + (padding === 'same' ? side - 1 : 1) - side) / stride) + 1;
 
+/** Rows and columns of zeros before the first. */
+const padOf = (side: number, { padding = 'same' }: ConvolutionOptions): number =>
+  padding === 'same' ? (side - 1) / 2 : 0;
+
+/** Height and width of the result for a picture of this height and width. */
+export function convolvedSize(
+  [height, width]: readonly [number, number],
+  side: number,
+  options: ConvolutionOptions,
+): readonly [number, number] {
+  const up = options.upsample ? 2 : 1;
+  return [outSize(up * height, side, options), outSize(up * width, side, options)];
+}
+
+/** The rows [from, to) of a picture of `height` rows that rows [first, end) of the result depend on. */
+export function rowsBehind(
+  [first, end]: readonly [number, number],
+  height: number,
+  side: number,
+  options: ConvolutionOptions,
+): readonly [number, number] {
+  const { stride = 1, upsample = false } = options;
+  const up = upsample ? 2 : 1;
+  const [top, bottom] = [stride * first - padOf(side, options), stride * (end - 1) - padOf(side, options) + side];
+  return [Math.max(0, Math.floor(top / up)), Math.min(height, Math.ceil(bottom / up))];
+}
+
 /**
  * activation(x * kernel + bias + residual). x [B, H, W, C], f32; returns [B, H', W', N].
- * @throws UsageError where shapes do not fit, rows are symbolic, or a gradient is wanted through a kernel in f16.
+ * @throws UsageError where shapes do not fit, rows are symbolic, or a gradient is wanted through a kernel in f16 or of a band.
  */
 export function convolution(
   ctx: Context,
@@ -60,7 +89,7 @@ export function convolution(
   { kernel, bias }: ConvolutionWeights,
   options: ConvolutionOptions = {},
 ): Tensor {
-  const { stride = 1, padding = 'same', upsample = false, residual, activation = 'none' } = options;
+  const { stride = 1, upsample = false, residual, activation = 'none', band } = options;
   const [batch, height, width, channels] = x.shape;
   const columns = lastDim(kernel);
   const side = Math.sqrt((kernel.shape[0] as number) / (channels ?? 0));
@@ -74,8 +103,13 @@ export function convolution(
       `a convolution by ${shapeText(kernel)} of ${kernel.dtype} with ${bias ? `a bias of ${shapeText(bias)}` : 'no bias'} is not possible`,
     );
   }
-  const up = upsample ? 2 : 1;
-  const [outHeight, outWidth] = [outSize(up * height!, side, options), outSize(up * width!, side, options)];
+  if (band && ctx.tape?.needs(x, kernel)) {
+    throw new UsageError('no gradient passes a band of a picture', { hint: 'differentiate the whole picture' });
+  }
+  const [wholeHeight, outWidth] = convolvedSize([height!, width!], side, options);
+  const outHeight = band?.rows ?? wholeHeight;
+  // Where x has all that a band depends on, what lies outside of it lies outside of the picture.
+  const passed = band ? stride * band.first - (upsample ? 2 : 1) * band.from : 0;
   const shape: Shape = [batch, outHeight, outWidth, columns];
   if (residual && shapeText(residual) !== shapeText({ shape })) {
     throw new UsageError(
@@ -85,16 +119,20 @@ export function convolution(
   const y = ctx.empty('conv', shape);
   const taps: Patches = {
     ...{ channels: channels!, height: height!, width: width!, outHeight, outWidth, side, step: stride },
-    ...{ pad: padding === 'same' ? (side - 1) / 2 : 0, up: upsample ? 1 : 0 },
+    ...{ pad: padOf(side, options), up: upsample ? 1 : 0 },
   };
-  convolve(ctx, { taps, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
-  record(ctx, { taps, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
+  const made: Convolve = { taps, passed, x, w: kernel, y, bias, residual, relu: activation === 'relu' };
+  convolve(ctx, made);
+  const inputs = [x, kernel, ...[bias, residual].filter((t) => t !== undefined)];
+  if (!band) ctx.tape?.add({ name: 'convolution', inputs, outputs: [y], saved: made });
   return y;
 }
 
-/** One dispatch of a convolution. */
-interface Convolve {
+/** One dispatch of a convolution; what the backward needs of it. */
+export interface Convolve {
   readonly taps: Patches;
+  /** Of a band; see conv.wgsl. */
+  readonly passed?: number;
   readonly x: Tensor;
   readonly w: Tensor;
   readonly y: Tensor;
@@ -105,7 +143,11 @@ interface Convolve {
   readonly dilate?: boolean;
 }
 
-function convolve(ctx: Context, { taps, x, w, y, bias, residual, relu = false, dilate = false }: Convolve): void {
+/** Dispatches it. */
+export function convolve(
+  ctx: Context,
+  { taps, passed = 0, x, w, y, bias, residual, relu = false, dilate = false }: Convolve,
+): void {
   const { channels, side, outHeight, outWidth } = taps;
   const columns = lastDim(w);
   const weights = w.dtype as 'f32' | 'f16';
@@ -127,52 +169,9 @@ function convolve(ctx: Context, { taps, x, w, y, bias, residual, relu = false, d
       DILATE: dilate,
     },
     tensors: { x, w, y, ...(bias && { bias }), ...(residual && { residual }) },
-    params: { rows, columns, ...taps },
+    params: { rows, columns, ...taps, passed },
     grid: [Math.ceil(tiles / fold), Math.ceil(columns / variant.tileN), fold],
   });
-}
-
-/** Notes a convolution's backward on the tape. */
-function record(ctx: Context, { taps, x, w, y, bias, residual, relu }: Convolve): void {
-  const inputs = [x, w, ...[bias, residual].filter((t) => t !== undefined)];
-  ctx.tape?.add({
-    name: 'convolution',
-    inputs,
-    outputs: [y],
-    backward(g) {
-      const dz = relu ? reluBackward(ctx, y, g.dy(0)) : g.dy(0);
-      if (residual) g.give(inputs.indexOf(residual, 2), dz);
-      if (g.needs(0)) {
-        const { out, earlier } = g.onto(0);
-        inputGradient(ctx, taps, w, dz, out, earlier ?? undefined);
-      }
-      if (g.needs(1)) {
-        const pixels = maxSize(dz) / lastDim(dz);
-        const sizes = { M: taps.side ** 2 * taps.channels, N: lastDim(dz), K: pixels };
-        matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(1), transposeA: true, patches: taps });
-      }
-      if (bias && g.needs(2)) columnSum(ctx, dz, g.out(2));
-    },
-  });
-}
-
-/**
- * dx, to which `earlier` is added: the convolution of dz by the turned kernel. What a stride left out comes back as zeros between the pixels
- * of dz; the pixels that an enlarged picture had twice are summed by a stride.
- */
-function inputGradient(ctx: Context, taps: Patches, w: Tensor, dz: Tensor, dx: Tensor, earlier?: Tensor): void {
-  const { channels, height, width, outHeight, outWidth, side, step, pad, up } = taps;
-  const [columns, wider] = [lastDim(dz), side + up];
-  const turned = ctx.empty('conv.turned', [wider ** 2 * columns, channels]);
-  ctx.dispatch({
-    ...{ kernel: turnKernel, entry: 'turn', constants: { UP: up }, tensors: { w, turned } },
-    ...{ params: { side, channels, columns }, grid: ceilDiv(maxSize(turned), 64) },
-  });
-  const back: Patches = {
-    ...{ channels: columns, height: outHeight, width: outWidth, outHeight: height, outWidth: width },
-    ...{ side: wider, step: 1 + up, pad: side - 1 - pad, up: step - 1 },
-  };
-  convolve(ctx, { taps: back, x: dz, w: turned, y: dx, residual: earlier, dilate: step === 2 });
 }
 
 /** Sizes of a convolution and what is fused into it. */
@@ -193,8 +192,8 @@ export interface ConvolutionCase {
 const has = ({ fused = 'bias' }: ConvolutionCase, what: string): boolean => fused.includes(what);
 
 function sizes(c: ConvolutionCase) {
-  const up = c.upsample ? 2 : 1;
-  return { outHeight: outSize(up * c.height, c.side, c), outWidth: outSize(up * c.width, c.side, c), up };
+  const [outHeight, outWidth] = convolvedSize([c.height, c.width], c.side, c);
+  return { outHeight, outWidth, up: c.upsample ? 2 : 1 };
 }
 
 /** In float64, tap by tap. */
@@ -202,9 +201,9 @@ export function convolved(
   { x, kernel, bias, residual }: Readonly<Record<string, Float64Array>>,
   c: ConvolutionCase,
 ): Float64Array {
-  const { batch, height, width, input, output, side, stride = 1, padding = 'same' } = c;
+  const { batch, height, width, input, output, side, stride = 1 } = c;
   const { outHeight, outWidth, up } = sizes(c);
-  const pad = padding === 'same' ? (side - 1) / 2 : 0;
+  const pad = padOf(side, c);
   const y = new Float64Array(batch * outHeight * outWidth * output);
   for (let at = 0; at < y.length; at++) {
     const n = at % output;

@@ -1,17 +1,15 @@
-/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; its backward; reference. */
+/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; reference. Its backward is in groupnorm.backward.ts. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv } from '../../engine/scalar.ts';
-import { columns, maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import { ceilDiv, type Scalar } from '../../engine/scalar.ts';
+import { maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import type { Constants } from '../../engine/wgsl.ts';
 import { contract } from '../contract.ts';
 import lib from '../lib.wgsl';
-import { columnSum } from '../reduce.ts';
-import backwardSource from './groupnorm.backward.wgsl';
 import source from './groupnorm.wgsl';
 
 const kernel = defineKernel('groupnorm', source, lib);
-const backwardKernel = defineKernel('groupnorm.backward', source, backwardSource, lib);
 const WG = 64;
 /** Pixels of a row that an invocation takes. */
 const SEGMENT = 64;
@@ -30,71 +28,118 @@ export interface GroupNormOptions {
   readonly activation?: keyof typeof ACTIVATION;
 }
 
+/** What is done to each pixel of a picture: found once, for as many rows at a time as one likes. */
+export interface GroupNorm {
+  /** Normalises `rows` rows of x, from its row `from` on, to row `into` of y; x and y [1, ..., W, C]. */
+  normalise(x: Tensor, y: Tensor, rows: number, from: number, into: number): void;
+}
+
+/** Rows of a picture, from row `first` of it on: x [1, rows, W, C], f32. */
+export interface MeasuredBand {
+  readonly first: number;
+  readonly x: Tensor;
+}
+
+/** Measures pictures [B, H, W, C], of which `bands` are all rows; `keep`: for a backward pass. @throws UsageError where shapes do not fit. */
+function measured(
+  ctx: Context,
+  shape: readonly number[],
+  bands: readonly MeasuredBand[],
+  { gain, bias }: GroupNormWeights,
+  { groups, eps, activation = 'none' }: GroupNormOptions,
+  keep: boolean,
+) {
+  const [batch = 0, height = 0, width = 0, channels = 0] = shape;
+  const halves = bands.find(({ x }) => x.dtype !== 'f32');
+  if (shape.length !== 4 || halves || channels % groups !== 0) {
+    const dtype = halves?.x.dtype ?? 'f32';
+    throw new UsageError(`group norm of [${shape.join(', ')}] of ${dtype} in ${groups} groups is not possible`);
+  }
+  if (maxSize(gain) !== channels || maxSize(bias) !== channels) {
+    throw new UsageError(`group norm of ${channels} channels by ${shapeText(gain)} and ${shapeText(bias)}`);
+  }
+  const segments = Math.ceil(width / SEGMENT);
+  const vec = channels % 4 === 0;
+  const lanes = ctx.engine.adapterClass === 'gpu' ? 64 : 1;
+  const pixelwise = (rows: number, skip: number, into: number) => ({
+    constants: { WG, SEGMENT, VEC: vec, ACTIVATION: ACTIVATION[activation] },
+    params: { batch, height, width, channels, groups, segments, eps, rows, skip, into },
+    grid: ceilDiv((rows * segments * channels) / (vec ? 4 : 1), WG),
+  });
+  const all = pixelwise(batch * height, 0, 0);
+  const parts = ctx.empty('groupnorm.parts', [batch * height * segments, 2, channels]);
+  const table = ctx.empty('groupnorm.table', [batch, 2, channels]);
+  const rstd = keep ? ctx.empty('groupnorm.rstd', [batch, channels]) : undefined;
+  for (const { first, x } of bands) {
+    const { params, grid } = pixelwise(maxSize(x) / (width * channels), 0, first);
+    const constants = { WG, SEGMENT, VEC: vec };
+    ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid });
+  }
+  ctx.dispatch({
+    ...{ kernel, entry: 'combine', params: all.params, grid: batch * groups },
+    constants: { SEGMENT, LANES: lanes, KEEP: keep },
+    tensors: { parts, gain, table_out: table, ...(rstd && { rstd_out: rstd }) },
+  });
+  const normalise: GroupNorm['normalise'] = (x, y, rows, from, into) =>
+    ctx.dispatch({ kernel, entry: 'normalise', ...pixelwise(rows, from, into), tensors: { x, table, bias, y } });
+  return { table, rstd, lanes, pixelwise: all, normalise };
+}
+
+/**
+ * The group norm of a picture [1, H, W, C] that comes in bands of rows. Statistics have the same bits in any bands.
+ * @throws UsageError where the channels are no whole groups or shapes do not fit, or a gradient is wanted.
+ */
+export function measureGroups(
+  ctx: Context,
+  shape: readonly number[],
+  bands: readonly MeasuredBand[],
+  weights: GroupNormWeights,
+  options: GroupNormOptions,
+): GroupNorm {
+  if (ctx.tape?.needs(weights.gain, weights.bias, ...bands.map(({ x }) => x))) {
+    throw new UsageError('no gradient passes a band of a picture', { hint: 'differentiate the whole picture' });
+  }
+  return measured(ctx, shape, bands, weights, options, false);
+}
+
 /**
  * activation((x - mean) / sqrt(variance + eps) * gain + bias), mean and variance over the pixels and channels of a group.
  * x [B, H, W, C], f32; returns the same.
  * @throws UsageError where the channels are no whole groups or shapes do not fit.
  */
-export function groupnorm(
-  ctx: Context,
-  x: Tensor,
-  { gain, bias }: GroupNormWeights,
-  { groups, eps, activation = 'none' }: GroupNormOptions,
-): Tensor {
-  const [batch, height, width, channels = 0] = x.shape;
-  if (x.shape.length !== 4 || typeof batch !== 'number' || x.dtype !== 'f32' || channels % groups !== 0) {
-    throw new UsageError(`group norm of ${shapeText(x)} of ${x.dtype} in ${groups} groups is not possible`);
-  }
-  if (maxSize(gain) !== channels || maxSize(bias) !== channels) {
-    throw new UsageError(`group norm of ${channels} channels by ${shapeText(gain)} and ${shapeText(bias)}`);
-  }
-  const segments = Math.ceil(width! / SEGMENT);
-  const vec = channels % 4 === 0;
-  const lanes = ctx.engine.adapterClass === 'gpu' ? 64 : 1;
-  const params = { batch, height: height!, width: width!, channels, groups, segments, eps };
-  const constants = { WG, SEGMENT, VEC: vec };
-  const pieces = ceilDiv((batch * height! * segments * channels) / (vec ? 4 : 1), WG);
-  const parts = ctx.empty('groupnorm.parts', [batch * height! * segments, 2, channels]);
-  const table = ctx.empty('groupnorm.table', [batch, 2, channels]);
+export function groupnorm(ctx: Context, x: Tensor, weights: GroupNormWeights, options: GroupNormOptions): Tensor {
+  const { gain, bias } = weights;
+  const [batch, height = 0] = x.shape;
+  if (typeof batch !== 'number') throw new UsageError(`group norm of ${shapeText(x)} is not possible`);
+  const keep = ctx.tape?.needs(x, gain, bias) ?? false;
+  const shape = x.shape as readonly number[];
+  const { table, rstd, lanes, pixelwise, normalise } = measured(
+    ...([ctx, shape, [{ first: 0, x }], weights, options, keep] as const),
+  );
   const y = ctx.empty('groupnorm', x.shape);
-  const rstd = ctx.tape?.needs(x, gain, bias) ? ctx.empty('groupnorm.rstd', [batch, channels]) : undefined;
-  ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid: pieces });
-  ctx.dispatch({
-    ...{ kernel, entry: 'combine', constants: { SEGMENT, LANES: lanes, KEEP: rstd !== undefined } },
-    ...{ tensors: { parts, gain, table_out: table, ...(rstd && { rstd_out: rstd }) }, params, grid: batch * groups },
-  });
-  const pixelwise = { constants: { ...constants, ACTIVATION: ACTIVATION[activation] }, params, grid: pieces };
-  ctx.dispatch({ kernel, entry: 'normalise', ...pixelwise, tensors: { x, table, bias, y } });
-  ctx.tape?.add({
-    name: 'groupnorm',
-    inputs: [x, gain, bias],
-    outputs: [y],
-    backward(g) {
-      const seen = { x, dy: g.dy(0), table, bias };
-      const sums = ctx.empty('d(groupnorm).parts', [batch * height! * segments, 2 * channels]);
-      ctx.dispatch({
-        kernel: backwardKernel,
-        entry: 'measure_dy',
-        ...pixelwise,
-        tensors: { ...seen, rstd: rstd!, parts_out: sums },
-      });
-      if (g.needs(1)) columnSum(ctx, columns(sums, channels, channels), g.out(1));
-      if (g.needs(2)) columnSum(ctx, columns(sums, 0, channels), g.out(2));
-      if (!g.needs(0)) return;
-      const means = ctx.empty('d(groupnorm).means', [batch, 2, channels]);
-      ctx.dispatch({
-        ...{ kernel: backwardKernel, entry: 'combine_dy', constants: { SEGMENT, LANES: lanes } },
-        ...{ tensors: { parts: sums, gain, rstds: rstd!, means_out: means }, params, grid: batch * groups },
-      });
-      const { out: dx, earlier } = g.onto(0);
-      ctx.dispatch({
-        ...{ kernel: backwardKernel, entry: 'differentiate', ...pixelwise },
-        constants: { ...pixelwise.constants, ADD: earlier !== null },
-        tensors: { ...seen, means, dx, ...(earlier && { earlier }) },
-      });
-    },
-  });
+  normalise(x, y, batch * height, 0, 0);
+  const saved = { x, gain, bias, table, rstd, lanes, pixelwise } satisfies GroupNormSaved;
+  ctx.tape?.add({ name: 'groupnorm', inputs: [x, gain, bias], outputs: [y], saved });
   return y;
+}
+
+/** What the backward needs. */
+export interface GroupNormSaved {
+  readonly x: Tensor;
+  readonly gain: Tensor;
+  readonly bias: Tensor;
+  /** [B, 2, C]: mean, rstd gain; and rstd [B, C]. */
+  readonly table: Tensor;
+  readonly rstd: Tensor | undefined;
+  /** Invocations that share a group. */
+  readonly lanes: number;
+  /** How pixels are gone over. */
+  readonly pixelwise: {
+    readonly constants: Constants;
+    readonly params: Readonly<Record<'batch' | 'groups' | 'height' | 'segments', number>> &
+      Readonly<Record<string, number>>;
+    readonly grid: Scalar;
+  };
 }
 
 /** Sizes of a group norm. */

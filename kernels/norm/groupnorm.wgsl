@@ -4,7 +4,8 @@
 //   `measure`  per channel and SEGMENT pixels of a row: their mean, and the sum of squares of their distances from it;
 //   `combine`  adds these up per group, in the same order every time, as Chan et al. (1979) do, so that nothing cancels;
 //   `normalise`  pixel by pixel.
-// A row's parts depend on the row alone.
+// A row's parts depend on the row alone, so that a picture may come in bands of rows: `measure` and `normalise` then do `rows` rows of it,
+// from row `skip` of x on, to row `into` of the parts or of y.
 
 override WG: u32 = 64;
 /// Pixels of a row that one invocation takes.
@@ -25,6 +26,9 @@ struct Params {
   channels: u32,
   groups: u32,
   segments: u32, // of a row
+  rows: u32,     // batch * height, or those of a band
+  skip: u32,
+  into: u32,
   eps: f32,
 }
 @group(1) @binding(0) var<uniform> params: Params;
@@ -52,10 +56,11 @@ const EACH = 1u;
 /// What an invocation of `measure` and `normalise` works on: its channels of some pixels of a row.
 struct Piece {
   inside: bool,
-  segment: u32, // of all rows of all pictures
+  segment: u32, // of the parts
   channel: u32, // in units of Value
   picture: u32,
   first: u32,   // element of x, in units of Value
+  to: u32,      // element of y
   pixels: u32,
 }
 
@@ -64,9 +69,11 @@ fn piece(id: u32) -> Piece {
   let segment = id / values;
   let row = segment / params.segments;
   let start = (segment - row * params.segments) * SEGMENT;
-  let inside = row < params.batch * params.height;
-  let first = (row * params.width + start) * values + id % values;
-  return Piece(inside, segment, id % values, row / params.height, first, min(SEGMENT, params.width - start));
+  let channel = id % values;
+  let first = ((params.skip + row) * params.width + start) * values + channel;
+  let to = ((params.into + row) * params.width + start) * values + channel;
+  let part = params.into * params.segments + segment;
+  return Piece(row < params.rows, part, channel, row / params.height, first, to, min(SEGMENT, params.width - start));
 }
 
 @compute @workgroup_size(WG)
@@ -163,7 +170,6 @@ fn normalise(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups:
   let factor = table[(p.picture * 2u + 1u) * values + p.channel];
   let offset = bias[p.channel];
   for (var i = 0u; i < p.pixels; i++) {
-    let at = p.first + i * values;
-    y[at] = activate((x[at] - mean) * factor + offset);
+    y[p.to + i * values] = activate((x[p.first + i * values] - mean) * factor + offset);
   }
 }

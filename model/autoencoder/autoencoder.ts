@@ -5,13 +5,14 @@
 
 import { dryEngine } from '../../engine/dry-device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, UsageError } from '../../engine/errors.ts';
+import { ConfigError, InterruptedError, LimitError, UsageError } from '../../engine/errors.ts';
 import { Arena } from '../../engine/memory/arena.ts';
 import { Program, record } from '../../engine/program.ts';
 import type { Shape, Tensor } from '../../engine/tensor.ts';
 import type { ParamSet } from '../params.ts';
 import type { Precision } from '../weights/quantize.ts';
 import { Weights } from '../weights/weights.ts';
+import { inOneBand, whole } from './bands.ts';
 import { type Gaussian, gaussianOf } from './gaussian.ts';
 import type { ImportedAutoencoder } from './import.ts';
 import { runLayer } from './layers.ts';
@@ -37,6 +38,13 @@ export interface AutoencoderOptions {
   readonly precision?: 'f32' | 'f16';
   /** The halves that are wanted. Default: those that there are. */
   readonly halves?: readonly Half[];
+  /**
+   * Most bytes of GPU buffers of all of it, weights included: pictures are then worked on in as few bands of rows as fit (`chooseBands`), in
+   * the same bits, and what one size needs goes before another is begun. Default: no limit.
+   */
+  readonly maxBytes?: number;
+  /** Rows of a picture in a band, in place of those that `maxBytes` would choose. */
+  readonly bandRows?: number;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -63,7 +71,10 @@ export class Autoencoder {
     this.network = network;
     this.#engine = engine;
     this.#options = options;
-    const { precision = 'f32', halves = HALVES } = options;
+    const { precision = 'f32', halves = HALVES, bandRows = 1, maxBytes = 1 } = options;
+    if (!Number.isInteger(bandRows) || bandRows < 1 || !(maxBytes > 0)) {
+      throw new ConfigError(`bands of ${bandRows} rows within ${maxBytes} bytes; both must be positive, rows whole`);
+    }
     if (precision !== 'f32' && precision !== 'f16') {
       throw new ConfigError(`an autoencoder's weights cannot be stored as '${String(precision)}'; f32 and f16 can be`);
     }
@@ -158,20 +169,27 @@ export class Autoencoder {
     const key = `${half} ${height} x ${width}`;
     const known = this.#ready.get(key);
     if (known) return known;
+    const { maxBytes, bandRows, signal, onCompile } = this.#options;
+    if (maxBytes !== undefined) this.#forget();
+    const size = [height, width] as const;
+    const rows =
+      bandRows ??
+      (await chooseBands(this.#engine, this.network, half, size, { halves: HALVES, ...this.#options })).rows;
+    const pixels = rows * width * (half === 'decoder' ? this.network.factor : 1);
     const channels = half === 'encoder' ? this.network.pictureChannels : this.network.latentChannels;
     const input = this.#engine.tensor(key, [1, height, width, channels]);
     try {
       const { recording, result } = record(this.#engine, `autoencoder ${key}`, (ctx, keep) => {
-        let x: Tensor = { ...input, shape: [1, height, width, channels] as Shape };
+        let x = inOneBand(ctx, { ...input, shape: [1, height, width, channels] as Shape });
         this.network[half]!.forEach((layer, i) => {
           x = ctx.scope('name' in layer ? layer.name : `${half}.${i}`, () =>
-            runLayer(ctx, layer, x, (name) => this.#weights.get(name)),
+            runLayer(ctx, layer, x, (name) => this.#weights.get(name), pixels),
           );
         });
-        keep(x);
-        return x;
+        const y = whole(x);
+        keep(y);
+        return y;
       });
-      const { signal, onCompile } = this.#options;
       const program = await Program.compile(this.#engine, recording, {
         arena: this.#arena,
         ...(signal && { signal }),
@@ -190,12 +208,18 @@ export class Autoencoder {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#forget();
+    this.#weights.release();
+  }
+
+  /** Frees all but the weights. */
+  #forget(): void {
     for (const { program, input } of this.#ready.values()) {
       program.dispose();
       this.#engine.release(input);
     }
+    this.#ready.clear();
     this.#arena.dispose();
-    this.#weights.release();
   }
 }
 
@@ -218,7 +242,10 @@ export async function createAutoencoder(
   }
 }
 
-/** Most bytes on the GPU while one half works on values of this height and width, weights included; by a dry run. @throws as `decode`. */
+/**
+ * Most bytes on the GPU while one half works on values of this height and width, weights included; by a dry run.
+ * Weights of that half alone, where `halves` does not say otherwise. @throws as `decode`.
+ */
 export async function autoencoderPeak(
   engine: Engine,
   network: AutoencoderNetwork,
@@ -229,10 +256,57 @@ export async function autoencoderPeak(
   const dry = dryEngine(engine);
   const channels = half === 'encoder' ? network.pictureChannels : network.latentChannels;
   try {
-    const made = new Autoencoder(dry, network, null, { ...options, halves: [half] });
+    const made = new Autoencoder(dry, network, null, { halves: [half], ...options });
     await made.raw(half, { values: new Float32Array(height * width * channels), shape: [1, height, width, channels] });
     return dry.memory.report().peak;
   } finally {
     dry.dispose();
   }
+}
+
+/** How a picture is divided. */
+export interface Banding {
+  /** Rows of the picture in a band, and how many bands that makes; one: it is not divided. */
+  readonly rows: number;
+  readonly bands: number;
+  /** `autoencoderPeak` of it. */
+  readonly peak: number;
+}
+
+/** Bands are not made of fewer rows: what they save then is less than what lies beside them. */
+const FEWEST_ROWS = 4;
+
+/**
+ * The fewest bands (1, 2, 4 and so on) in which one half works on values of this height and width within `maxBytes`, and within what the
+ * device allows in a binding. @throws LimitError whose `asked` is the smallest limit that would do; as `autoencoderPeak`.
+ */
+export async function chooseBands(
+  engine: Engine,
+  network: AutoencoderNetwork,
+  half: Half,
+  size: readonly [number, number],
+  { maxBytes = Number.POSITIVE_INFINITY, precision, halves, signal }: AutoencoderOptions = {},
+): Promise<Banding> {
+  const height = size[0] * (half === 'decoder' ? network.factor : 1);
+  let least = Number.POSITIVE_INFINITY;
+  let refused: LimitError | undefined;
+  for (let rows = height; ; rows = Math.ceil(rows / 2)) {
+    if (signal?.aborted) throw new InterruptedError();
+    try {
+      const options = { ...(precision && { precision }), ...(halves && { halves }), bandRows: rows };
+      const peak = await autoencoderPeak(engine, network, half, size, options);
+      if (peak <= maxBytes) return { rows, bands: Math.ceil(height / rows), peak };
+      least = Math.min(least, peak);
+    } catch (error) {
+      if (!(error instanceof LimitError)) throw error;
+      refused = error;
+    }
+    if (rows <= FEWEST_ROWS) break;
+  }
+  if (least === Number.POSITIVE_INFINITY) throw refused!;
+  throw new LimitError(
+    `the autoencoder's ${half} takes at least ${least} bytes for ${size[1]} x ${size[0]}; the limit is ${maxBytes}`,
+    { asked: least, available: maxBytes },
+    { hint: `allow ${least} bytes${precision === 'f16' ? '' : ', or store its weights as f16'}` },
+  );
 }

@@ -1,15 +1,14 @@
 /**
  * The layers that autoencoders of latents consist of, as data: which parameters each has, under diffusers' names, and what it records.
- * Networks are lists of them (kl.ts, tiny.ts). Pictures and latents are [1, H, W, C]: one at a time.
+ * Networks are lists of them (kl.ts, tiny.ts). Pictures and latents go through one at a time.
  */
 import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { add } from '../../kernels/add.ts';
 import { affine, softClamp } from '../../kernels/affine.ts';
 import { wideAttention } from '../../kernels/attention/wide.ts';
-import { type ConvolutionOptions, convolution } from '../../kernels/conv/convolution.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
-import { groupnorm } from '../../kernels/norm/groupnorm.ts';
+import { convolved, inOneBand, mapped, normed, type Rows, type Stored, store, whole } from './bands.ts';
 
 /** A convolution, of a picture that may be enlarged first. */
 export interface ConvolutionLayer {
@@ -124,53 +123,56 @@ export function layerParams(layer: Layer): LayerParam[] {
 }
 
 /** A parameter on the GPU, by diffusers' name. */
-export type Parameters = (name: string) => Tensor;
+export type Weighted = (name: string) => Tensor;
 
-/** Records a layer of x [1, H, W, C]. */
-export function runLayer(ctx: Context, layer: Layer, x: Tensor, get: Parameters): Tensor {
-  const convolve = (input: Tensor, name: string, options: ConvolutionOptions = {}, bias = true): Tensor =>
-    convolution(ctx, input, { kernel: get(`${name}.weight`), ...(bias && { bias: get(`${name}.bias`) }) }, options);
-  const norm = (input: Tensor, name: string, groups: number, activation: 'none' | 'silu' | 'relu', eps = EPS) =>
-    groupnorm(ctx, input, { gain: get(`${name}.weight`), bias: get(`${name}.bias`) }, { groups, eps, activation });
+/** Records a layer, in bands of about `pixels` pixels of its results each. */
+export function runLayer(ctx: Context, layer: Layer, x: Stored, get: Weighted, pixels: number): Stored {
+  type Options = Parameters<typeof convolved>[3];
+  const convolve = (input: Rows, name: string, options: Options = {}, bias = true): Rows =>
+    convolved(ctx, input, { kernel: get(`${name}.weight`), ...(bias && { bias: get(`${name}.bias`) }) }, options);
+  const norm = (input: Stored, name: string, groups: number, activation: 'none' | 'silu' | 'relu', eps = EPS) =>
+    normed(ctx, input, { gain: get(`${name}.weight`), bias: get(`${name}.bias`) }, { groups, eps, activation });
+  const keep = (made: Rows): Stored => store(ctx, pixels, made)[0];
   switch (layer.kind) {
     case 'convolution': {
       const { name, bias = true, stride = 1, padding = 'same', upsample = false, activation = 'none' } = layer;
-      return convolve(x, name, { stride, padding, upsample, activation }, bias);
+      return keep(convolve(x, name, { stride, padding, upsample, activation }, bias));
     }
     case 'residual': {
       const { name, input, output, groups } = layer;
-      const h = convolve(norm(x, `${name}.norm1`, groups, 'silu'), `${name}.conv1`);
-      const normal = norm(h, `${name}.norm2`, groups, 'silu');
-      const residual = input === output ? x : convolve(x, `${name}.conv_shortcut`);
-      return convolve(normal, `${name}.conv2`, { residual });
+      const first = convolve(norm(x, `${name}.norm1`, groups, 'silu'), `${name}.conv1`);
+      // x is wanted no longer when both are made.
+      const [h, residual] =
+        input === output ? [keep(first), x] : store(ctx, pixels, first, convolve(x, `${name}.conv_shortcut`));
+      return keep(convolve(norm(h, `${name}.norm2`, groups, 'silu'), `${name}.conv2`, { residual }));
     }
     case 'attention': {
       const { name, channels, groups } = layer;
-      const [, height = 1, width = 1] = x.shape;
-      const normal = norm(x, `${name}.group_norm`, groups, 'none');
-      const rows = ctx.reshape(normal, [1, height * width, channels]);
+      const rows = ctx.reshape(whole(norm(x, `${name}.group_norm`, groups, 'none')), [1, x.height * x.width, channels]);
       const dense = (of: Tensor, part: string) =>
         linear(ctx, of, { kernel: get(`${name}.${part}.weight`), bias: get(`${name}.${part}.bias`) });
       const [q, k, v] = ['to_q', 'to_k', 'to_v'].map((part) => dense(rows, part)) as [Tensor, Tensor, Tensor];
       const out = dense(wideAttention(ctx, q, k, v, 1 / Math.sqrt(channels)), 'to_out.0');
-      return add(ctx, x, ctx.reshape(out, x.shape));
+      const before = whole(x);
+      return inOneBand(ctx, add(ctx, before, ctx.reshape(out, before.shape)));
     }
     case 'norm':
-      return norm(x, layer.name, layer.groups, 'silu');
+      return keep(norm(x, layer.name, layer.groups, 'silu'));
     case 'block': {
       const { name, pool } = layer;
       let from = x;
       if (pool > 0) {
-        const pooled = norm(convolve(x, `${name}.pool.0`, {}, false), `${name}.pool.1`, POOL_GROUPS, 'relu', POOL_EPS);
-        from = convolve(pooled, `${name}.pool.3`, { residual: x }, false);
+        const wide = keep(convolve(x, `${name}.pool.0`, {}, false));
+        const pooled = norm(wide, `${name}.pool.1`, POOL_GROUPS, 'relu', POOL_EPS);
+        from = keep(convolve(pooled, `${name}.pool.3`, { residual: x }, false));
       }
       const relu = { activation: 'relu' } as const;
       const h = convolve(convolve(from, `${name}.conv.0`, relu), `${name}.conv.2`, relu);
-      return convolve(h, `${name}.conv.4`, { ...relu, residual: from });
+      return keep(convolve(h, `${name}.conv.4`, { ...relu, residual: from }));
     }
     case 'range':
-      return affine(ctx, x, layer.scale, layer.shift);
+      return keep(mapped(x, (rows) => affine(ctx, rows, layer.scale, layer.shift)));
     case 'clamp':
-      return softClamp(ctx, x, layer.limit);
+      return keep(mapped(x, (rows) => softClamp(ctx, rows, layer.limit)));
   }
 }

@@ -4,6 +4,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { maxSize, type Tensor } from '../../engine/tensor.ts';
 import { createTape } from '../../kernels/derivatives.ts';
+import { inOneBand, whole } from '../../model/autoencoder/bands.ts';
 import { type Layer, layerParams, runLayer } from '../../model/autoencoder/layers.ts';
 import { smallKl } from '../support/autoencoder.ts';
 import { testEngine } from '../support/engine.ts';
@@ -57,7 +58,10 @@ it.each([
     const inputs = inputsOf(layers, shape);
     const run = (ctx: Parameters<Parameters<typeof record>[2]>[0]): Tensor => {
       let x = inputs.get('x')!.tensor;
-      for (const layer of layers) x = runLayer(ctx, layer, x, (name) => inputs.get(name)!.tensor);
+      for (const layer of layers) {
+        const get = (name: string) => inputs.get(name)!.tensor;
+        x = whole(runLayer(ctx, layer, inOneBand(ctx, x), get, Number.POSITIVE_INFINITY));
+      }
       return x;
     };
     const gradients = new Map(

@@ -30,7 +30,7 @@ export function createCells(onChoose: (cell: Cell) => void): Cells {
   let canvases: HTMLCanvasElement[] = [];
   let last: Shown = { samples: [], flow: [] };
   const draw = () => {
-    for (const [i, each] of last.flow.entries()) drawPlane(canvases[i]!, 150, { flow: each });
+    for (const [i, each] of last.flow.entries()) drawPlane(canvases[i]!, 190, { flow: each });
     for (const [i, each] of last.samples.entries()) paintAll(canvases[i]!, each);
   };
   return {

@@ -5,7 +5,7 @@ import { lastDim, type Shape, shapeText, type Tensor } from '../../engine/tensor
 import { contract } from '../contract.ts';
 import type { Product } from '../matmul/matmul.ts';
 import { matmul } from '../matmul/sliced.ts';
-import { softmax, softmaxBackward } from '../softmax.ts';
+import { softmax } from '../softmax.ts';
 
 /**
  * softmax(scale * q k^T) v with one head. q, k, v, result: [1, T, C], f32, whole tensors. Takes 8 T^2 bytes meanwhile, and keeps
@@ -14,47 +14,40 @@ import { softmax, softmaxBackward } from '../softmax.ts';
  */
 export function wideAttention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, scale: number): Tensor {
   const [batch, tokens = 0] = q.shape;
-  const width = lastDim(q);
   if (batch !== 1 || [q, k, v].some((t) => shapeText(t) !== shapeText(q) || t.view || t.dtype !== 'f32')) {
     throw new UsageError(`wide attention over ${[q, k, v].map(shapeText).join(', ')}: one picture, all alike`);
   }
-  const square: Shape = [1, tokens, tokens];
-  const product = (a: Tensor, b: Tensor, c: Tensor, transposed: Partial<Product> = {}) =>
-    matmul(ctx, {
-      M: tokens,
-      N: lastDim(c),
-      K: transposed.transposeB ? width : tokens,
-      a,
-      b: rows(b),
-      c,
-      ...transposed,
-    });
-  const scores = ctx.empty('attention.scores', square);
-  product(q, k, scores, { transposeB: true });
+  const scores = ctx.empty('attention.scores', [1, tokens, tokens]);
+  headProduct(ctx, q, k, scores, { transposeB: true });
   const weights = softmax(ctx, scores, scale);
   const out = ctx.empty('attention', q.shape);
-  product(weights, v, out);
-  ctx.tape?.add({
-    name: 'wideAttention',
-    inputs: [q, k, v],
-    outputs: [out],
-    backward(g) {
-      const dout = g.dy(0);
-      if (g.needs(2)) product(weights, dout, g.out(2), { transposeA: true });
-      if (!g.needs(0) && !g.needs(1)) return;
-      const dweights = ctx.empty('d(attention.weights)', square);
-      product(dout, v, dweights, { transposeB: true });
-      const dscores = ctx.empty('d(attention.scores)', square);
-      softmaxBackward(ctx, weights, dweights, scale, dscores);
-      if (g.needs(0)) product(dscores, k, g.out(0));
-      if (g.needs(1)) product(dscores, q, g.out(1), { transposeA: true });
-    },
-  });
+  headProduct(ctx, weights, v, out);
+  const saved = { q, k, v, weights, scale } satisfies WideAttentionSaved;
+  ctx.tape?.add({ name: 'wideAttention', inputs: [q, k, v], outputs: [out], saved });
   return out;
 }
 
-/** As a matrix. */
-const rows = (t: Tensor): Tensor => ({ ...t, shape: [t.shape[1]!, lastDim(t)] as Shape });
+/** What the backward needs. */
+export interface WideAttentionSaved {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  /** [1, T, T]. */
+  readonly weights: Tensor;
+  readonly scale: number;
+}
+
+/** A product of matrices [1, T, T] or [1, T, C], of which one factor may be transposed. */
+export function headProduct(
+  ctx: Context,
+  a: Tensor,
+  b: Tensor,
+  c: Tensor,
+  transposed: Pick<Product, 'transposeA' | 'transposeB'> = {},
+): void {
+  const matrix: Tensor = { ...b, shape: [b.shape[1]!, lastDim(b)] as Shape };
+  matmul(ctx, { M: c.shape[1]!, N: lastDim(c), K: lastDim(a), a, b: matrix, c, ...transposed });
+}
 
 export const wideAttentionContract = contract<{ tokens: number; width: number }>({
   name: 'wideAttention',

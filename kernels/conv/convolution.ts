@@ -1,23 +1,14 @@
 /**
- * Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; their backward;
- * reference.
+ * Convolutions of pictures [B, H, W, C] with bias, residual and ReLU fused, of a picture that may be enlarged on the way in; reference.
+ * Their backward is in convolution.backward.ts.
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
-import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv } from '../../engine/scalar.ts';
-import { lastDim, maxSize, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
+import { lastDim, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { reluBackward } from '../elementwise.ts';
 import { choose } from '../family.ts';
-import lib from '../lib.wgsl';
 import type { Patches } from '../matmul/matmul.ts';
-import { matmul } from '../matmul/sliced.ts';
-import { columnSum } from '../reduce.ts';
-import turnSource from './turn.wgsl';
 import { convolutions } from './variants.ts';
-
-const turnKernel = defineKernel('conv.turn', lib, turnSource);
 
 /** The weights of a convolution. */
 export interface ConvolutionWeights {
@@ -130,13 +121,15 @@ export function convolution(
     ...{ channels: channels!, height: height!, width: width!, outHeight, outWidth, side, step: stride },
     ...{ pad: padOf(side, options), up: upsample ? 1 : 0 },
   };
-  convolve(ctx, { taps, passed, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
-  if (!band) record(ctx, { taps, x, w: kernel, y, bias, residual, relu: activation === 'relu' });
+  const made: Convolve = { taps, passed, x, w: kernel, y, bias, residual, relu: activation === 'relu' };
+  convolve(ctx, made);
+  const inputs = [x, kernel, ...[bias, residual].filter((t) => t !== undefined)];
+  if (!band) ctx.tape?.add({ name: 'convolution', inputs, outputs: [y], saved: made });
   return y;
 }
 
-/** One dispatch of a convolution. */
-interface Convolve {
+/** One dispatch of a convolution; what the backward needs of it. */
+export interface Convolve {
   readonly taps: Patches;
   /** Of a band; see conv.wgsl. */
   readonly passed?: number;
@@ -150,7 +143,8 @@ interface Convolve {
   readonly dilate?: boolean;
 }
 
-function convolve(
+/** Dispatches it. */
+export function convolve(
   ctx: Context,
   { taps, passed = 0, x, w, y, bias, residual, relu = false, dilate = false }: Convolve,
 ): void {
@@ -178,49 +172,6 @@ function convolve(
     params: { rows, columns, ...taps, passed },
     grid: [Math.ceil(tiles / fold), Math.ceil(columns / variant.tileN), fold],
   });
-}
-
-/** Notes a convolution's backward on the tape. */
-function record(ctx: Context, { taps, x, w, y, bias, residual, relu }: Convolve): void {
-  const inputs = [x, w, ...[bias, residual].filter((t) => t !== undefined)];
-  ctx.tape?.add({
-    name: 'convolution',
-    inputs,
-    outputs: [y],
-    backward(g) {
-      const dz = relu ? reluBackward(ctx, y, g.dy(0)) : g.dy(0);
-      if (residual) g.give(inputs.indexOf(residual, 2), dz);
-      if (g.needs(0)) {
-        const { out, earlier } = g.onto(0);
-        inputGradient(ctx, taps, w, dz, out, earlier ?? undefined);
-      }
-      if (g.needs(1)) {
-        const pixels = maxSize(dz) / lastDim(dz);
-        const sizes = { M: taps.side ** 2 * taps.channels, N: lastDim(dz), K: pixels };
-        matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(1), transposeA: true, patches: taps });
-      }
-      if (bias && g.needs(2)) columnSum(ctx, dz, g.out(2));
-    },
-  });
-}
-
-/**
- * dx, to which `earlier` is added: the convolution of dz by the turned kernel. What a stride left out comes back as zeros between the pixels
- * of dz; the pixels that an enlarged picture had twice are summed by a stride.
- */
-function inputGradient(ctx: Context, taps: Patches, w: Tensor, dz: Tensor, dx: Tensor, earlier?: Tensor): void {
-  const { channels, height, width, outHeight, outWidth, side, step, pad, up } = taps;
-  const [columns, wider] = [lastDim(dz), side + up];
-  const turned = ctx.empty('conv.turned', [wider ** 2 * columns, channels]);
-  ctx.dispatch({
-    ...{ kernel: turnKernel, entry: 'turn', constants: { UP: up }, tensors: { w, turned } },
-    ...{ params: { side, channels, columns }, grid: ceilDiv(maxSize(turned), 64) },
-  });
-  const back: Patches = {
-    ...{ channels: columns, height: outHeight, width: outWidth, outHeight: height, outWidth: width },
-    ...{ side: wider, step: 1 + up, pad: side - 1 - pad, up: step - 1 },
-  };
-  convolve(ctx, { taps: back, x: dz, w: turned, y: dx, residual: earlier, dilate: step === 2 });
 }
 
 /** Sizes of a convolution and what is fused into it. */

@@ -1,17 +1,15 @@
-/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; its backward; reference. */
+/** Group norm of pictures [B, H, W, C] with a learned gain and bias, and SiLU or ReLU fused; reference. Its backward is in groupnorm.backward.ts. */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { defineKernel } from '../../engine/kernel.ts';
-import { ceilDiv } from '../../engine/scalar.ts';
-import { columns, maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import { ceilDiv, type Scalar } from '../../engine/scalar.ts';
+import { maxSize, shapeText, type Tensor } from '../../engine/tensor.ts';
+import type { Constants } from '../../engine/wgsl.ts';
 import { contract } from '../contract.ts';
 import lib from '../lib.wgsl';
-import { columnSum } from '../reduce.ts';
-import backwardSource from './groupnorm.backward.wgsl';
 import source from './groupnorm.wgsl';
 
 const kernel = defineKernel('groupnorm', source, lib);
-const backwardKernel = defineKernel('groupnorm.backward', source, backwardSource, lib);
 const WG = 64;
 /** Pixels of a row that an invocation takes. */
 const SEGMENT = 64;
@@ -77,14 +75,14 @@ function measured(
     const constants = { WG, SEGMENT, VEC: vec };
     ctx.dispatch({ kernel, entry: 'measure', constants, tensors: { x, parts_out: parts }, params, grid });
   }
-  const groupwise = { constants: { SEGMENT, LANES: lanes }, params: all.params, grid: batch * groups };
   ctx.dispatch({
-    ...{ kernel, entry: 'combine', ...groupwise, constants: { ...groupwise.constants, KEEP: keep } },
+    ...{ kernel, entry: 'combine', params: all.params, grid: batch * groups },
+    constants: { SEGMENT, LANES: lanes, KEEP: keep },
     tensors: { parts, gain, table_out: table, ...(rstd && { rstd_out: rstd }) },
   });
   const normalise: GroupNorm['normalise'] = (x, y, rows, from, into) =>
     ctx.dispatch({ kernel, entry: 'normalise', ...pixelwise(rows, from, into), tensors: { x, table, bias, y } });
-  return { table, rstd, segments, pixelwise: all, groupwise, normalise };
+  return { table, rstd, lanes, pixelwise: all, normalise };
 }
 
 /**
@@ -111,45 +109,37 @@ export function measureGroups(
  */
 export function groupnorm(ctx: Context, x: Tensor, weights: GroupNormWeights, options: GroupNormOptions): Tensor {
   const { gain, bias } = weights;
-  const [batch, height = 0, , channels = 0] = x.shape;
+  const [batch, height = 0] = x.shape;
   if (typeof batch !== 'number') throw new UsageError(`group norm of ${shapeText(x)} is not possible`);
   const keep = ctx.tape?.needs(x, gain, bias) ?? false;
   const shape = x.shape as readonly number[];
-  const { table, rstd, segments, pixelwise, groupwise, normalise } = measured(
+  const { table, rstd, lanes, pixelwise, normalise } = measured(
     ...([ctx, shape, [{ first: 0, x }], weights, options, keep] as const),
   );
   const y = ctx.empty('groupnorm', x.shape);
   normalise(x, y, batch * height, 0, 0);
-  ctx.tape?.add({
-    name: 'groupnorm',
-    inputs: [x, gain, bias],
-    outputs: [y],
-    backward(g) {
-      const seen = { x, dy: g.dy(0), table, bias };
-      const sums = ctx.empty('d(groupnorm).parts', [batch * height * segments, 2 * channels]);
-      ctx.dispatch({
-        kernel: backwardKernel,
-        entry: 'measure_dy',
-        ...pixelwise,
-        tensors: { ...seen, rstd: rstd!, parts_out: sums },
-      });
-      if (g.needs(1)) columnSum(ctx, columns(sums, channels, channels), g.out(1));
-      if (g.needs(2)) columnSum(ctx, columns(sums, 0, channels), g.out(2));
-      if (!g.needs(0)) return;
-      const means = ctx.empty('d(groupnorm).means', [batch, 2, channels]);
-      ctx.dispatch({
-        ...{ kernel: backwardKernel, entry: 'combine_dy', ...groupwise },
-        tensors: { parts: sums, gain, rstds: rstd!, means_out: means },
-      });
-      const { out: dx, earlier } = g.onto(0);
-      ctx.dispatch({
-        ...{ kernel: backwardKernel, entry: 'differentiate', ...pixelwise },
-        constants: { ...pixelwise.constants, ADD: earlier !== null },
-        tensors: { ...seen, means, dx, ...(earlier && { earlier }) },
-      });
-    },
-  });
+  const saved = { x, gain, bias, table, rstd, lanes, pixelwise } satisfies GroupNormSaved;
+  ctx.tape?.add({ name: 'groupnorm', inputs: [x, gain, bias], outputs: [y], saved });
   return y;
+}
+
+/** What the backward needs. */
+export interface GroupNormSaved {
+  readonly x: Tensor;
+  readonly gain: Tensor;
+  readonly bias: Tensor;
+  /** [B, 2, C]: mean, rstd gain; and rstd [B, C]. */
+  readonly table: Tensor;
+  readonly rstd: Tensor | undefined;
+  /** Invocations that share a group. */
+  readonly lanes: number;
+  /** How pixels are gone over. */
+  readonly pixelwise: {
+    readonly constants: Constants;
+    readonly params: Readonly<Record<'batch' | 'groups' | 'height' | 'segments', number>> &
+      Readonly<Record<string, number>>;
+    readonly grid: Scalar;
+  };
 }
 
 /** Sizes of a group norm. */

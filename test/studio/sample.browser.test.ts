@@ -1,6 +1,5 @@
 /** The studio's page in a real browser, as `odelt studio` serves it: its tabs, by clicks and by the keyboard, what they show, and their looks. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
@@ -10,11 +9,9 @@ import { modelContents } from '../../model/weights/model-file.ts';
 import type { MeasureReport } from '../../studio/measure-report.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
-import { buildCli, type Cli } from '../support/cli.ts';
 import { ROOT } from '../support/repository.ts';
+import { SHOTS, serveStudio, shoot } from '../support/studio.ts';
 
-const SHOTS = join(ROOT, 'out', 'studio');
-const AXE = `${readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8')}; undefined`;
 /** A file of one's own: small, so that its map is drawn soon. */
 const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
@@ -27,61 +24,37 @@ const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/a/
 const DRAWN = "document.getElementById('sample').dataset.state === 'drawn'";
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
-  let cli: Cli;
-  let server: ChildProcess;
+  let studio: Awaited<ReturnType<typeof serveStudio>>;
   let page: Page;
   let url: string;
   let mine: Uint8Array;
   beforeAll(async () => {
-    cli = await buildCli();
+    studio = await serveStudio();
+    url = studio.url;
     const { tensors, metadata } = await modelContents(own, initParams(own, 0));
     mine = serializeSafetensors(tensors, metadata);
-    server = spawn(process.execPath, [cli.path, 'studio', '--port', '0', '--no-open'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    url = await new Promise((resolve) => server.stdout!.once('data', (text) => resolve(`${text}`.trim())));
     page = await openPage();
-    mkdirSync(SHOTS, { recursive: true });
   });
   afterAll(async () => {
     await page?.close();
-    server?.kill('SIGINT');
-    cli?.remove();
+    studio?.close();
   });
 
   const text = (selector: string) => page.evaluate<string>(`document.querySelector('${selector}').textContent`);
-  /** What axe finds wrong on the page as it is. */
-  const violations = async () => {
-    await page.evaluate(AXE);
-    return page.evaluate<string[]>(
-      "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html)))",
-    );
-  };
   /** How many different greys a canvas has. */
   const greys = (selector: string) =>
     page.evaluate<number[]>(`[...document.querySelectorAll('${selector}')].map((canvas) =>
       new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size)`);
   /** Values of the costs, as numbers with their units. */
   const costs = () => page.evaluate<string[]>("[...document.querySelectorAll('.value')].map((e) => e.textContent)");
-  const shoot = async (name: string) => {
-    for (const width of [390, 1280]) {
-      for (const scheme of ['light', 'dark'] as const) {
-        await page.look(width, scheme);
-        const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
-        expect(wide, `${name} at ${width}`).toBeLessThanOrEqual(width);
-        expect(await violations(), `${name} at ${width}, ${scheme}`).toEqual([]);
-        writeFileSync(join(SHOTS, `${name}-${width}-${scheme}.png`), await page.screenshot());
-      }
-    }
-  };
-
-  /** Picks a file of one's own. */
+  /** Picks a file of one's own; what was drawn before no longer counts as drawn. */
   const give = (name: string, bytes: Uint8Array) =>
     page.evaluate(`(() => {
       const files = new DataTransfer();
       files.items.add(new File([Uint8Array.from(atob('${Buffer.from(bytes).toString('base64')}'), (c) => c.charCodeAt(0))], '${name}'));
       const input = document.getElementById('file');
       input.files = files.files;
+      document.getElementById('sample').dataset.state = 'given';
       input.dispatchEvent(new Event('change'));
     })()`);
 
@@ -223,11 +196,11 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const full = await page.evaluate<string[]>("[...document.querySelectorAll('.full')].map((e) => e.textContent)");
     expect(full[0]).toMatch(/^of about [\d.]+ m?s at T 128, L 12$/);
     expect(full[1]).toMatch(/^of [\d.]+ MB at L 12$/);
-    await shoot('sample');
+    await shoot(page, 'sample');
   });
 
   it('looks inside: what each number of blocks expects, and what a patch attends to', async () => {
-    await page.goto(`${url}#tab=look&T=4&L=8&class=7&step=2`);
+    await page.evaluate("location.hash = 'tab=look&T=4&L=8&class=7&step=2'");
     const seen = "document.getElementById('look').dataset.state === 'seen'";
     await page.until(seen);
     expect(await text('#look-status')).toBe('Sneaker, step 2 of 4, on its way with 8 blocks.');
@@ -285,7 +258,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(times.some((line) => line.startsWith('attention'))).toBe(true);
     const parts = times.map((line) => Number(/([\d.]+) %/.exec(line)![1]));
     expect(Math.abs(parts.reduce((a, b) => a + b) - 100)).toBeLessThan(0.5);
-    await shoot('look');
+    await shoot(page, 'look');
     expect(page.errors).toEqual([]);
   });
 
@@ -323,7 +296,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     }
     expect(await page.evaluate("document.querySelectorAll('#measure-roofline svg circle').length")).toBeGreaterThan(0);
     expect(await page.evaluate("document.querySelectorAll('#measure-bench-rows tr').length")).toBe(1);
-    await shoot('measure');
+    await shoot(page, 'measure');
     expect(page.errors).toEqual([]);
   });
 });

@@ -1,39 +1,29 @@
 /** The tab *Train* in a real browser, by clicks: points are learnt, a run is paused, downloaded, opened and gone on with, and pictures are dropped. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseCheckpoint } from '../../training/checkpoint.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
-import { buildCli, type Cli } from '../support/cli.ts';
-import { ROOT } from '../support/repository.ts';
+import { serveStudio, shoot } from '../support/studio.ts';
 
-const SHOTS = join(ROOT, 'out', 'studio');
-const AXE = `${readFileSync(join(ROOT, 'node_modules/axe-core/axe.min.js'), 'utf8')}; undefined`;
 const state = (name: string) => `document.getElementById('train').dataset.state === '${name}'`;
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
-  let cli: Cli;
-  let server: ChildProcess;
+  let studio: Awaited<ReturnType<typeof serveStudio>>;
   let page: Page;
   let url: string;
   let downloads: string;
   beforeAll(async () => {
-    cli = await buildCli();
-    server = spawn(process.execPath, [cli.path, 'studio', '--port', '0', '--no-open'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    url = await new Promise((resolve) => server.stdout!.once('data', (text) => resolve(`${text}`.trim())));
+    studio = await serveStudio();
+    url = studio.url;
     downloads = mkdtempSync(join(tmpdir(), 'odelt-downloads-'));
     page = await openPage({ downloads });
-    mkdirSync(SHOTS, { recursive: true });
   });
   afterAll(async () => {
     await page?.close();
-    server?.kill('SIGINT');
-    cli?.remove();
+    studio?.close();
     if (downloads) rmSync(downloads, { recursive: true });
   });
 
@@ -64,22 +54,6 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
       input.files = files.files;
       input.dispatchEvent(new Event('change'));
     })()`);
-  const shoot = async (name: string) => {
-    for (const width of [390, 1280]) {
-      for (const scheme of ['light', 'dark'] as const) {
-        await page.look(width, scheme);
-        const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
-        expect(wide, `${name} at ${width}`).toBeLessThanOrEqual(width);
-        await page.evaluate(AXE);
-        const found = await page.evaluate<string[]>(
-          "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html)))",
-        );
-        expect(found, `${name} at ${width}, ${scheme}`).toEqual([]);
-        writeFileSync(join(SHOTS, `${name}-${width}-${scheme}.png`), await page.screenshot());
-      }
-    }
-  };
-
   const LONG = 300;
   /** A stroke in the upper right, far from where noise is. */
   const stroke = () =>
@@ -116,16 +90,16 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await stroke();
     expect(await text('train-count')).toBe('164 points. Draw more, or choose a shape.');
     points = await square();
-    await set('train-steps', '24');
+    await set('train-steps', '20');
     await set('train-batch', '64');
     await click('train-start');
     await page.until("document.querySelector('[data-loss=flow]').textContent !== '\u2013'", LONG);
     before = Number((await losses()).flow);
     await click('train-pause');
     await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn`, LONG);
-    at = Number(/^Paused after (\d+) updates? of 24\.$/.exec(await text('train-status'))![1]);
+    at = Number(/^Paused after (\d+) updates? of 20\.$/.exec(await text('train-status'))![1]);
     expect(at).toBeGreaterThan(0);
-    expect(at).toBeLessThan(24);
+    expect(at).toBeLessThan(20);
     paused = await drawn();
     await click('train-download');
     await expect.poll(() => readdirSync(downloads), { timeout: 60_000 }).toEqual([`odelt-${at}-updates.safetensors`]);
@@ -144,12 +118,12 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.until(state('none'));
     await open(file);
     await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn === '${at}'`, LONG);
-    expect(await text('train-status')).toBe(`Paused after ${at} update${at === 1 ? '' : 's'} of 24.`);
+    expect(await text('train-status')).toBe(`Paused after ${at} update${at === 1 ? '' : 's'} of 20.`);
     expect(await square()).toBe(points);
     expect((await drawn()).map((canvas, i) => canvas === paused[i])).toEqual(paused.map(() => true));
     await click('train-pause');
-    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '24'`, LONG);
-    expect(await text('train-status')).toBe('Trained for 24 updates.');
+    await page.until(`${state('done')} && document.getElementById('train').dataset.drawn === '20'`, LONG);
+    expect(await text('train-status')).toBe('Trained for 20 updates.');
     const last = await losses();
     for (const loss of ['flow', 'time', 'length']) expect(Number(last[loss]), loss).toBeGreaterThan(0);
     expect(Number(last.flow)).toBeLessThan(0.7 * before);
@@ -168,7 +142,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.evaluate("document.getElementById('train-t').focus()");
     await page.press('Home');
     expect(await text('train-cell')).toMatch(/at time 0\.00/);
-    await shoot('train-points');
+    await shoot(page, 'train-points');
     await page.evaluate("document.getElementById('tab-train').focus()");
     const order: string[] = [];
     for (let i = 0; i < 12; i++) {

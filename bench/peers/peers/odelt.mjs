@@ -1,5 +1,5 @@
 /** odelt by its public interface: every workload recorded once as a program and replayed. */
-import { createNodeEngine, Program, record, scalarInput, Tape } from '../../../dist/node.js';
+import { createNodeEngine, Program, record, scalarInput } from '../../../dist/node.js';
 import * as ops from '../../../dist/ops.js';
 import { applyLayer, CLAMP, GROUP_EPSILON, GROUPS, layersOf } from '../autoencoder.mjs';
 import { odeltVersion } from '../versions.mjs';
@@ -79,7 +79,7 @@ const RECORD = {
   gradient(ctx, t, size, engine, inputs) {
     const wanted = ['x', ...Object.keys(weightsIn(inputs))];
     const gradients = wanted.map((name) => [name, engine.tensor(`d(${name})`, inputs[name].shape)]);
-    const tape = new Tape(ops.addGradients);
+    const tape = ops.createTape();
     for (const [name, gradient] of gradients) tape.watch(t[name], gradient);
     ctx.tape = tape;
     const y = blocks(ctx, t, size);
@@ -89,7 +89,7 @@ const RECORD = {
   train(ctx, t, size, engine, inputs) {
     const weights = weightsIn(inputs);
     const [gradients, m, v, ema] = ['gradients', 'm', 'v', 'ema'].map((label) => together(engine, label, weights));
-    const tape = new Tape(ops.addGradients);
+    const tape = ops.createTape();
     for (const name of Object.keys(weights)) tape.watch(t[name], gradients.views[name]);
     ctx.tape = tape;
     const y = blocks(ctx, t, size);

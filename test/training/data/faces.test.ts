@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ConfigError, InterruptedError } from '../../../engine/errors.ts';
 import { FACE_CLASSES, FACE_SIDE, facePainter } from '../../../training/data/faces.ts';
+import { makeFaceFiles } from '../../../training/data/make-face-files.node.ts';
 import { makeFaces } from '../../../training/data/make-faces.node.ts';
 import { openDataset } from '../../../training/data/open.ts';
 import { rejection } from '../../support/programs.ts';
@@ -82,4 +83,26 @@ it('refuses numbers that do not go into the files, before anything is written', 
   expect((await rejection(makeFaces(out, { count: 7 }), ConfigError)).hint).toBe('give a multiple of 5');
   await rejection(makeFaces(out, { test: 0 }), ConfigError);
   await expect(readdir(out)).rejects.toThrow('ENOENT');
+});
+
+it('of another size are files with the same points, a folder for each class', async () => {
+  const out = join(folder, 'files');
+  await makeFaceFiles(out, 48, { count: 20, test: 10 });
+  const before = await stat(join(out, 'train', FACE_CLASSES[0]!, '000000.png'));
+  await makeFaceFiles(out, 48, { count: 20, test: 10 });
+  expect((await stat(join(out, 'train', FACE_CLASSES[0]!, '000000.png'))).mtimeMs).toBe(before.mtimeMs);
+  const data = await openDataset(out, { split: 'train', size: 48, channels: 3 });
+  expect(data).toMatchObject({ count: 20, height: 48, width: 48, classes: 10 });
+  const paint = await facePainter();
+  for (let k = 0; k < 20; k++) {
+    // Of each class in the order of names, the first face and the next of its kind.
+    const i = FACE_CLASSES.indexOf(data.classNames![data.label(k)]!) + 10 * (k % 2);
+    const [small, large] = [await paint('train', i), data.image(k)];
+    const same = large.every((byte, at) => {
+      const [y, x, c] = [Math.floor(at / 144), Math.floor((at % 144) / 3), at % 3];
+      return byte === small[(2 * Math.floor(y / 3) * 32 + 2 * Math.floor(x / 3)) * 3 + c];
+    });
+    expect([i, same]).toEqual([i, true]);
+  }
+  await expect(makeFaceFiles(join(folder, 'no'), 40)).rejects.toThrow('faces of side 40');
 });

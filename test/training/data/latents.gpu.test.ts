@@ -10,6 +10,7 @@ import { parseSafetensors, serializeSafetensors } from '../../../formats/safeten
 import { type Autoencoder, createAutoencoder } from '../../../model/autoencoder/autoencoder.ts';
 import { type ImportedAutoencoder, importAutoencoder } from '../../../model/autoencoder/import.ts';
 import { originOf } from '../../../model/autoencoder/origin.ts';
+import { parseModelConfig } from '../../../model/config.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { datasetOf, type StreamedDataset, toUnit, toUnitFlipped } from '../../../training/data/dataset.ts';
 import { type EncodeOptions, encodeLatents } from '../../../training/data/encode.ts';
@@ -18,9 +19,10 @@ import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
 import { spreadWarning } from '../../../training/data/spread.ts';
 import { holdOut } from '../../../training/held-out.ts';
+import { createTrainer, type TrainerOptions } from '../../../training/trainer.ts';
 import { foreignWeights, importedKl, smallTiny } from '../../support/autoencoder.ts';
 import { testEngine } from '../../support/engine.ts';
-import { bits } from '../../support/tiny.ts';
+import { bits, setBits, tinyModel, tinyTrain } from '../../support/tiny.ts';
 
 vi.setConfig({ testTimeout: 600_000 });
 
@@ -198,6 +200,20 @@ describe('training', () => {
     });
     expect(await batches(data, 0, 5)).toEqual(wanted);
     expect(await batches(data, 8, 3, 1)).toEqual(wanted.slice(2));
+  });
+
+  it('goes on bit for bit where it was interrupted', async () => {
+    const model = parseModelConfig({ ...tinyModel, imageSize: 3, channels: 4, patch: 3, classes: COUNT });
+    const train = { ...tinyTrain, steps: 3, flip: true };
+    const trained = async (last: number, from?: TrainerOptions['from']) => {
+      const trainer = await createTrainer(engine, { model, train, data, from });
+      for await (const { step } of trainer.run()) if (step === last) break;
+      const sets = await trainer.snapshot();
+      trainer.dispose();
+      return sets;
+    };
+    const sets = await trained(2);
+    expect(setBits({ ...(await trained(3, { sets, step: 2 })) })).toEqual(setBits({ ...(await trained(3)) }));
   });
 
   it('holds whole pictures out, which are drawn like others, or are means', async () => {

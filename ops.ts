@@ -32,7 +32,7 @@ export {
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedResidual } from './kernels/matmul/gate.ts';
-export { type Activation, gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
+export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
 export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';

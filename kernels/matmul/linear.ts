@@ -16,14 +16,11 @@ export interface LinearWeights {
   readonly bias: Tensor;
 }
 
-/** What follows a product, element by element. */
-export type Activation = 'none' | 'gelu' | 'silu';
-
 /** What the backward of a dense layer needs. */
 export interface LinearSaved {
   readonly x: Tensor;
   readonly kernel: Tensor;
-  readonly activation: Activation;
+  readonly activation: 'none' | 'gelu' | 'silu';
   /** What the activation was taken of, if there is one. */
   readonly pre: Tensor | undefined;
 }
@@ -48,7 +45,7 @@ export function linear(
   ctx: Context,
   x: Tensor,
   weights: LinearWeights,
-  activation: Activation = 'none',
+  activation: 'none' | 'gelu' | 'silu' = 'none',
   dtype: DType = x.dtype,
 ): Tensor {
   const { bias } = weights;

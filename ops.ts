@@ -10,7 +10,12 @@ export { affine, softClamp } from './kernels/affine.ts';
 export { type AttentionOptions, attention } from './kernels/attention/attention.ts';
 export { wideAttention } from './kernels/attention/wide.ts';
 export { chunk } from './kernels/chunk.ts';
-export { type ConvolutionOptions, type ConvolutionWeights, convolution } from './kernels/conv/convolution.ts';
+export {
+  type ConvolutionBand,
+  type ConvolutionOptions,
+  type ConvolutionWeights,
+  convolution,
+} from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { createTape } from './kernels/derivatives.ts';
 export { mul, silu } from './kernels/elementwise.ts';

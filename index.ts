@@ -204,6 +204,7 @@ export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder
 export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
 export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
 export { type LatentsOrigin, originIn, originMetadata, originOf } from './model/autoencoder/origin.ts';
+export { type Spread, spreadProblem } from './model/autoencoder/spread.ts';
 export {
   CLASSIFIER_DEFAULTS,
   type ClassifierConfig,
@@ -312,7 +313,6 @@ export {
   type DecoderPrecision,
   type DecoderWanted,
   decodeSamples,
-  spreadProblem,
 } from './sampling/decoding.ts';
 export {
   type AttentionInside,
@@ -361,7 +361,6 @@ export {
   type PictureGroups,
   type PictureReader,
   type SkippedFile,
-  type Spread,
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';

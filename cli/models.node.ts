@@ -6,6 +6,7 @@ import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type FailFile, failAs, readRegular } from '../formats/files.node.ts';
 import { type ReadTensors, readTensors } from '../formats/safetensors.node.ts';
 import { createDecoder, type Decoder, decodedShape, foreignDecoder } from '../model/autoencoder/decoder.ts';
+import type { ImportedAutoencoder } from '../model/autoencoder/import.ts';
 import { openAutoencoder } from '../model/autoencoder/open.node.ts';
 import { type LatentsOrigin, originOf } from '../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
@@ -105,7 +106,7 @@ async function whatIs(path: string) {
 export function checkShown(
   { channels }: ModelConfig,
   path: string,
-  hint = 'sample it in a program (Sampler) and decode the latents with the autoencoder that they come from',
+  hint = 'odelt sample and odelt eval decode them: --decode FILE',
 ): void {
   if (channels === 1 || channels === 3) return;
   throw new ConfigError(`${path} makes latents of ${channels} channels; pictures have 1 or 3`, {
@@ -115,6 +116,7 @@ export function checkShown(
 
 /** A decoder that is not on a GPU yet. */
 export interface OpenedDecoder {
+  readonly imported: ImportedAutoencoder;
   /** Side and channels of the pictures that the model's samples become. */
   readonly shown: Pick<ModelConfig, 'imageSize' | 'channels'>;
   create(engine: Engine, options?: Parameters<typeof createDecoder>[3]): Promise<Decoder>;
@@ -133,7 +135,7 @@ export async function openDecoder(
   const shown = decodedShape(model, imported);
   const warning = foreignDecoder(origin, await originOf(imported));
   if (warning) log(`warning: ${path}: ${warning}`);
-  return { shown, create: (engine, options) => createDecoder(engine, model, imported, options) };
+  return { imported, shown, create: (engine, options) => createDecoder(engine, model, imported, options) };
 }
 
 /** A model to measure: named by a preset or by a file; without a source of weights where there are none. */

@@ -1,9 +1,8 @@
 /** `odelt sample --decode`: the autoencoder that makes pictures of a model's latents, and the pictures. */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { decodedShape, foreignDecoder } from '../model/autoencoder/decoder.ts';
-import { openAutoencoder } from '../model/autoencoder/open.node.ts';
-import { originIn, originOf } from '../model/autoencoder/origin.ts';
+import { originIn } from '../model/autoencoder/origin.ts';
+import { spreadProblem } from '../model/autoencoder/spread.ts';
 import type { ModelSource } from '../model/weights/source.ts';
 import type { Choice, Wanted } from '../sampling/budget.ts';
 import {
@@ -13,10 +12,10 @@ import {
   type DecoderChoice,
   type DecoderPrecision,
   decodeSamples,
-  spreadProblem,
 } from '../sampling/decoding.ts';
 import { checkOneOf, type SampleRequest } from '../sampling/request.ts';
 import type { Samples } from '../sampling/sampler.ts';
+import { openDecoder } from './models.node.ts';
 import { bytes, log, type ProgressLine } from './output.node.ts';
 
 interface DecodeFlags {
@@ -52,11 +51,8 @@ export async function openDecoding(
       hint: 'give it with --decode FILE',
     });
   }
-  const imported = await openAutoencoder(path);
+  const { imported, shown } = await openDecoder(path, config, originIn(metadata, file));
   const { network } = imported;
-  const shown = decodedShape(config, imported);
-  const foreign = foreignDecoder(originIn(metadata, file), await originOf(imported));
-  if (foreign) log(`warning: ${path}: ${foreign}`);
   const decoder = { network, precision };
   const trying = (line: ProgressLine) => {
     const began = performance.now();
@@ -88,7 +84,7 @@ export async function openDecoding(
     },
     /** Samples as pictures; warns where they are of another scale. Nothing of the sampler may be on the GPU any more. */
     async decode(engine: Engine, samples: Samples, choice: DecoderChoice, line: ProgressLine, signal: AbortSignal) {
-      const problem = spreadProblem(samples.values, network);
+      const problem = spreadProblem(samples.values, network.scaling.factor);
       if (problem) log(`warning: ${problem}`);
       const began = performance.now();
       const meter = engine.memory.meterPeak();

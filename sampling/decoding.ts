@@ -168,14 +168,3 @@ export async function decodeSamples(
     engine.releaseReadback();
   }
 }
-
-/** Latents whose deviation is outside of these are of another scale: models of latents have them at about 1. */
-const [LEAST, MOST] = [0.4, 2.5];
-
-/** What is to be said of samples that the decoder takes for others than they are, by their spread; undefined for those as they should be. */
-export function spreadProblem(values: Float32Array, { scaling: { factor } }: AutoencoderNetwork): string | undefined {
-  const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length);
-  if (deviation >= LEAST && deviation <= MOST) return undefined;
-  return `the samples' deviation is ${deviation.toPrecision(3)}; latents that are scaled as the decoder takes them (its factor is ${factor}) have about 1: the model learned from others, or too little`;
-}

@@ -69,7 +69,7 @@ describe('a recipe on latents', () => {
     ]) {
       const { code, stderr } = await cli.run(...args);
       expect(stderr).toMatch(
-        /^ConfigError: celeb\S* makes latents of 4 channels; pictures have 1 or 3\n {2}hint: sample it/m,
+        /^ConfigError: celeb\S* makes latents of 4 channels; pictures have 1 or 3\n {2}hint: .*--decode FILE/m,
       );
       expect(code).toBe(2);
     }

@@ -4,11 +4,12 @@ import type { Engine } from '../../engine/engine.ts';
 import { InterruptedError, LimitError } from '../../engine/errors.ts';
 import { autoencoderPeak, createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
 import type { ImportedAutoencoder } from '../../model/autoencoder/import.ts';
+import { spreadProblem } from '../../model/autoencoder/spread.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { estimateSampling } from '../../sampling/budget.ts';
-import { chooseDecoded, decodeSamples, spreadProblem } from '../../sampling/decoding.ts';
+import { chooseDecoded, decodeSamples } from '../../sampling/decoding.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { smallKl } from '../support/autoencoder.ts';
@@ -92,7 +93,7 @@ it('of another scale are warned of, and decoding stops when it is told to', asyn
   const spread = (by: number) =>
     spreadProblem(
       Float32Array.from([-1, 1, -1, 1], (v) => by * v + 7),
-      smallKl(),
+      smallKl().scaling.factor,
     );
   expect([spread(1), spread(0.41), spread(2.4)]).toEqual([undefined, undefined, undefined]);
   expect(spread(1 / 0.18215)).toContain("the samples' deviation is 5.49;");

@@ -17,9 +17,9 @@ import {
   readNpy,
   readNpz,
 } from '../../formats/npy.ts';
+import { addToSums, spreadOf } from '../../model/autoencoder/spread.ts';
 import { datasetOf, type TrainingData } from './dataset.ts';
 import { countClasses, failData, mostBytes, type OpenFiles, openFiles, type ReadOptions } from './reading.ts';
-import { addToSums, spreadOf } from './spread.ts';
 
 /** Names of arrays, in the order in which they are looked for. */
 export const PICTURE_ARRAYS = ['images', 'latents', 'x0x1', 'image', 'data', 'x', 'arr_0'] as const;

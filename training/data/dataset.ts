@@ -2,8 +2,10 @@
  * What every data set looks like to training: labels, and pictures in memory or read as they are needed; and how bytes become
  * the model's numbers.
  */
+
 import { UsageError } from '../../engine/errors.ts';
 import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
+import type { Spread } from '../../model/autoencoder/spread.ts';
 
 /** A file that was left out, and why. */
 export interface SkippedFile {
@@ -64,12 +66,6 @@ export interface PictureReader {
   read(i: number, draw?: PictureDraw): Promise<Uint8Array | Float32Array>;
   /** Ends what is being read, workers included. */
   close(): Promise<void>;
-}
-
-/** Mean and standard deviation of numbers as the model takes them. */
-export interface Spread {
-  readonly mean: number;
-  readonly deviation: number;
 }
 
 /** Labelled pictures, or latents, that lie elsewhere and are read as they are needed. */

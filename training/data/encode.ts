@@ -11,6 +11,7 @@ import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf } from '../../model/autoencoder/gaussian.ts';
 import type { AutoencoderNetwork } from '../../model/autoencoder/network.ts';
 import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
+import { addToSums, type Sums } from '../../model/autoencoder/spread.ts';
 import { readBatches } from '../batches.ts';
 import { lockFolder } from '../lock.node.ts';
 import { type DataShape, isPaired, latentsOrigin, type TrainingData } from './dataset.ts';
@@ -24,7 +25,6 @@ import {
   latentTensors,
   readLatentsIndex,
 } from './latents.ts';
-import { addToSums, type Sums } from './spread.ts';
 
 /** Pictures are put into shards in a shuffled order, so that each is a sample of all: this seed's, as `readBatches` has it. */
 const SEED = 0x656e6364;

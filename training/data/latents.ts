@@ -10,10 +10,10 @@ import { readRegular } from '../../formats/files.node.ts';
 import { openSafetensors } from '../../formats/safetensors.node.ts';
 import { gaussianSample } from '../../model/autoencoder/gaussian.ts';
 import { isOrigin, type LatentsOrigin } from '../../model/autoencoder/origin.ts';
-import type { PictureDraw, Spread, StreamedDataset } from './dataset.ts';
+import { type Spread, spreadOf } from '../../model/autoencoder/spread.ts';
+import type { PictureDraw, StreamedDataset } from './dataset.ts';
 import { type Fingerprint, parseFingerprint } from './fingerprint.node.ts';
 import { failData, type ReadOptions } from './reading.ts';
-import { spreadOf } from './spread.ts';
 
 /** What a folder of latents is known by. */
 export const LATENTS_INDEX = 'latents.json';

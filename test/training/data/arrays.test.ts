@@ -6,11 +6,11 @@ import { zipSync } from 'fflate';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ConfigError, DataError, UsageError } from '../../../engine/errors.ts';
 import { toHalf } from '../../../formats/half.ts';
+import { spreadWarning } from '../../../model/autoencoder/spread.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { type Dataset, isStreamed, type StreamedDataset } from '../../../training/data/dataset.ts';
 import { fingerprint } from '../../../training/data/fingerprint.node.ts';
 import { openDataset, openTrainingData } from '../../../training/data/open.ts';
-import { spreadWarning } from '../../../training/data/spread.ts';
 import { npy } from '../../support/archives.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-arrays-'));

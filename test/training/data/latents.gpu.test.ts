@@ -10,6 +10,7 @@ import { parseSafetensors, serializeSafetensors } from '../../../formats/safeten
 import { type Autoencoder, createAutoencoder } from '../../../model/autoencoder/autoencoder.ts';
 import { type ImportedAutoencoder, importAutoencoder } from '../../../model/autoencoder/import.ts';
 import { originOf } from '../../../model/autoencoder/origin.ts';
+import { spreadWarning } from '../../../model/autoencoder/spread.ts';
 import { parseModelConfig } from '../../../model/config.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { datasetOf, type StreamedDataset, toUnit, toUnitFlipped } from '../../../training/data/dataset.ts';
@@ -17,7 +18,6 @@ import { type EncodeOptions, encodeLatents } from '../../../training/data/encode
 import { LATENTS_INDEX, type LatentsFolder } from '../../../training/data/latents.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
-import { spreadWarning } from '../../../training/data/spread.ts';
 import { holdOut } from '../../../training/held-out.ts';
 import { createTrainer, type TrainerOptions } from '../../../training/trainer.ts';
 import { foreignWeights, importedKl, smallTiny } from '../../support/autoencoder.ts';

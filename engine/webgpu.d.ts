@@ -8,6 +8,7 @@ interface GPUAdapterInfo {}
 interface GPUBindGroup {}
 interface GPUBindGroupLayout {}
 interface GPUBuffer {}
+interface GPUComputePassEncoder {}
 interface GPUComputePipeline {}
 interface GPUDevice {}
 interface GPUError {}

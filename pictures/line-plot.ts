@@ -24,7 +24,7 @@ export interface Series {
   y: ArrayLike<number>;
   /** Drawn beside the line, in its colour. */
   whiskers?: readonly Whisker[];
-  /** Text at each point. */
+  /** Text at each point, where there is room beside the others. */
   labels?: readonly string[];
 }
 
@@ -160,6 +160,27 @@ function alongTo(point: Point, k: number, points: readonly Point[]): Point[] {
   });
 }
 
+/** Pixels that a letter of a label is given, and a line of them. */
+const [LABEL_WIDTH, LABEL_LINE] = [6.2, 11];
+
+/** Where a label stands: from left to right, and its base line. */
+interface Written {
+  readonly from: number;
+  readonly to: number;
+  readonly base: number;
+}
+
+const meets = ({ from, to, base }: Written, start: number, at: number, label: string): boolean =>
+  start < to && from < start + LABEL_WIDTH * label.length && Math.abs(base - at) < LABEL_LINE;
+
+/** Base lines that a point's label may have, the nearest first. */
+function beside(y: number, below: boolean): number[] {
+  const [above, under] = [-6, 13].map((first, side) =>
+    [0, 1, 2, 3].map((n) => y + first + (side === 0 ? -n : n) * LABEL_LINE),
+  ) as [number[], number[]];
+  return below ? [...under, ...above] : [...above, ...under];
+}
+
 /** The plot as an SVG document. Throws UsageError if a series' x and y differ in length. */
 export function linePlot({ title, x, y, series, width = 800, height = 480 }: LinePlot): string {
   for (const { name, x: xs, y: ys } of series) {
@@ -209,6 +230,7 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
   const curves = series.map((s) =>
     Array.from({ length: s.x.length }, (_, i) => [across.at(s.x[i]!), up.at(s.y[i]!)] as const),
   );
+  const named: Written[] = [];
   curves.forEach((points, k) => {
     const shape = 'fill="none" stroke-width="1.6" stroke-linejoin="round" stroke-linecap="round"';
     out.push(`<path d="${pathOf(points)}" ${shape} stroke="${colour(k)}"${dash(k)}/>`);
@@ -224,8 +246,12 @@ export function linePlot({ title, x, y, series, width = 800, height = 480 }: Lin
       if (!Number.isFinite(px) || !Number.isFinite(py)) continue;
       // Away from the nearer side, so that the picture holds it.
       const left = px > (frame.left + frame.right) / 2;
+      const from = left ? px - 6 - LABEL_WIDTH * label.length : px + 6;
+      const free = beside(py, left).find((base) => named.every((other) => !meets(other, from, base, label)));
+      if (free === undefined) continue;
+      named.push({ from, to: from + LABEL_WIDTH * label.length, base: free });
       const more = `text-anchor="${left ? 'end' : 'start'}" font-size="10" fill="${colour(k)}"`;
-      out.push(text(px + (left ? -6 : 6), py + (left ? 13 : -6), escapeXml(label), more));
+      out.push(text(px + (left ? -6 : 6), free, escapeXml(label), more));
     }
     const shown = points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py));
     if (shown.length > 32) return;

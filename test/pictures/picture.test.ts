@@ -242,6 +242,22 @@ describe('plots', () => {
     expect(Math.max(...drawn)).toBeCloseTo(424 - (380 * 0.04) / 1.08, 0);
   });
 
+  it('labels of points that lie together do not cover each other, and one without room is left out', () => {
+    const labels = ['first', 'second', 'third'];
+    const baseLines = (texts: readonly string[], x: readonly number[]) => {
+      const svg = linePlot({ ...axes, series: [{ name: 'a', x, y: x.map(() => 10), labels: texts }] });
+      return texts.map((text) => Number(new RegExp(`y="([\\d.]+)"[^>]*font-size="10"[^>]*>${text}<`).exec(svg)?.[1]));
+    };
+    expect(new Set(baseLines(labels, [1, 50, 100])).size).toBe(2); // above on the left, below on the right
+    const close = baseLines([...labels, 'far'], [1, 1.01, 1.02, 100]);
+    expect(close.every(Number.isFinite)).toBe(true);
+    const sorted = close.slice(0, 3).toSorted((a, b) => a - b);
+    for (const i of [1, 2]) expect(sorted[i]! - sorted[i - 1]!).toBeGreaterThanOrEqual(11);
+    const many = Array.from('abcdefghijkl', (letter) => `label ${letter}`);
+    const drawn = baseLines([...many, 'far'], [...many.map((_, i) => 1 + i / 1e4), 100]);
+    expect(drawn.filter(Number.isFinite).length).toBe(9); // four lines above, four below, and the far one
+  });
+
   it('give a document that renders, with a legend, even without data', async () => {
     const many = linePlot({ ...axes, series: ['a', 'b'].map((name, k) => ({ name, x: [1, 2], y: [1 + k, 2] })) });
     expect(many).toContain('>b</text>');

@@ -2,6 +2,7 @@
  * Files on disk, whatever their format: read only where they are regular files, written whole or not at all, and looked at
  * before the work whose result they take.
  */
+import { createHash } from 'node:crypto';
 import { access, constants, type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve, sep } from 'node:path';
 import { ConfigError, OdeltError, type OdeltErrorOptions, OutputError } from '../engine/errors.ts';
@@ -75,6 +76,21 @@ export async function openRegular(path: string, fail: FailFile): Promise<Regular
       return bytes;
     },
   };
+}
+
+/** Bytes that are read at a time: a file may be larger than what one buffer holds. */
+const PIECE = 8 << 20;
+
+/** SHA-256 of a regular file, hexadecimal. @throws what `fail` makes, as `openRegular`. */
+export async function digestOfFile(path: string, fail: FailFile): Promise<string> {
+  const file = await openRegular(path, fail);
+  try {
+    const hash = createHash('sha256');
+    for (let at = 0; at < file.size; at += PIECE) hash.update(await file.read(at, Math.min(file.size, at + PIECE)));
+    return hash.digest('hex');
+  } finally {
+    await file.close();
+  }
 }
 
 /** The whole of a regular file; see `openRegular`. A file of more than `most` bytes goes to `fail` before it is read. */

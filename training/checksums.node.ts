@@ -6,12 +6,9 @@ import { createHash, type Hash } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { failAs, openRegular, readRegular, writeAtomically, writeText } from '../formats/files.node.ts';
+import { digestOfFile, failAs, readRegular, writeAtomically, writeText } from '../formats/files.node.ts';
 
 export const SUMS_FILE = 'SHA256SUMS';
-
-/** Bytes that are read at a time: a file may be larger than what one buffer holds. */
-const PIECE = 8 << 20;
 
 /** Name of a file to its sha256 in hexadecimal. */
 export type Sums = ReadonlyMap<string, string>;
@@ -61,24 +58,13 @@ export async function readSums(folder: string): Promise<Sums | null> {
   return sums;
 }
 
-async function sumOf(path: string): Promise<string> {
-  const file = await openRegular(path, failAs(CheckpointError, path));
-  try {
-    const hash = createHash('sha256');
-    for (let at = 0; at < file.size; at += PIECE) hash.update(await file.read(at, Math.min(file.size, at + PIECE)));
-    return hash.digest('hex');
-  } finally {
-    await file.close();
-  }
-}
-
 /** Reads a file and compares it with its sum. @throws CheckpointError naming the file, what was expected and what was found. */
 export async function checkSum(folder: string, name: string, sums: Sums): Promise<void> {
   const path = join(folder, name);
   const expected = sums.get(name);
   if (expected === undefined)
     throw new CheckpointError(`${join(folder, SUMS_FILE)} is damaged: it has no sum of ${name}`);
-  const found = await sumOf(path);
+  const found = await digestOfFile(path, failAs(CheckpointError, path));
   if (found !== expected) {
     throw new CheckpointError(`${path} is damaged: its sha256 is ${found}, and ${expected} when it was written`, {
       hint: 'use another checkpoint, or bring the file back from a copy',

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ConfigError, InterruptedError } from '../../engine/errors.ts';
 import { makeFolder } from '../../engine/folders.node.ts';
 import { concatenated } from '../../formats/bytes.ts';
-import { checkOutput, failAs, openRegular, writeAtomically, writeText } from '../../formats/files.node.ts';
+import { checkOutput, digestOfFile, failAs, writeAtomically, writeText } from '../../formats/files.node.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
 import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf } from '../../model/autoencoder/gaussian.ts';
@@ -101,25 +101,13 @@ function differences(before: LatentsRecipe, now: LatentsRecipe): string[] {
   return Object.keys(what).filter((key) => !what[key]);
 }
 
-/** SHA-256 of a file. */
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  const file = await openRegular(path, failAs(ConfigError, path));
-  try {
-    for (let at = 0; at < file.size; at += 2 ** 24) hash.update(await file.read(at, Math.min(file.size, at + 2 ** 24)));
-    return hash.digest('hex');
-  } finally {
-    await file.close();
-  }
-}
-
 /** The shards at the beginning that are as they were written; what follows a damaged one is made again. */
 async function wholeShards(folder: string, { shards }: LatentsFolder): Promise<LatentsShard[]> {
   const good: LatentsShard[] = [];
   for (const shard of shards) {
     const path = join(folder, shard.file);
     const info = await stat(path).catch(() => null);
-    if (info?.size !== shard.bytes || (await digestOf(path)) !== shard.sha256) break;
+    if (info?.size !== shard.bytes || (await digestOfFile(path, failAs(ConfigError, path))) !== shard.sha256) break;
     good.push(shard);
   }
   return good;

@@ -13,7 +13,7 @@ import { isOrigin, type LatentsOrigin } from '../../model/autoencoder/origin.ts'
 import { type Spread, spreadOf } from '../../model/autoencoder/spread.ts';
 import type { PictureDraw, StreamedDataset } from './dataset.ts';
 import { type Fingerprint, parseFingerprint } from './fingerprint.node.ts';
-import { failData, type ReadOptions } from './reading.ts';
+import { failData, partOf, type ReadOptions } from './reading.ts';
 
 /** What a folder of latents is known by. */
 export const LATENTS_INDEX = 'latents.json';
@@ -228,7 +228,7 @@ function reader(
   return {
     async read(i: number, draw?: PictureDraw): Promise<Float32Array> {
       if (closed) throw new InterruptedError(`reading ${folder} was interrupted`);
-      const s = shardOf(starts, i);
+      const s = partOf(starts, i);
       const k = i - starts[s]!;
       const part = async (name: string) =>
         (await tensor(s, draw?.mirrored ? mirroredName(name) : name)).subarray(k * size, (k + 1) * size);
@@ -253,15 +253,4 @@ async function drawn(
   const { seed, position } = draw;
   const source = { seed, stream: DRAW_STREAM, step: position % 2 ** 32 };
   return gaussianSample({ mean, logvar: await part('logvar') }, normals(source, size));
-}
-
-/** The last shard that begins at picture i or before. */
-function shardOf(starts: readonly number[], i: number): number {
-  let [low, high] = [0, starts.length - 1];
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (starts[middle]! <= i) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }

@@ -9,7 +9,7 @@ import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular } from '../../formats/files.node.ts';
 import { createDecodePool, type DecodePool, type PackedPictures, type RowGroupJob } from './decode-pool.ts';
 import type { EncodedSet } from './encoded.ts';
-import { countClasses, failData, openFiles, type ReadOptions } from './reading.ts';
+import { countClasses, failData, openFiles, partOf, type ReadOptions } from './reading.ts';
 
 const PICTURES = ['image', 'img', 'picture', 'bytes'];
 const LABELS = ['label', 'labels', 'fine_label', 'class', 'cls'];
@@ -173,15 +173,8 @@ async function indexWith(
     }
   }
   if (count === 0) throw new DataError(`${name}: ${paths.length} parquet files hold no rows`);
-  const groupOf = (i: number) => {
-    let [low, high] = [0, groups.length - 1];
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (groups[middle]!.first <= i) low = middle;
-      else high = middle - 1;
-    }
-    return low;
-  };
+  const starts = groups.map(({ first }) => first);
+  const groupOf = (i: number) => partOf(starts, i);
   const nameOf = (i: number) => {
     const { path, index, first } = groups[groupOf(i)]!;
     return `${path}: row ${i - first} of row group ${index}`;

@@ -60,6 +60,17 @@ export function countClasses(labels: ArrayLike<number>, where: (i: number) => st
   return most + 1;
 }
 
+/** The last of the parts of a data set that begins at its picture i or before; `starts`: at which each begins, ascending. */
+export function partOf(starts: readonly number[], i: number): number {
+  let [low, high] = [0, starts.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (starts[middle]! <= i) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
 /** Regular files that are read in pieces for a long time: opened when they are needed, a few kept open, all still as they were. */
 export interface OpenFiles {
   /** Bytes [begin, end) of a file that had `size` bytes when it was looked at first. @throws DataError naming the file */

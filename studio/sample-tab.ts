@@ -110,7 +110,10 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
       if (rung < steps) say(`In ${count(rung, 'step')}; ${steps} are coming.`);
     };
     const onProgress = (share: number) => {
-      if (!signal.aborted) working(share);
+      if (signal.aborted) return;
+      working(share);
+      // Nothing is computed before all of its blocks are there.
+      if (share > 0) costs.loaded();
     };
     const pictures = await session.draw(request, { signal, onPictures, onProgress });
     if (signal.aborted) return;

@@ -132,8 +132,14 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   });
 
   it('another class and seed stay over a reload', async () => {
+    const network = "document.getElementById('network-text')";
+    await page.evaluate(`void (window.said = [], new MutationObserver(() => window.said.push(${network}.textContent))
+      .observe(${network}, { childList: true }))`);
     await page.evaluate("location.hash = 'T=2&L=8&class=7&seed=3'");
     await page.until(`document.querySelector('#status').textContent.includes('8 blocks') && ${DRAWN}`);
+    const said = await page.evaluate<string[]>('window.said');
+    expect(said[0]).toBe('4 blocks on the GPU, 4 on the way, 4 not needed.');
+    expect(said.at(-1)).toBe('8 blocks on the GPU, 4 not needed.');
     const pixels = "document.querySelector('#pictures canvas').toDataURL()";
     const [drawn, shown] = [
       await page.evaluate(pixels),

@@ -1,6 +1,7 @@
 /** `load` and `sample` in the worker: the model that was loaded last, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
+import { evaluationOf } from '../evaluation/stored.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
 import { allowedLengths } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
@@ -55,6 +56,7 @@ export function createModelCalls() {
       const { model, run }: Opened =
         typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openBytes(source);
       const classNames = classNamesOf(model, name);
+      const evaluation = evaluationOf(model, name);
       // The model before it makes room first.
       release(loaded);
       const next: Loaded = { model, options, placed: null };
@@ -65,6 +67,7 @@ export function createModelCalls() {
         ...(classNames ? { classNames } : {}),
         lengths: lengthsOf(model),
         ...(run ? { run } : {}),
+        ...(evaluation ? { evaluation } : {}),
       };
     },
     async sample({ args, signal, tell, within }: Serving<'sample'>): Promise<Calls['sample']['result']> {

@@ -175,7 +175,7 @@ export {
   storedEvaluation,
 } from './evaluation/stored.ts';
 export { createVelocities, type Velocities, type VelocityRequest } from './evaluation/velocities.ts';
-export { type ByteSource, bytesSource } from './formats/byte-source.ts';
+export { type ByteSource, blobSource, bytesSource } from './formats/byte-source.ts';
 export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   type Dtype,
@@ -198,11 +198,19 @@ export {
   type Encoded,
   type PictureBatch,
 } from './model/autoencoder/autoencoder.ts';
-export { createDecoder, type Decoder, decodedShape, foreignDecoder } from './model/autoencoder/decoder.ts';
+export {
+  createDecoder,
+  type Decoder,
+  type DecoderMatch,
+  decodedShape,
+  foreignDecoder,
+  matchDecoder,
+} from './model/autoencoder/decoder.ts';
 export { type Gaussian, gaussianDivergence, gaussianOf, gaussianSample } from './model/autoencoder/gaussian.ts';
 export { type ImportedAutoencoder, importAutoencoder } from './model/autoencoder/import.ts';
 export type { ConvolutionLayer, Layer } from './model/autoencoder/layers.ts';
 export { type AutoencoderNetwork, HALVES, type Half } from './model/autoencoder/network.ts';
+export { readAutoencoder } from './model/autoencoder/open.ts';
 export { type LatentsOrigin, originIn, originMetadata, originOf } from './model/autoencoder/origin.ts';
 export { type Spread, spreadProblem } from './model/autoencoder/spread.ts';
 export {
@@ -308,10 +316,12 @@ export {
   chooseDecoder,
   DECODER_PRECISIONS,
   type DecodedChoice,
+  type DecodeEachOptions,
   type DecodeOptions,
   type DecoderChoice,
   type DecoderPrecision,
   type DecoderWanted,
+  decodeEach,
   decodeSamples,
 } from './sampling/decoding.ts';
 export {

@@ -5,10 +5,10 @@ import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type FailFile, failAs, readRegular } from '../formats/files.node.ts';
 import { type ReadTensors, readTensors } from '../formats/safetensors.node.ts';
-import { createDecoder, type Decoder, decodedShape, foreignDecoder } from '../model/autoencoder/decoder.ts';
+import { createDecoder, type Decoder, matchDecoder } from '../model/autoencoder/decoder.ts';
 import type { ImportedAutoencoder } from '../model/autoencoder/import.ts';
 import { openAutoencoder } from '../model/autoencoder/open.node.ts';
-import { type LatentsOrigin, originOf } from '../model/autoencoder/origin.ts';
+import type { LatentsOrigin } from '../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import type { ModelFile } from '../model/weights/model-file.ts';
 import { openModelSource } from '../model/weights/source.node.ts';
@@ -132,8 +132,7 @@ export async function openDecoder(
   origin: LatentsOrigin | undefined,
 ): Promise<OpenedDecoder> {
   const imported = await openAutoencoder(path);
-  const shown = decodedShape(model, imported);
-  const warning = foreignDecoder(origin, await originOf(imported));
+  const { shown, warning } = await matchDecoder(model, imported, origin);
   if (warning) log(`warning: ${path}: ${warning}`);
   return { imported, shown, create: (engine, options) => createDecoder(engine, model, imported, options) };
 }

@@ -13,3 +13,9 @@ export const bytesSource = (bytes: Uint8Array): ByteSource => ({
   size: bytes.length,
   read: async (begin, end) => bytes.subarray(begin, end),
 });
+
+/** A file that was chosen in a page, or another Blob, of which only what is read comes into memory. */
+export const blobSource = (blob: Blob): ByteSource => ({
+  size: blob.size,
+  read: async (begin, end) => new Uint8Array(await blob.slice(begin, end).arrayBuffer()),
+});

@@ -5,6 +5,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
 import {
+  type Autoencoder,
   type AutoencoderOptions,
   type Banding,
   chooseBands,
@@ -121,26 +122,54 @@ export async function chooseDecoded(
   throw asked.reduce((a, b) => (b.asked > a.asked ? b : a));
 }
 
-/** How samples are decoded. */
-export interface DecodeOptions {
-  /** What `chooseDecoder` found. */
-  readonly choice: Pick<DecoderChoice, 'precision' | 'rows'>;
+/** How samples are decoded one after the other. */
+export interface DecodeEachOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told after each picture. */
-  readonly onPicture?: (progress: { readonly done: number; readonly total: number }) => void;
+  readonly onPicture?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
+}
+
+/**
+ * Latents [n, h, w, channels] as a model makes them to pictures [n, H, W, 3] about [-1, 1], one after the other, by an autoencoder that is on
+ * the GPU and stays there.
+ * @throws ConfigError for latents of another autoencoder, or none; LimitError, OutOfMemoryError; InterruptedError.
+ */
+export async function decodeEach(
+  autoencoder: Autoencoder,
+  { values, shape }: PictureBatch,
+  { signal, onPicture }: DecodeEachOptions = {},
+): Promise<PictureBatch> {
+  const [total, ...one] = shape;
+  const size = values.length / total;
+  let pictures: { values: Float32Array; shape: PictureBatch['shape'] } | undefined;
+  for (let i = 0; i < total; i++) {
+    if (signal?.aborted) throw new InterruptedError('decoding was interrupted');
+    const found = await autoencoder.decode({ values: values.slice(i * size, (i + 1) * size), shape: [1, ...one] });
+    const [, height, width, channels] = found.shape;
+    pictures ??= { values: new Float32Array(total * found.values.length), shape: [total, height, width, channels] };
+    pictures.values.set(found.values, i * found.values.length);
+    onPicture?.({ done: i + 1, total });
+  }
+  if (!pictures) throw new ConfigError('there are no latents to decode');
+  return pictures;
+}
+
+/** How samples are decoded. */
+export interface DecodeOptions extends DecodeEachOptions {
+  /** What `chooseDecoder` found. */
+  readonly choice: Pick<DecoderChoice, 'precision' | 'rows'>;
   /** Told after each compiled pipeline. */
   readonly onCompile?: AutoencoderOptions['onCompile'];
 }
 
 /**
- * Latents [n, h, w, channels] as a model makes them to pictures [n, H, W, 3] about [-1, 1], one after the other. Puts the decoder on the
- * GPU and frees it again, with what the engine kept to read back through: the sampler is to be disposed before, and its model.
- * @throws ConfigError for latents of another autoencoder; LimitError, OutOfMemoryError; InterruptedError.
+ * `decodeEach` by a decoder that is put on the GPU and freed again, with what the engine kept to read back through: the sampler is to be
+ * disposed before, and its model. @throws as `decodeEach`.
  */
 export async function decodeSamples(
   engine: Engine,
   imported: ImportedAutoencoder,
-  { values, shape }: PictureBatch,
+  samples: PictureBatch,
   { choice: { precision, rows }, signal, onPicture, onCompile }: DecodeOptions,
 ): Promise<PictureBatch> {
   engine.releaseReadback();
@@ -150,19 +179,7 @@ export async function decodeSamples(
     ...(onCompile && { onCompile }),
   });
   try {
-    const [total, ...one] = shape;
-    const size = values.length / total;
-    let pictures: { values: Float32Array; shape: PictureBatch['shape'] } | undefined;
-    for (let i = 0; i < total; i++) {
-      if (signal?.aborted) throw new InterruptedError('decoding was interrupted');
-      const found = await decoder.decode({ values: values.slice(i * size, (i + 1) * size), shape: [1, ...one] });
-      const [, height, width, channels] = found.shape;
-      pictures ??= { values: new Float32Array(total * found.values.length), shape: [total, height, width, channels] };
-      pictures.values.set(found.values, i * found.values.length);
-      onPicture?.({ done: i + 1, total });
-    }
-    if (!pictures) throw new ConfigError('there are no latents to decode');
-    return pictures;
+    return await decodeEach(decoder, samples, { signal, onPicture });
   } finally {
     decoder.dispose();
     engine.releaseReadback();

@@ -8,6 +8,7 @@ import {
   type BreakdownRequest,
   type CallName,
   type Calls,
+  type DecoderOptions,
   type LoadOptions,
   type Question,
   type TrainRequest,
@@ -41,6 +42,13 @@ export interface OdeltWorker {
    * @throws as openModelUrl, parseCheckpoint, ResidentModel.
    */
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
+  /**
+   * Loads the decoder of that model's latents, an autoencoder's file as `readAutoencoder` takes it: a URL, read whole, or bytes. From then on
+   * `sample` gives pictures, until another model is loaded.
+   * @throws ConfigError for an autoencoder of other latents or without a decoder; CheckpointError for what is none, or cannot be read;
+   * LimitError for one that does not fit, with the smallest limit that would do; OutOfMemoryError; UsageError without a model.
+   */
+  loadDecoder(source: string | URL | Uint8Array | Blob, options?: DecoderOptions & CallOptions): Call<'loadDecoder'>;
   /** Draws samples of the model that was loaded last. @throws as Sampler.sample; UsageError without a model. */
   sample(request: Calls['sample']['args'], options?: CallOptions): Call<'sample'>;
   /** Looks inside one sample of that model, at one step of its way. @throws as Inspector.look; UsageError without a model. */
@@ -131,8 +139,12 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
 
   return {
     load(source, { signal, ...options } = {}) {
-      const from = typeof source === 'string' || source instanceof URL ? absolute(source) : source;
-      return ask('load', { source: from, options }, { signal });
+      return ask('load', { source: placed(source), options }, { signal });
+    },
+    loadDecoder(source, { signal, ...options } = {}) {
+      const { config } = options;
+      const sent = config === undefined ? options : { ...options, config: placed(config) };
+      return ask('loadDecoder', { source: placed(source), options: sent }, { signal });
     },
     sample: (request, options) => ask('sample', request, options),
     inspect: (request, options) => ask('inspect', request, options),
@@ -159,6 +171,10 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
 
 /** As the page means it: in the worker it would be relative to the worker's module. */
 const absolute = (url: string | URL): string => new URL(url, globalThis.location?.href).href;
+
+/** The same, of an address; anything else as it is. */
+const placed = <T extends object>(given: string | URL | T): string | Exclude<T, URL> =>
+  typeof given === 'string' || given instanceof URL ? absolute(given) : (given as Exclude<T, URL>);
 
 function ownWorker(): WorkerPort {
   if (!('Worker' in globalThis)) {

@@ -1,4 +1,4 @@
-/** `load` and `sample` in the worker: the model that was loaded last, put on the GPU again where that was lost. */
+/** The calls about a model in the worker: the one that was loaded last, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
@@ -12,7 +12,8 @@ import type { Inspector } from '../sampling/inspect.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { isCheckpoint, parseCheckpoint } from '../training/checkpoint.ts';
 import { cachingFetch } from './cache.ts';
-import type { Calls, LoadedModel, LoadOptions } from './protocol.ts';
+import type { ModelDecoder } from './decoding.ts';
+import type { Calls, LoadedModel, LoadOptions, SampledProgress } from './protocol.ts';
 import type { Serving } from './serving.ts';
 import { flowOf } from './show.ts';
 
@@ -27,6 +28,8 @@ interface Loaded {
   readonly options: LoadOptions;
   /** Where it is on the GPU. */
   placed: Placed | null;
+  /** What makes pictures of its latents. */
+  decoder: ModelDecoder | null;
 }
 
 interface Placed {
@@ -59,7 +62,7 @@ export function createModelCalls() {
       const evaluation = evaluationOf(model, name);
       // The model before it makes room first.
       release(loaded);
-      const next: Loaded = { model, options, placed: null };
+      const next: Loaded = { model, options, placed: null, decoder: null };
       loaded = next;
       await within(async (engine) => void place(next, engine));
       return {
@@ -70,14 +73,32 @@ export function createModelCalls() {
         ...(evaluation ? { evaluation } : {}),
       };
     },
+    async loadDecoder({ args, signal, within }: Serving<'loadDecoder'>): Promise<Calls['loadDecoder']['result']> {
+      const loaded = current('decode for');
+      const { openModelDecoder } = await import('./decoding.ts');
+      const decoder = await openModelDecoder(loaded.model, args, signal);
+      // As of models.
+      loaded.decoder?.dispose();
+      loaded.decoder = null;
+      const told = await within((engine) => decoder.place(engine, signal));
+      loaded.decoder = decoder;
+      return told;
+    },
     async sample({ args, signal, tell, within }: Serving<'sample'>): Promise<Calls['sample']['result']> {
-      const model = current('sample');
+      const loaded = current('sample');
       return within(async (engine) => {
-        const { sampler } = place(model, engine);
+        const { sampler } = place(loaded, engine);
         const start = performance.now();
-        const samples = await sampler.sample({ ...args, signal, onProgress: tell });
+        let last: SampledProgress | undefined;
+        const onProgress = (progress: SampledProgress) => {
+          last = progress;
+          tell(progress);
+        };
+        const samples = await sampler.sample({ ...args, signal, onProgress });
+        const onPicture = ({ done }: { readonly done: number }) => tell({ ...last!, decoded: done });
+        const decoded = await loaded.decoder?.decode(engine, samples, { signal, onPicture });
         const milliseconds = performance.now() - start;
-        return { ...samples, milliseconds };
+        return { ...samples, ...decoded, milliseconds };
       });
     },
     async inspect({ args, signal, within }: Serving<'inspect'>): Promise<Calls['inspect']['result']> {
@@ -120,6 +141,7 @@ function place(loaded: Loaded, engine: Engine): Placed {
 }
 
 function release(loaded: Loaded | null): void {
+  loaded?.decoder?.dispose();
   loaded?.placed?.inspector?.dispose();
   loaded?.placed?.sampler.dispose();
   loaded?.placed?.resident.dispose();

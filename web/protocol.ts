@@ -8,6 +8,7 @@ import type { Flow, FlowRequest } from '../evaluation/flow.ts';
 import type { StoredEvaluation } from '../evaluation/stored.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
+import type { DecoderChoice, DecoderPrecision } from '../sampling/decoding.ts';
 import type { Inspection, InspectRequest } from '../sampling/inspect.ts';
 import type { SampleProgress, SampleRequest } from '../sampling/request.ts';
 import type { Samples } from '../sampling/sampler.ts';
@@ -53,11 +54,41 @@ export interface LoadedModel {
   readonly evaluation?: StoredEvaluation;
 }
 
+/** How a decoder is loaded. */
+export interface DecoderOptions {
+  /** diffusers' config.json, as a file, an address or parsed: it has groups and scale. Default: Stable Diffusion's. */
+  readonly config?: string | URL | Blob | Readonly<Record<string, unknown>>;
+  /** How its weights are stored. Default: f32, or f16 where only that fits. */
+  readonly precision?: DecoderPrecision;
+  /**
+   * Most bytes of its GPU buffers, weights included: pictures are then worked on in bands of rows, in the same bits. The model's are
+   * beside them. Default: what the device allows.
+   */
+  readonly maxBytes?: number;
+  /** Keeps what is read of a URL in the browser's Cache API. Default true. */
+  readonly cache?: boolean;
+}
+
+/** A decoder that is loaded, and how it works. */
+export interface LoadedDecoder extends Pick<DecoderChoice, 'precision' | 'bands' | 'rows' | 'why'> {
+  /** Side and channels of the pictures that the model's samples become. */
+  readonly shown: Pick<ModelConfig, 'imageSize' | 'channels'>;
+  /** Most bytes of its GPU buffers, weights included. */
+  readonly peakBytes: number;
+  /** What is to be said where the model learned from latents of another autoencoder. */
+  readonly warning?: string;
+}
+
 /** Samples, and what they took. */
 export interface Sampled extends Samples {
   /** From the call's turn to its end: with compiling and reading, where this request is the first of its kind. */
   readonly milliseconds: number;
+  /** Where they are pictures of latents: how long of that time decoding took, and what is to be said of latents that are of another scale. */
+  readonly decoded?: { readonly milliseconds: number; readonly warning?: string };
 }
+
+/** How far sampling is; `decoded`: how many of its latents are pictures already. */
+export type SampledProgress = SampleProgress & { readonly decoded?: number };
 
 /** What is trained, how and on what. */
 export interface TrainRequest {
@@ -162,9 +193,14 @@ export interface Calls {
     progress: never;
     result: LoadedModel;
   };
+  loadDecoder: {
+    args: { readonly source: string | Uint8Array | Blob; readonly options: DecoderOptions };
+    progress: never;
+    result: LoadedDecoder;
+  };
   sample: {
     args: Omit<SampleRequest, 'signal' | 'onProgress'>;
-    progress: SampleProgress;
+    progress: SampledProgress;
     result: Sampled;
   };
   inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspection };

@@ -106,6 +106,7 @@ function lazyHandlers(): Handlers {
   const models = once(async () => (await import('./model-calls.ts')).createModelCalls());
   return {
     load: async (call) => (await models()).load(call),
+    loadDecoder: async (call) => (await models()).loadDecoder(call),
     sample: async (call) => (await models()).sample(call),
     inspect: async (call) => (await models()).inspect(call),
     breakdown: async (call) => (await models()).breakdown(call),

@@ -48,6 +48,24 @@ export function foreignDecoder(made: LatentsOrigin | undefined, own: LatentsOrig
   return 'the latents that the model was trained on come from another autoencoder than this one: pictures may look odd';
 }
 
+/** A decoder beside a model. */
+export interface DecoderMatch {
+  /** Side and channels of the pictures that the model's samples become. */
+  readonly shown: Pick<ModelConfig, 'imageSize' | 'channels'>;
+  /** As `foreignDecoder`. */
+  readonly warning: string | undefined;
+}
+
+/** Holds a decoder to a model, whose latents come from `origin`, where that is known. @throws ConfigError as `decodedShape`. */
+export async function matchDecoder(
+  model: Pick<ModelConfig, 'imageSize' | 'channels'>,
+  imported: ImportedAutoencoder,
+  origin: LatentsOrigin | undefined,
+): Promise<DecoderMatch> {
+  const shown = decodedShape(model, imported);
+  return { shown, warning: origin && foreignDecoder(origin, await originOf(imported)) };
+}
+
 /**
  * Puts the decoder on the GPU for the samples of a model.
  * @throws ConfigError as `decodedShape`; LimitError, OutOfMemoryError, NonFiniteError as `createAutoencoder`.

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path';
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { failAs, readRegular } from '../../formats/files.node.ts';
 import { openCheckpointFile } from '../weights/imports/open.node.ts';
-import { type ImportedAutoencoder, importAutoencoder } from './import.ts';
+import type { ImportedAutoencoder } from './import.ts';
+import { autoencoderIn, MOST_CONFIG, parseAutoencoderConfig } from './open.ts';
 
 /** How diffusers calls the weights in a folder. */
 const WEIGHTS = 'diffusion_pytorch_model.safetensors';
@@ -14,13 +15,9 @@ const CONFIG = 'config.json';
 async function configIn(folder: string): Promise<Record<string, unknown> | undefined> {
   const path = join(folder, CONFIG);
   if (!(await stat(path).catch(() => null))?.isFile()) return undefined;
-  const bytes = await readRegular(path, { most: 1 << 20, fail: failAs(CheckpointError, path) });
-  try {
-    const parsed = JSON.parse(new TextDecoder().decode(bytes)) as { _class_name?: unknown } | null;
-    return String(parsed?._class_name).startsWith('Autoencoder') ? (parsed as Record<string, unknown>) : undefined;
-  } catch (cause) {
-    throw new CheckpointError(`${path} is no JSON`, { cause, hint: 'restore it, or move the weights elsewhere' });
-  }
+  const bytes = await readRegular(path, { most: MOST_CONFIG, fail: failAs(CheckpointError, path) });
+  const parsed = parseAutoencoderConfig(bytes, path) as { _class_name?: unknown } | null;
+  return String(parsed?._class_name).startsWith('Autoencoder') ? (parsed as Record<string, unknown>) : undefined;
 }
 
 /**
@@ -38,8 +35,7 @@ export async function openAutoencoder(path: string): Promise<ImportedAutoencoder
   const config = await configIn(dirname(file));
   const { raw, close } = await openCheckpointFile(file);
   try {
-    if (!raw) throw new CheckpointError(`${file} holds no weights of an autoencoder`);
-    return await importAutoencoder([raw], config);
+    return await autoencoderIn({ raw }, file, config);
   } finally {
     await close();
   }

@@ -1,6 +1,7 @@
 /** A model's weights at a URL, read by HTTP range requests (RFC 9110, section 14): the header first, then groups. */
 import { CheckpointError, InterruptedError, OdeltError, UnsupportedError } from '../../engine/errors.ts';
 import { concatenated } from '../../formats/bytes.ts';
+import { checkReadable } from '../../formats/safetensors.ts';
 import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from '../../formats/safetensors-header.ts';
 import type { ModelConfig } from '../config.ts';
 import { describedModel } from './model-file.ts';
@@ -55,7 +56,28 @@ interface Version {
  * larger file without ranges; ConfigError for `stallSeconds`; InterruptedError.
  */
 export async function openModelUrl(url: string | URL, options: UrlOptions = {}): Promise<ModelSource> {
-  const { fetch = globalThis.fetch, signal, config, retryDelay = 250 } = options;
+  const { signal, config } = options;
+  const { href, start, size, fetchBytes } = await openUrl(url, options);
+  const header = await readHeader(start, size, fetchBytes, href, signal);
+  const described = describedModel(header, href, config);
+  const source = rangeSource(header, described, fetchBytes, href);
+  return { config: described, metadata: header.metadata, source, close: async () => {} };
+}
+
+/**
+ * All bytes of a file at a URL: its start, and the rest by one request, whose answer a `fetch` may keep.
+ * @throws as `openModelUrl` for a file that is missing or changes, or a server; LimitError for one that no array holds.
+ */
+export async function readUrl(url: string | URL, options: Omit<UrlOptions, 'config'> = {}): Promise<Uint8Array> {
+  const { href, start, size, fetchBytes } = await openUrl(url, options);
+  checkReadable(href, size);
+  if (start.length === size) return start;
+  return concatenated([start, await fetchBytes(start.length, size, options.signal)]);
+}
+
+/** A file at a URL whose first bytes have been read, as many as there are up to `FIRST_BYTES`. */
+async function openUrl(url: string | URL, options: UrlOptions) {
+  const { fetch = globalThis.fetch, signal, retryDelay = 250 } = options;
   const stallSeconds = checkStallSeconds(options.stallSeconds ?? 30);
   // Called through the wrapper: browsers refuse a fetch whose `this` is not the window.
   const link: Link = { url: resolved(url), fetch: (input, init) => fetch(input, init), retryDelay, stallSeconds };
@@ -63,10 +85,7 @@ export async function openModelUrl(url: string | URL, options: UrlOptions = {}):
   const fetchBytes: FetchBytes = version
     ? (begin, end, signal) => readRange(link, version, begin, end, signal)
     : async (begin, end) => start.subarray(begin, end);
-  const header = await readHeader(start, version?.bytes ?? start.length, fetchBytes, link.url, signal);
-  const described = describedModel(header, link.url, config);
-  const source = rangeSource(header, described, fetchBytes, link.url);
-  return { config: described, metadata: header.metadata, source, close: async () => {} };
+  return { href: link.url, start, size: version?.bytes ?? start.length, fetchBytes };
 }
 
 /** The absolute address; in a page a relative one is relative to it. */

@@ -7,15 +7,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createNodeEngine } from '../../engine/engine.node.ts';
+import type { Engine } from '../../engine/engine.ts';
 import { sha256 } from '../../formats/bytes.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
-import { Sampler } from '../../sampling/sampler.ts';
+import { memorySource } from '../../model/weights/source.ts';
+import { chooseDecoder, decodeSamples } from '../../sampling/decoding.ts';
+import { Sampler, type Samples } from '../../sampling/sampler.ts';
 import { checkpointBytes } from '../../training/checkpoint.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { createTrainer } from '../../training/trainer.ts';
+import { foreignWeights } from '../support/autoencoder.ts';
 import { browser, visit } from '../support/browser.ts';
+import { latentModel, latentModelFile, latentParams, safetensorsOf } from '../support/latents.ts';
 import { buildInto, ROOT, textOf } from '../support/repository.ts';
+import { importedTaesd, smallTaesd } from '../support/taesd.ts';
 import { tinyModel, tinyTrain } from '../support/tiny.ts';
 
 const MODEL = join(ROOT, 'models/fashion-mnist.safetensors');
@@ -52,7 +58,13 @@ interface Report {
   readonly trained: number[];
   readonly small: number[];
   readonly own: number[];
+  readonly shown: unknown;
+  readonly decoded: number[];
+  readonly took: { readonly milliseconds: number; readonly warning?: string };
 }
+
+/** What is asked of the model of latents. */
+const request = { labels: [1, null], steps: 2, blocks: 2, seed: 7 };
 
 /** No inline script, no eval, and no address of a script that is not from a policy. */
 const POLICY =
@@ -71,8 +83,32 @@ async function onNode(data: Dataset) {
   const digest = await sha256(
     await checkpointBytes({ step: 6, model: tinyModel, train, classNames, sets: await trainer.snapshot() }),
   );
+  const decoded = await decodedOnNode(engine);
   engine.dispose();
-  return { values, digest };
+  return { values, digest, decoded };
+}
+
+/** As `odelt sample --decode` draws. */
+async function decodedOnNode(engine: Engine): Promise<Samples['values']> {
+  const resident = new ResidentModel(engine, latentModel, memorySource(latentParams()));
+  const sampler = new Sampler(engine, resident);
+  const samples = await sampler.sample(request);
+  sampler.dispose();
+  resident.dispose();
+  const imported = await importedTaesd();
+  const choice = await chooseDecoder(engine, imported, latentModel.imageSize);
+  return (await decodeSamples(engine, imported, samples, { choice })).values;
+}
+
+/** Files for the page, as base64: the model, its autoencoder, and one of other latents. */
+async function latentFiles() {
+  const sent = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
+  return {
+    request,
+    model: sent(await latentModelFile()),
+    autoencoder: sent(await safetensorsOf(foreignWeights(smallTaesd()))),
+    other: sent(await safetensorsOf(foreignWeights(smallTaesd(3)))),
+  };
 }
 
 describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
@@ -93,14 +129,16 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
       files: {
         '/page.js': textOf('test/browser/pages/worker.js'),
         '/lossy.js': textOf('test/browser/pages/lossy.js'),
-        '/setup.js': JSON.stringify({ model: tinyModel, train, pixels: [...pixels], labels: [...labels] }),
+        '/setup.js': JSON.stringify({
+          ...{ model: tinyModel, train, pixels: [...pixels], labels: [...labels], latents: await latentFiles() },
+        }),
       },
       onRequest: (url, range) => {
         if (url.startsWith('/models/fashion')) asked.push(`${range}`);
       },
     });
     // Beside the page, as both take their time.
-    const [[report], { values, digest }] = await Promise.all([
+    const [[report], { values, digest, decoded }] = await Promise.all([
       visited,
       onNode(datasetOf({ ...shape, pixels, labels, classNames })),
     ]);
@@ -118,6 +156,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(report!.shape).toEqual([2, 28, 28, 1]);
     expect(Float32Array.from(report!.values)).toEqual(values);
     expect(report!.cases).toBeGreaterThan(0);
+    expect(report!.shown).toEqual({ imageSize: 24, channels: 3 });
+    expect(Float32Array.from(report!.decoded)).toEqual(decoded);
+    expect(report!.took.warning).toMatch(/^the samples' deviation is/);
     expect(report!.verified).toEqual(Array.from({ length: report!.cases }, () => 'random true'));
     expect(report!.failed).toBe(0);
     expect(report!.same).toEqual([true, true]);
@@ -131,11 +172,18 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(report!.closed).toBe(true);
     expect(report!.checkpointAt).toBeGreaterThanOrEqual(3);
     expect(report!.own).toEqual([7, 8, 9]);
-    const { label, missing, bench, uncloneable, otherModel, damaged, disposed, lost } = report!.errors;
+    const { label, missing, bench, uncloneable, otherModel, damaged, disposed, lost, decoder, channels } =
+      report!.errors;
     expect(label).toEqual({
       ...{ name: 'ConfigError', typed: true, code: 'config' },
       message: expect.stringMatching(/99/),
       hint: expect.any(String),
+    });
+    expect(decoder).toMatchObject({ name: 'CheckpointError', typed: true });
+    expect(decoder!.message).toMatch(/^model\.safetensors: its tensors have names of no autoencoder/);
+    expect(channels).toMatchObject({
+      ...{ name: 'ConfigError', typed: true, hint: 'use the autoencoder that the latents were made with' },
+      message: 'the model makes latents of 4 channels; the autoencoder decodes those of 3',
     });
     expect(missing).toMatchObject({ name: 'CheckpointError', typed: true, code: 'checkpoint' });
     expect(missing!.message).toMatch(/nothing\.safetensors: the server answered 404/);

@@ -3,38 +3,24 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readNpy } from '../../formats/npy.ts';
-import { serializeSafetensors } from '../../formats/safetensors.ts';
 import { createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
-import { parseModelConfig } from '../../model/config.ts';
-import { modelContents } from '../../model/weights/model-file.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { Sampler } from '../../sampling/sampler.ts';
-import { formulaParams } from '../../verify/formula-params.ts';
 import { foreignWeights } from '../support/autoencoder.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 import { testEngine } from '../support/engine.ts';
+import { latentModel, latentModelFile, latentParams, safetensorsOf } from '../support/latents.ts';
 import { importedTaesd, smallTaesd } from '../support/taesd.ts';
 import { bits } from '../support/tiny.ts';
 
-const config = parseModelConfig({
-  ...{ imageSize: 12, channels: 4, patch: 4, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 3 },
-  lengths: { min: 2, group: 2 },
-});
-const params = formulaParams(config, 3, { strong: true });
+const [config, params] = [latentModel, latentParams()];
 
 let cli: Cli;
 beforeAll(async () => {
   cli = await buildCli();
-  const { tensors, metadata } = await modelContents(config, params);
-  writeFileSync(join(cli.folder, 'm.safetensors'), serializeSafetensors(tensors, metadata));
-  const vae = await Promise.all(
-    [...foreignWeights(smallTaesd()).tensors].map(async ([name, { shape, load }]) => {
-      const bytes = await load();
-      return { name, shape, dtype: 'F32' as const, values: new Float32Array(bytes.slice().buffer) };
-    }),
-  );
-  writeFileSync(join(cli.folder, 'vae.safetensors'), serializeSafetensors(vae, {}));
+  writeFileSync(join(cli.folder, 'm.safetensors'), await latentModelFile());
+  writeFileSync(join(cli.folder, 'vae.safetensors'), await safetensorsOf(foreignWeights(smallTaesd())));
 });
 afterAll(() => cli?.remove());
 

@@ -5,23 +5,18 @@ import { InterruptedError, LimitError } from '../../engine/errors.ts';
 import { autoencoderPeak, createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
 import type { ImportedAutoencoder } from '../../model/autoencoder/import.ts';
 import { spreadProblem } from '../../model/autoencoder/spread.ts';
-import { parseModelConfig } from '../../model/config.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { memorySource } from '../../model/weights/source.ts';
 import { estimateSampling } from '../../sampling/budget.ts';
 import { chooseDecoded, decodeSamples } from '../../sampling/decoding.ts';
 import { Sampler } from '../../sampling/sampler.ts';
-import { formulaParams } from '../../verify/formula-params.ts';
 import { smallKl } from '../support/autoencoder.ts';
 import { testEngine } from '../support/engine.ts';
+import { latentModel, latentParams } from '../support/latents.ts';
 import { importedTaesd } from '../support/taesd.ts';
 import { bits } from '../support/tiny.ts';
 
-const config = parseModelConfig({
-  ...{ imageSize: 12, channels: 4, patch: 4, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 3 },
-  lengths: { min: 2, group: 2 },
-});
-const params = formulaParams(config, 3, { strong: true });
+const [config, params] = [latentModel, latentParams()];
 const request = { labels: [0, 2], steps: 2, guidance: 2 };
 const wanted = { blocks: 4, batch: 2 } as const;
 

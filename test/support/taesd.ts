@@ -3,8 +3,8 @@ import { type ImportedAutoencoder, importAutoencoder } from '../../model/autoenc
 import { tinyNetwork } from '../../model/autoencoder/tiny.ts';
 import { foreignWeights } from './autoencoder.ts';
 
-/** Encoder and decoder of two levels, with group norm beside the blocks at the lower one, of a few thousand parameters and 4 channels. */
-export function smallTaesd() {
+/** Encoder and decoder of two levels, with group norm beside the blocks at the lower one, of a few thousand parameters; latents of `channels`. */
+export function smallTaesd(channels = 4) {
   const shapes = new Map<string, readonly number[]>();
   const conv = (name: string, input: number, output: number, side = 3, bias = true) => {
     shapes.set(`${name}.weight`, [output, input, side, side]);
@@ -22,8 +22,8 @@ export function smallTaesd() {
   block('encoder.layers.1', 0);
   conv('encoder.layers.2', 8, 8, 3, false);
   block('encoder.layers.3', 16);
-  conv('encoder.layers.4', 8, 4);
-  conv('decoder.layers.0', 4, 8);
+  conv('encoder.layers.4', 8, channels);
+  conv('decoder.layers.0', channels, 8);
   block('decoder.layers.2', 16);
   conv('decoder.layers.4', 8, 8, 3, false);
   block('decoder.layers.5', 0);

@@ -7,41 +7,11 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import type { Flow } from '../../evaluation/flow.ts';
 import { POINT_MODEL, POINT_TRAINING, pointData, pointsOf } from '../../training/points.ts';
-import { createWorker, type WorkerPort } from '../../web/client.ts';
 import type { TrainRequest } from '../../web/protocol.ts';
-import { serveWorker } from '../../web/serve.ts';
-import { testEngine } from '../support/engine.ts';
 import { normals } from '../support/normals.ts';
 import { ROOT } from '../support/repository.ts';
+import { served } from '../support/served.ts';
 import { bits, tinyModel, tinyTrain } from '../support/tiny.ts';
-
-/** A worker behind a channel; `losesAt`: how many submissions each of its devices, but the last, outlives. */
-function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}) {
-  const { port1, port2 } = new MessageChannel();
-  port1.start();
-  port2.start();
-  const made: unknown[] = [];
-  serveWorker(port2 as never, {
-    async createEngine() {
-      const engine = await testEngine();
-      engine.submissionBudget = Number.POSITIVE_INFINITY;
-      const loses = made.push(engine) <= losses;
-      const { queue } = engine.device;
-      const submit = queue.submit.bind(queue);
-      queue.submit = (commands) => {
-        submit(commands);
-        if (loses && engine.counters.submits === losesAt) engine.device.destroy();
-      };
-      return engine;
-    },
-  });
-  const worker = createWorker(port1 as unknown as WorkerPort);
-  onTestFinished(async () => {
-    await worker.dispose();
-    port1.close();
-  });
-  return { worker, made };
-}
 
 /** Points of three classes. */
 const data = {

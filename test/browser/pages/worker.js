@@ -3,7 +3,7 @@ import * as odelt from '/dist/index.js';
 import { createWorker } from '/dist/worker.js';
 
 const send = (body) => fetch('/report', { method: 'POST', body: JSON.stringify(body) });
-const { model, train, pixels, labels } = await (await fetch('/setup.js')).json();
+const { model, train, pixels, labels, latents } = await (await fetch('/setup.js')).json();
 const classNames = ['ant', 'bee', 'cat'];
 const data = () => ({
   ...{ kind: 'pixels', name: 'tiny', height: 8, width: 8, channels: 1, classes: 3, classNames },
@@ -69,6 +69,14 @@ async function main() {
     uncloneable: await failing(worker.sample({ labels: [1], steps: 1, blocks: 4, noise: () => 0 })),
   };
 
+  // A model of latents, a decoder that is none, and its own, as files that were chosen.
+  const file = (name) => new File([Uint8Array.from(atob(latents[name]), (c) => c.charCodeAt(0))], `${name}.safetensors`);
+  await worker.load(file('model'));
+  errors.decoder = await failing(worker.loadDecoder(file('model')));
+  errors.channels = await failing(worker.loadDecoder(file('other')));
+  const { shown } = await worker.loadDecoder(file('autoencoder'));
+  const { values: decoded, decoded: took } = await worker.sample(latents.request);
+
   // A device that is lost in the fourth update: training goes on from the last checkpoint on the next one.
   const lossy = createWorker(new Worker(policy.createScriptURL(''), { type: 'module' }));
   const run = lossy.train({ model, train, data: data(), saveEvery: 2 });
@@ -108,7 +116,7 @@ async function main() {
 
   await send({
     ...{ classes: config.classes, progress, shape, values: [...values], events, errors, interrupted },
-    ...{ verified, cases, failed },
+    ...{ verified, cases, failed, shown, decoded: [...decoded], took },
     checkpointAt: checkpoint.step,
     closed: handed.pictures[0].picture.width === 0,
     same: [equal(again.values, values), equal(after.values, small.values)],

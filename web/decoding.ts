@@ -1,0 +1,108 @@
+/** The decoder beside a model of latents in the worker: read once, put on the GPU again where that was lost. */
+import type { Engine } from '../engine/engine.ts';
+import { blobSource, bytesSource } from '../formats/byte-source.ts';
+import { type Autoencoder, createAutoencoder } from '../model/autoencoder/autoencoder.ts';
+import { matchDecoder } from '../model/autoencoder/decoder.ts';
+import { parseAutoencoderConfig, readAutoencoder } from '../model/autoencoder/open.ts';
+import { originIn } from '../model/autoencoder/origin.ts';
+import { spreadProblem } from '../model/autoencoder/spread.ts';
+import type { ModelSource } from '../model/weights/source.ts';
+import { readUrl } from '../model/weights/source-url.ts';
+import { chooseDecoder, type DecodeEachOptions, type DecoderChoice, decodeEach } from '../sampling/decoding.ts';
+import type { Samples } from '../sampling/sampler.ts';
+import { cachingFetch } from './cache.ts';
+import type { Calls, DecoderOptions, LoadedDecoder, Sampled } from './protocol.ts';
+
+/** A decoder of a model's latents. */
+export interface ModelDecoder {
+  /** Puts it on the GPU, and says what it takes there. @throws LimitError; as createAutoencoder. */
+  place(engine: Engine, signal: AbortSignal): Promise<LoadedDecoder>;
+  /** Samples as pictures, and what that took. @throws as `place` and `decodeEach`. */
+  decode(
+    engine: Engine,
+    samples: Samples,
+    options: DecodeEachOptions & { readonly signal: AbortSignal },
+  ): Promise<Pick<Sampled, 'values' | 'shape' | 'peakBytes' | 'decoded'>>;
+  /** Frees what it has on the GPU. */
+  dispose(): void;
+}
+
+interface Placed {
+  readonly engine: Engine;
+  readonly choice: DecoderChoice;
+  readonly autoencoder: Autoencoder;
+}
+
+/** Reads a model's decoder. @throws as OdeltWorker.loadDecoder, but for what the GPU says. */
+export async function openModelDecoder(
+  { config, metadata }: ModelSource,
+  { source, options }: Calls['loadDecoder']['args'],
+  signal: AbortSignal,
+): Promise<ModelDecoder> {
+  const { precision, maxBytes, cache = true } = options;
+  const read = (url: string) => readUrl(url, { signal, ...(cache ? { fetch: cachingFetch() } : {}) });
+  const name = nameOf(source, 'the autoencoder');
+  const bytes = source instanceof Blob ? blobSource(source) : bytesSource(await bytesOf(source, read));
+  const imported = await readAutoencoder(bytes, name, await configOf(options.config, read));
+  const { network } = imported;
+  const { shown, warning } = await matchDecoder(config, imported, originIn(metadata, 'the model'));
+  let placed: Placed | null = null;
+
+  const place = async (engine: Engine, signal: AbortSignal): Promise<Placed> => {
+    if (placed?.engine === engine) return placed;
+    const choice = await chooseDecoder(engine, { network, precision }, config.imageSize, maxBytes, { signal });
+    const autoencoder = await createAutoencoder(engine, imported, {
+      ...{ precision: choice.precision, bandRows: choice.rows, halves: ['decoder'] },
+    });
+    placed = { engine, choice, autoencoder };
+    return placed;
+  };
+
+  return {
+    async place(engine, signal) {
+      const { peak, why, ...how } = (await place(engine, signal)).choice;
+      return { shown, ...how, peakBytes: peak, why, ...(warning === undefined ? {} : { warning }) };
+    },
+    async decode(engine, samples, { signal, onPicture }) {
+      const meter = engine.memory.meterPeak();
+      const start = performance.now();
+      try {
+        const { autoencoder } = await place(engine, signal);
+        const pictures = await decodeEach(autoencoder, samples, { signal, onPicture });
+        const milliseconds = performance.now() - start;
+        const problem = spreadProblem(samples.values, network.scaling.factor);
+        return {
+          ...pictures,
+          peakBytes: Math.max(samples.peakBytes, meter.bytes),
+          decoded: { milliseconds, ...(problem === undefined ? {} : { warning: problem }) },
+        };
+      } finally {
+        meter.stop();
+      }
+    },
+    dispose() {
+      placed?.autoencoder.dispose();
+      placed = null;
+    },
+  };
+}
+
+type Bytes = string | Uint8Array | Blob;
+
+async function bytesOf(given: Bytes, read: (url: string) => Promise<Uint8Array>): Promise<Uint8Array> {
+  if (typeof given === 'string') return read(given);
+  return given instanceof Blob ? new Uint8Array(await given.arrayBuffer()) : given;
+}
+
+/** A file's name, an address, or else what it is. */
+function nameOf(given: Bytes, what: string): string {
+  if (typeof given === 'string') return given;
+  return 'name' in given && typeof given.name === 'string' ? given.name : what;
+}
+
+/** The configuration, parsed, where one was given. @throws CheckpointError for what is no JSON. */
+async function configOf(given: DecoderOptions['config'], read: (url: string) => Promise<Uint8Array>): Promise<unknown> {
+  const file = given instanceof URL ? given.href : given;
+  if (typeof file !== 'string' && !(file instanceof Blob)) return file;
+  return parseAutoencoderConfig(await bytesOf(file, read), nameOf(file, 'the configuration'));
+}

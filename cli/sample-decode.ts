@@ -92,6 +92,7 @@ export async function openDecoding(
         const pictures = await decodeSamples(engine, imported, samples, {
           ...{ choice, signal },
           onCompile: ({ compiled, pipelines }) => line.update(`compiling ${compiled}/${pipelines} pipelines`),
+          onLayer: ({ done, total }) => line.update(`decoding: ${done} of ${total} layers`),
           onPicture: ({ done, total }) => line.update(`decoded ${done}/${total}`),
         });
         const seconds = (performance.now() - began) / 1000;

@@ -109,6 +109,27 @@ np.savez(sys.argv[2], mu=d['mu'].astype(np.float32), sigma=d['sigma'])`,
     }
   });
 
+  it("with ADM's other arrays is read without looking at those", () => {
+    const { width, mean, covariance } = statistics;
+    const spatial = { shape: [3, 3], values: new Float64Array(9).fill(Number.NaN) };
+    const arrays = {
+      arr_0: { shape: [2, 4, 4, 3], values: new Uint8Array(96) },
+      // Means are float32 where features were.
+      mu: { shape: [width], values: Float32Array.from(mean) },
+      sigma: { shape: [width, width], values: covariance },
+      mu_s: { shape: [3], values: new Float32Array(3) },
+      sigma_s: spatial,
+    };
+    const file = readStatistics(writeNpz(arrays), 'f.npz');
+    expect([...file.mean]).toEqual(Array.from(mean, Math.fround));
+    expect([...file.covariance]).toEqual([...covariance]);
+    expect(file.about).toBeNull();
+    const { mu: _, ...lacking } = arrays;
+    expect(() => readStatistics(writeNpz(lacking), 'f.npz')).toThrow(
+      'f.npz: has no array mu, but arr_0, sigma, mu_s, sigma_s',
+    );
+  });
+
   it('of other features, pictures or contents is refused', async () => {
     const file = readStatistics(bytes, 'f.npz');
     const asked = (...args: [typeof SHAPE, 'random' | undefined]) => featuresOfStatistics(file, ...args, 'f.npz');

@@ -19,6 +19,7 @@ export type {
   CallName,
   Calls,
   DecoderOptions,
+  Inspected,
   LoadedDecoder,
   LoadedModel,
   LoadOptions,

@@ -1,6 +1,7 @@
-/** The box that says what went wrong in a tab and what can be done, with a button to try again. */
+/** The box that says what went wrong in a tab and what can be done, with a button to try again, or to open the file that is missing. */
 import { InterruptedError } from '../engine/errors.ts';
-import { make } from './dom.ts';
+import { byId, make } from './dom.ts';
+import { AutoencoderWanted } from './shared-model.ts';
 import { troubleText } from './words.ts';
 
 export interface Trouble {
@@ -12,8 +13,9 @@ export interface Trouble {
 /** Fills `box`, an empty element of class "trouble" and role "alert". */
 export function createTrouble(box: HTMLElement, onAgain: () => void): Trouble {
   const text = make('p');
-  const again = make('button', { type: 'button', textContent: 'Try again' });
-  again.addEventListener('click', onAgain);
+  const again = make('button', { type: 'button' });
+  let isFileWanted = false;
+  again.addEventListener('click', () => (isFileWanted ? byId('file', 'input').click() : onAgain()));
   box.replaceChildren(text, again);
   const hide = () => {
     box.hidden = true;
@@ -23,6 +25,8 @@ export function createTrouble(box: HTMLElement, onAgain: () => void): Trouble {
     show(error) {
       if (error instanceof InterruptedError) return false;
       const { isSecureContext } = globalThis;
+      isFileWanted = error instanceof AutoencoderWanted;
+      again.textContent = isFileWanted ? 'Open its autoencoder' : 'Try again';
       text.textContent = troubleText(error, { isSecureContext, hasWebGPU: 'gpu' in navigator });
       box.hidden = false;
       return true;

@@ -1,7 +1,7 @@
 /** The decoder beside a model of latents in the worker: read once, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { blobSource, bytesSource } from '../formats/byte-source.ts';
-import { type Autoencoder, createAutoencoder } from '../model/autoencoder/autoencoder.ts';
+import { type Autoencoder, createAutoencoder, type PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { matchDecoder } from '../model/autoencoder/decoder.ts';
 import { parseAutoencoderConfig, readAutoencoder } from '../model/autoencoder/open.ts';
 import { originIn } from '../model/autoencoder/origin.ts';
@@ -17,15 +17,19 @@ import type { Calls, DecoderOptions, LoadedDecoder, Sampled } from './protocol.t
 export interface ModelDecoder {
   /** Puts it on the GPU, and says what it takes there. @throws LimitError; as createAutoencoder. */
   place(engine: Engine, signal: AbortSignal): Promise<LoadedDecoder>;
-  /** Samples as pictures, and what that took. @throws as `place` and `decodeEach`. */
+  /** Latents as pictures. @throws as `place` and `decodeEach`. */
+  pictures(engine: Engine, latents: PictureBatch, options: Decoding): Promise<PictureBatch>;
+  /** Samples as pictures, and what that took. @throws as `pictures`. */
   decode(
     engine: Engine,
     samples: Samples,
-    options: DecodeEachOptions & { readonly signal: AbortSignal },
+    options: Decoding,
   ): Promise<Pick<Sampled, 'values' | 'shape' | 'peakBytes' | 'decoded'>>;
   /** Frees what it has on the GPU. */
   dispose(): void;
 }
+
+type Decoding = DecodeEachOptions & { readonly signal: AbortSignal };
 
 interface Placed {
   readonly engine: Engine;
@@ -58,21 +62,24 @@ export async function openModelDecoder(
     return placed;
   };
 
+  const pictures: ModelDecoder['pictures'] = async (engine, latents, options) =>
+    decodeEach((await place(engine, options.signal)).autoencoder, latents, options);
+
   return {
+    pictures,
     async place(engine, signal) {
       const { peak, why, ...how } = (await place(engine, signal)).choice;
       return { shown, ...how, peakBytes: peak, why, ...(warning === undefined ? {} : { warning }) };
     },
-    async decode(engine, samples, { signal, onPicture }) {
+    async decode(engine, samples, options) {
       const meter = engine.memory.meterPeak();
       const start = performance.now();
       try {
-        const { autoencoder } = await place(engine, signal);
-        const pictures = await decodeEach(autoencoder, samples, { signal, onPicture });
+        const found = await pictures(engine, samples, options);
         const milliseconds = performance.now() - start;
         const problem = spreadProblem(samples.values, network.scaling.factor);
         return {
-          ...pictures,
+          ...found,
           peakBytes: Math.max(samples.peakBytes, meter.bytes),
           decoded: { milliseconds, ...(problem === undefined ? {} : { warning: problem }) },
         };

@@ -5,6 +5,7 @@ import type { CaseProgress } from '../bench/kernels.bench.ts';
 import type { BenchReport } from '../bench/report.ts';
 import type { AdapterDescription } from '../engine/device.ts';
 import type { Flow, FlowRequest } from '../evaluation/flow.ts';
+import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
 import type { DecoderChoice, DecoderPrecision } from '../sampling/decoding.ts';
@@ -82,6 +83,12 @@ export interface Sampled extends Samples {
   readonly milliseconds: number;
   /** Where they are pictures of latents: how long of that time decoding took, and what is to be said of latents that are of another scale. */
   readonly decoded?: { readonly milliseconds: number; readonly warning?: string };
+}
+
+/** What was seen inside a sample. */
+export interface Inspected extends Inspection {
+  /** Where the decoder of latents is loaded: `x` and then the picture of each of `lengths`, decoded [1 + lengths, H, W, channels]. */
+  readonly decoded?: PictureBatch;
 }
 
 /** How far sampling is; `decoded`: how many of its latents are pictures already. */
@@ -200,7 +207,7 @@ export interface Calls {
     progress: SampledProgress;
     result: Sampled;
   };
-  inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspection };
+  inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspected };
   breakdown: { args: BreakdownRequest; progress: never; result: Breakdown };
   flow: { args: FlowRequest; progress: never; result: readonly Flow[] };
   train: { args: TrainRequest; progress: TrainProgress; result: Trained };

@@ -100,6 +100,12 @@ it('samples are pictures once a decoder is loaded, of torch.save or at a URL, in
   expect((await worker.sample(request)).decoded).toBeUndefined();
   await worker.loadDecoder(vae);
   expect((await worker.sample(request)).decoded).not.toHaveProperty('warning');
+
+  const { decoded: seen, ...inside } = await worker.inspect({ label: 0, steps: 2, blocks: 4, seed: 5, at: 1 });
+  const points = Float32Array.from([inside.x, ...inside.lengths.map(({ picture }) => picture)].flatMap((x) => [...x]));
+  const expected = await decodeSamples(engine, imported, { values: points, shape: [3, 12, 12, 4] }, { choice });
+  expect([...seen!.shape]).toEqual([3, 24, 24, 3]);
+  expect(bits(seen!.values)).toBe(bits(expected.values));
 }, 600_000);
 
 it('says what is no decoder for the model, and draws latents as before', async () => {

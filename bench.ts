@@ -6,6 +6,7 @@
 export { type CaseChoice, SHAPES, type ShapeName } from './bench/cases.ts';
 export { type ClockChoice, chooseClock } from './bench/clock.ts';
 export { type Comparable, compareRuns, compareSubjects, pairedRatio, runsRatio, verdictOf } from './bench/compare.ts';
+export type { DecoderUse } from './bench/decoder-cases.ts';
 export {
   type Clock,
   compileRepeated,

@@ -5,6 +5,7 @@
  */
 export type { DispatchTime, ProgramTimes, Share } from './bench/breakdown.ts';
 export type { Flow, FlowRequest } from './evaluation/flow.ts';
+export type { StoredCell, StoredEvaluation } from './evaluation/stored.ts';
 export type { CaseResult, Kind } from './verify/case.ts';
 export { type Call, type CallOptions, createWorker, type OdeltWorker, type WorkerPort } from './web/client.ts';
 export type { SentError } from './web/errors.ts';

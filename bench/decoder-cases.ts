@@ -1,4 +1,7 @@
-/** What decoders of latents run for a picture of 256 pixels, as cases of kernels' contracts: Stable Diffusion's AutoencoderKL and TAEF2. */
+/**
+ * What decoders of latents run for a picture of 256 pixels, as cases of kernels' contracts, and how often: Stable Diffusion's AutoencoderKL and
+ * TAEF2. Sums, changes of range and clamps are left out.
+ */
 import type { ConvolutionCase } from '../kernels/conv/convolution.ts';
 import type { GroupNormCase } from '../kernels/norm/groupnorm.ts';
 import { klNetwork, parseKlConfig } from '../model/autoencoder/kl.ts';
@@ -35,11 +38,24 @@ function taef2(): readonly Layer[] {
 interface Cases {
   readonly convolution: ConvolutionCase[];
   readonly groupnorm: GroupNormCase[];
+  readonly linear: { rows: number; tokens: number; input: number; output: number }[];
   readonly wideAttention: { tokens: number; width: number }[];
 }
 
+/** Decoders whose layers are timed. */
+const DECODERS: Readonly<Record<DecoderUse['decoder'], () => readonly Layer[]>> = {
+  'Stable Diffusion': stableDiffusion,
+  TAEF2: taef2,
+};
+
+/** Which decoder of latents runs a case, and how often for one picture. */
+export interface DecoderUse {
+  readonly decoder: 'Stable Diffusion' | 'TAEF2';
+  readonly times: number;
+}
+
 /** Adds what a layer runs on a picture of side x side pixels. */
-function addCases({ convolution, groupnorm, wideAttention }: Cases, layer: Layer, side: number): void {
+function addCases({ convolution, groupnorm, linear, wideAttention }: Cases, layer: Layer, side: number): void {
   const picture = { batch: 1, height: side, width: side };
   const convolve = (input: number, output: number, taps: 1 | 3, more: Partial<ConvolutionCase> = {}) =>
     convolution.push({ ...picture, input, output, side: taps, ...more });
@@ -63,10 +79,14 @@ function addCases({ convolution, groupnorm, wideAttention }: Cases, layer: Layer
       convolve(output, output, 3, { fused: 'bias, residual' });
       return;
     }
-    case 'attention':
-      norm(layer.channels, layer.groups, 'none');
-      wideAttention.push({ tokens: side ** 2, width: layer.channels });
+    case 'attention': {
+      const { channels, groups } = layer;
+      const tokens = side ** 2;
+      norm(channels, groups, 'none');
+      for (let i = 0; i < 4; i++) linear.push({ rows: 1, tokens, input: channels, output: channels });
+      wideAttention.push({ tokens, width: channels });
       return;
+    }
     case 'norm':
       norm(layer.channels, layer.groups, 'silu');
       return;
@@ -77,7 +97,7 @@ function addCases({ convolution, groupnorm, wideAttention }: Cases, layer: Layer
         norm(pool, 4, 'relu');
         convolve(pool, channels, 1, { fused: 'bias, residual' });
       }
-      convolve(channels, channels, 3, { fused: 'bias, relu' });
+      for (let i = 0; i < 2; i++) convolve(channels, channels, 3, { fused: 'bias, relu' });
       convolve(channels, channels, 3, { fused: 'bias, residual, relu' });
       return;
     }
@@ -86,15 +106,34 @@ function addCases({ convolution, groupnorm, wideAttention }: Cases, layer: Layer
   }
 }
 
-/** Cases of the contract of this name, in the order in which the decoders run them; some several times. */
-export function decoderCases(contract: string): readonly object[] {
-  const cases: Cases = { convolution: [], groupnorm: [], wideAttention: [] };
-  for (const layers of [stableDiffusion(), taef2()]) {
-    let side = SIDE;
-    for (const layer of layers) {
-      addCases(cases, layer, side);
-      if (layer.kind === 'convolution' && layer.upsample) side *= 2;
-    }
+/** The cases of a decoder, of each contract in the order in which it runs them. */
+function casesOf(layers: readonly Layer[]): Cases {
+  const cases: Cases = { convolution: [], groupnorm: [], linear: [], wideAttention: [] };
+  let side = SIDE;
+  for (const layer of layers) {
+    addCases(cases, layer, side);
+    if (layer.kind === 'convolution' && layer.upsample) side *= 2;
   }
-  return Object.hasOwn(cases, contract) ? cases[contract as keyof Cases] : [];
+  return cases;
 }
+
+const named = (cases: Cases, contract: string): readonly object[] =>
+  Object.hasOwn(cases, contract) ? cases[contract as keyof Cases] : [];
+
+/** Cases of the contract of this name, in the order in which the decoders run them; some several times. */
+export const decoderCases = (contract: string): readonly object[] =>
+  Object.values(DECODERS).flatMap((layers) => named(casesOf(layers()), contract));
+
+/** Which decoder runs a case, and how often; null for what none does. No case is of both. */
+export function decoderUse(contract: string, k: object): DecoderUse | null {
+  const text = JSON.stringify(k);
+  for (const decoder of Object.keys(DECODERS) as DecoderUse['decoder'][]) {
+    const times = named(casesOf(DECODERS[decoder]()), contract).filter((own) => JSON.stringify(own) === text).length;
+    if (times > 0) return { decoder, times };
+  }
+  return null;
+}
+
+/** How many kernels that can be timed a decoder runs. */
+export const decoderLayers = (decoder: DecoderUse['decoder']): number =>
+  Object.values(casesOf(DECODERS[decoder]())).reduce((sum: number, { length }) => sum + length, 0);

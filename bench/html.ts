@@ -1,11 +1,14 @@
 /** A benchmark of kernels as one HTML document: no script, nothing from elsewhere, dark where the reader wants it dark. */
 import { escapeXml } from '../pictures/line-plot.ts';
 import { rooflinePlot } from '../pictures/roofline-plot.ts';
+import { decoderTotals } from './decoder-layers.ts';
 import type { KernelResult } from './kernels.bench.ts';
 import {
   comparisonCells,
+  decoderCells,
   describeChecks,
   describeComparison,
+  describeDecoder,
   describeRun,
   describeSubject,
   milliseconds,
@@ -49,6 +52,18 @@ export function formatBenchHtml(report: BenchReport): string {
     '<h2>Results</h2>',
     paragraph(`Medians and quartiles. ${describeChecks(report.kernels)}`),
     resultsTable(report),
+    ...decoderTotals(report.kernels).flatMap((total) => {
+      const [head, ...rows] = decoderCells(total);
+      const about = paragraph(describeDecoder(total, report.subjects.length > 1));
+      return [
+        about,
+        table(
+          `Layers of ${total.decoder}'s decoder`,
+          head!,
+          rows.map((cells) => ({ cells })),
+        ),
+      ];
+    }),
   ];
   return [
     '<!doctype html>',

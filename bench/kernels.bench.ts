@@ -4,6 +4,7 @@ import { InterruptedError } from '../engine/errors.ts';
 import { checkCase } from '../kernels/check.ts';
 import type { Contract, Work } from '../kernels/contract.ts';
 import { type CaseChoice, casesOf } from './cases.ts';
+import { type DecoderUse, decoderUse } from './decoder-cases.ts';
 import { type Clock, interleave, type Repeated, type Timing, timingOf } from './harness.ts';
 import { type Prepared, prepareCase } from './prepare.ts';
 import { type OpenCeilings, type Roof, roofOf } from './roofline.ts';
@@ -36,6 +37,8 @@ export interface KernelResult {
   readonly case: object;
   readonly subject: string;
   readonly pass: 'forward' | 'backward';
+  /** Of the shapes `decoder`: whose layer it is, and how often that occurs in one picture; else null. */
+  readonly layer: DecoderUse | null;
   /**
    * Seconds of one use of the kernel, all its dispatches. Of a backward: the differences between forward and backward together and
    * forward alone, round by round, so that a sample may be negative where noise is larger than the backward.
@@ -87,6 +90,8 @@ export interface KernelBenchOptions extends CaseChoice {
    */
   readonly rounds?: number;
   readonly mostRounds?: number;
+  /** Times forward passes alone. Default false. */
+  readonly forward?: boolean;
   /** Holds each contract to all its `cases` first: forward, gradients, replay. Default false. */
   readonly check?: boolean;
   readonly signal?: AbortSignal;
@@ -145,7 +150,7 @@ async function benchCase(
   subjects: readonly Measurable[],
   known: readonly Contract[],
   k: object,
-  { rounds, mostRounds = 9 }: Pick<KernelBenchOptions, 'rounds' | 'mostRounds'>,
+  { rounds, mostRounds = 9, forward: alone = false, shapes = [] }: Omit<KernelBenchOptions, 'contracts'>,
 ): Promise<KernelResult[]> {
   const placements = subjects.length > 1 ? COMPARED_PLACEMENTS : 1;
   const least = placements > 1 ? LEAST_IN_PLACEMENT : LEAST_ROUNDS;
@@ -155,10 +160,10 @@ async function benchCase(
       ? Math.max(least, Math.min(Math.ceil(mostRounds / placements), fitting))
       : Math.ceil(rounds / placements);
   };
-  const all = [await placeCase(subjects, known, k, 0, roundsOf)];
+  const all = [await placeCase(subjects, known, k, alone, 0, roundsOf)];
   // The same number of rounds in each.
   const each = all[0]!.seconds[0]!.length;
-  while (all.length < placements) all.push(await placeCase(subjects, known, k, all.length, () => each));
+  while (all.length < placements) all.push(await placeCase(subjects, known, k, alone, all.length, () => each));
   const [{ prepared, programs }] = all as [Placement];
   const timings = programs.map((_, i) => timingOf(all.flatMap(({ seconds }) => seconds[i]!)));
   const timingFor = new Map(programs.map((program, i) => [program, timings[i]!]));
@@ -167,7 +172,9 @@ async function benchCase(
   const works = { forward: cost, backward: cost.backward ?? null };
   return prepared.flatMap(({ forward, both, accuracy }, i) => {
     const subject = subjects[i]!;
-    const about = { kernel: known[0]!.name, case: k, subject: subject.name, clock: subject.clock, ...accuracy! };
+    const { name: kernel } = known[0]!;
+    const layer = shapes.includes('decoder') ? decoderUse(kernel, k) : null;
+    const about = { kernel, case: k, layer, subject: subject.name, clock: subject.clock, ...accuracy! };
     const once = timingFor.get(forward)!;
     const result = (
       pass: KernelResult['pass'],
@@ -183,7 +190,8 @@ async function benchCase(
       };
     };
     const results = [result('forward', forward, once, null)];
-    if (both) {
+    // A build from before it could be left out makes it all the same.
+    if (both && !alone) {
       const together = timingFor.get(both)!;
       const difference = timingOf(together.seconds.map((seconds, round) => seconds - once.seconds[round]!));
       const own = { ...both, dispatches: both.dispatches - forward.dispatches };
@@ -203,13 +211,14 @@ interface Placement {
 }
 
 /**
- * `place` 0 compares with float64, the others need not. In odd ones the subjects change places: in memory, as they are prepared, and in
+ * `alone` leaves out the backward pass. `place` 0 compares with float64, the others need not. In odd ones the subjects change places: in memory, as they are prepared, and in
  * the rounds, where what ran before leaves its data in the caches.
  */
 async function placeCase(
   subjects: readonly Measurable[],
   known: readonly Contract[],
   k: object,
+  alone: boolean,
   place: number,
   roundsOf: (roundSeconds: number) => number,
 ): Promise<Placement> {
@@ -218,12 +227,12 @@ async function placeCase(
   const made = new Map<number, Prepared>();
   const programsOf = (i: number): Repeated[] => {
     const { forward, both } = made.get(i)!;
-    return both ? [forward, both] : [forward];
+    return both && !alone ? [forward, both] : [forward];
   };
   try {
     for (const i of order) {
       const { engine, clock, prepareCase: prepare = prepareCase } = subjects[i]!;
-      made.set(i, await prepare(engine, known[i]!, k, clock, place === 0));
+      made.set(i, await prepare(engine, known[i]!, k, clock, place === 0, !alone));
     }
     const ceilings = subjects.flatMap(({ ceilings: { copy, multiplyAdd } }) => [copy, multiplyAdd]);
     const inOrder = [...new Set([...order.flatMap(programsOf), ...ceilings])];

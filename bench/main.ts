@@ -73,13 +73,14 @@ async function measure(
   chosen: readonly Contract[],
   options: BenchOptions & { readonly date: string },
 ): Promise<BenchReport> {
-  const { filter = '', kernels: named, contracts = registered, saved, onCase, date } = options;
+  const { filter = '', kernels: named, contracts = registered, shapes, saved, onCase, date } = options;
+  const decodersAlone = shapes?.every((shape) => shape === 'decoder');
   const compared = subjects.length > 1 ? COMPARED_ROUNDS.subjects : saved ? COMPARED_ROUNDS.runs : undefined;
   const mostRounds = options.mostRounds ?? compared;
   const kernels = await benchKernels(subjects, { ...options, contracts: chosen, mostRounds });
   const replay: ({ subject: string } & ReplayResult)[] = [];
   for (const { name, engine, prepareCase: ofOtherBuild } of subjects) {
-    if (filter !== '' || named || contracts !== registered || ofOtherBuild) continue;
+    if (filter !== '' || named || contracts !== registered || ofOtherBuild || decodersAlone) continue;
     const total = totalCases(chosen, options);
     onCase?.(`replay on ${name}`, { done: total, total });
     replay.push({ subject: name, ...(await benchReplay(engine)) });

@@ -1,5 +1,6 @@
 /** A benchmark of kernels as Markdown that is readable in a terminal, too; and how its numbers are written. */
 import { table } from '../formats/markdown.ts';
+import { type DecoderTotal, decoderTotals } from './decoder-layers.ts';
 import type { KernelResult } from './kernels.bench.ts';
 import type { BenchReport, Comparisons, Ratio, SubjectReport } from './report.ts';
 
@@ -93,6 +94,9 @@ export function formatBench(report: BenchReport): string {
     r.pass === 'forward' ? `${r.error.toExponential(1)}${r.checked < r.outputs ? '*' : ''}` : '',
   ]);
   lines.push(...table([head, ...rows]));
+  for (const total of decoderTotals(report.kernels)) {
+    lines.push('', describeDecoder(total, several), '', ...table(decoderCells(total)));
+  }
   if (report.against) lines.push('', ...comparisonLines(report.against));
   for (const r of report.replay) {
     const { median, q1, q3 } = r.microseconds;
@@ -105,6 +109,23 @@ export function formatBench(report: BenchReport): string {
   }
   return lines.join('\n');
 }
+
+/** What a decoder of latents takes of one picture, in a sentence. */
+export const describeDecoder = (
+  { decoder, subject, timed, all, seconds, gflops, roofline }: DecoderTotal,
+  several: boolean,
+): string =>
+  `One picture of 256 pixels by ${decoder}'s decoder${several ? ` on ${subject}` : ''}: ${timed} of its ${all} layers take ` +
+  `${milliseconds(seconds)} ms, ${rate(gflops)} GFLOP/s, ${(100 * roofline).toFixed(0)} % of the ceilings. The most costly first:`;
+
+/** A decoder's layers as cells: a head, and a row for each. */
+export const decoderCells = ({ layers, seconds: all }: DecoderTotal): string[][] => [
+  ['kernel', 'case', 'times', 'ms each', 'ms', 'of all', 'GFLOP/s', 'of the ceiling'],
+  ...layers.map(({ result, times, seconds }) => [
+    ...[result.kernel, sizes(result.case), String(times), milliseconds(result.timing.median), milliseconds(seconds)],
+    ...[`${((100 * seconds) / all).toFixed(1)} %`, rate(result.gflops), share(result)],
+  ]),
+];
 
 /** How ratios are to be read, in a sentence. */
 export function describeComparison({ subject, base, paired, placements, margin }: Comparisons): string {

@@ -24,7 +24,7 @@ export interface Comparison64 {
 /** Programs of a case; `dispose` frees them and their tensors. */
 export interface Prepared {
   readonly forward: Repeated;
-  /** Forward and backward; null where nothing is differentiable. */
+  /** Forward and backward; null where nothing is differentiable, or it was not asked for. */
   readonly both: Repeated | null;
   /** Null where it was prepared without the check. */
   readonly accuracy: Comparison64 | null;
@@ -36,7 +36,7 @@ export interface Prepared {
 const MOST_REFERENCE_FLOPS = 1.5e9;
 
 /**
- * Compiles the case's programs and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.
+ * Compiles the case's programs, without `backward` the forward one alone, and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.
  * @throws OdeltError ('wrong-result') for a kernel that computes wrong; OutOfMemoryError, LimitError for a case that does not fit.
  */
 export async function prepareCase(
@@ -45,7 +45,9 @@ export async function prepareCase(
   k: object,
   clock: Clock,
   check = true,
+  backward = true,
 ): Promise<Prepared> {
+  const differentiable = backward ? c.differentiable : [];
   const arrays = caseInputs(c, k);
   const tensors: Tensor[] = [];
   const own = <T extends Record<string, Tensor>>(made: T): T => {
@@ -59,31 +61,32 @@ export async function prepareCase(
   };
   try {
     const inputs = own(uploadCase(engine, c, k, arrays));
-    const { result: outputs } = record(engine, 'outputs', (ctx) => c.run(ctx, inputs, k));
+    const outputs = backward ? record(engine, 'outputs', (ctx) => c.run(ctx, inputs, k)).result : {};
     const seeds = own(
-      mapped(outputs, (y, name) => {
+      mapped(outputs, (y: Tensor, name) => {
         const size = maxSize(y);
         return engine.tensor(`seed(${name})`, [size], { data: new Float32Array(size).fill(1) });
       }),
     );
     const gradients = own(
-      Object.fromEntries(c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)])),
+      Object.fromEntries(differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)])),
     );
-    const pass = (backward: boolean) => (ctx: Context) => {
-      const tape = backward ? createTape() : null;
+    const pass = (whole: boolean) => (ctx: Context) => {
+      const tape = whole ? createTape() : null;
       ctx.tape = tape;
       for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
       const made = c.run(ctx, inputs, k);
+      if (!tape) return;
       const pairs = Object.entries(made).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const);
-      tape?.backward(ctx, pairs);
+      tape.backward(ctx, pairs);
     };
-    const compiled = async (backward: boolean): Promise<Repeated> => {
-      const program = await compileRepeated(engine, c.name, clock, pass(backward));
+    const compiled = async (whole: boolean): Promise<Repeated> => {
+      const program = await compileRepeated(engine, c.name, clock, pass(whole));
       programs.push(program);
       return program;
     };
     const forward = await compiled(false);
-    const both = c.differentiable.length > 0 ? await compiled(true) : null;
+    const both = differentiable.length > 0 ? await compiled(true) : null;
     if (!check) return { forward, both, accuracy: null, dispose };
     // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
     const { bench } = c;

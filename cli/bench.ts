@@ -30,6 +30,7 @@ interface BenchFlags {
   adapter?: string;
   tuning?: string;
   against?: string;
+  forward?: boolean;
   rounds?: number;
   note?: string;
   save?: string;
@@ -50,9 +51,10 @@ export function addBench(command: Command): void {
     .option('--filter <text>', 'only kernels whose name contains this')
     .option(
       '--shapes <names>',
-      `sizes to time: ${SHAPES.join(', ')} (s to xl: blocks of DiT-S/2 to XL/2; decoder: the layers of Stable Diffusion's and TAEF2's decoders for 256 pixels)`,
+      `sizes to time: ${SHAPES.join(', ')} (s to xl: blocks of DiT-S/2 to XL/2; decoder: the layers of Stable Diffusion's and TAEF2's decoders for 256 pixels, with a table of what they take of a picture)`,
       'small,b',
     )
+    .option('--forward', 'forward passes alone')
     .option('--batches <ns>', 'samples at once, for blocks', '1')
     .option('--contracts <module>', 'time the contracts that this module exports, after checking all their cases')
     .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
@@ -81,7 +83,7 @@ shader cache off.
 Examples:
   odelt bench kernels --filter linear --html report.html
   odelt bench kernels --shapes xl --batches 1,4 --filter attention
-  odelt bench kernels --shapes decoder --filter conv
+  odelt bench kernels --shapes decoder --forward
   odelt bench kernels --save before; odelt bench kernels --against before/lavapipe.json
   odelt bench kernels --tuning auto --against .
   odelt bench kernels --adapter swiftshader --against swiftshader/${PLAIN}`,
@@ -112,6 +114,7 @@ async function bench(flags: BenchFlags): Promise<void> {
     const options: BenchOptions = {
       ...describeMachine(),
       ...{ filter: flags.filter, shapes, batches, contracts, rounds: flags.rounds, note: flags.note, signal },
+      forward: flags.forward ?? false,
       check: contracts !== undefined,
       saved: against?.kind === 'file' ? { name: flags.against!, report: against.report } : undefined,
       command: commandLine(process.argv.slice(2)),

@@ -21,6 +21,7 @@ interface EncodeFlags {
   size: number;
   part?: Split;
   flip?: boolean;
+  samples?: number;
   dtype: 'f32' | 'f16';
   precision: 'f32' | 'f16';
   shard: number;
@@ -32,7 +33,8 @@ interface EncodeFlags {
 const HELP = `
 Writes shards of safetensors and latents.json, which says what they are: of an
 AutoencoderKL mean and log variance of each picture, so that training draws anew
-from them every time, of the TAESD family its latents; the labels; the scaling.
+from them every time, or a sample; of the TAESD family its latents; the labels; the
+scaling.
 Pictures go into shards in a shuffled order. Ctrl-C keeps whole shards, and the same
 command goes on after them; other options or other pictures are refused.
 
@@ -56,6 +58,11 @@ export function addEncode(command: Command): void {
     )
     .option('--part <which>', 'train or test (default: train if it is there)')
     .option('--flip', 'encode mirrored pictures as well: twice the work, and `odelt train --flip` then works')
+    .option(
+      '--samples <seed>',
+      'of an AutoencoderKL: store one sample of each picture, drawn with this seed, in place of mean and log variance',
+      number('--samples', { integer: true, min: 0, max: 2 ** 32 - 1 }),
+    )
     .option('--dtype <type>', 'how latents are stored: f32, or f16 for half the bytes', 'f32')
     .option('--precision <type>', "how the autoencoder's weights are stored: f32 or f16", 'f32')
     .option('--shard <n>', 'pictures of a shard', number('--shard', { integer: true, min: 1, max: 65536 }), 256)
@@ -102,6 +109,7 @@ async function encode(path: string, flags: EncodeFlags): Promise<void> {
     const result = await encodeLatents(autoencoder, data, {
       ...{ folder, origin: await originOf(imported), precision, signal, shard: flags.shard },
       flip: flags.flip ?? false,
+      samples: flags.samples,
       dtype: flags.dtype === 'f16' ? 'F16' : 'F32',
       onProgress(done, total) {
         first ??= { at: performance.now(), done };

@@ -26,14 +26,18 @@ const blocksOf = ({ lengths }: LoadedModel): number => lengths.at(-1)!.blocks;
 
 export interface Costs {
   show(cost: Cost): void;
-  /** Before anything is measured of a model: what is known of its file. */
+  /** Before anything is measured of a model: what is known of its file, and which blocks have yet to come. */
   showModel(model: LoadedModel, blocks: number): void;
+  /** The blocks that were shown last are on the GPU. */
+  loaded(): void;
 }
 
 export function createCosts(): Costs {
   let measured = new Map<boolean, Full>();
   let of: LoadedModel | null = null;
   let by: LoadedDecoder | null = null;
+  /** Blocks of it that run or are to run, and those of them that are on the GPU. */
+  let [wanted, resident] = [0, 0];
   const most = STEPS.at(-1)!;
   const rows = {
     time: row('Time per picture'),
@@ -53,9 +57,14 @@ export function createCosts(): Costs {
   }
 
   function showModel(model: LoadedModel, blocks: number): void {
-    if (of !== model) measured = new Map();
+    if (of !== model) {
+      measured = new Map();
+      resident = 0;
+    }
     of = model;
-    const { depth } = model.config;
+    wanted = blocks;
+    // What is not needed is freed.
+    resident = Math.min(resident, wanted);
     const bytesFor = (n: number) => model.lengths.find((length) => length.blocks === n)!.weightBytes;
     const all = model.lengths.at(-1)!;
     rows.weights.show(
@@ -63,20 +72,31 @@ export function createCosts(): Costs {
       `of ${bytes(all.weightBytes)} at L ${all.blocks}`,
       bytesFor(blocks) / all.weightBytes,
     );
+    showBlocks(model.config.depth);
+  }
+
+  function showBlocks(depth: number): void {
     const bar = byId('network', 'div');
-    bar.replaceChildren(
-      ...Array.from({ length: depth }, (_, i) => make('span', { className: i < blocks ? 'runs' : '' })),
-    );
-    const rest = depth - blocks;
-    const text = `${count(blocks, 'block')} on the GPU, ${rest === 0 ? 'none left out' : `${rest} not needed`}.`;
+    const stateOf = (i: number) => (i < resident ? 'runs' : i < wanted ? 'coming' : '');
+    bar.replaceChildren(...Array.from({ length: depth }, (_, i) => make('span', { className: stateOf(i) })));
+    const coming = wanted === resident ? '' : `, ${wanted - resident} on the way`;
+    const text = `${count(resident, 'block')} on the GPU${coming}, ${wanted === depth ? 'none left out' : `${depth - wanted} not needed`}.`;
     bar.setAttribute('aria-label', text);
     byId('network-text', 'p').textContent = text;
   }
 
+  function loaded(): void {
+    if (resident === wanted) return;
+    resident = wanted;
+    showBlocks(of!.config.depth);
+  }
+
   return {
     showModel,
+    loaded,
     show({ model, steps, blocks, guided, pictures, decoder }) {
       showModel(model, blocks);
+      loaded();
       if (by !== decoder) measured = new Map();
       by = decoder;
       const ms = pictures.milliseconds / pictures.shape[0];

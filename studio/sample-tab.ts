@@ -6,6 +6,7 @@ import { createCosts } from './costs.ts';
 import { byId, make } from './dom.ts';
 import { drawMap, markMap } from './map.ts';
 import { paint } from './paint.ts';
+import { createScatter } from './scatter.ts';
 import type { Drawn } from './session.ts';
 import { AutoencoderWanted, type Opened } from './shared-model.ts';
 import { changesOf, fitted, type State, stateOf } from './state.ts';
@@ -26,6 +27,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   let inView = false;
 
   const costs = createCosts();
+  const scatter = createScatter((cell) => choose({ ...state, ...cell }));
   const controls = createControls((change) => choose({ ...state, ...change }));
   const [status, progress] = [byId('status', 'p'), byId('progress', 'progress')];
   const trouble = createTrouble(byId('trouble', 'div'), () => void shared.again());
@@ -84,6 +86,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     byId('map', 'div').replaceChildren();
     mapButton.disabled = false;
     controls.offer(model);
+    scatter.show(model.evaluation);
   }
 
   /** Takes down what was shown of a model whose place another has taken, of which nothing can be shown yet. */
@@ -91,6 +94,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     known = null;
     mapping?.abort();
     for (const id of ['pictures', 'map']) byId(id, 'div').replaceChildren();
+    scatter.show(undefined);
     mapButton.disabled = true;
     byId('model-text', 'p').textContent = `${fileName}: nothing to be shown yet.`;
     byId('shipped', 'button').hidden = false;
@@ -100,6 +104,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     const shown = own(state, model);
     controls.show(shown);
     markMap({ steps: shown.steps, blocks: shown.blocks! });
+    scatter.mark({ steps: shown.steps, blocks: shown.blocks! }, shown.guidance);
     costs.showModel(model, shown.blocks!);
     root.dataset.state = 'drawing';
     drawn = JSON.stringify(state);
@@ -114,7 +119,10 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
       if (rung < steps) say(`In ${count(rung, 'step')}; ${steps} are coming.`);
     };
     const onProgress = (share: number) => {
-      if (!signal.aborted) working(share);
+      if (signal.aborted) return;
+      working(share);
+      // Nothing is computed before all of its blocks are there.
+      if (share > 0) costs.loaded();
     };
     const pictures = await session.draw(request, { signal, onPictures, onProgress });
     if (signal.aborted) return;

@@ -1,6 +1,7 @@
 /** The calls about a model in the worker: the one that was loaded last, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
+import { evaluationOf } from '../evaluation/stored.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
 import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { allowedLengths } from '../model/config.ts';
@@ -59,6 +60,7 @@ export function createModelCalls() {
       const { model, run }: Opened =
         typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openBytes(source);
       const classNames = classNamesOf(model, name);
+      const evaluation = evaluationOf(model, name);
       // The model before it makes room first.
       release(loaded);
       const next: Loaded = { model, options, placed: null, decoder: null };
@@ -69,6 +71,7 @@ export function createModelCalls() {
         ...(classNames ? { classNames } : {}),
         lengths: lengthsOf(model),
         ...(run ? { run } : {}),
+        ...(evaluation ? { evaluation } : {}),
       };
     },
     async loadDecoder({ args, signal, within }: Serving<'loadDecoder'>): Promise<Calls['loadDecoder']['result']> {

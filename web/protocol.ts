@@ -5,6 +5,7 @@ import type { CaseProgress } from '../bench/kernels.bench.ts';
 import type { BenchReport } from '../bench/report.ts';
 import type { AdapterDescription } from '../engine/device.ts';
 import type { Flow, FlowRequest } from '../evaluation/flow.ts';
+import type { StoredEvaluation } from '../evaluation/stored.ts';
 import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
@@ -50,6 +51,8 @@ export interface LoadedModel {
   readonly lengths: readonly { readonly blocks: number; readonly weightBytes: number }[];
   /** Of a run's checkpoint, whose averaged weights are loaded: where the run stands. */
   readonly run?: Pick<TrainingState, 'step' | 'train' | 'data'>;
+  /** The evaluation that the file carries (`odelt convert --evaluation`): what numbers of steps and blocks give, and cost. */
+  readonly evaluation?: StoredEvaluation;
 }
 
 /** How a decoder is loaded. */

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { chooseClock, PLAUSIBLE } from '../../bench/clock.ts';
 import { compileRepeated, interleave } from '../../bench/harness.ts';
+import { benchKernels } from '../../bench/kernels.bench.ts';
 import { runBench } from '../../bench/main.ts';
 import { prepareCase } from '../../bench/prepare.ts';
 import { parseReport } from '../../bench/report.ts';
@@ -14,6 +15,7 @@ import { add } from '../../kernels/add.ts';
 import { caseInputs, uploadCase } from '../../kernels/check.ts';
 import { contract } from '../../kernels/contract.ts';
 import { contracts } from '../../kernels/registry.ts';
+import { subjectReport } from '../support/bench-report.ts';
 import { testEngine } from '../support/engine.ts';
 
 /** What timestamps are multiplied by on their way: 1 as the driver writes them. */
@@ -248,6 +250,35 @@ describe('runBench', () => {
     }
     // The same adapter: measured once.
     expect(report.subjects[1]!.ceilings).toBe(report.subjects[0]!.ceilings);
+    expect(held()).toBe(before);
+  });
+
+  it('leaves out the backward pass where it is told to, of a build that knows of no such thing as well', async () => {
+    const before = held();
+    const older: typeof prepareCase = (...args) => prepareCase(...(args.slice(0, 5) as Parameters<typeof prepareCase>));
+    const x = engine.tensor('x', [1024]);
+    const other = await compileRepeated(engine, 'other work', 'wall', (ctx) => void add(ctx, x, x));
+    const { ceilings } = subjectReport();
+    const shared = {
+      engine,
+      clock: 'wall',
+      ceilings: { ceilings, copy: other, multiplyAdd: other, dispose() {} },
+    } as const;
+    const subjects = [
+      { name: 'this', ...shared },
+      { name: 'older', ...shared, prepareCase: older, contracts: [twice()] },
+    ];
+    const results = await benchKernels(subjects, { contracts: [twice()], rounds: 8, forward: true });
+    expect(results.map(({ subject, pass, layer }) => [subject, pass, layer])).toEqual([
+      ['this', 'forward', null],
+      ['older', 'forward', null],
+    ]);
+    expect(results[0]).toMatchObject({ error: 0, checked: 1024, both: null });
+    const alone = await prepareCase(engine, twice(), { size: 64 }, 'wall', false, false);
+    expect([alone.both, alone.accuracy]).toEqual([null, null]);
+    alone.dispose();
+    other.program.dispose();
+    engine.release(x);
     expect(held()).toBe(before);
   });
 

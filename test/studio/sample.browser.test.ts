@@ -2,10 +2,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeMeasured } from '../../evaluation/results.ts';
+import { evaluationOf } from '../../evaluation/stored.ts';
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
-import { modelContents } from '../../model/weights/model-file.ts';
+import { modelContents, parseModelFile } from '../../model/weights/model-file.ts';
 import type { MeasureReport } from '../../studio/measure-report.ts';
 import { foreignWeights } from '../support/autoencoder.ts';
 import { browser } from '../support/browser.ts';
@@ -20,6 +22,12 @@ const own = parseModelConfig({
   ...{ imageSize: 28, channels: 1, patch: 7, width: 16, heads: 2, depth: 4, mlpRatio: 2, classes: 10 },
   lengths: { min: 2, group: 2 },
 });
+/** What the shipped model's file says of itself. */
+const shipped = parseModelFile(readFileSync(join(ROOT, 'models/fashion-mnist.safetensors')), 'shipped').then(
+  (file) => ({
+    evaluation: evaluationOf(file, 'shipped'),
+  }),
+);
 /** Activations recorded of one model, each of which is a case. */
 const INSIDE = parseSafetensors(readFileSync(join(ROOT, 'test/fixtures/golden/a/forward.safetensors')), 'forward')
   .names()
@@ -92,9 +100,51 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(await page.evaluate('location.hash')).toBe('#T=2&L=4');
   });
 
+  it("shows the shipped model's evaluation: every cell of it, and what is chosen", async () => {
+    const { evaluation } = await shipped;
+    const cells = evaluation!.cells;
+    const chosen = cells.find(({ steps, blocks }) => steps === 2 && blocks === 4)!;
+    expect(await text('#scatter-now')).toContain(`T 2, L 4: pictures at a distance of ${describeMeasured(chosen.fd)}`);
+    expect(await text('#scatter .chosen title')).toContain(describeMeasured(chosen.fd));
+    const points = await page.evaluate<{ at: string; area: number; x: number; y: number }[]>(`
+      [...document.querySelectorAll('#scatter .wide .point')].map((e) => {
+        const [circle] = e.getElementsByTagName('circle');
+        const [cx, cy, r] = ['cx', 'cy', 'r'].map((name) => Number(circle.getAttribute(name)));
+        return { at: e.dataset.steps + ' ' + e.dataset.blocks, area: r * r, x: cx, y: cy };
+      })`);
+    expect(points.length).toBe(cells.length);
+    const place = ({ steps, blocks }: { steps: number; blocks: number }) =>
+      points.find(({ at }) => at === `${steps} ${blocks}`)!;
+    // Both axes are logarithmic, and areas are in proportion to bytes, each but for tenths of a pixel.
+    const [few, most] = [cells[0]!, cells.at(-1)!];
+    const pixels = (of: (cell: typeof few) => number, axis: 'x' | 'y') =>
+      (place(most)[axis] - place(few)[axis]) / Math.log(of(most) / of(few));
+    for (const cell of cells) {
+      const { x, y, area } = place(cell);
+      const [seconds, distance] = [(c: typeof few) => c.secondsPerSample, (c: typeof few) => c.fd.value];
+      const right = pixels(seconds, 'x') * Math.log(seconds(cell) / seconds(few));
+      const up = pixels(distance, 'y') * Math.log(distance(cell) / distance(few));
+      expect(Math.abs(x - place(few).x - right)).toBeLessThan(0.25);
+      expect(Math.abs(y - place(few).y - up)).toBeLessThan(0.25);
+      expect(area / place(most).area).toBeCloseTo(cell.peakBytes / most.peakBytes, 1);
+    }
+    const click =
+      'document.querySelector(\'#scatter [data-steps="8"][data-blocks="4"]\').dispatchEvent(new Event(\'click\'))';
+    await page.evaluate(click);
+    await page.until(`document.querySelector('#status').textContent.includes('8 steps, 4 blocks') && ${DRAWN}`);
+    expect(await page.evaluate('location.hash')).toBe('#T=8&L=4');
+    expect(await text('#scatter-now')).toMatch(/^T 8, L 4: pictures/);
+  });
+
   it('another class and seed stay over a reload', async () => {
+    const network = "document.getElementById('network-text')";
+    await page.evaluate(`void (window.said = [], new MutationObserver(() => window.said.push(${network}.textContent))
+      .observe(${network}, { childList: true }))`);
     await page.evaluate("location.hash = 'T=2&L=8&class=7&seed=3'");
     await page.until(`document.querySelector('#status').textContent.includes('8 blocks') && ${DRAWN}`);
+    const said = await page.evaluate<string[]>('window.said');
+    expect(said[0]).toBe('4 blocks on the GPU, 4 on the way, 4 not needed.');
+    expect(said.at(-1)).toBe('8 blocks on the GPU, 4 not needed.');
     const pixels = "document.querySelector('#pictures canvas').toDataURL()";
     const [drawn, shown] = [
       await page.evaluate(pixels),
@@ -110,6 +160,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   it("a file of one's own is drawn, and one that is no model is refused in words", async () => {
     await give('mine.safetensors', mine);
     await page.until(`document.getElementById('model-text').textContent.startsWith('mine') && ${DRAWN}`);
+    expect(await page.evaluate("document.getElementById('scatter-part').hidden")).toBe(true);
     expect(await text('#model-text')).toBe('mine.safetensors: 28 \u00d7 28 pixels, 4 blocks, 10 classes.');
     await give('broken.safetensors', Buffer.from('no model at all'));
     await page.until("!document.getElementById('trouble').hidden");

@@ -10,6 +10,7 @@ export const kernelResult = (fields: Partial<KernelResult> = {}): KernelResult =
   case: { size: 4 },
   subject: 'lavapipe',
   pass: 'forward',
+  layer: null,
   timing: timingOf([0.5, 0.5, 0.5]),
   placements: 1,
   both: null,

@@ -4,11 +4,12 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, InterruptedError } from '../../engine/errors.ts';
 import { makeFolder } from '../../engine/folders.node.ts';
+import { normals } from '../../engine/philox.ts';
 import { concatenated } from '../../formats/bytes.ts';
 import { checkOutput, digestOfFile, failAs, writeAtomically, writeText } from '../../formats/files.node.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
 import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
-import { gaussianOf } from '../../model/autoencoder/gaussian.ts';
+import { gaussianOf, gaussianSample } from '../../model/autoencoder/gaussian.ts';
 import type { AutoencoderNetwork } from '../../model/autoencoder/network.ts';
 import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
 import { addToSums, type Sums } from '../../model/autoencoder/spread.ts';
@@ -28,6 +29,8 @@ import {
 
 /** Pictures are put into shards in a shuffled order, so that each is a sample of all: this seed's, as `readBatches` has it. */
 const SEED = 0x656e6364;
+/** Stream of the samples that are stored: 'once', as ASCII. */
+const SAMPLE_STREAM = 0x6f6e6365;
 /** Pictures of a shard where nobody says. */
 const SHARD = 256;
 
@@ -41,6 +44,11 @@ export interface EncodeOptions {
   readonly precision?: 'f32' | 'f16';
   /** Encode each picture mirrored as well, so that training can mirror (`training.flip`). Default false. */
   readonly flip?: boolean;
+  /**
+   * Store one sample of each picture's Gaussian, drawn with this seed, in place of its mean and log variance: half the bytes, and training sees
+   * the same latents every time. Of a mirrored picture the sample is another one. Default: none is drawn.
+   */
+  readonly samples?: number | undefined;
   /** How latents are stored. Default F32. */
   readonly dtype?: 'F32' | 'F16';
   /** Pictures of a shard. Default 256. */
@@ -77,13 +85,29 @@ function recipeOf({ network }: Autoencoder, data: TrainingData, options: EncodeO
   if (isPaired(data) || latentsOrigin(data)) {
     throw new ConfigError(`'${data.name}' holds latents already`, { hint: 'give the pictures' });
   }
-  const { origin: autoencoder, precision = 'f32', flip: flips = false, dtype = 'F32', shard = SHARD } = options;
+  const {
+    origin: autoencoder,
+    precision = 'f32',
+    flip: flips = false,
+    dtype = 'F32',
+    shard = SHARD,
+    samples,
+  } = options;
   if (!(Number.isInteger(shard) && shard >= 1)) throw new ConfigError(`shards of ${shard} pictures`);
   const { factor, latentChannels: channels, family } = network;
+  if (samples !== undefined && family !== 'kl') {
+    throw new ConfigError('the TAESD family gives latents, and no Gaussians that samples could be drawn of', {
+      hint: 'leave out samples',
+    });
+  }
+  if (samples !== undefined && !(Number.isInteger(samples) && samples >= 0 && samples < 2 ** 32)) {
+    throw new ConfigError(`the seed of samples is ${samples}; it must be an integer from 0 to 2^32 - 1`);
+  }
   return {
     ...{ pictures: fingerprint(data), autoencoder, precision },
     ...{ height: data.height / factor, width: data.width / factor, channels },
-    ...{ gaussian: family === 'kl', flips, dtype, shard },
+    ...{ gaussian: family === 'kl' && samples === undefined, ...(samples !== undefined && { samples }) },
+    ...{ flips, dtype, shard },
   };
 }
 
@@ -96,8 +120,8 @@ function differences(before: LatentsRecipe, now: LatentsRecipe): string[] {
     [`pictures ('${a}', now '${b}')`]: same(old, own),
     autoencoder: same(before.autoencoder, now.autoencoder),
   };
-  for (const key of ['precision', 'height', 'width', 'channels', 'flips', 'dtype', 'shard'] as const)
-    what[`${key} (${before[key]}, now ${now[key]})`] = before[key] === now[key];
+  for (const key of ['precision', 'height', 'width', 'channels', 'samples', 'flips', 'dtype', 'shard'] as const)
+    what[`${key} (${before[key] ?? 'none'}, now ${now[key] ?? 'none'})`] = before[key] === now[key];
   return Object.keys(what).filter((key) => !what[key]);
 }
 
@@ -183,7 +207,7 @@ async function encodeInto(
           hint: `the same command goes on after the ${done} pictures of whole shards`,
         });
       };
-      const tensors = await encodeShard(autoencoder, recipe, count, next, sums);
+      const tensors = await encodeShard(autoencoder, recipe, [done, count], next, sums);
       const bytes = concatenated([...safetensorsChunks(tensors)]);
       const file = `shard-${String(shards.length).padStart(5, '0')}.safetensors`;
       await writeAtomically(join(folder, file), [bytes]);
@@ -200,15 +224,15 @@ async function encodeInto(
   return state();
 }
 
-/** The tensors of `count` pictures, which `next` gives by their numbers in the shard. */
+/** The tensors of `count` pictures from number `first` on, which `next` gives by their numbers in the shard. */
 async function encodeShard(
   autoencoder: Autoencoder,
   recipe: LatentsRecipe,
-  count: number,
+  [first, count]: readonly [number, number],
   next: (k: number, image: Float32Array, label: Uint32Array) => Promise<void>,
   sums: Sums,
 ): Promise<TensorToWrite[]> {
-  const { height, width, channels, gaussian, flips, dtype } = recipe;
+  const { height, width, channels, flips, dtype } = recipe;
   const { height: rows, width: columns, channels: colours } = recipe.pictures;
   const { factor, shift } = recipe.autoencoder.scaling;
   const size = height * width * channels;
@@ -222,12 +246,12 @@ async function encodeShard(
     labels[k] = label[0]!;
     const sides = flips ? [picture, mirrored(picture, columns, colours)] : [picture];
     const parts: Float32Array[] = [];
-    for (const side of sides) {
+    for (const [s, side] of sides.entries()) {
       const found = await autoencoder.raw('encoder', { values: side, shape: [1, rows, columns, colours] });
-      const { mean, logvar } = gaussian ? gaussianOf(found.values, channels) : { mean: found.values, logvar: null };
-      const scaled = mean.map((value) => (value - shift) * factor);
+      const stored = storedParts(found.values, recipe, 2 * (first + k) + s);
+      const scaled = stored[0]!.map((value) => (value - shift) * factor);
       addToSums(sums, scaled);
-      parts.push(mean, ...(logvar ? [logvar] : []));
+      parts.push(...stored);
     }
     parts.forEach((part, p) => {
       values[p]!.set(part, k * size);
@@ -237,6 +261,18 @@ async function encodeShard(
     ...names.map((name, p) => ({ name, shape: [count, height, width, channels], dtype, values: values[p]! })),
     { name: 'labels', shape: [count], dtype: 'I32', values: labels },
   ];
+}
+
+/** What is kept of an encoder's result, as `latentTensors` names it; `step` tells the draws of samples apart. */
+function storedParts(
+  found: Float32Array,
+  { channels, gaussian, samples }: LatentsRecipe,
+  step: number,
+): readonly Float32Array[] {
+  if (!gaussian && samples === undefined) return [found];
+  const { mean, logvar } = gaussianOf(found, channels);
+  if (samples === undefined) return [mean, logvar];
+  return [gaussianSample({ mean, logvar }, normals({ seed: samples, stream: SAMPLE_STREAM, step }, mean.length))];
 }
 
 /** A picture [height, width, channels] mirrored left to right. */

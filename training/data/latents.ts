@@ -35,6 +35,8 @@ export interface LatentsRecipe {
   readonly channels: number;
   /** Whether there are a mean and a log variance of each, or one number. */
   readonly gaussian: boolean;
+  /** The seed of the samples that are stored in place of Gaussians; absent where none were drawn. */
+  readonly samples?: number;
   /** Whether each picture was encoded mirrored as well. */
   readonly flips: boolean;
   readonly dtype: 'F32' | 'F16';
@@ -49,7 +51,7 @@ export interface LatentsShard {
   readonly bytes: number;
   /** Of the file, hexadecimal. */
   readonly sha256: string;
-  /** Over all its scaled latents (means of Gaussians): their sum, and that of their squares. */
+  /** Over all its scaled latents (of Gaussians the means): their sum, and that of their squares. */
   readonly sum: number;
   readonly squares: number;
 }
@@ -102,6 +104,7 @@ export async function readLatentsIndex(folder: string): Promise<LatentsFolder> {
     isOrigin(recipe?.autoencoder) &&
     [recipe.height, recipe.width, recipe.channels, recipe.shard].every(isSize) &&
     [recipe.gaussian, recipe.flips].every((x) => typeof x === 'boolean') &&
+    (recipe.samples === undefined || Number.isInteger(recipe.samples)) &&
     Array.isArray(shards) &&
     shards.every(
       ({ file, count, bytes: size, sha256, sum, squares }) =>
@@ -130,7 +133,8 @@ export async function openLatents(folder: string, options: ReadOptions = {}): Pr
   }
   const { classes, classNames } = pictures;
   const name = basename(resolve(folder));
-  const what = `${gaussian ? 'means and log variances' : 'latents'}${flips ? ', of mirrored pictures too' : ''}`;
+  const kind = gaussian ? 'means and log variances' : recipe.samples === undefined ? 'latents' : 'samples';
+  const what = `${kind}${flips ? ', of mirrored pictures too' : ''}`;
   const from = { kl: 'an AutoencoderKL', tiny: 'the TAESD family' }[autoencoder.family];
   options.onRecognised?.(`latents of '${pictures.name}' by ${from}: ${shards.length} shards of ${what}`);
   options.onShape?.({ name, height, width, channels, classes });

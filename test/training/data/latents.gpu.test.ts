@@ -146,6 +146,37 @@ describe('encoding', () => {
     await expect(encode('.')).rejects.toThrow('holds other files');
   });
 
+  it('keeps one sample of each Gaussian where it is told to, the same after an interruption, which is read as it is', async () => {
+    const recorded = await encode('samples', { samples: 3 });
+    expect(recorded.recipe).toMatchObject({ samples: 3, gaussian: false, flips: true });
+    const read = await open('samples');
+    const reader = read.open();
+    const all: number[] = [];
+    for (let i = 0; i < COUNT; i++) {
+      for (const [side, mirrored] of [false, true].entries()) {
+        const { mean, logvar } = expected[read.label(i)]![side]!;
+        const noise = normals({ seed: 3, stream: 0x6f6e6365, step: 2 * i + side }, 36);
+        const drawn = mean.map((m, j) => m + Math.exp(logvar[j]! / 2) * noise[j]!);
+        const wanted = drawn.map((x) => (x - 0.25) * 0.5);
+        for (const position of [i, COUNT + i]) {
+          const found = await reader.read(i, { seed: 1, position, mirrored });
+          expect(bits(found as Float32Array)).toBe(bits(wanted));
+        }
+        all.push(...wanted);
+      }
+    }
+    await reader.close();
+    expect(read.spread!.mean).toBeCloseTo(all.reduce((a, b) => a + b) / all.length, 6);
+    const stop = new AbortController();
+    const onProgress = (done: number) => done >= 5 && stop.abort();
+    await expect(encode('again', { samples: 3, signal: stop.signal, onProgress })).rejects.toThrow(InterruptedError);
+    await encode('again', { samples: 3 });
+    expect(files('again')).toEqual(files('samples'));
+    await expect(encode('samples', { samples: 4 })).rejects.toThrow('what differs: samples (3, now 4)');
+    await expect(encode('samples')).rejects.toThrow('what differs: samples (3, now none)');
+    await expect(encode('other', { samples: -1 })).rejects.toThrow('the seed of samples is -1');
+  });
+
   it('of the TAESD family gives latents, which are read scaled', async () => {
     const config = { _class_name: 'AutoencoderTiny', scaling_factor: 2, shift_factor: -0.5 };
     const tiny = await importAutoencoder([foreignWeights(smallTiny())], config);
@@ -153,6 +184,8 @@ describe('encoding', () => {
     const origin = await originOf(tiny);
     expect([origin.decoder, origin.scaling]).toEqual([null, { factor: 2, shift: -0.5 }]);
     await encodeLatents(autoencoder, pictures, { folder: at('tiny'), origin });
+    const drawn = encodeLatents(autoencoder, pictures, { folder: at('none'), origin, samples: 0 });
+    await expect(drawn).rejects.toThrow('the TAESD family gives latents');
     const read = await open('tiny');
     const reader = read.open();
     for (let i = 0; i < COUNT; i++) {

@@ -69,7 +69,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   function fail(error: unknown): void {
-    if (!trouble.show(error)) return;
+    if (!trouble.show(error, shared.waiting !== null)) return;
     if (shared.waiting) forget(shared.waiting);
     drawn = '';
     say(error instanceof AutoencoderWanted ? 'Waiting for its autoencoder.' : 'Nothing could be drawn.');
@@ -163,7 +163,8 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   mapButton.disabled = true;
   mapButton.addEventListener('click', () => {
     if (mapping) mapping.abort();
-    else if (known) void map(known);
+    else if (known && known === shared.opened) void map(known);
+    else void follow(shared.get());
   });
   shared.onOpening((opening) => {
     if (inView) void follow(opening);

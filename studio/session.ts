@@ -39,6 +39,8 @@ export interface Session {
 export function createSession(worker: OdeltWorker): Session {
   let last = '';
   let decodes = false;
+  /** Milliseconds that decoding took last. */
+  let decoding = 0;
   let turn: Promise<unknown> = Promise.resolve();
   const exclusive = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = turn.then(work);
@@ -60,7 +62,8 @@ export function createSession(worker: OdeltWorker): Session {
     const known = way === last;
     // Where this is interrupted, nobody knows what has been compiled.
     last = '';
-    const rungs = known || !told.onPictures ? [steps] : ladder(steps);
+    // Where decoding takes long, fewer steps come hardly sooner.
+    const rungs = known || !told.onPictures || decoding > QUICK ? [steps] : ladder(steps);
     const work = rungs.reduce((sum, rung) => sum + rung, 0);
     let done = 0;
     let pictures: Sampled | undefined;
@@ -71,7 +74,10 @@ export function createSession(worker: OdeltWorker): Session {
       done += rung;
       told.onPictures?.(pictures, rung);
     }
-    if (!known && (steps < 4 || pictures!.milliseconds < QUICK)) pictures = await sampled(request, told, () => {});
+    decoding = pictures!.decoded?.milliseconds ?? 0;
+    if (!known && decoding < QUICK && (steps < 4 || pictures!.milliseconds < QUICK)) {
+      pictures = await sampled(request, told, () => {});
+    }
     last = way;
     return pictures!;
   }
@@ -81,14 +87,14 @@ export function createSession(worker: OdeltWorker): Session {
       exclusive(async () => {
         last = '';
         const model = await worker.load(source);
-        decodes = false;
+        [decodes, decoding] = [false, 0];
         return model;
       }),
     loadDecoder: (weights, config) =>
       exclusive(async () => {
         last = '';
         const decoder = await worker.loadDecoder(weights, config ? { config } : {});
-        decodes = true;
+        [decodes, decoding] = [true, 0];
         return decoder;
       }),
     draw: (request, told) => exclusive(() => draw(request, told)),

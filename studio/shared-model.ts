@@ -81,6 +81,7 @@ export function createSharedModel(startWorker: () => OdeltWorker): SharedModel {
   async function show(mine: Session, { model, file }: There, autoencoder: AutoencoderFiles | null): Promise<Opened> {
     const { config } = model;
     if (!autoencoder && config.imageSize === 1) {
+      there = null;
       throw new ConfigError('This model makes points, no pictures.', { hint: 'Open it in the tab Train.' });
     }
     if (!autoencoder && !isPicture(config)) throw new AutoencoderWanted(config);

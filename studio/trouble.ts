@@ -1,12 +1,11 @@
 /** The box that says what went wrong in a tab and what can be done, with a button to try again, or to open the file that is missing. */
-import { InterruptedError } from '../engine/errors.ts';
+import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { byId, make } from './dom.ts';
-import { AutoencoderWanted } from './shared-model.ts';
 import { troubleText } from './words.ts';
 
 export interface Trouble {
-  /** Whether there was something to show: an interruption is none. */
-  show(error: unknown): boolean;
+  /** Whether there was something to show: an interruption is none. `isFileWanted`: what helps is another file. */
+  show(error: unknown, isFileWanted?: boolean): boolean;
   hide(): void;
 }
 
@@ -14,19 +13,19 @@ export interface Trouble {
 export function createTrouble(box: HTMLElement, onAgain: () => void): Trouble {
   const text = make('p');
   const again = make('button', { type: 'button' });
-  let isFileWanted = false;
-  again.addEventListener('click', () => (isFileWanted ? byId('file', 'input').click() : onAgain()));
+  let asks = false;
+  again.addEventListener('click', () => (asks ? byId('file', 'input').click() : onAgain()));
   box.replaceChildren(text, again);
   const hide = () => {
     box.hidden = true;
   };
   hide();
   return {
-    show(error) {
+    show(error, isFileWanted = false) {
       if (error instanceof InterruptedError) return false;
       const { isSecureContext } = globalThis;
-      isFileWanted = error instanceof AutoencoderWanted;
-      again.textContent = isFileWanted ? 'Open its autoencoder' : 'Try again';
+      asks = isFileWanted && !(error instanceof DeviceLostError);
+      again.textContent = asks ? 'Open its autoencoder' : 'Try again';
       text.textContent = troubleText(error, { isSecureContext, hasWebGPU: 'gpu' in navigator });
       box.hidden = false;
       return true;

@@ -63,7 +63,7 @@ export interface DecoderOptions {
   readonly precision?: DecoderPrecision;
   /**
    * Most bytes of its GPU buffers, weights included: pictures are then worked on in bands of rows, in the same bits. The model's are
-   * beside them. Default: what the device allows.
+   * beside them. Default: no limit; where the device has too little memory, less is tried.
    */
   readonly maxBytes?: number;
   /** Keeps what is read of a URL in the browser's Cache API. Default true. */

@@ -260,6 +260,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     expect(await page.evaluate('window.asked')).toBe(true);
     await give('other.safetensors', await safetensorsOf(foreignWeights(smallTaesd(3))));
     await trouble('the model makes latents of 4 channels; the autoencoder decodes those of 3');
+    expect(await text('#trouble button')).toBe('Open its autoencoder');
     await page.evaluate("location.hash = 'T=1&L=4'");
     await trouble(ask);
     const decoder = foreignWeights(smallTaesd(), (name) => (name.startsWith('decoder.') ? name : null));

@@ -196,6 +196,7 @@ export {
   chooseBands,
   createAutoencoder,
   type Encoded,
+  type PassOptions,
   type PictureBatch,
 } from './model/autoencoder/autoencoder.ts';
 export {

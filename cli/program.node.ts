@@ -68,6 +68,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: 'encode pictures into latents by an autoencoder, to train on those',
     load: async () => (await import('./encode.ts')).addEncode,
   },
+  decode: {
+    description: 'decode latents into pictures by an autoencoder',
+    load: async () => (await import('./decode.ts')).addDecode,
+  },
   plot: {
     description: "draw a run's losses over its updates",
     load: async () => (await import('./plot.ts')).addPlot,

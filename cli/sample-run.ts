@@ -15,12 +15,15 @@ import { checkShown } from './models.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { openBudget } from './sample-budget.ts';
 import { type Decoded, describeDecoded, openDecoding } from './sample-decode.ts';
-import { picturesText, writePart, writeSamples } from './sample-output.ts';
+import { isArray, picturesText, writePart, writeSamples } from './sample-output.ts';
 import { columnsFor, describeSolver, labelsText, requestOf, type SampleFlags } from './sample-request.ts';
 import { openSession, tuneSession } from './session.node.ts';
 
 /** A model's file, open. */
 type OpenFile = ModelSource & { readonly path: string };
+
+const SHOWN_HINT =
+  'give the autoencoder that they come from, or its decoder: --decode FILE; or --out FILE.npy for the latents themselves';
 
 /** What is drawn, and how. */
 interface Settled {
@@ -35,11 +38,8 @@ export async function sampleFrom(file: OpenFile, flags: SampleFlags, signal: Abo
   const { config } = file;
   const decoding = await openDecoding(flags, file);
   const pictures = decoding?.shown ?? config;
-  checkShown(
-    { ...config, ...pictures },
-    file.path,
-    'give the autoencoder that they come from, or its decoder: --decode FILE',
-  );
+  // Numbers may be of latents, which `odelt decode` takes.
+  if (!isArray(flags.out)) checkShown({ ...config, ...pictures }, file.path, SHOWN_HINT);
   const classNames = classNamesOf(file, file.path);
   const budget = flags.budget && openBudget(flags.budget, flags, file);
   const flagged = budget ? { ...flags, ...budget.cheapest } : flags;
@@ -66,12 +66,12 @@ export async function sampleFrom(file: OpenFile, flags: SampleFlags, signal: Abo
   async function settle(): Promise<Settled> {
     const how = { request: asked, line, signal };
     if (budget && given) return budget.buy({ engine, config, source, settings: given, ...how });
-    if (given) return { request: asked, settings: given, choice: (await decoding?.choose(engine, how))?.choice };
+    if (given) return { request: asked, settings: given, choice: await decoding?.chooseAlone(engine, how) };
     engine.memory.limit = flags.maxMemory!;
     if (!decoding) return { request: asked, settings: await chosenSettings(engine, config, wanted, how) };
-    const { choice, sampling } = await decoding.choose(engine, { wanted, ...how });
-    log(sampling!.why);
-    return { request: asked, settings: sampling!.settings, choice };
+    const { decoder, sampling } = await decoding.chooseBoth(engine, wanted, how);
+    log(sampling.why);
+    return { request: asked, settings: sampling.settings, choice: decoder };
   }
   const { request, settings, bought, choice } = await settle();
   if (settings !== given) readAhead(settings);
@@ -100,7 +100,7 @@ export async function sampleFrom(file: OpenFile, flags: SampleFlags, signal: Abo
   if (decoding && choice) {
     sampler.dispose();
     model.dispose();
-    ({ samples, said: decoded } = await decoding.decode(engine, samples, choice, line, signal));
+    ({ samples, said: decoded } = await decoding.decode(engine, samples, choice, { line, signal }));
   }
   const sheet = { columns: columnsFor(request.labels.length, request.labels), scale: flags.scale };
   const { peak: peakBytes } = engine.memory.report();

@@ -28,7 +28,6 @@ import {
 } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import type { Trainer } from '../training/trainer.ts';
-import { checkAlone } from '../training/validation.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { adaptersText, asCluster, sharedText } from './cluster.node.ts';
 import { interruptSignal } from './ends.node.ts';
@@ -163,7 +162,6 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
   const settings = settingsOf([own, ...before, ...layersOfFlags(flags)]);
   const folder = flags.out ?? settings.out.folder ?? RUN_FOLDER;
-  if (settings.data.validation !== undefined) checkAlone(processes);
   if (speaks) await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
   const line = speaks ? new ProgressLine() : { update: () => {}, end: () => {} };
@@ -301,7 +299,6 @@ async function resumedRun(
     });
   }
   const config = await fromFirst(processes, () => resumedConfig(folder, flags.resume, settings));
-  if (config.validation !== undefined) checkAlone(processes);
   const { imageSize: size, channels } = config.model;
   const data = await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) });
   return { config, ...(await withHeldOut(config, data, reading)) };

@@ -10,6 +10,7 @@ import {
   type Banding,
   chooseBands,
   createAutoencoder,
+  type PassOptions,
   type PictureBatch,
 } from '../model/autoencoder/autoencoder.ts';
 import type { ImportedAutoencoder } from '../model/autoencoder/import.ts';
@@ -123,7 +124,8 @@ export async function chooseDecoded(
 }
 
 /** How samples are decoded one after the other. */
-export interface DecodeEachOptions {
+export interface DecodeEachOptions extends PassOptions {
+  /** Looked at before each picture. */
   readonly signal?: AbortSignal | undefined;
   /** Told after each picture. */
   readonly onPicture?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
@@ -137,14 +139,17 @@ export interface DecodeEachOptions {
 export async function decodeEach(
   autoencoder: Autoencoder,
   { values, shape }: PictureBatch,
-  { signal, onPicture }: DecodeEachOptions = {},
+  { signal, onPicture, onLayer }: DecodeEachOptions = {},
 ): Promise<PictureBatch> {
   const [total, ...one] = shape;
   const size = values.length / total;
   let pictures: { values: Float32Array; shape: PictureBatch['shape'] } | undefined;
   for (let i = 0; i < total; i++) {
     if (signal?.aborted) throw new InterruptedError('decoding was interrupted');
-    const found = await autoencoder.decode({ values: values.slice(i * size, (i + 1) * size), shape: [1, ...one] });
+    const picture: PictureBatch = { values: values.slice(i * size, (i + 1) * size), shape: [1, ...one] };
+    const found = await autoencoder.decode(picture, {
+      onLayer: onLayer && (({ done, total: of }) => onLayer({ done: i * of + done, total: total * of })),
+    });
     const [, height, width, channels] = found.shape;
     pictures ??= { values: new Float32Array(total * found.values.length), shape: [total, height, width, channels] };
     pictures.values.set(found.values, i * found.values.length);
@@ -170,7 +175,7 @@ export async function decodeSamples(
   engine: Engine,
   imported: ImportedAutoencoder,
   samples: PictureBatch,
-  { choice: { precision, rows }, signal, onPicture, onCompile }: DecodeOptions,
+  { choice: { precision, rows }, signal, onPicture, onLayer, onCompile }: DecodeOptions,
 ): Promise<PictureBatch> {
   engine.releaseReadback();
   const decoder = await createAutoencoder(engine, imported, {
@@ -179,7 +184,7 @@ export async function decodeSamples(
     ...(onCompile && { onCompile }),
   });
   try {
-    return await decodeEach(decoder, samples, { signal, onPicture });
+    return await decodeEach(decoder, samples, { signal, onPicture, onLayer });
   } finally {
     decoder.dispose();
     engine.releaseReadback();

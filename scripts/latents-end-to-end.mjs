@@ -1,7 +1,7 @@
 /**
  * The way of docs/latents.md with files of the released models' layout but parameters by a formula: a DiT-XL/2 and Stable Diffusion's
  * autoencoder are written as their authors' programs write them, the DiT is converted, its 28 blocks streamed through a budget of GPU
- * buffers, and its latents decoded to a picture of 256 pixels. Needs about 5 GB of disk and of memory. Every part that is there is kept, so that
+ * buffers, and its latents kept and decoded to a picture of 256 pixels. Needs about 5 GB of disk and of memory. Every part that is there is kept, so that
  * the same command goes on after an interruption.
  *   npm run build && node scripts/latents-end-to-end.mjs [FOLDER] [--program dit|sit] [--steps 2] [--max-memory 400MB] [--adapter lavapipe]
  */
@@ -110,12 +110,11 @@ const vaeLeaves = () =>
 const command = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 function odelt(...args) {
   log(`odelt ${args.join(' ')}`);
-  const began = performance.now();
   const { status, stdout } = spawnSync(process.execPath, ['--max-old-space-size=8192', command, ...args], {
     ...{ stdio: ['inherit', 'pipe', 'inherit'], encoding: 'utf8', maxBuffer: 1 << 28 },
   });
   if (status !== 0) process.exit(status ?? 1);
-  return { seconds: (performance.now() - began) / 1000, said: stdout };
+  return stdout;
 }
 
 mkdirSync(at('vae'), { recursive: true });
@@ -128,16 +127,22 @@ const model = at(`${program}.safetensors`);
 const convert = ['convert', at(`${program}-xl-2.safetensors`), model, '--from', program, '--heads', '16'];
 if (!existsSync(model)) odelt(...convert);
 const out = at(`${program}-${flags.steps}.png`);
-const { seconds, said } = odelt(
-  ...['sample', '--model', model, '--decode', at('vae'), '--labels', '207', '--count', '1', '--steps', flags.steps],
-  ...['--guidance', '4', '--max-memory', flags['max-memory'], '--scale', '1', '--out', out, '--json'],
-  ...(flags.adapter ? ['--adapter', flags.adapter] : []),
-);
-const { peakBytes, precision, residentBlocks, batch, seconds: sampling, decoded } = JSON.parse(said);
+const latents = at(`${program}-${flags.steps}.npy`);
+const limits = ['--max-memory', flags['max-memory'], ...(flags.adapter ? ['--adapter', flags.adapter] : []), '--json'];
+// Latents are kept, and what is known of them, so that an interrupted decoding does not cost their steps.
+const known = at(`${program}-${flags.steps}-sampled.json`);
+if (!existsSync(known)) {
+  const how = ['--labels', '207', '--count', '1', '--steps', flags.steps, '--guidance', '4', '--out', latents];
+  writeFileSync(known, odelt('sample', '--model', model, ...how, ...limits));
+}
+const sampled = JSON.parse(readFileSync(known, 'utf8'));
+const decoded = JSON.parse(odelt('decode', latents, '--autoencoder', at('vae'), '--out', out, ...limits));
+const { precision, residentBlocks, batch } = sampled;
+const peakBytes = Math.max(sampled.peakBytes, decoded.peakBytes);
 const report = {
   ...describeMachine(),
   ...{ program, steps: Number(flags.steps), limit: flags['max-memory'], peakBytes, precision, residentBlocks, batch },
-  ...{ seconds: { sampling, decoding: decoded.seconds, whole: seconds }, decoded },
+  ...{ seconds: { sampling: sampled.seconds, decoding: decoded.seconds }, sampled, decoded },
 };
 writeFileSync(at(`${program}-${flags.steps}.json`), `${JSON.stringify(report, null, 1)}\n`);
 log(`${out} within ${(peakBytes / 1e6).toFixed(1)} MB of GPU buffers, ${readFileSync(out).length} bytes`);

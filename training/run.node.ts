@@ -36,7 +36,7 @@ import { checkObjective, checkStart } from './start.ts';
 import { type Start, startOfFirst, tellStart } from './start-together.ts';
 import type { TrainSets } from './state.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
-import { checkAlone, checkValidation, type ValidationOptions } from './validation.ts';
+import { checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
 
 /** What a run folder's `config.json` holds. */
@@ -165,10 +165,8 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
   checkWatch(options.watch ?? {});
-  if (options.validation) {
-    checkAlone(communicator);
-    checkValidation(options.config.model, options, options.validation);
-  }
+  const { validation } = options;
+  if (validation) checkValidation(options.config.model, options, validation);
   const ends = performance.now() + 1000 * maxTime;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
@@ -179,8 +177,12 @@ export async function runTraining(engine: Engine, options: RunOptions): Promise<
   const { model, train, tuning = null } = config;
   const { saveEvery } = options;
   // Names are only where the pictures lie.
-  const { name: _, ...contents } = pictures;
-  await agree(communicator, { odelt: shippedVersion(), model, training: train, tuning, data: contents, saveEvery });
+  const contents = ({ name: _, ...rest }: Fingerprint) => rest;
+  const held = validation && communicator.size > 1 && { ...validation, data: contents(fingerprint(validation.data)) };
+  await agree(communicator, {
+    ...{ odelt: shippedVersion(), model, training: train, tuning, data: contents(pictures), saveEvery },
+    validation: held || null,
+  });
   if (communicator.rank > 0) return trainInto(engine, options, await startOfFirst(communicator, model), ends);
   await writing(folder, async () => {
     await makeFolder(folder);

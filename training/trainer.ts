@@ -6,11 +6,12 @@ import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../en
 import { Arena } from '../engine/memory/arena.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
-import { assembleBatch, type Batch, type Draws, drawStep, skippedShare, sortedPlaces } from './batch.ts';
+import { drawStep, skippedShare } from './batch.ts';
 import { readBatches } from './batches.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
-import { type Deal, dealDraws, dealRows } from './deal.ts';
+import { dealRows } from './deal.ts';
+import { assembleDealt, gathered } from './dealt.ts';
 import { type Inspected, Inspection } from './inspection.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
@@ -19,13 +20,7 @@ import { divide, stateBytes } from './share.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
 import { averageTeaches, createState, readState, type TrainSets } from './state.ts';
 import { TrainStep } from './step.ts';
-import {
-  checkAlone,
-  checkValidation,
-  Validation,
-  type ValidationLosses,
-  type ValidationOptions,
-} from './validation.ts';
+import { checkValidation, Validation, type ValidationLosses, type ValidationOptions } from './validation.ts';
 
 /** One update, as it went. */
 export interface TrainEvent {
@@ -132,10 +127,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (train.overfit > data.count) {
     throw new ConfigError(`training.overfit is ${train.overfit}; '${data.name}' has ${data.count} pictures`);
   }
-  if (options.validation) {
-    checkAlone(communicator);
-    checkValidation(model, options, options.validation);
-  }
+  if (options.validation) checkValidation(model, options, options.validation);
   const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
   const first = done * train.accumulate * train.batch;
@@ -143,7 +135,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
   const sets = startingWeights(model, train, options);
   await sameSets(communicator, sets);
-  const whole = averageTeaches(train, model) || (options.wholeAverage ?? false);
+  const { wholeAverage = false, validation: held } = options;
+  const whole = averageTeaches(train, model) || wholeAverage || held !== undefined;
   const { layout } = sets.params;
   const division =
     train.shardState && communicator.size > 1 ? divide(layout, engine.largestBinding, communicator, !whole) : null;
@@ -171,9 +164,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       arena,
     });
     made.push(step);
-    const shared = { inputs: step.inputs, arena, signal };
-    const validation =
-      options.validation && (await Validation.create(engine, model, train, state, shared, options.validation));
+    const shared = { inputs: step.inputs, arena, signal, deal, communicator };
+    const validation = held && (await Validation.create(engine, model, train, state, shared, held));
     if (validation) made.push(validation);
     const inspection = options.inspect ? await Inspection.create(engine, train, state, step.total, shared) : undefined;
     if (inspection) made.push(inspection);
@@ -202,18 +194,15 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     const at = index * train.accumulate + part;
     await next();
     const draws = drawStep(model, train, at);
-    const batch = assembleBatch(model, deal.train, labels, dealDraws(draws, deal), deal.shares);
-    const places = placesOf(deal, draws, batch);
+    const { batch, places, whole } = assembleDealt(model, deal, labels, draws);
     const { perSample, gradNorm } = await step.run({ images, noise, batch, places, index, lr, part });
     const { stop, ...result } = await gathered(communicator, deal, perSample, signal?.aborted ?? false);
-    const inputs = rows === deal.whole ? batch : assembleBatch(model, train, new Uint32Array(train.batch), draws);
-    return { result, batch: inputs, draws, gradNorm, stop };
+    return { result, batch: whole, draws, gradNorm, stop };
   };
 
   /** The last update, if there was one. */
   let last: { readonly count: number; readonly lr: number; readonly parts: readonly Part[] } | null = null;
-  const isDue = (count: number) =>
-    options.validation !== undefined && (count % options.validation.every === 0 || count === train.steps);
+  const isDue = (count: number) => held !== undefined && (count % held.every === 0 || count === train.steps);
 
   async function* updates(): AsyncGenerator<TrainEvent> {
     // Among several processes one that is to stop tells the others with its losses, so that all stop after the same update.
@@ -306,26 +295,4 @@ async function sameSets(communicator: Communicator, sets: Partial<TrainSets>): P
       await communicator.broadcast(new Uint8Array(buffer, byteOffset, byteLength));
     }
   }
-}
-
-/** The place of each row of a part, as they are run, among the rows of the whole batch. */
-function placesOf(deal: Deal, draws: Draws, batch: Batch): Uint32Array {
-  const whole = sortedPlaces(draws.lengths);
-  const places = new Uint32Array(deal.rows.length);
-  deal.rows.forEach((row, r) => {
-    places[batch.position[r]!] = whole[row]!;
-  });
-  return places;
-}
-
-/** The losses of all rows, and whether a process is to stop. Each row is added to zeros: the same bits whoever trained it. */
-async function gathered(communicator: Communicator, deal: Deal, perSample: Float32Array, stop: boolean) {
-  const values = new Float32Array(deal.whole + 1);
-  deal.rows.forEach((row, r) => {
-    values[row] = perSample[r]!;
-  });
-  values[deal.whole] = Number(stop);
-  await communicator.allReduce(values);
-  const all = values.subarray(0, deal.whole);
-  return { perSample: all, loss: all.reduce((s, x) => s + x, 0) / all.length, stop: values[deal.whole]! > 0 };
 }

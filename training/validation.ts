@@ -11,11 +11,13 @@ import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { assembleBatch, drawStep } from './batch.ts';
+import { drawStep } from './batch.ts';
 import { batchScalars, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
 import { readBatches } from './batches.ts';
-import { batchShares, type TrainConfig } from './config.ts';
+import type { TrainConfig } from './config.ts';
 import { isPaired, type TrainingData } from './data/dataset.ts';
+import type { Deal } from './deal.ts';
+import { assembleDealt, gathered } from './dealt.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
 import type { TrainState } from './state.ts';
@@ -45,14 +47,6 @@ const VALIDATION_PICTURES = 256;
 const SEED = 0x76616c69;
 const NOISE_STREAM = 0x766e6f69;
 
-/** Held-out pictures are for a run of one process. @throws ConfigError where several train together. */
-export function checkAlone({ size }: Communicator): void {
-  if (size === 1) return;
-  throw new ConfigError(`held-out pictures are for a run of one process; ${size} train together`, {
-    hint: 'leave the validation out, or train in one process, as a run that began with a validation must',
-  });
-}
-
 /** @throws ConfigError for data that do not fit the model and the training, and for numbers that are none. */
 export function checkValidation(
   model: ModelConfig,
@@ -72,6 +66,15 @@ export function checkValidation(
   );
 }
 
+/** What a validation shares with the training step, whose rows it has. */
+interface Shared {
+  readonly inputs: StepInputs;
+  readonly arena: Arena;
+  readonly deal: Deal;
+  readonly communicator: Communicator;
+  readonly signal?: AbortSignal;
+}
+
 interface Forward {
   readonly program: Program;
   readonly perSample: Tensor;
@@ -82,7 +85,7 @@ export class Validation {
   readonly #model: ModelConfig;
   readonly #train: TrainConfig;
   readonly #options: ValidationOptions;
-  readonly #inputs: StepInputs;
+  readonly #shared: Shared;
   readonly #programs: readonly Forward[];
 
   private constructor(
@@ -90,14 +93,14 @@ export class Validation {
     model: ModelConfig,
     train: TrainConfig,
     options: ValidationOptions,
-    inputs: StepInputs,
+    shared: Shared,
     programs: readonly Forward[],
   ) {
     this.#engine = engine;
     this.#model = model;
     this.#train = train;
     this.#options = options;
-    this.#inputs = inputs;
+    this.#shared = shared;
     this.#programs = programs;
   }
 
@@ -107,24 +110,20 @@ export class Validation {
     model: ModelConfig,
     train: TrainConfig,
     state: TrainState,
-    shared: { readonly inputs: StepInputs; readonly arena: Arena; readonly signal?: AbortSignal },
+    shared: Shared,
     options: ValidationOptions,
   ): Promise<Validation> {
-    const { inputs } = shared;
+    const { inputs, deal } = shared;
     const networks = networksOf(model, train, state, inputs);
-    const drawn = isPaired(options.data) ? null : { seed: SEED, stream: NOISE_STREAM };
+    const drawn = isPaired(options.data)
+      ? null
+      : { seed: SEED, stream: NOISE_STREAM, indices: inputs.pictures ?? undefined };
     const programs: Forward[] = [];
     try {
       for (const which of ['raw', 'average'] as const) {
         const { recording, result: perSample } = record(engine, `validation/${which}`, (ctx, keep) => {
-          const { xt, target } = recordTargets(
-            ctx,
-            { train, shares: batchShares(train, model) },
-            networks,
-            inputs,
-            drawn,
-          );
-          const losses = mse(ctx, recordPrediction(ctx, train, networks[which], inputs, xt), target);
+          const { xt, target } = recordTargets(ctx, deal, networks, inputs, drawn);
+          const losses = mse(ctx, recordPrediction(ctx, deal.train, networks[which], inputs, xt), target);
           keep(losses.perSample);
           return losses.perSample;
         });
@@ -134,31 +133,38 @@ export class Validation {
       for (const { program } of programs) program.dispose();
       throw error;
     }
-    return new Validation(engine, model, train, options, inputs, programs);
+    return new Validation(engine, model, train, options, shared, programs);
   }
 
-  /** The losses after `update` updates; null where `signal` aborts meanwhile. @throws what the data set's reader throws */
+  /**
+   * The losses after `update` updates, of all processes' rows and the same for all of them; null where `signal` of one aborts meanwhile.
+   * @throws what the data set's reader throws; ClusterError
+   */
   async losses(update: number, signal?: AbortSignal): Promise<ValidationLosses | null> {
     const [model, train, { data, pictures = VALIDATION_PICTURES }] = [this.#model, this.#train, this.#options];
-    const images = new Float32Array(train.batch * model.imageSize ** 2 * model.channels);
+    const { deal, inputs, communicator } = this.#shared;
+    const rows = deal.rows.length;
+    const size = model.imageSize ** 2 * model.channels;
+    const images = new Float32Array(rows * size);
     const noise = isPaired(data) ? new Float32Array(images.length) : undefined;
-    const labels = new Uint32Array(train.batch);
+    const labels = new Uint32Array(rows);
+    const read = deal.pictures.length;
     const count = Math.max(1, Math.floor(Math.min(pictures, data.count) / train.batch));
     const found: [Part[], Part[]] = [[], []];
-    const batches = readBatches(data, { seed: SEED });
+    const batches = readBatches(data, { seed: SEED, part: { of: train.batch, pictures: deal.pictures } });
     try {
       for (let index = 0; index < count; index++) {
-        if (signal?.aborted) return null;
-        await batches.next(images, labels, noise);
+        await batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
         const draws = drawStep(model, { ...train, seed: SEED }, index, update - 1);
-        const batch = assembleBatch(model, train, labels, draws);
-        writeBatch(this.#engine, this.#inputs, { images, noise, batch });
+        const { batch, places, whole } = assembleDealt(model, deal, labels, draws);
+        writeBatch(this.#engine, inputs, { images, noise, batch, places });
         for (const [which, { program, perSample }] of this.#programs.entries()) {
-          program.run(batchScalars(train, batch, index, update - 1));
+          program.run(batchScalars(deal.train, batch, index, update - 1));
           const [sorted] = await program.read(perSample);
-          const values = Float32Array.from(batch.position, (at) => sorted![at]!);
-          const loss = values.reduce((a, b) => a + b, 0) / values.length;
-          found[which as 0 | 1].push({ batch, draws, result: { perSample: values, loss } });
+          const own = Float32Array.from(batch.position, (at) => sorted![at]!);
+          const { stop, ...result } = await gathered(communicator, deal, own, signal?.aborted ?? false);
+          if (stop) return null;
+          found[which as 0 | 1].push({ batch: whole, draws, result });
         }
       }
     } finally {

@@ -50,8 +50,19 @@ export interface AutoencoderOptions {
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
 }
 
+/** How a batch is decoded. */
+export interface PassOptions {
+  /**
+   * Told as each layer is done, which the next one then waits for: how many of how many, of all pictures together. Default: nobody is told, and
+   * nothing waits.
+   */
+  readonly onLayer?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
+}
+
 interface Ready {
   readonly program: Program;
+  /** After how many dispatches each layer ends. */
+  readonly ends: readonly number[];
   readonly input: Tensor;
   readonly output: Tensor;
 }
@@ -92,11 +103,11 @@ export class Autoencoder {
    * Latents [n, h, w, channels], scaled as a model of them works on them, to pictures [n, H, W, 3] about [-1, 1], not clamped.
    * @throws ConfigError for latents of other channels, or without a decoder; LimitError, OutOfMemoryError; InterruptedError.
    */
-  async decode(latents: PictureBatch): Promise<PictureBatch> {
+  async decode(latents: PictureBatch, options: PassOptions = {}): Promise<PictureBatch> {
     const { latentChannels, scaling } = this.network;
     this.#check('decoder', latents, latentChannels, 'latents');
     const plain = latents.values.map((value) => value / scaling.factor + scaling.shift);
-    return this.#run('decoder', { ...latents, values: plain });
+    return this.#run('decoder', { ...latents, values: plain }, options);
   }
 
   /**
@@ -162,15 +173,23 @@ export class Autoencoder {
     if (values.length !== size) throw new ConfigError(`${values.length} values for ${what} of shape [${shape}]`);
   }
 
-  async #run(half: Half, { values, shape }: PictureBatch): Promise<PictureBatch> {
+  async #run(half: Half, { values, shape }: PictureBatch, { onLayer }: PassOptions = {}): Promise<PictureBatch> {
     const [count, height, width] = shape;
-    const { program, input, output } = await this.#prepare(half, height, width);
+    const { program, ends, input, output } = await this.#prepare(half, height, width);
     const [, h, w, c] = output.shape as [number, number, number, number];
     const out = new Float32Array(count * h * w * c);
     const size = values.length / count;
     for (let i = 0; i < count; i++) {
       this.#engine.write(input, values.slice(i * size, (i + 1) * size));
-      program.run();
+      if (onLayer) {
+        let from = 0;
+        for (const [layer, to] of ends.entries()) {
+          program.run({}, { from, to });
+          await this.#engine.done();
+          onLayer({ done: i * ends.length + layer + 1, total: count * ends.length });
+          from = to;
+        }
+      } else program.run();
       const [found] = await program.read(output);
       out.set(found!, i * h * w * c);
     }
@@ -191,13 +210,12 @@ export class Autoencoder {
     const pixels = rows * width * (half === 'decoder' ? this.network.factor : 1);
     const channels = half === 'encoder' ? this.network.pictureChannels : this.network.latentChannels;
     const input = this.#engine.tensor(key, [1, height, width, channels]);
+    const names = this.network[half]!.map((layer, i) => ('name' in layer ? layer.name : `${half}.${i}`));
     try {
       const { recording, result } = record(this.#engine, `autoencoder ${key}`, (ctx, keep) => {
         let x = inOneBand(ctx, { ...input, shape: [1, height, width, channels] as Shape });
         this.network[half]!.forEach((layer, i) => {
-          x = ctx.scope('name' in layer ? layer.name : `${half}.${i}`, () =>
-            runLayer(ctx, layer, x, (name) => this.#weights.get(name), pixels),
-          );
+          x = ctx.scope(names[i]!, () => runLayer(ctx, layer, x, (name) => this.#weights.get(name), pixels));
         });
         const y = whole(x);
         keep(y);
@@ -208,7 +226,7 @@ export class Autoencoder {
         ...(signal && { signal }),
         ...(onCompile && { onProgress: onCompile }),
       });
-      const ready = { program, input, output: result };
+      const ready = { program, ends: layerEnds(program, names), input, output: result };
       this.#ready.set(key, ready);
       return ready;
     } catch (error) {
@@ -234,6 +252,13 @@ export class Autoencoder {
     this.#ready.clear();
     this.#arena.dispose();
   }
+}
+
+/** After how many dispatches each layer ends: labels begin with its name. What is in none of them belongs to the one before. */
+function layerEnds({ nodes }: Program, names: readonly string[]): number[] {
+  const layers = nodes.map(({ label }) => names.indexOf(label.split('/', 1)[0]!));
+  const begins = layers.flatMap((layer, i) => (i > 0 && layer >= 0 && layer !== layers[i - 1] ? [i] : []));
+  return [...begins, nodes.length];
 }
 
 /**

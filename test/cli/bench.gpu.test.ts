@@ -67,12 +67,9 @@ describe('bench kernels --contracts', () => {
     expect(nothing.kernels).toEqual([]);
   });
 
-  it('times examples/rmsnorm.ts once it is built', async () => {
-    const report = await kernels('--contracts', 'rmsnorm.mjs');
-    expect(report.kernels.map(({ kernel, pass }) => `${kernel} ${pass}`)).toEqual([
-      'rmsnorm forward',
-      'rmsnorm backward',
-    ]);
+  it('times examples/rmsnorm.ts once it is built, forward alone where it is told to', async () => {
+    const report = await kernels('--contracts', 'rmsnorm.mjs', '--forward');
+    expect(report.kernels.map(({ kernel, pass }) => `${kernel} ${pass}`)).toEqual(['rmsnorm forward']);
   });
 });
 

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkpointSteps } from '../../training/checkpoint.node.ts';
+import type { TrainEvent } from '../../training/trainer.ts';
 import { buildCli, type Cli, ended } from '../support/cli.ts';
 import { hasMpirun, mpirun, rankProcess } from '../support/mpi.ts';
-import { tinyModel } from '../support/tiny.ts';
 
 vi.setConfig({ testTimeout: 900_000 });
 
@@ -48,7 +48,7 @@ const fresh = (name: string) => ['--data', join(folder, 'pictures'), ...SIZE, '-
 const lines = async (out: string) =>
   (await readFile(join(out, 'metrics.jsonl'), 'utf8').catch(() => '')).split('\n').slice(0, -1);
 const events = async (out: string) =>
-  (await lines(out)).map((line) => ({ ...JSON.parse(line), seconds: 0 }) as { losses: { loss: number } });
+  (await lines(out)).map((line) => ({ ...JSON.parse(line), seconds: 0 }) as TrainEvent);
 const sums = (out: string, step: number) => readFile(join(out, 'checkpoints', `step-${step}`, 'SHA256SUMS'), 'utf8');
 async function tensors(out: string, step: number): Promise<Float32Array> {
   const bytes = await readFile(join(out, 'checkpoints', `step-${step}`, 'model.safetensors'));
@@ -61,7 +61,7 @@ const reached = async (out: string, count: number) => {
 
 describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-bin) processes under mpirun', () => {
   it('train what one trains with the same batch, with the same bits each time, the state divided or not; the first alone writes and speaks', async () => {
-    const steps = ['--steps', '12', '--save-every', '6'];
+    const steps = ['--steps', '12', '--save-every', '6', '--validation', '0.5', '--validate-every', '6'];
     const one = await ended(process.execPath, [cli.path, 'train', ...fresh('one'), ...steps]);
     expect(one.code, one.stderr).toBe(0);
     const alone = await events(join(folder, 'one'));
@@ -79,6 +79,12 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
       expect(together).toHaveLength(12);
       together.forEach(({ losses }, i) => {
         expect(Math.abs(losses.loss / alone[i]!.losses.loss - 1)).toBeLessThan(1e-6);
+      });
+      const [heldOut, byOne] = [together, alone].map((all) => all.flatMap(({ validation }) => validation ?? []));
+      expect(heldOut).toHaveLength(2);
+      heldOut!.forEach(({ raw, average }, i) => {
+        expect(Math.abs(raw.loss / byOne![i]!.raw.loss - 1)).toBeLessThan(1e-6);
+        expect(Math.abs(average.loss / byOne![i]!.average.loss - 1)).toBeLessThan(1e-6);
       });
       const theirs = await tensors(join(folder, name), 12);
       const squares = (values: Float32Array) => values.reduce((sum, x) => sum + x * x, 0);
@@ -124,24 +130,15 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
       of('pictures', '--lr', '2e-3'),
       '--lr is 0.002 on rank 1, 0.001 on rank 0',
     );
+    await refused(
+      of('pictures', '--validation', '0.5', '--validate-every', '2'),
+      of('pictures', '--validation', '0.5', '--validate-every', '3'),
+      'validation.every is 3 on rank 1, 2 on rank 0',
+    );
     const few = ['--batch', '8', '--length-every', '0'];
     const { code, output } = await trainBy(9, [...fresh('refused'), ...few]);
     expect(output).toContain('--batch is 8; 9 processes share it, and 7 at most can');
     expect(code).toBe(2);
-  });
-
-  it('refuse held-out pictures before data, adapter and folder are looked at, of a run that goes on, too', async () => {
-    const run = join(folder, 'validated');
-    const given = await trainBy(2, ['--data', 'nowhere', '--validation', '0.1', '--adapter', 'none', '--out', run]);
-    await mkdir(run);
-    const config = { model: tinyModel, train: {}, data: 'bundled', validation: '0.5' };
-    await writeFile(join(run, 'config.json'), JSON.stringify(config));
-    const resumed = await trainBy(2, ['--resume', '--data', 'nowhere', '--adapter', 'none', '--out', run]);
-    for (const { code, output } of [given, resumed]) {
-      expect(output).toContain('ConfigError: held-out pictures are for a run of one process; 2 train together');
-      expect(output).toContain('leave the validation out, or train in one process');
-      expect(code).toBe(2);
-    }
   });
 
   it(`leave a whole checkpoint when one of them is killed, which all others name, and go on from there bit for bit (${KILLS} times)`, async () => {

@@ -50,6 +50,22 @@ describe('what a model of latents works on', () => {
   });
 });
 
+it('tells of each layer once it is done, each submitted by itself, in the same bits', async () => {
+  const wanted = await whole.decode(latents);
+  const told: [number, number, number][] = [];
+  const before = engine.counters.submits;
+  const onLayer = ({ done, total }: { done: number; total: number }) =>
+    told.push([done, total, engine.counters.submits - before]);
+  const decoded = await whole.decode(latents, { onLayer });
+  expect(bits(decoded.values)).toBe(bits(wanted.values));
+  const total = 3 * imported.network.decoder!.length;
+  expect(told.map(([done, all]) => [done, all])).toEqual(Array.from({ length: total }, (_, i) => [i + 1, total]));
+  const submits = told.map(([, , n]) => n);
+  expect(submits.every((n, i) => n > (submits[i - 1] ?? 0))).toBe(true);
+  // Another pass begins anew.
+  expect(bits((await whole.decode(latents)).values)).toBe(bits(wanted.values));
+}, 600_000);
+
 it('weights as halves change pictures a little', async () => {
   const half = await createAutoencoder(engine, imported, { precision: 'f16', halves: ['decoder'] });
   const [got, want] = [await half.decode(latents), await whole.decode(latents)];

@@ -46,11 +46,16 @@ async function drawn(limit: number) {
     sampler.dispose();
     model.dispose();
     const told: number[] = [];
+    const layers: string[] = [];
     const pictures = await decodeSamples(engine, imported, samples, {
       choice: choice.decoder,
       onPicture: ({ done }) => told.push(done),
+      onLayer: ({ done, total }) => layers.push(`${done}/${total}`),
     });
     expect(told).toEqual([1, 2]);
+    // Of both pictures, in any number of bands.
+    const all = 2 * imported.network.decoder!.length;
+    expect(layers).toEqual(Array.from({ length: all }, (_, i) => `${i + 1}/${all}`));
     const { peak, live } = engine.memory.report();
     return { choice, samples, pictures, peak, live };
   } finally {

@@ -2,11 +2,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { alone, type Communicator } from '../../cluster/communicator.ts';
 import type { Engine } from '../../engine/engine.ts';
+import { InterruptedError } from '../../engine/errors.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import type { Weights } from '../../model/weights/weights.ts';
 import { assembleBatch, drawStep } from '../../training/batch.ts';
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
+import type { Dataset } from '../../training/data/dataset.ts';
 import { dealDraws, dealRows } from '../../training/deal.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from '../../training/objectives/facts.ts';
 import { divide } from '../../training/share.ts';
@@ -169,6 +171,83 @@ describe('processes that divide the state', () => {
     const one = await all({ size: 1, shardState: true, sets });
     expect(setBits({ ...apart })).toEqual(setBits({ ...whole }));
     for (const part of ['params', 'ema', 'm'] as const) expect(distance(one, apart, part)).toBeLessThan(1e-6);
+  });
+});
+
+describe('held-out pictures of processes that train together', () => {
+  /** What each process has found after each update; `last`, of the last process, in place of its held-out pictures. */
+  const validated = async (
+    size: number,
+    train: TrainConfig,
+    {
+      model = tinyModel,
+      last,
+    }: { readonly model?: ModelConfig; readonly last?: { data: Dataset; signal: AbortSignal } } = {},
+  ) => {
+    const one = async (communicator: Communicator) => {
+      const special = communicator.rank === size - 1 ? last : undefined;
+      const options = { model, train, data: tinyData(), params: start(model), communicator, signal: special?.signal };
+      const validation = { data: special?.data ?? tinyData(50), every: 1, pictures: 3 * train.batch };
+      const trainer = await createTrainer(engine, { ...options, validation });
+      const found: TrainEvent['validation'][] = [];
+      try {
+        for await (const event of trainer.run()) found.push(event.validation);
+        return { found, error: null };
+      } catch (error) {
+        return { found, error };
+      } finally {
+        trainer.dispose();
+      }
+    };
+    return Promise.all((size === 1 ? [alone] : ranksTogether(size)).map(one));
+  };
+
+  it.each([
+    ['all of a batch but what is drawn', {}, {}],
+    ['with dropout and mirrored pictures', { flip: true }, { dropout: 0.3 }],
+    [
+      'with a state whose average would be divided',
+      { objective: 'naive', lengthEvery: 0, shardState: true },
+      { ignoreDt: true },
+    ],
+  ] as const)('are compared as by one, to the bit for the same weights: %s', async (_, options, change) => {
+    const train = parseTrainConfig({ ...base, ...options });
+    const model = parseModelConfig({ ...tinyModel, ...change });
+    const [one] = await validated(1, train, { model });
+    expect(one!.found[0]!.pictures).toBe(36);
+    for (const size of [2, 5]) {
+      const ranks = await validated(size, train, { model });
+      for (const { found, error } of ranks) {
+        expect(error).toBeNull();
+        expect(found).toEqual(ranks[0]!.found);
+        // The rate of the first update is 0: all still have the weights they began with.
+        expect(found[0]).toEqual(one!.found[0]);
+        for (const [i, later] of found.entries()) {
+          for (const which of ['raw', 'average'] as const) {
+            const [theirs, alone] = [later![which].loss, one!.found[i]![which].loss];
+            expect(Math.abs(theirs / alone - 1)).toBeLessThan(1e-6);
+          }
+        }
+        expect(found[2]!.raw.loss).not.toBe(found[0]!.raw.loss);
+      }
+    }
+  });
+
+  it('are left by all where one is interrupted meanwhile', async () => {
+    const controller = new AbortController();
+    const data = tinyData(50);
+    const interrupting = {
+      ...data,
+      image(i: number) {
+        controller.abort();
+        return data.image(i);
+      },
+    };
+    const last = { data: interrupting, signal: controller.signal };
+    for (const { found, error } of await validated(3, parseTrainConfig(base), { last })) {
+      expect(error).toBeInstanceOf(InterruptedError);
+      expect(found).toEqual([undefined, undefined]);
+    }
   });
 });
 

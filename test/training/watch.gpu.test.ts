@@ -7,7 +7,6 @@ import { type FileHandle, mkdtemp, open, readdir, readFile, rm, writeFile } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
-import { alone } from '../../cluster/communicator.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { ConfigError, InterruptedError, OutputError } from '../../engine/errors.ts';
 import { sampleSheet } from '../../evaluation/sample-sheet.ts';
@@ -246,10 +245,6 @@ it('what can be known beforehand is refused before anything is trained', async (
   rmSync(join(folder, 'samples'));
   await expect(run({ watch: { tensorboard: { logEvery: 0 } } })).rejects.toThrow('watch.logEvery is 0');
   const at = join(folder, 'new');
-  // Of two, though the other never answers: nothing is asked of it.
-  await expect(run({ validation, communicator: { ...alone, size: 2 } }, {}, at)).rejects.toThrow(
-    'held-out pictures are for a run of one process; 2 train together',
-  );
   await expect(run({ validation: { ...validation, every: 0 } }, {}, at)).rejects.toThrow('validation.every is 0');
   expect(existsSync(at)).toBe(false);
   const latents = parseModelConfig({ ...tinyModel, channels: 4 });

@@ -1,5 +1,5 @@
 /** What a draw took, as numbers and bars beside those of all blocks and the most steps; and which blocks run. */
-import type { LoadedModel, Sampled } from '../web/protocol.ts';
+import type { LoadedDecoder, LoadedModel, Sampled } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { STEPS } from './state.ts';
 import { bytes, count, time } from './words.ts';
@@ -12,6 +12,8 @@ export interface Cost {
   /** Whether each step asks the network twice. */
   readonly guided: boolean;
   readonly pictures: Sampled;
+  /** What made pictures of latents. */
+  readonly decoder: LoadedDecoder | null;
 }
 
 /** What all blocks took, once they have been drawn with: per picture and step, and at peak. */
@@ -33,6 +35,7 @@ export interface Costs {
 export function createCosts(): Costs {
   let measured = new Map<boolean, Full>();
   let of: LoadedModel | null = null;
+  let by: LoadedDecoder | null = null;
   /** Blocks of it that run or are to run, and those of them that are on the GPU. */
   let [wanted, resident] = [0, 0];
   const most = STEPS.at(-1)!;
@@ -40,8 +43,18 @@ export function createCosts(): Costs {
     time: row('Time per picture'),
     memory: row('GPU memory at peak'),
     weights: row('Weights to download'),
+    decoding: row('Decoding, of that time'),
   };
   byId('costs', 'dl').replaceChildren(...Object.values(rows).map(({ element }) => element));
+  rows.decoding.element.hidden = true;
+
+  function showDecoding(ms: number, whole: number, decoder: LoadedDecoder | null): void {
+    rows.decoding.element.hidden = !decoder;
+    if (!decoder) return;
+    const { bands, precision, peakBytes } = decoder;
+    const how = bands === 1 ? precision : `${precision}, in ${bands} bands of rows`;
+    rows.decoding.show(time(ms), `a decoder of ${bytes(peakBytes)} (${how})`, ms / whole);
+  }
 
   function showModel(model: LoadedModel, blocks: number): void {
     if (of !== model) {
@@ -81,16 +94,21 @@ export function createCosts(): Costs {
   return {
     showModel,
     loaded,
-    show({ model, steps, blocks, guided, pictures }) {
+    show({ model, steps, blocks, guided, pictures, decoder }) {
       showModel(model, blocks);
       loaded();
+      if (by !== decoder) measured = new Map();
+      by = decoder;
       const ms = pictures.milliseconds / pictures.shape[0];
+      // The same for any number of steps and blocks.
+      const decoding = (pictures.decoded?.milliseconds ?? 0) / pictures.shape[0];
+      showDecoding(decoding, ms, decoder);
       if (blocks === blocksOf(model)) {
-        measured.set(guided, { msPerStep: ms / steps, peakBytes: pictures.peakBytes });
+        measured.set(guided, { msPerStep: (ms - decoding) / steps, peakBytes: pictures.peakBytes });
       }
       const full = measured.get(guided);
       if (full) {
-        const whole = Math.max(ms, full.msPerStep * most);
+        const whole = Math.max(ms, full.msPerStep * most + decoding);
         rows.time.show(time(ms), `of about ${time(whole)} at T ${most}, L ${blocksOf(model)}`, ms / whole);
         const peak = Math.max(full.peakBytes, pictures.peakBytes);
         rows.memory.show(

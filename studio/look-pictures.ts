@@ -1,5 +1,6 @@
 /** What the network expects with every number of blocks, beside each other, and what each adds to the one before. */
 import type { Inspection } from '../sampling/inspect.ts';
+import type { Inspected } from '../web/protocol.ts';
 import { make } from './dom.ts';
 import type { Shown } from './look-state.ts';
 import { paint } from './paint.ts';
@@ -35,6 +36,16 @@ function paintSigned(canvas: HTMLCanvasElement, values: Float32Array, width: num
   });
   Object.assign(canvas, { width, height });
   canvas.getContext('2d')!.putImageData(image, 0, 0);
+}
+
+/** What was seen, with pictures of latents where there are some. */
+export function decodedInspection({ decoded, ...inspection }: Inspected): Inspection {
+  if (!decoded) return inspection;
+  const [count, ...shape] = decoded.shape;
+  const size = decoded.values.length / count;
+  const at = (i: number) => decoded.values.subarray(i * size, (i + 1) * size);
+  const lengths = inspection.lengths.map((length, i) => ({ ...length, picture: at(i + 1) }));
+  return { ...inspection, shape, x: at(0), lengths };
 }
 
 /** A figure of the sample under way, and one for each number of blocks. */

@@ -4,7 +4,7 @@ import type { LoadedModel } from '../web/protocol.ts';
 import { nameOf, names } from './controls.ts';
 import { byId, make } from './dom.ts';
 import { createAttentionMap } from './look-attention.ts';
-import { showPictures } from './look-pictures.ts';
+import { decodedInspection, showPictures } from './look-pictures.ts';
 import { fittedLook, type Look, lookChanges, lookOf } from './look-state.ts';
 import { showTimes } from './look-times.ts';
 import { paint } from './paint.ts';
@@ -53,12 +53,14 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   /** What is asked of the worker, and the choices that it follows from. */
-  function wanted({ model }: Opened) {
+  function wanted({ model, decoder }: Opened) {
     const shown = fitted(state, lengthsOf(model), model.config.classes);
     const { heads, imageSize, patch } = model.config;
     const blocks = shown.blocks!;
     const running = runningOf(model, blocks);
-    const at = fittedLook(look, { steps: shown.steps, blocks: running, heads, patches: (imageSize / patch) ** 2 });
+    // A velocity of latents is no picture, and cannot be decoded.
+    const of: Look = decoder ? { ...look, shown: 'picture' } : look;
+    const at = fittedLook(of, { steps: shown.steps, blocks: running, heads, patches: (imageSize / patch) ** 2 });
     const first = shown.label === null ? Math.min(SHOWN_CLASS, model.config.classes - 1) : 0;
     const { steps, guidance, seed } = shown;
     const request = { label: shown.label ?? first, steps, blocks, guidance, seed, first, at: at.step, block: at.block };
@@ -88,7 +90,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
         working(true);
         const inspection = await opened.session.inspect(request, signal);
         if (signal.aborted) return;
-        seen = { inspection, of: key };
+        seen = { inspection: decodedInspection(inspection), of: key };
       }
       show(seen.inspection, at);
       const name = nameOf(opened.model, request.label);
@@ -101,8 +103,9 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   function fail(error: unknown): void {
-    if (!trouble.show(error)) return;
+    if (!trouble.show(error, shared.waiting !== null)) return;
     seen = null;
+    if (shared.waiting) known = null;
     say('Nothing could be seen.');
     root.dataset.state = 'failed';
   }
@@ -129,6 +132,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     );
     const heads = Array.from({ length: model.config.heads }, (_, i): [string, string] => [`${i}`, `head ${i + 1}`]);
     offer(inputs.head, [['', 'mean of all heads'], ...heads]);
+    inputs.shown.disabled = opened.decoder !== null;
   }
 
   /** Shows the choices. */
@@ -212,8 +216,8 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
       inView = false;
       looking.abort();
     },
-    drop({ files: [file] }) {
-      if (file) void shared.open(file);
+    drop({ files }) {
+      if (files.length > 0) void shared.open([...files]);
     },
   };
 }

@@ -1,4 +1,4 @@
-/** The page of the studio: its tabs, the address, and the model that they share. */
+/** The page of the studio: its tabs, the address, and the model that they share, with the files that are chosen for it. */
 import { createWorker } from '../web/client.ts';
 import { changedHash, paramsOf } from './address.ts';
 import { byId } from './dom.ts';
@@ -7,10 +7,18 @@ import { createSharedModel } from './shared-model.ts';
 import { startTabs } from './tabs.ts';
 
 const startWorker = () => createWorker();
+const shared = createSharedModel(startWorker);
+const files = byId('file', 'input');
+files.addEventListener('change', () => {
+  const chosen = [...(files.files ?? [])];
+  files.value = '';
+  // What cannot be opened is told by the tab in view.
+  if (chosen.length > 0) void shared.open(chosen);
+});
 startTabs({
   startWorker,
   drawing: drawingMaker(),
-  shared: createSharedModel(startWorker),
+  shared,
   params: () => paramsOf(location.hash),
   write: (changes) => history.replaceState(null, '', changedHash(location.hash, changes)),
   onFailure: () => {

@@ -1,6 +1,10 @@
 /** Pictures on canvases. */
+import type { ModelConfig } from '../model/config.ts';
 import { fromUnit } from '../pictures/picture.ts';
 import type { Sampled } from '../web/protocol.ts';
+
+/** Whether what a model makes is pictures, not latents of some. */
+export const isPicture = ({ channels }: Pick<ModelConfig, 'channels'>): boolean => channels === 1 || channels === 3;
 
 /** Paints sample `index` onto a canvas, pixel for pixel. */
 export function paint(

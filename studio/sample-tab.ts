@@ -8,11 +8,11 @@ import { drawMap, markMap } from './map.ts';
 import { paint } from './paint.ts';
 import { createScatter } from './scatter.ts';
 import type { Drawn } from './session.ts';
-import type { Opened } from './shared-model.ts';
+import { AutoencoderWanted, type Opened } from './shared-model.ts';
 import { changesOf, fitted, type State, stateOf } from './state.ts';
 import type { Tab, TabContext } from './tab.ts';
 import { createTrouble } from './trouble.ts';
-import { count } from './words.ts';
+import { count, modelText } from './words.ts';
 
 /** Pictures in the row where all are of one class, and most where there is one of each. */
 const ROW = 10;
@@ -69,9 +69,10 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   function fail(error: unknown): void {
-    if (!trouble.show(error)) return;
+    if (!trouble.show(error, shared.waiting !== null)) return;
+    if (shared.waiting) forget(shared.waiting);
     drawn = '';
-    say('Nothing could be drawn.');
+    say(error instanceof AutoencoderWanted ? 'Waiting for its autoencoder.' : 'Nothing could be drawn.');
     root.dataset.state = 'failed';
   }
 
@@ -80,10 +81,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     known = opened;
     mapping?.abort();
     const { model, fileName } = opened;
-    const { imageSize, depth, classes } = model.config;
-    const name = fileName ?? 'The shipped model, Fashion-MNIST';
-    byId('model-text', 'p').textContent =
-      `${name}: ${imageSize} \u00d7 ${imageSize} pixels, ${count(depth, 'block')}, ${classes} classes.`;
+    byId('model-text', 'p').textContent = modelText(opened);
     byId('shipped', 'button').hidden = fileName === null;
     byId('map', 'div').replaceChildren();
     mapButton.disabled = false;
@@ -91,7 +89,18 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     scatter.show(model.evaluation);
   }
 
-  async function draw({ model, session }: Opened, signal: AbortSignal): Promise<void> {
+  /** Takes down what was shown of a model whose place another has taken, of which nothing can be shown yet. */
+  function forget(fileName: string): void {
+    known = null;
+    mapping?.abort();
+    for (const id of ['pictures', 'map']) byId(id, 'div').replaceChildren();
+    scatter.show(undefined);
+    mapButton.disabled = true;
+    byId('model-text', 'p').textContent = `${fileName}: nothing to be shown yet.`;
+    byId('shipped', 'button').hidden = false;
+  }
+
+  async function draw({ model, session, decoder }: Opened, signal: AbortSignal): Promise<void> {
     const shown = own(state, model);
     controls.show(shown);
     markMap({ steps: shown.steps, blocks: shown.blocks! });
@@ -117,8 +126,9 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     };
     const pictures = await session.draw(request, { signal, onPictures, onProgress });
     if (signal.aborted) return;
-    costs.show({ model, steps, blocks, guided: isGuided(guidance), pictures });
-    say(`Drawn in ${count(steps, 'step')}, ${count(blocks, 'block')} each.`);
+    costs.show({ model, steps, blocks, guided: isGuided(guidance), pictures, decoder });
+    const warning = pictures.decoded?.warning;
+    say(`Drawn in ${count(steps, 'step')}, ${count(blocks, 'block')} each.${warning ? ` Note: ${warning}.` : ''}`);
     root.dataset.state = 'drawn';
   }
 
@@ -149,17 +159,12 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     }
   }
 
-  byId('shipped', 'button').addEventListener('click', () => void shared.open(null));
+  byId('shipped', 'button').addEventListener('click', () => void shared.open([]));
   mapButton.disabled = true;
   mapButton.addEventListener('click', () => {
     if (mapping) mapping.abort();
-    else if (known) void map(known);
-  });
-  const files = byId('file', 'input');
-  files.addEventListener('change', () => {
-    const [file] = files.files ?? [];
-    files.value = '';
-    if (file) void shared.open(file);
+    else if (known && known === shared.opened) void map(known);
+    else void follow(shared.get());
   });
   shared.onOpening((opening) => {
     if (inView) void follow(opening);
@@ -178,8 +183,8 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
       drawing.abort();
       drawn = '';
     },
-    drop({ files: [file] }) {
-      if (file) void shared.open(file);
+    drop({ files }) {
+      if (files.length > 0) void shared.open([...files]);
     },
   };
 }

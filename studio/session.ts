@@ -1,7 +1,7 @@
 /** The model and its worker as the page uses them: one piece of work at a time, measured when nothing is done for the first time. */
 import { isGuided } from '../sampling/request.ts';
 import type { OdeltWorker } from '../web/client.ts';
-import type { Calls, LoadedModel, Sampled } from '../web/protocol.ts';
+import type { Calls, LoadedDecoder, LoadedModel, Sampled } from '../web/protocol.ts';
 import { ladder } from './state.ts';
 
 /** What is drawn, of everything that a request can say. */
@@ -26,6 +26,8 @@ const QUICK = 1500;
 export interface Session {
   /** Loads a model in place of the one before, which stays where this fails. */
   load(source: string | File): Promise<LoadedModel>;
+  /** Loads the decoder of that model's latents: what is drawn from then on are its pictures. */
+  loadDecoder(weights: File, config: File | null): Promise<LoadedDecoder>;
   /** Draws in few steps, then in all, and gives the latter with what they took. */
   draw(request: Drawn, told: Told): Promise<Sampled>;
   /** Looks inside a sample, and times an evaluation; neither with the draws. */
@@ -36,6 +38,9 @@ export interface Session {
 
 export function createSession(worker: OdeltWorker): Session {
   let last = '';
+  let decodes = false;
+  /** Milliseconds that decoding took last. */
+  let decoding = 0;
   let turn: Promise<unknown> = Promise.resolve();
   const exclusive = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = turn.then(work);
@@ -45,7 +50,9 @@ export function createSession(worker: OdeltWorker): Session {
 
   async function sampled(request: Drawn, { signal }: Told, tell: (share: number) => void): Promise<Sampled> {
     const call = worker.sample(request, { signal });
-    for await (const { done, total } of call) tell(done / (total ?? done));
+    // A picture that is to be decoded counts as a step.
+    const pictures = decodes ? request.labels.length : 0;
+    for await (const { done, total, decoded = 0 } of call) tell((done + decoded) / ((total ?? done) + pictures));
     return call;
   }
 
@@ -55,7 +62,8 @@ export function createSession(worker: OdeltWorker): Session {
     const known = way === last;
     // Where this is interrupted, nobody knows what has been compiled.
     last = '';
-    const rungs = known || !told.onPictures ? [steps] : ladder(steps);
+    // Where decoding takes long, fewer steps come hardly sooner.
+    const rungs = known || !told.onPictures || decoding > QUICK ? [steps] : ladder(steps);
     const work = rungs.reduce((sum, rung) => sum + rung, 0);
     let done = 0;
     let pictures: Sampled | undefined;
@@ -66,16 +74,28 @@ export function createSession(worker: OdeltWorker): Session {
       done += rung;
       told.onPictures?.(pictures, rung);
     }
-    if (!known && (steps < 4 || pictures!.milliseconds < QUICK)) pictures = await sampled(request, told, () => {});
+    decoding = pictures!.decoded?.milliseconds ?? 0;
+    if (!known && decoding < QUICK && (steps < 4 || pictures!.milliseconds < QUICK)) {
+      pictures = await sampled(request, told, () => {});
+    }
     last = way;
     return pictures!;
   }
 
   return {
     load: (source) =>
-      exclusive(() => {
+      exclusive(async () => {
         last = '';
-        return worker.load(source);
+        const model = await worker.load(source);
+        [decodes, decoding] = [false, 0];
+        return model;
+      }),
+    loadDecoder: (weights, config) =>
+      exclusive(async () => {
+        last = '';
+        const decoder = await worker.loadDecoder(weights, config ? { config } : {});
+        [decodes, decoding] = [true, 0];
+        return decoder;
       }),
     draw: (request, told) => exclusive(() => draw(request, told)),
     inspect: (request, signal) => exclusive(async () => worker.inspect(request, { signal })),

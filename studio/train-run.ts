@@ -4,6 +4,8 @@ import type { TrainConfig } from '../training/config.ts';
 import type { TrainEvent } from '../training/trainer.ts';
 import type { OdeltWorker } from '../web/client.ts';
 import type { LoadedModel, SentData, Shown, ShowRequest, TrainRequest } from '../web/protocol.ts';
+import { isPicture } from './paint.ts';
+import { isPlane } from './train-request.ts';
 
 /** 'paused' is between updates, 'done' after the last; 'stopped' and 'failed' can go on where there is a checkpoint. */
 export type Phase = 'none' | 'starting' | 'running' | 'pausing' | 'paused' | 'stopped' | 'done' | 'failed';
@@ -148,6 +150,14 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
         throw new UsageError('this is a model, not a checkpoint of a run', {
           hint: 'open it in Sample; a checkpoint, as it is downloaded here, has what training needs to go on',
         });
+      }
+      if (!isPlane(model.config) && !isPicture(model.config)) {
+        throw new UsageError(
+          `this run learns latents of ${model.config.channels} channels, of which the studio has none`,
+          {
+            hint: 'Sample shows what it draws, with its autoencoder; `odelt train` trains on latents',
+          },
+        );
       }
       [updates, kept] = [[], { step: model.run.step, bytes }];
       enter(model.run.step < model.run.train.steps ? 'paused' : 'done');

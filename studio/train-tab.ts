@@ -258,7 +258,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
     const { step, bytes } = run.kept!;
     openTab('sample');
     // What cannot be opened is told there.
-    await shared.open(new File([bytes], `trained-${step}-updates.safetensors`)).catch(() => undefined);
+    await shared.open([new File([bytes], `trained-${step}-updates.safetensors`)]).catch(() => undefined);
   }
 
   for (const radio of radios()) {

@@ -1,5 +1,6 @@
 /** Numbers and errors in plain words. */
 import { DeviceLostError, OdeltError, UnsupportedError } from '../engine/errors.ts';
+import type { Opened } from './shared-model.ts';
 
 /** Three digits: 8.41, 84.1, 841. */
 const three = (n: number): string => (n >= 99.95 ? `${Math.round(n)}` : n.toPrecision(3));
@@ -10,6 +11,18 @@ export const bytes = (n: number): string =>
   n < 999_500 ? `${three(n / 1e3)} kB` : n < 999.5e6 ? `${three(n / 1e6)} MB` : `${three(n / 1e9)} GB`;
 
 export const count = (n: number, one: string): string => `${n} ${one}${n === 1 ? '' : 's'}`;
+
+/** What is open, in a line or two. */
+export function modelText({ model, fileName, decoder }: Pick<Opened, 'model' | 'fileName' | 'decoder'>): string {
+  const { imageSize, channels, depth, classes } = model.config;
+  const name = fileName ?? 'The shipped model, Fashion-MNIST';
+  const square = (side: number) => `${side} \u00d7 ${side}`;
+  const what = decoder
+    ? `${square(decoder.shown.imageSize)} pixels, which ${decoder.fileName} makes of ${square(imageSize)} latents of ${channels} channels`
+    : `${square(imageSize)} pixels`;
+  const note = decoder?.warning ? ` Note: ${decoder.warning}.` : '';
+  return `${name}: ${what}, ${count(depth, 'block')}, ${classes} classes.${note}`;
+}
 
 /** What the page can see of why there may be no WebGPU. */
 export interface Surroundings {

@@ -44,7 +44,7 @@ export interface OdeltWorker {
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
   /**
    * Loads the decoder of that model's latents, an autoencoder's file as `readAutoencoder` takes it: a URL, read whole, or bytes. From then on
-   * `sample` gives pictures, until another model is loaded.
+   * `sample` gives pictures, until another model is loaded. A decoder before it stays where this fails.
    * @throws ConfigError for an autoencoder of other latents or without a decoder; CheckpointError for what is none, or cannot be read;
    * LimitError for one that does not fit, with the smallest limit that would do; OutOfMemoryError; UsageError without a model.
    */

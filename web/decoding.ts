@@ -1,8 +1,10 @@
 /** The decoder beside a model of latents in the worker: read once, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
+import { LimitError, OutOfMemoryError } from '../engine/errors.ts';
 import { blobSource, bytesSource } from '../formats/byte-source.ts';
-import { type Autoencoder, createAutoencoder } from '../model/autoencoder/autoencoder.ts';
-import { matchDecoder } from '../model/autoencoder/decoder.ts';
+import { type Autoencoder, createAutoencoder, type PictureBatch } from '../model/autoencoder/autoencoder.ts';
+import { decoderAlone, matchDecoder } from '../model/autoencoder/decoder.ts';
+import type { ImportedAutoencoder } from '../model/autoencoder/import.ts';
 import { parseAutoencoderConfig, readAutoencoder } from '../model/autoencoder/open.ts';
 import { originIn } from '../model/autoencoder/origin.ts';
 import { spreadProblem } from '../model/autoencoder/spread.ts';
@@ -17,15 +19,19 @@ import type { Calls, DecoderOptions, LoadedDecoder, Sampled } from './protocol.t
 export interface ModelDecoder {
   /** Puts it on the GPU, and says what it takes there. @throws LimitError; as createAutoencoder. */
   place(engine: Engine, signal: AbortSignal): Promise<LoadedDecoder>;
-  /** Samples as pictures, and what that took. @throws as `place` and `decodeEach`. */
+  /** Latents as pictures. @throws as `place` and `decodeEach`. */
+  pictures(engine: Engine, latents: PictureBatch, options: Decoding): Promise<PictureBatch>;
+  /** Samples as pictures, and what that took. @throws as `pictures`. */
   decode(
     engine: Engine,
     samples: Samples,
-    options: DecodeEachOptions & { readonly signal: AbortSignal },
+    options: Decoding,
   ): Promise<Pick<Sampled, 'values' | 'shape' | 'peakBytes' | 'decoded'>>;
   /** Frees what it has on the GPU. */
   dispose(): void;
 }
+
+type Decoding = DecodeEachOptions & { readonly signal: AbortSignal };
 
 interface Placed {
   readonly engine: Engine;
@@ -43,36 +49,51 @@ export async function openModelDecoder(
   const read = (url: string) => readUrl(url, { signal, ...(cache ? { fetch: cachingFetch() } : {}) });
   const name = nameOf(source, 'the autoencoder');
   const bytes = source instanceof Blob ? blobSource(source) : bytesSource(await bytesOf(source, read));
-  const imported = await readAutoencoder(bytes, name, await configOf(options.config, read));
+  const whole = await readAutoencoder(bytes, name, await configOf(options.config, read));
+  const { shown, warning } = await matchDecoder(config, whole, originIn(metadata, 'the model'));
+  // What is kept for another device.
+  const imported = decoderAlone(whole);
   const { network } = imported;
-  const { shown, warning } = await matchDecoder(config, imported, originIn(metadata, 'the model'));
+  const { imageSize: side } = config;
   let placed: Placed | null = null;
 
+  /** As large as it is to be, or else as large as there is memory for, which no device tells beforehand. */
   const place = async (engine: Engine, signal: AbortSignal): Promise<Placed> => {
     if (placed?.engine === engine) return placed;
-    const choice = await chooseDecoder(engine, { network, precision }, config.imageSize, maxBytes, { signal });
-    const autoencoder = await createAutoencoder(engine, imported, {
-      ...{ precision: choice.precision, bandRows: choice.rows, halves: ['decoder'] },
-    });
-    placed = { engine, choice, autoencoder };
-    return placed;
+    let failure: OutOfMemoryError | undefined;
+    for (let limit = maxBytes; ; ) {
+      const choice = await chooseDecoder(engine, { network, precision }, side, limit, { signal }).catch((error) => {
+        throw failure && error instanceof LimitError ? failure : error;
+      });
+      try {
+        placed = { engine, choice, autoencoder: await prepared(engine, imported, side, choice, signal) };
+        return placed;
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError)) throw error;
+        failure = error;
+        limit = choice.peak - 1;
+      }
+    }
   };
 
+  const pictures: ModelDecoder['pictures'] = async (engine, latents, options) =>
+    decodeEach((await place(engine, options.signal)).autoencoder, latents, options);
+
   return {
+    pictures,
     async place(engine, signal) {
       const { peak, why, ...how } = (await place(engine, signal)).choice;
       return { shown, ...how, peakBytes: peak, why, ...(warning === undefined ? {} : { warning }) };
     },
-    async decode(engine, samples, { signal, onPicture }) {
+    async decode(engine, samples, options) {
       const meter = engine.memory.meterPeak();
       const start = performance.now();
       try {
-        const { autoencoder } = await place(engine, signal);
-        const pictures = await decodeEach(autoencoder, samples, { signal, onPicture });
+        const found = await pictures(engine, samples, options);
         const milliseconds = performance.now() - start;
         const problem = spreadProblem(samples.values, network.scaling.factor);
         return {
-          ...pictures,
+          ...found,
           peakBytes: Math.max(samples.peakBytes, meter.bytes),
           decoded: { milliseconds, ...(problem === undefined ? {} : { warning: problem }) },
         };
@@ -85,6 +106,24 @@ export async function openModelDecoder(
       placed = null;
     },
   };
+}
+
+/** A decoder on the GPU, compiled for latents of `side` x `side`. */
+async function prepared(
+  engine: Engine,
+  imported: ImportedAutoencoder,
+  side: number,
+  { precision, rows: bandRows }: DecoderChoice,
+  signal: AbortSignal,
+): Promise<Autoencoder> {
+  const made = await createAutoencoder(engine, imported, { precision, bandRows, halves: ['decoder'], signal });
+  try {
+    await made.prepare('decoder', [side, side]);
+    return made;
+  } catch (error) {
+    made.dispose();
+    throw error;
+  }
 }
 
 type Bytes = string | Uint8Array | Blob;

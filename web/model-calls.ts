@@ -3,12 +3,13 @@ import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
+import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { allowedLengths } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, memorySource, rangeSource } from '../model/weights/source.ts';
 import { openModelUrl } from '../model/weights/source-url.ts';
-import type { Inspector } from '../sampling/inspect.ts';
+import type { Inspection, Inspector } from '../sampling/inspect.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { isCheckpoint, parseCheckpoint } from '../training/checkpoint.ts';
 import { cachingFetch } from './cache.ts';
@@ -77,9 +78,8 @@ export function createModelCalls() {
       const loaded = current('decode for');
       const { openModelDecoder } = await import('./decoding.ts');
       const decoder = await openModelDecoder(loaded.model, args, signal);
-      // As of models.
+      // The decoder before it makes room first, and is put there again where this one does not fit.
       loaded.decoder?.dispose();
-      loaded.decoder = null;
       const told = await within((engine) => decoder.place(engine, signal));
       loaded.decoder = decoder;
       return told;
@@ -102,8 +102,12 @@ export function createModelCalls() {
       });
     },
     async inspect({ args, signal, within }: Serving<'inspect'>): Promise<Calls['inspect']['result']> {
-      const model = current('look into');
-      return within(async (engine) => (await inspectorOn(model, engine)).look({ ...args, signal }));
+      const loaded = current('look into');
+      return within(async (engine) => {
+        const inspection = await (await inspectorOn(loaded, engine)).look({ ...args, signal });
+        const decoded = await loaded.decoder?.pictures(engine, latentsIn(inspection), { signal });
+        return { ...inspection, ...(decoded ? { decoded } : {}) };
+      });
     },
     async breakdown({ args, signal, within }: Serving<'breakdown'>): Promise<Calls['breakdown']['result']> {
       const loaded = current('time');
@@ -120,6 +124,14 @@ export function createModelCalls() {
       return within((engine) => flowOf(engine, place(model, engine).resident, args, signal));
     },
   };
+}
+
+/** The sample under way and what is expected of it, as one batch. */
+function latentsIn({ x, lengths, shape }: Inspection): PictureBatch {
+  const all = [x, ...lengths.map(({ picture }) => picture)];
+  const values = new Float32Array(all.length * x.length);
+  all.forEach((each, i) => void values.set(each, i * x.length));
+  return { values, shape: [all.length, ...shape] };
 }
 
 /** What each number of blocks reads of the file. */

@@ -6,6 +6,7 @@ import type { BenchReport } from '../bench/report.ts';
 import type { AdapterDescription } from '../engine/device.ts';
 import type { Flow, FlowRequest } from '../evaluation/flow.ts';
 import type { StoredEvaluation } from '../evaluation/stored.ts';
+import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import type { Storing } from '../model/weights/residency.ts';
 import type { DecoderChoice, DecoderPrecision } from '../sampling/decoding.ts';
@@ -62,7 +63,7 @@ export interface DecoderOptions {
   readonly precision?: DecoderPrecision;
   /**
    * Most bytes of its GPU buffers, weights included: pictures are then worked on in bands of rows, in the same bits. The model's are
-   * beside them. Default: what the device allows.
+   * beside them. Default: no limit; where the device has too little memory, less is tried.
    */
   readonly maxBytes?: number;
   /** Keeps what is read of a URL in the browser's Cache API. Default true. */
@@ -85,6 +86,12 @@ export interface Sampled extends Samples {
   readonly milliseconds: number;
   /** Where they are pictures of latents: how long of that time decoding took, and what is to be said of latents that are of another scale. */
   readonly decoded?: { readonly milliseconds: number; readonly warning?: string };
+}
+
+/** What was seen inside a sample. */
+export interface Inspected extends Inspection {
+  /** Where the decoder of latents is loaded: `x` and then the picture of each of `lengths`, decoded [1 + lengths, H, W, channels]. */
+  readonly decoded?: PictureBatch;
 }
 
 /** How far sampling is; `decoded`: how many of its latents are pictures already. */
@@ -203,7 +210,7 @@ export interface Calls {
     progress: SampledProgress;
     result: Sampled;
   };
-  inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspection };
+  inspect: { args: Omit<InspectRequest, 'signal'>; progress: never; result: Inspected };
   breakdown: { args: BreakdownRequest; progress: never; result: Breakdown };
   flow: { args: FlowRequest; progress: never; result: readonly Flow[] };
   train: { args: TrainRequest; progress: TrainProgress; result: Trained };

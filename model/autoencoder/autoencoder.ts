@@ -142,12 +142,25 @@ export class Autoencoder {
     return this.#run(half, input);
   }
 
-  #check(half: Half, { values, shape }: PictureBatch, channels: number, what: string): void {
+  /**
+   * Compiles and allocates all that one half needs for values of this height and width, so that what is impossible is known before.
+   * @throws ConfigError without that half; LimitError, OutOfMemoryError; InterruptedError.
+   */
+  async prepare(half: Half, [height, width]: readonly [number, number]): Promise<void> {
+    this.#checkHalf(half);
+    await this.#prepare(half, height, width);
+  }
+
+  #checkHalf(half: Half): void {
     if (this.#disposed) throw new UsageError('this autoencoder has been disposed');
     const { halves = HALVES } = this.#options;
     if (!this.network[half] || !halves.includes(half)) {
       throw new ConfigError(`this autoencoder has no ${half}`, { hint: `load weights that hold the ${half}` });
     }
+  }
+
+  #check(half: Half, { values, shape }: PictureBatch, channels: number, what: string): void {
+    this.#checkHalf(half);
     if (shape.length !== 4 || shape.some((n) => !Number.isInteger(n) || n < 1)) {
       throw new ConfigError(`${what} of shape [${shape}]; [number, height, width, channels] are wanted`);
     }

@@ -4,6 +4,7 @@ import { ConfigError } from '../../engine/errors.ts';
 import type { ModelConfig } from '../config.ts';
 import { type AutoencoderOptions, autoencoderPeak, createAutoencoder, type PictureBatch } from './autoencoder.ts';
 import type { ImportedAutoencoder } from './import.ts';
+import { autoencoderLayout } from './network.ts';
 import { type LatentsOrigin, originOf } from './origin.ts';
 
 /** Makes pictures of a model's samples. */
@@ -34,6 +35,13 @@ export function decodedShape(
     );
   }
   return { imageSize: model.imageSize * factor, channels: pictureChannels };
+}
+
+/** The same without its encoder. The autoencoder must have a decoder. */
+export function decoderAlone({ network, params }: ImportedAutoencoder): ImportedAutoencoder {
+  const alone = { ...network, encoder: null };
+  const at = params.layout.groups.findIndex(({ name }) => name === 'decoder');
+  return { network: alone, params: { layout: autoencoderLayout(alone), groups: [params.groups[at]!] } };
 }
 
 /** What is to be said where latents come from another autoencoder than decodes them; undefined where it may be the same. */

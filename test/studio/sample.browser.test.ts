@@ -9,10 +9,13 @@ import { parseModelConfig } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelContents, parseModelFile } from '../../model/weights/model-file.ts';
 import type { MeasureReport } from '../../studio/measure-report.ts';
+import { foreignWeights } from '../support/autoencoder.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
+import { latentModelFile, safetensorsOf, torchOf } from '../support/latents.ts';
 import { ROOT } from '../support/repository.ts';
 import { SHOTS, serveStudio, shoot } from '../support/studio.ts';
+import { smallTaesd } from '../support/taesd.ts';
 
 /** A file of one's own: small, so that its map is drawn soon. */
 const own = parseModelConfig({
@@ -56,10 +59,12 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   /** Values of the costs, as numbers with their units. */
   const costs = () => page.evaluate<string[]>("[...document.querySelectorAll('.value')].map((e) => e.textContent)");
   /** Picks a file of one's own; what was drawn before no longer counts as drawn. */
-  const give = (name: string, bytes: Uint8Array) =>
+  const give = (name: string, bytes: Uint8Array) => giveAll({ [name]: bytes });
+  const giveAll = (given: Readonly<Record<string, Uint8Array>>) =>
     page.evaluate(`(() => {
       const files = new DataTransfer();
-      files.items.add(new File([Uint8Array.from(atob('${Buffer.from(bytes).toString('base64')}'), (c) => c.charCodeAt(0))], '${name}'));
+      const given = ${JSON.stringify(Object.entries(given).map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]))};
+      for (const [name, text] of given) files.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
       const input = document.getElementById('file');
       input.files = files.files;
       document.getElementById('sample').dataset.state = 'given';
@@ -234,6 +239,71 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     const same =
       "document.querySelector('#pictures canvas').toDataURL() === document.querySelector('[aria-pressed=\"true\"] canvas').toDataURL()";
     expect(await page.evaluate(same)).toBe(true);
+  });
+
+  it('a model of latents waits for its autoencoder in plain words, and then is drawn decoded', async () => {
+    const trouble = (start: string) =>
+      page.until(
+        `!document.getElementById('trouble').hidden && document.querySelector('#trouble p').textContent.startsWith(${JSON.stringify(start)})`,
+      );
+    await page.evaluate("location.hash = 'T=2&L=4'");
+    await give('latents.safetensors', await latentModelFile());
+    const ask = "This model makes latents of 4 channels; open its autoencoder's file too.";
+    await trouble(ask);
+    await page.evaluate("document.getElementById('file').addEventListener('click', () => { window.asked = true; })");
+    expect(await text('#trouble button')).toBe('Open its autoencoder');
+    expect(await text('#status')).toBe('Waiting for its autoencoder.');
+    // What was drawn by the model before is gone, as that is.
+    expect(await page.evaluate("document.querySelectorAll('#sample canvas').length")).toBe(0);
+    expect(await page.evaluate("document.getElementById('map-button').disabled")).toBe(true);
+    await page.evaluate("document.querySelector('#trouble button').click()");
+    expect(await page.evaluate('window.asked')).toBe(true);
+    await give('other.safetensors', await safetensorsOf(foreignWeights(smallTaesd(3))));
+    await trouble('the model makes latents of 4 channels; the autoencoder decodes those of 3');
+    expect(await text('#trouble button')).toBe('Open its autoencoder');
+    await page.evaluate("location.hash = 'T=1&L=4'");
+    await trouble(ask);
+    const decoder = foreignWeights(smallTaesd(), (name) => (name.startsWith('decoder.') ? name : null));
+    await give('decoder.pth', await torchOf(decoder));
+    await page.until(DRAWN);
+    expect(await text('#model-text')).toBe(
+      'latents.safetensors: 24 \u00d7 24 pixels, which decoder.pth makes of 12 \u00d7 12 latents of 4 channels, 4 blocks, 3 classes.',
+    );
+    expect(await text('#status')).toMatch(/^Drawn in 1 step, 4 blocks each. Note: the samples' deviation is /);
+    const sides = "[...document.querySelectorAll('#pictures canvas')].map((e) => e.width + ' ' + e.height)";
+    expect(await page.evaluate(sides)).toEqual(['24 24', '24 24', '24 24']);
+    for (const different of await greys('#pictures canvas')) expect(different).toBeGreaterThan(20);
+    const [all, , , decoding] = (await costs()).map(
+      (said) => Number.parseFloat(said) * (/ m?s$/.exec(said)?.[0] === ' s' ? 1000 : 1),
+    );
+    expect(decoding).toBeGreaterThan(0);
+    expect(decoding).toBeLessThan(all!);
+    expect(await text('#costs div:nth-child(4) .full')).toMatch(/^a decoder of [\d.]+ kB \(f32\)$/);
+    const drawing = (nth: number) => page.evaluate(`document.querySelectorAll('#pictures canvas')[${nth}].toDataURL()`);
+    const [drawn, third] = [await drawing(0), await drawing(2)];
+
+    await page.evaluate("location.hash = 'T=1&L=4&tab=look'");
+    await page.until("document.getElementById('look').dataset.state === 'seen'");
+    expect(await text('#look-status')).toBe('class 2, step 1 of 1, on its way with 4 blocks.');
+    const seen = "[...document.querySelectorAll('#look-pictures figure > canvas:first-child')].map((e) => e.width)";
+    expect(await page.evaluate(seen)).toEqual([24, 24, 24]);
+    for (const different of await greys('#look-pictures figure > canvas:first-child, #look-canvas')) {
+      expect(different).toBeGreaterThan(20);
+    }
+    // One step by all blocks leads to what Sample drew.
+    expect(await page.evaluate("document.getElementById('look-canvas').toDataURL()")).toBe(third);
+    await page.evaluate("document.getElementById('look').dataset.state = 'left'");
+    await page.evaluate("location.hash = 'T=1&L=4'");
+    // Both at once, in any order, and the map of what is decoded.
+    await giveAll({ 'decoder.pth': await torchOf(decoder), 'both.safetensors': await latentModelFile() });
+    await page.until(`document.getElementById('model-text').textContent.startsWith('both') && ${DRAWN}`);
+    expect(await drawing(0)).toBe(drawn);
+    await page.evaluate("document.getElementById('map-button').click()");
+    await page.until("[...document.querySelectorAll('#map button')].some((e) => !e.disabled)");
+    await page.evaluate("document.getElementById('map-button').click()");
+    expect(await page.evaluate("document.querySelector('#map canvas').width")).toBe(24);
+    expect((await greys('#map canvas'))[0]).toBeGreaterThan(20);
+    expect(page.errors).toEqual([]);
   });
 
   it('fits narrow and wide screens, light and dark', async () => {

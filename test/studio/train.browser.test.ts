@@ -3,10 +3,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseCheckpoint } from '../../training/checkpoint.ts';
+import { checkpointBytes, parseCheckpoint } from '../../training/checkpoint.ts';
 import { browser } from '../support/browser.ts';
 import { openPage, type Page } from '../support/cdp.ts';
+import { latentModel, latentParams } from '../support/latents.ts';
 import { serveStudio, shoot } from '../support/studio.ts';
+import { tinyTrain } from '../support/tiny.ts';
 
 const state = (name: string) => `document.getElementById('train').dataset.state === '${name}'`;
 
@@ -190,5 +192,16 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.until("document.getElementById('model-text').textContent.startsWith('trained-2-updates')", LONG);
     expect(await text('model-text')).toMatch(/16 \u00d7 16 pixels, 6 blocks, 2 classes/);
     expect(page.errors).toEqual([]);
+  });
+
+  it('a run of latents is refused in plain words', async () => {
+    const params = latentParams();
+    const sets = { params, ema: params, m: params, v: params };
+    await page.evaluate("location.hash = 'tab=train'");
+    await open(await checkpointBytes({ step: 1, model: latentModel, train: tinyTrain, sets }));
+    await page.until("!document.getElementById('train-trouble').hidden");
+    expect(await text('train-trouble')).toMatch(
+      /^this run learns latents of 4 channels, of which the studio has none\nSample shows/,
+    );
   });
 });

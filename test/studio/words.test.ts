@@ -1,7 +1,8 @@
 /** Numbers and errors as the studio says them. */
 import { expect, it } from 'vitest';
 import { CheckpointError, DeviceLostError, UnsupportedError } from '../../engine/errors.ts';
-import { bytes, time, troubleText } from '../../studio/words.ts';
+import { bytes, modelText, time, troubleText } from '../../studio/words.ts';
+import { tinyModel } from '../support/tiny.ts';
 
 it('numbers have three digits and a unit that fits', () => {
   expect([0.5, 8.412, 99.96, 840.6, 999.6, 12_345].map(time)).toEqual([
@@ -13,6 +14,21 @@ it('numbers have three digits and a unit that fits', () => {
     '12.3 s',
   ]);
   expect([704_000, 999_600, 1_899_000, 3e9].map(bytes)).toEqual(['704 kB', '1.00 MB', '1.90 MB', '3.00 GB']);
+});
+
+it('what is open is told with what makes its pictures', () => {
+  const model = { config: { ...tinyModel, depth: 12, classes: 10 }, lengths: [] };
+  expect(modelText({ model, fileName: null, decoder: null })).toBe(
+    'The shipped model, Fashion-MNIST: 8 \u00d7 8 pixels, 12 blocks, 10 classes.',
+  );
+  const decoder = {
+    ...({ fileName: 'vae.pth', shown: { imageSize: 64, channels: 3 }, precision: 'f32', bands: 1, rows: 64 } as const),
+    ...{ peakBytes: 1, why: '', warning: 'pictures may look odd' },
+  };
+  const latent = { ...model, config: { ...model.config, channels: 4 } };
+  expect(modelText({ model: latent, fileName: 'dit.safetensors', decoder })).toBe(
+    'dit.safetensors: 64 \u00d7 64 pixels, which vae.pth makes of 8 \u00d7 8 latents of 4 channels, 12 blocks, 10 classes. Note: pictures may look odd.',
+  );
 });
 
 const here = { isSecureContext: true, hasWebGPU: true };

@@ -1,5 +1,6 @@
 /** The worker's two sides over a message channel, on engines of this process. */
 import { onTestFinished } from 'vitest';
+import type { Engine } from '../../engine/engine.ts';
 import { createWorker, type OdeltWorker, type WorkerPort } from '../../web/client.ts';
 import { serveWorker } from '../../web/serve.ts';
 import { testEngine } from './engine.ts';
@@ -7,12 +8,12 @@ import { testEngine } from './engine.ts';
 /** A worker behind a channel; `losesAt`: how many submissions each of its devices, but the last, outlives. */
 export function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}): {
   worker: OdeltWorker;
-  made: unknown[];
+  made: Engine[];
 } {
   const { port1, port2 } = new MessageChannel();
   port1.start();
   port2.start();
-  const made: unknown[] = [];
+  const made: Engine[] = [];
   serveWorker(port2 as never, {
     async createEngine() {
       const engine = await testEngine();

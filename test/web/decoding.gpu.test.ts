@@ -5,7 +5,14 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
-import { CheckpointError, ConfigError, DeviceLostError, LimitError, UsageError } from '../../engine/errors.ts';
+import {
+  CheckpointError,
+  ConfigError,
+  DeviceLostError,
+  LimitError,
+  OutOfMemoryError,
+  UsageError,
+} from '../../engine/errors.ts';
 import type { ImportedAutoencoder } from '../../model/autoencoder/import.ts';
 import { originOf } from '../../model/autoencoder/origin.ts';
 import { spreadProblem } from '../../model/autoencoder/spread.ts';
@@ -100,6 +107,12 @@ it('samples are pictures once a decoder is loaded, of torch.save or at a URL, in
   expect((await worker.sample(request)).decoded).toBeUndefined();
   await worker.loadDecoder(vae);
   expect((await worker.sample(request)).decoded).not.toHaveProperty('warning');
+
+  const { decoded: seen, ...inside } = await worker.inspect({ label: 0, steps: 2, blocks: 4, seed: 5, at: 1 });
+  const points = Float32Array.from([inside.x, ...inside.lengths.map(({ picture }) => picture)].flatMap((x) => [...x]));
+  const expected = await decodeSamples(engine, imported, { values: points, shape: [3, 12, 12, 4] }, { choice });
+  expect([...seen!.shape]).toEqual([3, 24, 24, 3]);
+  expect(bits(seen!.values)).toBe(bits(expected.values));
 }, 600_000);
 
 it('says what is no decoder for the model, and draws latents as before', async () => {
@@ -139,6 +152,29 @@ it('says what is no decoder for the model, and draws latents as before', async (
   const theirs = await worker.loadDecoder(await safetensorsOf(foreignWeights(smallKl())), { config: SMALL_KL });
   expect(theirs).not.toHaveProperty('warning');
   expect(made.length).toBe(1);
+}, 600_000);
+
+it('takes less memory where the device has less than it would take, and stays where another does not fit', async () => {
+  const { worker, made } = served();
+  await worker.load(model);
+  const { memory } = made[0]!;
+  const before = memory.report().live;
+  const whole = await worker.loadDecoder(vae);
+  const taken = memory.report().live - before;
+  await worker.load(model);
+  expect(memory.report().live).toBe(before);
+  memory.limit = before + taken - 1;
+  const less = await worker.loadDecoder(vae);
+  expect([less.precision, whole.bands, less.bands > 1]).toEqual(['f32', 1, true]);
+  expect(less.peakBytes).toBeLessThan(whole.peakBytes);
+  expect(memory.report().live).toBeLessThan(memory.limit);
+  memory.limit = memory.report().live;
+  const wider = await worker
+    .loadDecoder(await safetensorsOf(foreignWeights(smallKl())), { config: SMALL_KL })
+    .catch((e) => e);
+  expect(wider).toBeInstanceOf(OutOfMemoryError);
+  memory.limit = Number.POSITIVE_INFINITY;
+  expect(bits((await worker.sample(request)).values)).toBe(bits(wanted));
 }, 600_000);
 
 it('is put on the next device where the GPU was lost', async () => {

@@ -111,7 +111,13 @@ export {
   randomFeatures,
 } from './evaluation/features.ts';
 export { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from './evaluation/flow.ts';
-export { type FrechetOptions, frechetDistance, measuredFrechet, REFERENCE_OFFSET } from './evaluation/frechet.ts';
+export {
+  type FrechetOptions,
+  frechetDistance,
+  measuredFrechet,
+  REFERENCE_OFFSET,
+  type Waiting,
+} from './evaluation/frechet.ts';
 export { cellsOf, checkGrid, type EvaluationGrid } from './evaluation/grid.ts';
 export type { Judge, RealStatistics } from './evaluation/judge.ts';
 export {

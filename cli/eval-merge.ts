@@ -11,7 +11,14 @@ import { checkShards, mergeShards, type ShardRecord } from '../evaluation/shards
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { interruptSignal } from './ends.node.ts';
-import { checkLinearAlgebra, checkRealFlags, LINEAR_ALGEBRA_HELP, openReal, REFERENCE_HELP } from './eval-real.ts';
+import {
+  checkLinearAlgebra,
+  checkRealFlags,
+  describeResampled,
+  LINEAR_ALGEBRA_HELP,
+  openReal,
+  REFERENCE_HELP,
+} from './eval-real.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { openSession } from './session.node.ts';
 
@@ -79,7 +86,8 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   const results = await mergeShards(parts, {
     ...{ features, real, algebra, linearAlgebra: algebra.name, signal },
     read: readShardFeatures,
-    onCell: (done, cells) => line.update(`${done}/${cells} cells`),
+    onCell: (done, cells, resampled) =>
+      line.update(`${done}/${cells} cells${resampled ? `: ${describeResampled(resampled)}` : ''}`),
   }).finally(() => {
     line.end();
     return opened.close();

@@ -45,6 +45,10 @@ export function checkRealFlags({ data, reference }: Pick<RealFlags, 'data' | 're
     });
 }
 
+/** What is done while the interval of a distance is computed. */
+export const describeResampled = ({ done, of }: { readonly done: number; readonly of: number }): string =>
+  `interval, resampled set ${done}/${of}`;
+
 /** @throws ConfigError */
 export const checkLinearAlgebra = (name: string): void => checkOneOf('--linear-algebra', name, LINEAR_ALGEBRA);
 

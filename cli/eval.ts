@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { describeMachine } from '../bench/machine.node.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
+import { type EvaluationProgress, evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from '../evaluation/grid.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
@@ -38,6 +38,7 @@ import {
   checkLinearAlgebra,
   checkRealFlags,
   DATA_HELP,
+  describeResampled,
   FEATURES_HELP,
   LINEAR_ALGEBRA_HELP,
   openReal,
@@ -262,16 +263,17 @@ async function evaluateFrom(
     log(
       `${basename(path)} on ${name}: ${which}${wanted.length} cells of ${samples} samples${done ? `, ${done} of them done` : ''}; features: ${features.name}`,
     );
-    const tell = (at: CellKey | 'real pictures', ready: number, drawn: number) =>
-      line.update(
-        `${ready}/${wanted.length} cells; ${at === 'real pictures' ? at : `${describeCell(at)}: sample ${drawn}/${samples}`}`,
-      );
+    const tell = ({ at, done: ready, samples: drawn, resampled }: EvaluationProgress) => {
+      const what = at === 'real pictures' ? at : describeCell(at);
+      const how = resampled ? `: ${describeResampled(resampled)}` : what === at ? '' : `: sample ${drawn}/${samples}`;
+      line.update(`${ready}/${wanted.length} cells; ${what}${how}`);
+    };
     if (shard && range) {
       const { imageSize, channels } = pictures;
       let so: ShardRecord = part ?? { shard, range, shape: { imageSize, channels }, provenance, cells: [] };
       await drawShard(engine, {
         ...{ config, source, decoder, grid, features, judges, shard, provenance, signal, before: there },
-        onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
+        onProgress: tell,
         onCell: async (drawn) => {
           so = await writeShardCell(out, so, drawn);
           line.clear();
@@ -286,7 +288,7 @@ async function evaluateFrom(
     const shown = new Set(before?.cells.map(describeCell));
     const results = await evaluateModel(engine, {
       ...{ config, source, decoder, grid, features, real, provenance, before, algebra, signal },
-      onProgress: (progress) => tell(progress.at, progress.done, progress.samples),
+      onProgress: tell,
       onCell: async (so) => {
         await writeResults(out, so);
         const last = so.cells.find((cell) => !shown.has(describeCell(cell)))!;

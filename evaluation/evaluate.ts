@@ -9,6 +9,7 @@ import { checkComparable } from '../training/model-for-data.ts';
 import { prepareReference } from './agreement.ts';
 import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
+import type { Waiting } from './frechet.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
 import { paretoOf } from './pareto.ts';
@@ -33,6 +34,8 @@ export interface EvaluationProgress {
   readonly done: number;
   /** Samples of the cell under way, of `Provenance.samples`. */
   readonly samples: number;
+  /** Present while the interval of a distance is computed: resampled sets that are done, and all. */
+  readonly resampled?: { readonly done: number; readonly of: number };
 }
 
 /** What is evaluated, and how. */
@@ -111,13 +114,17 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
   const nearest: NearestCell[] = [...(before?.nearest?.cells ?? [])];
   const isDone = (key: CellKey) => cells.some((cell) => sameCell(cell, key));
   const done = () => wanted.filter(isDone).length;
-  const tell = (at: EvaluationProgress['at'], drawn: number) =>
-    onProgress?.({ at, cells: wanted.length, done: done(), samples: drawn });
+  const tell = (at: EvaluationProgress['at'], drawn: number, resampled?: EvaluationProgress['resampled']) =>
+    onProgress?.({ at, cells: wanted.length, done: done(), samples: drawn, ...(resampled && { resampled }) });
+  const waiting = (at: EvaluationProgress['at'], drawn: number): Waiting => ({
+    signal,
+    onResampled: (sets, of) => tell(at, drawn, { done: sets, of }),
+  });
   if (before && wanted.every(isDone)) return before;
 
   tell('real pictures', 0);
   const judge = options.judge ?? (await createJudge(features, real, { seed, algebra }));
-  const floor = before ? before.floor : judge.floor();
+  const floor = before ? before.floor : await judge.floor(waiting('real pictures', 0));
   const results = (): EvaluationResults => ({
     cells: [...cells].sort(compareCells),
     date: new Date().toISOString(),
@@ -128,13 +135,21 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
     provenance,
   });
   const drawing = {
-    ...{ config, source, decoder, features, provenance, signal, onSamples: tell },
+    ...{
+      config,
+      source,
+      decoder,
+      features,
+      provenance,
+      signal,
+      onSamples: (key: CellKey, drawn: number) => tell(key, drawn),
+    },
     judges: hasPictures(real) && !features.classesOf ? prepareReference(real.judges) : null,
   };
   const missing = wanted.filter((key) => !isDone(key));
   await interruptible(signal, wanted.length, done, () =>
     drawCells(engine, drawing, missing, async (drawn) => {
-      const judged = judge.judge(drawn, samples);
+      const judged = await judge.judge(drawn, samples, waiting(drawn.key, samples));
       cells.push(judged.cell);
       if (judged.nearest) nearest.push(judged.nearest);
       await onCell?.(results());

@@ -1,8 +1,8 @@
 /** The Fréchet distance of two sets of features, taken for normally distributed: FID where features are Inception's. */
-import { NonFiniteError, UsageError } from '../engine/errors.ts';
+import { InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
 import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
-import { type Measured, type Resampling, resampled } from './measured.ts';
+import { intervalOf, type Measured, REPLICATES, type Resampling, resampledSets } from './measured.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
 export const REFERENCE_OFFSET = 1e-6;
@@ -46,27 +46,48 @@ export function frechetDistance(
   return between + trace(a) + trace(b) - 2 * root;
 }
 
+/** Who waits for a distance and its interval. */
+export interface Waiting {
+  /** Looked at between resampled sets. */
+  readonly signal?: AbortSignal;
+  /** Told how many resampled sets are done, of how many, ten times a second at most. */
+  readonly onResampled?: (done: number, of: number) => void;
+}
+
+/** Milliseconds after which others get their turn. */
+const TURN = 100;
+
 /**
  * The Fréchet distance of samples' features [rows * width] from real pictures' statistics, with the interval that comes of resampling
  * the samples. It is that of the distance at this number of samples, which is larger than that of endlessly many: compare sets of one
- * size.
- * @throws UsageError for other widths or fewer than two rows; NonFiniteError
+ * size. Of wide features it takes hours: between resampled sets others get their turn.
+ * @throws UsageError for other widths or fewer than two rows; NonFiniteError; InterruptedError
  */
-export function measuredFrechet(
+export async function measuredFrechet(
   features: Float32Array,
   real: FeatureStatistics,
-  { algebra, ...resampling }: Resampling & Pick<FrechetOptions, 'algebra'>,
-): Measured {
+  { algebra, signal, onResampled, ...resampling }: Resampling & Pick<FrechetOptions, 'algebra'> & Waiting,
+): Promise<Measured> {
+  let since = performance.now();
   const { width } = real;
   const rows = features.length / width;
   const statistics = featureStatistics(features, width, algebra);
   const distance = (of: FeatureStatistics) => frechetDistance(of, real, { algebra });
   const value = distance(statistics);
-  return resampled(value, rows, resampling, (weights) => {
+  const { replicates = REPLICATES } = resampling;
+  const values: number[] = [];
+  for (const weights of resampledSets(rows, resampling)) {
     const count = weights.reduce((sum, w) => sum + w, 0);
     // Of a handful of samples, too few may be left: then all stand for them.
-    return count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra));
-  });
+    values.push(count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra)));
+    if (performance.now() - since < TURN) continue;
+    onResampled?.(values.length, replicates);
+    await new Promise<void>((resolve) => setTimeout(resolve));
+    if (signal?.aborted)
+      throw new InterruptedError(`an interval was interrupted after ${values.length} of ${replicates} sets`);
+    since = performance.now();
+  }
+  return intervalOf(value, values);
 }
 
 /** Rows whose deviations are multiplied together: few enough to stay in the cache. */

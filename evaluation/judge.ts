@@ -3,7 +3,7 @@
 import type { Drawn } from './draw.ts';
 import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
 import { type Features, featuresOfData } from './features.ts';
-import { measuredFrechet } from './frechet.ts';
+import { measuredFrechet, type Waiting } from './frechet.ts';
 import { kernelDistance } from './kernel-distance.ts';
 import type { LinearAlgebra } from './linear-algebra.ts';
 import { manifold, realBalls } from './manifold.ts';
@@ -27,9 +27,9 @@ export const needPictures = ({ classesOf }: Features): readonly (typeof NEED_PIC
 /** Compares with real pictures. */
 export interface Judge {
   /** The figures of a cell, and its distances to real pictures where there are some. */
-  judge(drawn: Drawn, samples: number): { cell: Cell; nearest: NearestCell | null };
+  judge(drawn: Drawn, samples: number, waiting?: Waiting): Promise<{ cell: Cell; nearest: NearestCell | null }>;
   /** Held-out real pictures in the samples' place; computed once. */
-  readonly floor: () => Floor | null;
+  floor(waiting?: Waiting): Promise<Floor | null>;
   readonly nearest: Pick<NonNullable<EvaluationResults['nearest']>, 'quantiles' | 'heldOut'> | null;
 }
 
@@ -57,8 +57,8 @@ export async function createJudge(
     return found;
   }
 
-  function distances(rows: Float32Array): Distances {
-    const fd = measuredFrechet(rows, statistics, { seed, algebra });
+  async function distances(rows: Float32Array, waiting: Waiting | undefined): Promise<Distances> {
+    const fd = await measuredFrechet(rows, statistics, { seed, algebra, ...waiting });
     if (!pictures) return { fd, kid: null, precision: null, recall: null, density: null, coverage: null };
     const { reference } = pictures;
     // Precision and the like compare equally many; the rest takes the whole reference.
@@ -71,14 +71,14 @@ export async function createJudge(
     };
   }
 
-  function floorOf(): Floor | null {
+  async function floorOf(waiting: Waiting | undefined): Promise<Floor | null> {
     if (!pictures || !hasPictures(real)) return null;
     const { how, heldOut, reference } = real;
     const classes = features.classesOf?.(pictures.heldOut);
     const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
     return {
       ...{ how, count: heldOut.indices.length, of: reference.indices.length },
-      ...distances(pictures.heldOut),
+      ...(await distances(pictures.heldOut, waiting)),
       ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
     };
   }
@@ -86,16 +86,17 @@ export async function createJudge(
   let floor: Floor | null | undefined;
   return {
     nearest: pictures && { quantiles: NEAREST_QUANTILES, heldOut: distanceQuantiles(pictures.heldOutNearest) },
-    floor() {
-      floor ??= floorOf();
+    async floor(waiting) {
+      if (floor === undefined) floor = await floorOf(waiting);
       return floor;
     },
-    judge({ key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost }, samples) {
+    async judge(drawn, samples, waiting) {
+      const { key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost } = drawn;
       const { peakBytes, bytesRead } = cost;
       const found = pictures && nearestDistances(rows, pictures.reference, width);
       return {
         cell: {
-          ...{ ...key, ...distances(rows) },
+          ...{ ...key, ...(await distances(rows, waiting)) },
           agreement: agreed === null ? null : share(agreed, samples),
           ...{ secondsPerSample: seconds / samples, peakBytes, bytesRead },
           evaluations: evaluations / samples,

@@ -27,7 +27,8 @@ export interface Resampling {
 export const Z = 1.959963984540054;
 /** What random numbers are for: apart from those of noise and training. */
 const RESAMPLING = 0x65760001;
-const REPLICATES = 200;
+/** Resampled sets of an interval, unless told otherwise. */
+export const REPLICATES = 200;
 
 const FACTORIALS = [1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880];
 
@@ -63,23 +64,33 @@ export function resamplingWeights(seed: number, replicate: number, count: number
   });
 }
 
-/**
- * The interval of a figure `value` from those of resampled sets: their middle 95 % as distances from their mean, so that what resampling
- * adds to a figure that fewer different samples make larger is not in it. `of` is given each set's weights [count].
- */
-export function resampled(
-  value: number,
+/** The weights [count] of one resampled set after the other. @throws UsageError for fewer than two sets */
+export function* resampledSets(
   count: number,
   { seed, replicates = REPLICATES }: Resampling,
-  of: (weights: Uint8Array) => number,
-): Measured {
+): Generator<Uint8Array, void> {
   if (!(Number.isInteger(replicates) && replicates >= 2))
     throw new UsageError(`${replicates} resampled sets give no interval; it takes two or more`);
-  const values = Array.from({ length: replicates }, (_, replicate) => of(resamplingWeights(seed, replicate, count)));
-  const mean = values.reduce((sum, x) => sum + x, 0) / replicates;
+  for (let replicate = 0; replicate < replicates; replicate++) yield resamplingWeights(seed, replicate, count);
+}
+
+/**
+ * The interval of a figure `value` from those of resampled sets: their middle 95 % as distances from their mean, so that what resampling
+ * adds to a figure that fewer different samples make larger is not in it.
+ */
+export function intervalOf(value: number, values: readonly number[]): Measured {
+  const mean = values.reduce((sum, x) => sum + x, 0) / values.length;
   const sorted = Float64Array.from(values).sort();
   return { value, low: value + quantile(sorted, 0.025) - mean, high: value + quantile(sorted, 0.975) - mean };
 }
+
+/** A figure `value` with its interval; `of` is given each resampled set's weights [count]. */
+export const resampled = (
+  value: number,
+  count: number,
+  resampling: Resampling,
+  of: (weights: Uint8Array) => number,
+): Measured => intervalOf(value, Array.from(resampledSets(count, resampling), of));
 
 /** A weighted mean's interval. @throws UsageError for no values. */
 export function measuredMean(values: ArrayLike<number>, resampling: Resampling): Measured {

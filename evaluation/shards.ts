@@ -9,6 +9,7 @@ import type { Dataset } from '../training/data/dataset.ts';
 import { prepareReference } from './agreement.ts';
 import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
 import { interruptible } from './evaluate.ts';
+import type { Waiting } from './frechet.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judging, needPictures, type RealStatistics } from './judge.ts';
 import { paretoOf } from './pareto.ts';
@@ -147,10 +148,10 @@ export interface MergeOptions extends Omit<Judging, 'seed'> {
   readonly linearAlgebra: string;
   /** The features of a cell of a part [samples * width]. */
   readonly read: (part: ShardPart, cell: ShardCell) => Promise<Float32Array>;
-  /** Looked at between cells, each of which takes seconds for thousands of samples. */
+  /** Looked at between cells, each of which takes seconds for thousands of samples, and between resampled sets. */
   readonly signal?: AbortSignal;
-  /** Told before each cell how many are done, of how many. */
-  readonly onCell?: (done: number, cells: number) => void;
+  /** Told before each cell how many are done, of how many; then how many of its resampled sets. */
+  readonly onCell?: (done: number, cells: number, resampled?: { readonly done: number; readonly of: number }) => void;
 }
 
 /**
@@ -164,7 +165,8 @@ export async function mergeShards(
   const ordered = checkShards(parts);
   const { provenance, cells: keys } = ordered[0]!.record;
   const judge = await createJudge(features, real, { seed: provenance.seed, algebra });
-  const judged: ReturnType<typeof judge.judge>[] = [];
+  const judged: Awaited<ReturnType<typeof judge.judge>>[] = [];
+  const waiting: Waiting = { signal, onResampled: (done, of) => onCell?.(judged.length, keys.length, { done, of }) };
   for (const { key } of keys) {
     onCell?.(judged.length, keys.length);
     const drawn: Drawn[] = [];
@@ -173,13 +175,13 @@ export async function mergeShards(
       drawn.push({ ...cell, features: await read(part, cell) });
     }
     if (signal?.aborted) throw new InterruptedError('merging was interrupted; nothing was written');
-    judged.push(judge.judge(mergedCell(drawn), provenance.samples));
+    judged.push(await judge.judge(mergedCell(drawn), provenance.samples, waiting));
   }
   return {
     cells: judged.map(({ cell }) => cell).sort(compareCells),
     date: new Date().toISOString(),
     pareto: paretoOf(judged.map(({ cell }) => cell)),
-    floor: judge.floor(),
+    floor: await judge.floor(waiting),
     nearest: judge.nearest && { ...judge.nearest, cells: judged.map(({ nearest }) => nearest!) },
     ...(hasPictures(real) ? {} : { notComputed: needPictures(features) }),
     provenance: { ...provenance, linearAlgebra, shards: ordered.length },

@@ -45,6 +45,12 @@ beforeAll(async () => {
     sigma: { shape: [WIDTH, WIDTH], values: sigma },
   };
   writeFileSync(at('foreign.npz'), writeNpz(foreign));
+  const about = {
+    ...{ features: { name: 'net.onnx', width: WIDTH, digest }, count: COUNT, data: 'pets', classes: 3 },
+    shape: { height: SIDE, width: SIDE, channels: 1 },
+  };
+  const text = new TextEncoder().encode(JSON.stringify(about));
+  writeFileSync(at('pets.npz'), writeNpz({ ...foreign, odelt: { shape: [text.length], values: text } }));
 });
 afterAll(() => cli?.remove());
 
@@ -92,6 +98,11 @@ describe('statistics of a network in ONNX', () => {
       ['s.npz', '--features', 'onnx:other.onnx'],
       '--features is other.onnx (SHA-256 ',
       'give --features onnx:FILE, or write statistics of other.onnx with odelt stats',
+    ],
+    [
+      ['pets.npz', '--features', 'onnx:net.onnx'],
+      "'pets' has 3 classes; the model draws 10",
+      'the pictures that the model was trained on',
     ],
     [['s.npz', '--features', 'classifier'], '; s.npz has statistics of net.onnx (SHA-256 DIGEST...)', 'onnx:FILE'],
     [

@@ -58,9 +58,9 @@ describe('recorded sets', () => {
     expect(value - low).toBeCloseTo(high - value, 12);
   });
 
-  it('have the recorded kernel discrepancy and Fréchet distance', () => {
+  it('have the recorded kernel discrepancy and Fréchet distance', async () => {
     expect(squaredDiscrepancy(samples, real, WIDTH)).toBeCloseTo(recorded.discrepancy, 10);
-    const { value, low, high } = measuredFrechet(samples, featureStatistics(real, WIDTH), { seed: 2 });
+    const { value, low, high } = await measuredFrechet(samples, featureStatistics(real, WIDTH), { seed: 2 });
     expect(value).toBeCloseTo(recorded.frechet, 9);
     expect(low).toBeLessThan(value);
     expect(high).toBeGreaterThan(value);
@@ -154,12 +154,12 @@ describe('intervals', () => {
     expect(() => measuredMean([], { seed: 1 })).toThrow('no values have no mean');
   });
 
-  it('of a Fréchet distance hold it and have the spread of sets drawn anew', () => {
+  it('of a Fréchet distance hold it and have the spread of sets drawn anew', async () => {
     const truth = featureStatistics(normals(20_000 * 4, 11), 4);
     const drawn = Array.from({ length: 150 }, (_, k) => normals(300 * 4, 100 + k).map((x) => 1.3 * x + 0.4));
     const distances = Float64Array.from(drawn, (set) => frechetDistance(truth, featureStatistics(set, 4))).sort();
     const spread = quantile(distances, 0.975) - quantile(distances, 0.025);
-    const found = measuredFrechet(drawn[0]!, truth, { seed: 4 });
+    const found = await measuredFrechet(drawn[0]!, truth, { seed: 4 });
     expect(found.low).toBeLessThan(found.value);
     expect(found.high).toBeGreaterThan(found.value);
     expect((found.high - found.low) / spread).toBeGreaterThan(0.7);

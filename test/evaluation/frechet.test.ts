@@ -1,8 +1,8 @@
 /** The Fréchet distance against the reference's values, and against cases that can be written down. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it, test } from 'vitest';
-import { NonFiniteError, UsageError } from '../../engine/errors.ts';
+import { afterEach, describe, expect, it, test, vi } from 'vitest';
+import { InterruptedError, NonFiniteError, UsageError } from '../../engine/errors.ts';
 import { createFeatureSums, type FeatureStatistics, featureStatistics } from '../../evaluation/feature-statistics.ts';
 import { frechetDistance, measuredFrechet, REFERENCE_OFFSET } from '../../evaluation/frechet.ts';
 import { resampled } from '../../evaluation/measured.ts';
@@ -174,7 +174,7 @@ test('features that have no distance are refused', () => {
   expect(() => frechetDistance(a, broken)).toThrow('a mean or covariance is not finite');
 });
 
-it('the interval is that of sets in which samples are repeated', () => {
+it('the interval is that of sets in which samples are repeated', async () => {
   const [rows, width] = [150, 5];
   const features = normals(rows * width, 4).map((x, i) => x + 3 + (i % width));
   const real = featureStatistics(normals(400 * width, 5), width);
@@ -186,8 +186,54 @@ it('the interval is that of sets in which samples are repeated', () => {
     );
   const distance = (values: Float32Array) => frechetDistance(featureStatistics(values, width), real);
   const wanted = resampled(distance(features), rows, { seed: 6 }, (weights) => distance(repeated(weights)));
-  const found = measuredFrechet(features, real, { seed: 6 });
+  const found = await measuredFrechet(features, real, { seed: 6 });
   expect(found.value).toBe(wanted.value);
   expect(found.low / wanted.low).toBeCloseTo(1, 9);
   expect(found.high / wanted.high).toBeCloseTo(1, 9);
+});
+
+describe('an interval that takes long', () => {
+  const [rows, width] = [40, 3];
+  const features = normals(rows * width, 7);
+  const real = featureStatistics(normals(100 * width, 8), width);
+  afterEach(() => vi.restoreAllMocks());
+  /** A clock on which every look takes 30 ms: others get their turn after every fourth set. */
+  const slowly = () => {
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => {
+      now += 30;
+      return now;
+    });
+  };
+
+  it('lets others have their turn, tells how far it is, and is the same', async () => {
+    const wanted = await measuredFrechet(features, real, { seed: 1, replicates: 20 });
+    slowly();
+    const told: number[][] = [];
+    let turns = 0;
+    const other = setInterval(() => turns++);
+    const found = await measuredFrechet(features, real, {
+      ...{ seed: 1, replicates: 20 },
+      onResampled: (...sets) => told.push(sets),
+    }).finally(() => clearInterval(other));
+    expect(found).toEqual(wanted);
+    expect(told).toEqual([4, 8, 12, 16, 20].map((done) => [done, 20]));
+    expect(turns).toBeGreaterThan(0);
+  });
+
+  it('ends when it is interrupted', async () => {
+    slowly();
+    const stop = new AbortController();
+    let last = 0;
+    const measured = measuredFrechet(features, real, {
+      ...{ seed: 1, signal: stop.signal },
+      onResampled(done) {
+        last = done;
+        if (done >= 8) stop.abort();
+      },
+    });
+    await expect(measured).rejects.toThrow(InterruptedError);
+    await expect(measured).rejects.toThrow('an interval was interrupted after 8 of 200 sets');
+    expect(last).toBe(8);
+  });
 });

@@ -91,7 +91,7 @@ export {
   evaluateModel,
   weightsDigest,
 } from './evaluation/evaluate.ts';
-export { type FeatureChoice, parseFeatures } from './evaluation/feature-choice.ts';
+export { askedAs, type FeatureChoice, parseFeatures } from './evaluation/feature-choice.ts';
 export {
   createFeatureSums,
   type FeatureStatistics,
@@ -161,6 +161,7 @@ export {
   type ShardRecord,
 } from './evaluation/shards.ts';
 export {
+  checkNetworkOf,
   featuresDigest,
   featuresOfStatistics,
   readStatistics,

@@ -36,6 +36,7 @@ export {
   featureSource,
   type OpenedFeatures,
   readClassifier,
+  sourceOfStatistics,
 } from './evaluation/open-features.node.ts';
 export { LINEAR_ALGEBRA, type LinearAlgebraName, openLinearAlgebra } from './evaluation/openblas.node.ts';
 export { readResults, readResultsFile, writeResults } from './evaluation/results.node.ts';

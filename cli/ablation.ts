@@ -19,7 +19,7 @@ import { factsOf } from '../training/objectives/facts.ts';
 import { MODEL_OPTIONS, OUT_OPTIONS, settingsOf } from '../training/settings.ts';
 import { checkTeacher } from '../training/start.ts';
 import { interruptSignal } from './ends.node.ts';
-import { NETWORKS_HELP, openReal } from './eval-real.ts';
+import { FEATURES_HELP, openReal } from './eval-real.ts';
 import { addFlags, givenFlags } from './option-flags.ts';
 import { duration, log, ProgressLine, print, printJson } from './output.node.ts';
 import { number, numbers, openSession } from './session.node.ts';
@@ -79,7 +79,7 @@ export function addAblation(command: Command): void {
     .option('--steps <T>', 'time steps of the samples', integer('--steps'), 16)
     .option('--guidance <w>', 'guidance weight of the samples', number('--guidance'), 1)
     .option('--count <n>', 'samples of each run and number of blocks', integer('--count'), 2000)
-    .option('--features <name>', NETWORKS_HELP, (text: string) => parseFeatures(text))
+    .option('--features <name>', `${FEATURES_HELP} (default: auto)`, (text: string) => parseFeatures(text))
     .option('--out <folder>', 'for runs, ablation.json, .csv, .md and .svg', join('out', 'ablation'))
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'print one JSON document instead of a table')

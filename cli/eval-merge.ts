@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
-import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
+import { askedAs, type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
 import { checkSameSettings, resultRows } from '../evaluation/results.ts';
 import { openShard, readShardFeatures, shardFile } from '../evaluation/shards.node.ts';
-import { checkShards, mergeShards } from '../evaluation/shards.ts';
+import { checkShards, mergeShards, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { interruptSignal } from './ends.node.ts';
@@ -43,6 +43,15 @@ export function addMerge(command: Command): void {
     .action((folders: string[], flags: MergeFlags) => merge(folders, flags));
 }
 
+/** The features that parts were drawn with. @throws ConfigError for those of a network in a file of its own */
+function recordedFeatures({ provenance }: ShardRecord, name: string): FeatureChoice {
+  const asked = askedAs(provenance.features);
+  if (!asked.endsWith(':FILE')) return parseFeatures(asked);
+  throw new ConfigError(`${name} was drawn with the features ${provenance.features.name}, of a network in a file`, {
+    hint: `give that file: --features ${asked}`,
+  });
+}
+
 async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
@@ -52,7 +61,7 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   const [{ name, record }] = parts as [(typeof parts)[number]];
   const { provenance } = record;
   const { seed, samples: count } = provenance;
-  const own = { ...flags, features: flags.features ?? parseFeatures(provenance.features.name) };
+  const own = { ...flags, features: flags.features ?? recordedFeatures(record, name) };
   const newEngine = async () => (await openSession(undefined)).engine;
   const opened = await openReal(own, record.shape, { seed, count, signal, newEngine });
   const { real, features, record: found } = opened;

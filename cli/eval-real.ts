@@ -4,16 +4,16 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError } from '../engine/errors.ts';
 import type { FeatureChoice } from '../evaluation/feature-choice.ts';
 import type { Features } from '../evaluation/features.ts';
-import type { RealStatistics } from '../evaluation/judge.ts';
-import { featureSource } from '../evaluation/open-features.node.ts';
+import { needPictures, type RealStatistics } from '../evaluation/judge.ts';
+import { featureSource, sourceOfStatistics } from '../evaluation/open-features.node.ts';
 import { LINEAR_ALGEBRA } from '../evaluation/openblas.node.ts';
 import { type RealPictures, realPictures } from '../evaluation/real.ts';
 import type { Provenance } from '../evaluation/results.ts';
-import { featuresDigest, featuresOfStatistics, readStatistics } from '../evaluation/statistics-file.ts';
+import { featuresDigest, readStatistics } from '../evaluation/statistics-file.ts';
 import { failAs, readRegular } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { checkOneOf } from '../sampling/request.ts';
-import type { Dataset } from '../training/data/dataset.ts';
+import type { DataShape, Dataset } from '../training/data/dataset.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
 import { openParts } from '../training/data/open.ts';
 import { log } from './output.node.ts';
@@ -26,32 +26,23 @@ export interface RealFlags {
 }
 
 export const FEATURES_HELP =
-  'what pictures are compared by: pca64 (leading principal components of the data), pixels (averaged to 256 at most), random (a fixed projection)';
-/** Of those that may be networks, too. */
-export const NETWORKS_HELP = `${FEATURES_HELP}, classifier[:FILE] (of odelt classifier; the bundled one knows Fashion-MNIST), onnx:FILE (any network, by onnxruntime-node), fid:FILE (InceptionV3) (default: the bundled classifier where it knows the classes, else pca64)`;
+  'what pictures are compared by: pca64 (leading principal components of the data), pixels (averaged to 256 at most), random (a fixed projection), classifier[:FILE] (of odelt classifier; the bundled one knows Fashion-MNIST), onnx:FILE (any network, by onnxruntime-node), fid:FILE (InceptionV3), auto (the bundled classifier where it knows the classes, else pca64)';
 export const DATA_HELP =
   'real pictures (default: the bundled ones); with both parts, samples are compared with the training part';
 export const REFERENCE_HELP =
-  'statistics of real pictures instead: .npz with mu and sigma, of odelt stats or elsewhere; gives FD only';
+  'statistics of real pictures instead: .npz with mu and sigma, of odelt stats or elsewhere; FD alone, of the features that it names or --features gives';
 export const LINEAR_ALGEBRA_HELP =
   'who computes Fréchet distances: own, openblas (needs the package koffi), or auto (openblas where it is)';
 
-/** Largest file of statistics. */
-const MOST_BYTES = 2 ** 30;
+/** Largest file of statistics: one of ADM's with 10,000 pictures of 256 x 256 beside has 2.03e9 bytes. */
+const MOST_BYTES = 2 ** 31 - 1;
 
 /** @throws ConfigError for values that are none, or both kinds of real pictures */
-export function checkRealFlags({ data, reference, features }: RealFlags & { linearAlgebra?: string }): void {
+export function checkRealFlags({ data, reference }: Pick<RealFlags, 'data' | 'reference'>): void {
   if (data !== undefined && reference !== undefined)
     throw new ConfigError('--data and --reference both say what samples are compared with', {
       hint: 'leave one of them out',
     });
-  if (reference !== undefined && features && features.kind !== 'plain' && features.kind !== 'auto')
-    throw new ConfigError(
-      `--reference has statistics of features that need no network; --features ${features.kind} was asked for`,
-      {
-        hint: 'give --data, the pictures themselves',
-      },
-    );
 }
 
 /** @throws ConfigError */
@@ -71,7 +62,7 @@ interface Opening {
   readonly seed: number;
   readonly count: number;
   readonly signal: AbortSignal;
-  readonly check?: (data: Dataset) => void;
+  readonly check?: (data: DataShape) => void;
   /** An engine for features that need one, of their own: what they take is not counted as sampling's. */
   readonly newEngine: () => Promise<Engine>;
 }
@@ -88,7 +79,7 @@ export async function openReal(
       ...{
         name: features.name,
         width: features.width,
-        digest: features.digest ?? (await featuresDigest(features, shape)),
+        digest: await featuresDigest(features, shape),
       },
       ...(features.distance ? { distance: features.distance } : {}),
       ...(features.classesOf ? { judges: true as const } : {}),
@@ -100,15 +91,15 @@ export async function openReal(
     if (path === '') throw new ConfigError('--reference is empty', { hint: 'give a .npz file of statistics' });
     const bytes = await readRegular(path, { most: MOST_BYTES, fail: failAs(DataError, path) });
     const file = readStatistics(bytes, path);
-    const name = flags.features?.kind === 'plain' ? flags.features.name : undefined;
-    const { features, warning } = await featuresOfStatistics(file, shape, name, path);
-    if (warning) log(`warning: ${warning}`);
+    const { about } = file;
+    if (about?.classes !== undefined) check?.({ ...about.shape, name: about.data, classes: about.classes });
+    const source = await sourceOfStatistics(file, shape, flags.features ?? { kind: 'auto' }, path);
+    if (source.warning) log(`warning: ${source.warning}`);
+    const { features, close } = await source.open(newEngine);
     const digest = await crypto.subtle.digest('SHA-256', bytes);
     const data = { name: basename(path), digests: [Buffer.from(digest).toString('hex')] };
-    log(
-      `${path} has no pictures: KID, precision, recall, density, coverage, agreement, nearest pictures and the floor are not computed`,
-    );
-    return { real: file, judges: null, features, record: await recorded(features, data), close: async () => {} };
+    log(`${path} has no pictures: not computed are ${needPictures(features).join(', ')}`);
+    return { real: file, judges: null, features, record: await recorded(features, data), close };
   }
   const parts = await openParts(flags.data ?? shippedData(), {
     size: imageSize,

@@ -38,8 +38,8 @@ import {
   checkLinearAlgebra,
   checkRealFlags,
   DATA_HELP,
+  FEATURES_HELP,
   LINEAR_ALGEBRA_HELP,
-  NETWORKS_HELP,
   openReal,
   REFERENCE_HELP,
 } from './eval-real.ts';
@@ -109,7 +109,7 @@ export function addEval(command: Command): void {
       numbers('--tolerance'),
     )
     .option('--count <n>', 'samples of each cell', number('--count', { integer: true, min: 1 }), 1000)
-    .option('--features <name>', NETWORKS_HELP, (text: string) => parseFeatures(text))
+    .option('--features <name>', `${FEATURES_HELP} (default: auto)`, (text: string) => parseFeatures(text))
     .option('--data <path>', DATA_HELP)
     .option('--reference <file>', REFERENCE_HELP)
     .option(

@@ -1,10 +1,12 @@
 /** `odelt stats`: mean and covariance of pictures' features, as a file that NumPy, the reference and `odelt eval --reference` read. */
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
+import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { createFeatureSums } from '../evaluation/feature-statistics.ts';
-import { FEATURE_NAMES, type FeatureName, featuresOf, unitImages } from '../evaluation/features.ts';
+import { unitImages } from '../evaluation/features.ts';
+import { featureSource } from '../evaluation/open-features.node.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
-import { writeStatistics } from '../evaluation/statistics-file.ts';
+import { featuresDigest, writeStatistics } from '../evaluation/statistics-file.ts';
 import { checkOutput, writeAtomically } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { checkOneOf } from '../sampling/request.ts';
@@ -12,22 +14,27 @@ import { openParts } from '../training/data/open.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkLinearAlgebra, FEATURES_HELP, LINEAR_ALGEBRA_HELP } from './eval-real.ts';
 import { log, ProgressLine, printJson } from './output.node.ts';
-import { number } from './session.node.ts';
+import { INDEX_HELP, number, openSession, parseIndex } from './session.node.ts';
 
 interface StatsFlags {
-  features: FeatureName;
+  features?: FeatureChoice;
   part?: 'train' | 'test';
   size?: number;
   channels?: number;
   linearAlgebra: LinearAlgebraName;
+  adapter?: string;
+  adapterIndex?: number;
   out: string;
   json?: boolean;
 }
 
+/** Pictures between two looks at Ctrl-C: large networks take a tenth of a second for each. */
+const CHUNK = 64;
+
 export function addStats(command: Command): void {
   command
     .argument('[data]', 'pictures (default: the bundled ones)', shippedData())
-    .option('--features <name>', FEATURES_HELP, 'pca64')
+    .option('--features <name>', `${FEATURES_HELP} (default: pca64)`, (text: string) => parseFeatures(text))
     .option('--part <which>', 'train or test (default: train if it is there)')
     .option(
       '--size <pixels>',
@@ -41,16 +48,25 @@ export function addStats(command: Command): void {
     )
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
     .requiredOption('--out <file>', '.npz to write: mu and sigma in float64, and what the features are')
+    .option('--adapter <name>', 'of classifiers: auto, gpu, lavapipe or swiftshader')
+    .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
-      '\nExamples:\n  odelt stats data/cifar-10 --features pca64 --out cifar.npz\n  odelt eval runs/mine --reference cifar.npz',
+      `
+The file has mu and sigma, of all pictures of the part, as NumPy reads them, and says what the features are: of a
+network its SHA-256, so that odelt eval refuses any other. It holds neither the pictures nor the network.
+
+Examples:
+  odelt stats data/cifar-10 --out cifar.npz
+  odelt eval runs/mine --reference cifar.npz
+  odelt stats data/cifar-10 --features fid:inception.onnx --out cifar-fid.npz
+  odelt eval runs/mine --reference cifar-fid.npz --features fid:inception.onnx --count 10000`,
     )
     .action((data: string, flags: StatsFlags) => stats(data, flags));
 }
 
 async function stats(path: string, flags: StatsFlags): Promise<void> {
-  checkOneOf('--features', flags.features, FEATURE_NAMES);
   checkOneOf('--part', flags.part, ['train', 'test']);
   checkLinearAlgebra(flags.linearAlgebra);
   if (flags.channels === 2) throw new ConfigError('--channels is 2; it must be 1 or 3');
@@ -64,20 +80,28 @@ async function stats(path: string, flags: StatsFlags): Promise<void> {
   if (!data) throw new ConfigError(`${path} has no ${flags.part} part`, { hint: 'leave --part out' });
   const line = new ProgressLine();
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
-  line.update(`features of ${data.count} pictures: ${flags.features}`, true);
-  const features = featuresOf(flags.features, data);
-  const sums = createFeatureSums(features.width, algebra);
-  for (let at = 0; at < data.count; at += 256) {
-    signal.throwIfAborted();
-    const indices = Uint32Array.from({ length: Math.min(256, data.count - at) }, (_, i) => at + i);
-    sums.add(await features.of(unitImages(data, indices)));
-    line.update(`features of pictures: ${at + indices.length}/${data.count}`);
+  line.update(`features of ${data.count} pictures`, true);
+  const source = await featureSource(flags.features ?? { kind: 'plain', name: 'pca64' }, data);
+  const { features, close } = await source.open(async () => (await openSession(flags.adapter, flags)).engine);
+  try {
+    const { name, width } = features;
+    const sums = createFeatureSums(width, algebra);
+    for (let at = 0; at < data.count; at += CHUNK) {
+      signal.throwIfAborted();
+      const indices = Uint32Array.from({ length: Math.min(CHUNK, data.count - at) }, (_, i) => at + i);
+      sums.add(await features.of(unitImages(data, indices)));
+      line.update(`${name} of pictures: ${at + indices.length}/${data.count}`);
+    }
+    const statistics = sums.statistics();
+    await writeAtomically(flags.out, [await writeStatistics(statistics, features, data, data.name)]);
+    line.end();
+    const { count } = statistics;
+    const digest = await featuresDigest(features, data);
+    if (flags.json)
+      printJson({ out: flags.out, data: data.name, count, features: name, width, digest, linearAlgebra: algebra.name });
+    log(`wrote ${flags.out}: ${name}, ${width} wide, of ${count} pictures of ${data.name}`);
+  } finally {
+    line.end();
+    await close();
   }
-  line.end();
-  const statistics = sums.statistics();
-  await writeAtomically(flags.out, [await writeStatistics(statistics, features, data, data.name)]);
-  const { count, width } = statistics;
-  if (flags.json)
-    printJson({ out: flags.out, data: data.name, count, features: features.name, width, linearAlgebra: algebra.name });
-  log(`wrote ${flags.out}: ${features.name}, ${width} wide, of ${count} pictures of ${data.name}`);
 }

@@ -3,16 +3,19 @@ import { ConfigError } from '../engine/errors.ts';
 import type { Classifier } from '../model/classify.ts';
 import type { ClassifierFile } from '../model/weights/classifier-file.ts';
 import type { DataShape } from '../training/data/dataset.ts';
-import type { Features } from './features.ts';
+import type { Features, PictureShape } from './features.ts';
 
-/** Pictures, and what their classes are called where they have names. */
-export type NamedData = DataShape & { readonly classNames?: readonly string[] };
+/** Size and name of a set of pictures; where it is known, how many classes they are of, and what these are called. */
+export type NamedData = Omit<DataShape, 'classes'> & {
+  readonly classes?: number;
+  readonly classNames?: readonly string[];
+};
 
 /** What a classifier knows: sizes, and the names of its classes. */
 export type Described = Pick<ClassifierFile, 'config' | 'classNames'>;
 
 /** Whether a classifier takes pictures of this size. */
-export const takesPictures = ({ config }: Described, { height, width, channels }: DataShape): boolean =>
+export const takesPictures = ({ config }: Described, { height, width, channels }: PictureShape): boolean =>
   height === config.imageSize && width === config.imageSize && channels === config.channels;
 
 /** Whether a classifier knows the data's classes: as many, of the same names, or both without names. */

@@ -10,7 +10,7 @@ import { prepareReference } from './agreement.ts';
 import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
-import { createJudge, hasPictures, type Judge, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
 import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
@@ -124,7 +124,7 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
     pareto: paretoOf(cells),
     floor,
     nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
-    ...(judge.nearest ? {} : { notComputed: NEEDS_PICTURES }),
+    ...(judge.nearest ? {} : { notComputed: needPictures(features) }),
     provenance,
   });
   const drawing = {

@@ -1,6 +1,6 @@
 /** How features are named in text: `pca64`, `classifier`, `classifier:FILE`, `onnx:FILE`, `fid:FILE`. */
 import { ConfigError } from '../engine/errors.ts';
-import { FEATURE_NAMES, type FeatureName } from './features.ts';
+import { FEATURE_NAMES, type FeatureName, type Features } from './features.ts';
 
 /** Which features are asked for. */
 export type FeatureChoice =
@@ -26,4 +26,11 @@ export function parseFeatures(text: string, option = '--features'): FeatureChoic
   throw new ConfigError(
     `${option} is '${text}'; it must be one of ${FEATURE_NAMES.join(', ')}, classifier, classifier:FILE, onnx:FILE, fid:FILE or auto`,
   );
+}
+
+/** The text that asks for features of this name. Where a network's file lies nobody knows: it is FILE. */
+export function askedAs({ name, distance }: Pick<Features, 'name' | 'distance'>): string {
+  if (distance === 'FID') return 'fid:FILE';
+  if (name === 'classifier' || FEATURE_NAMES.some((known) => known === name)) return name;
+  return name.startsWith('classifier ') ? 'classifier:FILE' : 'onnx:FILE';
 }

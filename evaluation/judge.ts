@@ -18,17 +18,11 @@ export type RealStatistics = Pick<FeatureStatistics, 'width' | 'mean' | 'covaria
 /** Whether there are pictures, or their statistics only. */
 export const hasPictures = (real: RealPictures | RealStatistics): real is RealPictures => 'heldOut' in real;
 
-/** What cannot be computed from statistics alone. */
-export const NEEDS_PICTURES = [
-  'kid',
-  'precision',
-  'recall',
-  'density',
-  'coverage',
-  'agreement',
-  'nearer',
-  'floor',
-] as const;
+const NEED_PICTURES = ['kid', 'precision', 'recall', 'density', 'coverage', 'agreement', 'nearer', 'floor'] as const;
+
+/** What cannot be computed from statistics alone. Class agreement can, where the features know the classes. */
+export const needPictures = ({ classesOf }: Features): readonly (typeof NEED_PICTURES)[number][] =>
+  NEED_PICTURES.filter((figure) => figure !== 'agreement' || classesOf === undefined);
 
 /** Compares with real pictures. */
 export interface Judge {

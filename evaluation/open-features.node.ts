@@ -1,4 +1,4 @@
-/** Features by what they were asked for as: files are read and checked first, an engine is made where a network of ours needs one. */
+/** Features by what they were asked for as, or by what statistics say they are of: files are read and checked first, an engine is made where a network of ours needs one. */
 import { basename } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError } from '../engine/errors.ts';
@@ -7,10 +7,17 @@ import { shippedClassifier } from '../formats/shipped.node.ts';
 import { Classifier } from '../model/classify.ts';
 import { type ClassifierFile, parseClassifierFile } from '../model/weights/classifier-file.ts';
 import type { Dataset } from '../training/data/dataset.ts';
-import { checkTakes, featuresOfClassifier, knowsClasses, takesPictures } from './classifier-features.ts';
+import {
+  checkTakes,
+  featuresOfClassifier,
+  knowsClasses,
+  type NamedData,
+  takesPictures,
+} from './classifier-features.ts';
 import type { FeatureChoice } from './feature-choice.ts';
-import { type Features, featuresOf } from './features.ts';
+import { type Features, featuresOf, type PictureShape } from './features.ts';
 import { onnxFeatures } from './onnx-features.node.ts';
+import { checkNetworkOf, featuresOfStatistics, type StatisticsFile } from './statistics-file.ts';
 
 /** Features that are ready, and what frees what they hold. */
 export interface OpenedFeatures {
@@ -38,7 +45,7 @@ const plain = (features: () => Features): FeatureSource => ({
   open: async () => ({ features: features(), close: async () => {} }),
 });
 
-function ofClassifier(file: ClassifierFile, name: string, data: Dataset): FeatureSource {
+function ofClassifier(file: ClassifierFile, name: string, data: NamedData): FeatureSource {
   checkTakes(file, name, data);
   return {
     async open(newEngine) {
@@ -69,11 +76,63 @@ export async function featureSource(choice: FeatureChoice, data: Dataset): Promi
     const fits = takesPictures(file, data) && data.classNames !== undefined && knowsClasses(file, data);
     return fits ? ofClassifier(file, 'classifier', data) : plain(() => featuresOf('pca64', data));
   }
+  return networkSource(choice, data);
+}
+
+/** A network, as it is known before an engine is asked for. */
+type Network = Pick<Features, 'name' | 'width' | 'digest' | 'distance'>;
+
+/** Features of a network, for pictures of which only this needs to be known. `check` may refuse it. */
+async function networkSource(
+  choice: Exclude<FeatureChoice, { kind: 'auto' | 'plain' }>,
+  pictures: NamedData,
+  check?: (network: Network) => void,
+): Promise<FeatureSource> {
   if (choice.kind === 'classifier') {
     const { file: path } = choice;
     const file = await readClassifier(path ?? shippedClassifier());
-    return ofClassifier(file, path === undefined ? 'classifier' : `classifier ${basename(path)}`, data);
+    const name = path === undefined ? 'classifier' : `classifier ${basename(path)}`;
+    const source = ofClassifier(file, name, pictures);
+    check?.({ name, width: file.config.features, digest: file.digest });
+    return source;
   }
-  const opened = await onnxFeatures(choice.file, data, { fid: choice.kind === 'fid' });
+  const opened = await onnxFeatures(choice.file, pictures, { fid: choice.kind === 'fid' });
+  try {
+    check?.(opened.features);
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
   return { open: async () => opened };
+}
+
+/**
+ * The features that statistics in a file called `name` are of, for samples of this shape: those asked for, which must be the file's, or those that it
+ * names. A network in a file of its own must be asked for. Of a foreign file there is a `warning`.
+ * @throws ConfigError for other features or pictures, and where a network must be given; else as `featureSource` and `featuresOfStatistics`
+ */
+export async function sourceOfStatistics(
+  file: StatisticsFile,
+  shape: PictureShape,
+  choice: FeatureChoice,
+  name: string,
+): Promise<FeatureSource & { readonly warning?: string }> {
+  const { about } = file;
+  const bundled = choice.kind === 'auto' && about?.features.name === 'classifier';
+  const asked: FeatureChoice = bundled ? { kind: 'classifier' } : choice;
+  if (asked.kind === 'auto' || asked.kind === 'plain') {
+    const wanted = asked.kind === 'plain' ? asked.name : undefined;
+    const { features, warning } = await featuresOfStatistics(file, shape, wanted, name);
+    return { ...plain(() => features), warning };
+  }
+  const { classes, classNames } = about ?? {};
+  let warning: string | undefined;
+  const source = await networkSource(
+    asked,
+    { ...shape, name: about?.data ?? 'samples', classes, classNames },
+    (network) => {
+      warning = checkNetworkOf(file, network, shape, name);
+    },
+  );
+  return { ...source, warning };
 }

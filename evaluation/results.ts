@@ -77,7 +77,7 @@ export interface Nearest {
 export interface FeatureRecord {
   readonly name: string;
   readonly width: number;
-  /** SHA-256 of what they are: name, width, shape of the pictures, and what they were made of. */
+  /** SHA-256 of what they are: of a network its file's, else of name, width, shape of the pictures, and what they were made of. */
   readonly digest: string;
   /** What Fréchet distances of them are called, where it is not FD. */
   readonly distance?: 'FID';

@@ -10,7 +10,7 @@ import { prepareReference } from './agreement.ts';
 import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
 import { interruptible } from './evaluate.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
-import { createJudge, hasPictures, type Judging, NEEDS_PICTURES, type RealStatistics } from './judge.ts';
+import { createJudge, hasPictures, type Judging, needPictures, type RealStatistics } from './judge.ts';
 import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
@@ -181,7 +181,7 @@ export async function mergeShards(
     pareto: paretoOf(judged.map(({ cell }) => cell)),
     floor: judge.floor(),
     nearest: judge.nearest && { ...judge.nearest, cells: judged.map(({ nearest }) => nearest!) },
-    ...(hasPictures(real) ? {} : { notComputed: NEEDS_PICTURES }),
+    ...(hasPictures(real) ? {} : { notComputed: needPictures(features) }),
     provenance: { ...provenance, linearAlgebra, shards: ordered.length },
   };
 }

@@ -1,11 +1,13 @@
 /**
  * Statistics of real pictures' features as NumPy's `.npz`: `mu` and `sigma` in float64, as the reference and ADM's scripts have them, and
- * beside them what the features are, so that samples are not compared by others. A file without that is anybody's.
+ * beside them what the features are, so that samples are not compared by others. A file without that is anybody's. Other arrays are left
+ * alone: ADM's reference batches have 10,000 pictures beside their statistics.
  */
 import { ConfigError, DataError } from '../engine/errors.ts';
 import { sha256 } from '../formats/bytes.ts';
 import { type NpyArray, readNpz } from '../formats/npy.ts';
 import { type Written, writeNpz } from '../formats/npy-write.ts';
+import { askedAs } from './feature-choice.ts';
 import type { FeatureStatistics } from './feature-statistics.ts';
 import {
   type FeatureName,
@@ -28,6 +30,9 @@ export interface StatisticsFile {
     /** Pictures, and the name of the set that they are of. */
     readonly count: number;
     readonly data: string;
+    /** Classes of that set, and their names, where it says them. */
+    readonly classes?: number;
+    readonly classNames?: readonly string[];
     /** What the features were made of (`Features.identity`), if anything. */
     readonly identity?: Float64Array;
   } | null;
@@ -35,12 +40,17 @@ export interface StatisticsFile {
 
 /** Most bytes that the arrays of a file unpack to: those of features 8,192 wide, and their identity. */
 const MOST_BYTES = 2 ** 30;
+const ARRAYS = ['mu', 'sigma', 'odelt', 'odelt_identity'];
 /** Relative difference of what should be equal: of float32, in which some programs compute covariances. */
 const ROUNDING = 1e-5;
 const HINT = 'write it with odelt stats, or with numpy.savez(file, mu=mean, sigma=covariance)';
 
-/** SHA-256 of what features are: their name, width, the pictures' shape and what they were made of. */
-export async function featuresDigest({ name, width, identity }: Features, shape: PictureShape): Promise<string> {
+/** SHA-256 of what features are: of a network its file's, else of their name, width, the pictures' shape and what they were made of. */
+export async function featuresDigest(
+  { name, width, identity, digest }: Features,
+  shape: PictureShape,
+): Promise<string> {
+  if (digest !== undefined) return digest;
   const { height, width: across, channels } = shape;
   const own = identity
     ? await sha256(new Uint8Array(identity.buffer as ArrayBuffer, identity.byteOffset, identity.byteLength))
@@ -48,16 +58,23 @@ export async function featuresDigest({ name, width, identity }: Features, shape:
   return sha256(new TextEncoder().encode(JSON.stringify([name, width, height, across, channels, own])));
 }
 
-/** The bytes of a file of statistics of these features, of pictures of this shape; `data` names the set that they are of. */
+/** The bytes of a file of statistics of these features, of pictures of this shape and these classes; `data` names the set that they are of. */
 export async function writeStatistics(
   { count, width, mean, covariance }: FeatureStatistics,
   features: Features,
-  { height, width: across, channels }: PictureShape,
+  {
+    height,
+    width: across,
+    channels,
+    classes,
+    classNames,
+  }: PictureShape & Pick<NonNullable<StatisticsFile['about']>, 'classes' | 'classNames'>,
   data: string,
 ): Promise<Uint8Array> {
   const shape = { height, width: across, channels };
   const digest = await featuresDigest(features, shape);
-  const about = { features: { name: features.name, width, digest }, shape, count, data };
+  const { name, distance } = features;
+  const about = { features: { name, width, digest, distance }, shape, count, data, classes, classNames };
   const text = new TextEncoder().encode(JSON.stringify(about));
   const arrays: Record<string, Written> = {
     mu: { shape: [width], values: mean },
@@ -74,11 +91,14 @@ export function readStatistics(file: Uint8Array, name: string): StatisticsFile {
   const refuse = (problem: string): never => {
     throw new DataError(`${name}: ${problem}`, { hint: HINT });
   };
-  const arrays = readNpz(file, name, MOST_BYTES);
+  const there: string[] = [];
+  const arrays = readNpz(file, name, MOST_BYTES, (array) => {
+    there.push(array);
+    return ARRAYS.includes(array);
+  });
   const floats = (key: string): NpyArray => {
     const array = arrays.get(key);
-    if (!array)
-      return refuse(`has no array ${key}, but ${[...arrays.keys()].slice(0, 10).join(', ') || 'none at all'}`);
+    if (!array) return refuse(`has no array ${key}, but ${there.slice(0, 10).join(', ') || 'none at all'}`);
     return array.header.kind === 'f' ? array : refuse(`${key} has no floating-point numbers`);
   };
   const [mu, sigma] = [floats('mu'), floats('sigma')];
@@ -137,23 +157,83 @@ function aboutIn(
   const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
   const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0;
   if (!isObject(json) || !isObject(json.features) || !isObject(json.shape)) return wrong();
-  const { features, shape, count, data } = json;
+  const { features, shape, count, data, classes, classNames } = json;
   const { height, width: across, channels } = shape as Record<string, unknown>;
-  const { name, width: wide, digest } = features as Record<string, unknown>;
+  const { name, width: wide, digest, distance } = features as Record<string, unknown>;
   if (typeof name !== 'string' || typeof digest !== 'string' || typeof data !== 'string') return wrong();
   if (!isCount(count) || !isCount(height) || !isCount(across) || !isCount(channels)) return wrong();
+  if (distance !== undefined && distance !== 'FID') return wrong();
+  if (classes !== undefined && !isCount(classes)) return wrong();
+  const areNames = (list: unknown): list is string[] =>
+    Array.isArray(list) && list.length === classes && list.every((each) => typeof each === 'string');
+  if (classNames !== undefined && !areNames(classNames)) return wrong();
   if (wide !== width) refuse(`says that its features are ${wide} wide, and has a mean of ${width}`);
   const identity = arrays.get('odelt_identity')?.values;
   if (identity !== undefined && !(identity instanceof Float64Array)) return wrong();
   return {
-    ...{ features: { name, width, digest }, shape: { height, width: across, channels }, count, data },
+    ...{ features: { name, width, digest, ...(distance && { distance }) }, count, data },
+    shape: { height, width: across, channels },
+    ...(classes !== undefined && { classes }),
+    ...(classNames && { classNames }),
     ...(identity ? { identity } : {}),
   };
 }
 
+const sized = ({ height, width, channels }: PictureShape) => `${height} x ${width} x ${channels}`;
+
+/** @throws ConfigError for statistics of pictures of another shape than samples have */
+function checkShape(of: PictureShape, samples: PictureShape, name: string): void {
+  if (sized(of) === sized(samples)) return;
+  throw new ConfigError(`${name} has statistics of pictures of ${sized(of)}; the model makes ${sized(samples)}`, {
+    hint: 'give statistics of the pictures that the model was trained on',
+  });
+}
+
+/** What an error or a warning says of a foreign file. */
+const foreign = (name: string) => `${name} does not say what its features are`;
+
+/** @throws ConfigError for a foreign file's statistics of another width than these features have; else the warning */
+function takenFor(
+  { name: features, width }: Pick<Features, 'name' | 'width'>,
+  found: number,
+  shape: PictureShape,
+  name: string,
+): string {
+  if (width === found) return `${foreign(name)}: they are taken for ${features}, as they are ${width} wide`;
+  throw new ConfigError(`${foreign(name)}: they are ${found} wide, and ${features} of ${sized(shape)} are ${width}`, {
+    hint: 'compare with statistics of the same features',
+  });
+}
+
+/** A network as errors call it. */
+const called = ({ name, digest }: Pick<Features, 'name' | 'digest'>) =>
+  digest === undefined ? name : `${name} (SHA-256 ${digest.slice(0, 12)}...)`;
+
 /**
- * The features that statistics are of, for samples of this shape; a foreign file's are those `wanted`, by their width, which is the
- * `warning`. `name` is the file.
+ * Whether statistics are of the features of this network, for samples of this shape. It may be called otherwise: its digest counts, and
+ * whether it makes FID. A foreign file's are taken for them by their width; then this gives a warning. `name` is the file.
+ * @throws ConfigError for another network, other pictures, or another width
+ */
+export function checkNetworkOf(
+  { about, width }: StatisticsFile,
+  network: Pick<Features, 'name' | 'width' | 'digest' | 'distance'>,
+  shape: PictureShape,
+  name: string,
+): string | undefined {
+  if (!about) return takenFor(network, width, shape, name);
+  const { features } = about;
+  if (features.digest !== network.digest || features.distance !== network.distance) {
+    throw new ConfigError(`--features is ${called(network)}; ${name} has statistics of ${called(features)}`, {
+      hint: `give --features ${askedAs(features)}, or write statistics of ${network.name} with odelt stats`,
+    });
+  }
+  checkShape(about.shape, shape, name);
+  return undefined;
+}
+
+/**
+ * The features without a network that statistics are of, for samples of this shape; a foreign file's are those `wanted`, by their width,
+ * which is the `warning`. `name` is the file.
  * @throws ConfigError for other features than wanted, other pictures, or a foreign file's that are not known; DataError for a damaged file
  */
 export async function featuresOfStatistics(
@@ -164,37 +244,26 @@ export async function featuresOfStatistics(
 ): Promise<{ features: Features; warning?: string }> {
   const shape = { height, width: across, channels };
   const known = { pixels: pixelFeatures, random: randomFeatures } as const;
-  const sized = (of: PictureShape) => `${of.height} x ${of.width} x ${of.channels}`;
   if (!about) {
-    const own = `${name} does not say what its features are`;
+    const own = foreign(name);
     if (wanted === undefined)
-      throw new ConfigError(own, { hint: `--features may say it: ${Object.keys(known).join(' or ')}` });
+      throw new ConfigError(own, {
+        hint: `--features may say it: fid:FILE, onnx:FILE, classifier[:FILE], ${Object.keys(known).join(' or ')}`,
+      });
     if (!Object.hasOwn(known, wanted)) {
       throw new ConfigError(`${own}, and ${wanted} are made of the pictures, which it does not have`, {
         hint: 'write it with odelt stats, which keeps what they were made of',
       });
     }
     const features = known[wanted as keyof typeof known](shape);
-    if (features.width !== width) {
-      throw new ConfigError(`${own}: they are ${width} wide, and ${wanted} of ${sized(shape)} are ${features.width}`, {
-        hint: 'compare with statistics of the same features',
-      });
-    }
-    return { features, warning: `${own}: they are taken for ${wanted}, as they are ${width} wide` };
+    return { features, warning: takenFor(features, width, shape, name) };
   }
   const recorded = about.features.name;
   if (wanted !== undefined && wanted !== recorded)
     throw new ConfigError(`--features is ${wanted}; ${name} has statistics of ${recorded}`, {
-      hint: 'leave --features out',
+      hint: `give --features ${askedAs(about.features)}`,
     });
-  if (sized(about.shape) !== sized(shape)) {
-    throw new ConfigError(
-      `${name} has statistics of pictures of ${sized(about.shape)}; the model makes ${sized(shape)}`,
-      {
-        hint: 'give statistics of the pictures that the model was trained on',
-      },
-    );
-  }
+  checkShape(about.shape, shape, name);
   const damaged = (cause?: unknown): never => {
     throw new DataError(`${name}: its features are not what it says they are`, {
       cause,
@@ -210,8 +279,8 @@ export async function featuresOfStatistics(
     }
   } else if (Object.hasOwn(known, recorded)) features = known[recorded as keyof typeof known](shape);
   else {
-    throw new ConfigError(`${name} has statistics of the features ${recorded}, which are not known here`, {
-      hint: `known are ${['pca64', ...Object.keys(known)].join(', ')}`,
+    throw new ConfigError(`${name} has statistics of ${called(about.features)}, a network in a file of its own`, {
+      hint: `give that file: --features ${askedAs(about.features)}`,
     });
   }
   if ((await featuresDigest(features, shape)) !== about.features.digest) damaged();

@@ -121,17 +121,23 @@ export function readNpy(file: Uint8Array, name: string): NpyArray {
 }
 
 /**
- * The arrays of a `.npz` file by their names, without `.npy`. What they unpack to is bounded before it is unpacked.
+ * The arrays of a `.npz` file by their names, without `.npy`: all, or those `wanted`, which is asked of each name; others are not looked at.
+ * What they unpack to is bounded before it is unpacked.
  * @throws DataError; LimitError for more than `maxBytes`.
  */
-export function readNpz(file: Uint8Array, name: string, maxBytes: number): Map<string, NpyArray> {
+export function readNpz(
+  file: Uint8Array,
+  name: string,
+  maxBytes: number,
+  wanted: (array: string) => boolean = () => true,
+): Map<string, NpyArray> {
   let sum = 0;
   const sizes = new Map<string, number>();
   let parts: Record<string, Uint8Array>;
   try {
     parts = unzipSync(file, {
       filter({ name: part, originalSize }) {
-        if (!part.endsWith('.npy')) return false;
+        if (!part.endsWith('.npy') || !wanted(part.slice(0, -4))) return false;
         sum += originalSize;
         sizes.set(part, originalSize);
         if (sum > maxBytes) {

@@ -27,9 +27,14 @@ const evaluation: StoredEvaluation = {
 let cli: Cli;
 beforeAll(async () => {
   cli = await buildCli();
-  const extra = evaluationMetadata(evaluation);
-  const { tensors, metadata } = await modelContents(config, initParams(config, 0), { extra });
-  writeFileSync(join(cli.folder, 'm.safetensors'), serializeSafetensors(tensors, metadata));
+  for (const [name, solver] of [
+    ['m', 'euler'],
+    ['heun', 'heun'],
+  ] as const) {
+    const extra = evaluationMetadata({ ...evaluation, solver });
+    const { tensors, metadata } = await modelContents(config, initParams(config, 0), { extra });
+    writeFileSync(join(cli.folder, `${name}.safetensors`), serializeSafetensors(tensors, metadata));
+  }
 });
 afterAll(() => cli?.remove());
 
@@ -55,6 +60,30 @@ it('buys the best cell that memory allows, whose peak is the budget to the byte'
   expect(none.stderr).toMatch(
     /LimitError: 1\.00 kB buys none of the 4 cells of the model's evaluation: T=1, L=2, the cheapest, takes /,
   );
+});
+
+it('prices and draws with the solver of the evaluation, which evaluates the network twice a step', async () => {
+  const heun = (...args: string[]) => sample('--model', 'heun.safetensors', '--budget', ...args, '--json');
+  const rich = await heun('1GB');
+  expect(rich.code, rich.stderr).toBe(0);
+  expect(rich.stderr).toContain('pca64 features, heun, w=1, 2026-01-31');
+  const best = JSON.parse(rich.stdout);
+  expect(best).toMatchObject({ solver: 'heun', steps: 16, blocks: 4, evaluations: 32 });
+  // Heun's first slope needs a buffer of its own.
+  expect(best.budget.chosen.cost).toBe(best.peakBytes);
+  const euler = JSON.parse((await sample('--budget', '1GB', '--json')).stdout);
+  expect(euler).toMatchObject({ solver: 'euler', evaluations: 16 });
+  expect(best.peakBytes).toBeGreaterThan(euler.peakBytes);
+  // One byte less, which is more than a step of Euler's takes, buys the next.
+  const poor = JSON.parse((await heun(`${best.peakBytes - 1}B`, '--solver', 'heun')).stdout);
+  expect(poor).toMatchObject({ solver: 'heun', steps: 16, blocks: 2, evaluations: 32 });
+  expect(poor.peakBytes).toBe(poor.budget.chosen.cost);
+  const refused = await heun('1GB', '--solver', 'euler');
+  expect(refused.code).toBe(2);
+  expect(JSON.parse(refused.stdout).error).toMatchObject({
+    message: "--budget chooses by the model's evaluation, which is of --solver heun, not euler",
+    hint: 'leave out --solver, or choose --steps and --blocks yourself',
+  });
 });
 
 it('measures this machine once for a time, and scales by the stored ratios', async () => {

@@ -78,7 +78,8 @@ describe('odelt classifier', { timeout: 300_000 }, () => {
     expect(JSON.parse(file.metadata.get('odelt.accuracy')!)).toEqual({ ...accuracy, data: 'Fashion-MNIST test' });
     expect(file.metadata.get('odelt.command')).toBe(['odelt', ...args, '--ema-decay', '0.9', '--json'].join(' '));
 
-    const grid = ['--steps', '1', '--blocks', '4', '--count', '20', '--batch', '10', '--out', 'results', '--json'];
+    const drawn = ['--steps', '1', '--blocks', '4', '--count', '20', '--batch', '10', '--json'];
+    const grid = [...drawn, '--data', 'few-fashion', '--out', 'results'];
     const found = await cli.run('eval', '--features', 'classifier:own.safetensors', ...grid);
     expect(found.code).toBe(0);
     const { provenance, cells, floor } = JSON.parse(found.stdout) as EvaluationResults;
@@ -93,6 +94,44 @@ describe('odelt classifier', { timeout: 300_000 }, () => {
     expect(JSON.parse(other.stdout).error.message).toBe(
       'results/results.json has results of other settings: --features: classifier own.safetensors, now classifier',
     );
+
+    // Against statistics of the training part, and in parts.
+    const own = ['--features', 'classifier:own.safetensors'];
+    const made = await cli.run('stats', 'few-fashion', ...own, '--out', 'own.npz', '--json');
+    expect(made.code, made.stderr).toBe(0);
+    expect(JSON.parse(made.stdout)).toMatchObject({ count: 400, width: 16, digest: file.digest });
+    const reference = ['--reference', 'own.npz', ...own];
+    for (const shard of ['0/2', '1/2']) {
+      const part = await cli.run('eval', ...reference, ...drawn, '--out', 'parts', '--shard', shard);
+      expect(part.code, part.stderr).toBe(0);
+    }
+    const folders = ['parts/shard-0-of-2', 'parts/shard-1-of-2'];
+    const without = await cli.run('eval', 'merge', ...folders, '--reference', 'own.npz');
+    expect(without.stderr).toContain('was drawn with the features classifier own.safetensors, of a network in a file');
+    const merged = await cli.run('eval', 'merge', ...folders, ...reference, '--out', 'merged', '--json');
+    expect(merged.code, merged.stderr).toBe(0);
+    const alone = JSON.parse(merged.stdout) as EvaluationResults;
+    expect(alone.provenance.features).toEqual(provenance.features);
+    expect(alone.floor).toBeNull();
+    expect(alone.notComputed).not.toContain('agreement');
+    expect(alone.cells[0]!.agreement).toEqual(cells[0]!.agreement);
+    // The order of the pictures is another, and so are the last bits of their sums. Products of these covariances have eigenvalues from
+    // 16 down to 3e-12, whose roots move by 1e-8 with the former's last bit.
+    for (const bound of ['value', 'low', 'high'] as const)
+      expect(alone.cells[0]!.fd[bound]).toBeCloseTo(cells[0]!.fd[bound], 7);
+  });
+
+  it('is the bundled one where statistics say so', async () => {
+    const made = await cli.run('stats', 'few-fashion', '--features', 'classifier', '--out', 'bundled.npz');
+    expect(made.code, made.stderr).toBe(0);
+    const args = ['--reference', 'bundled.npz', '--steps', '1', '--blocks', '4', '--count', '10', '--json'];
+    const found = await cli.run('eval', ...args, '--out', 'bundled');
+    expect(found.code, found.stderr).toBe(0);
+    const { provenance, cells, notComputed } = JSON.parse(found.stdout) as EvaluationResults;
+    const { digest } = await readClassifier(shippedClassifier());
+    expect(provenance.features).toEqual({ name: 'classifier', width: 64, digest, judges: true });
+    expect(cells[0]).toMatchObject({ kid: null, agreement: { of: 10 } });
+    expect(notComputed).toEqual(['kid', 'precision', 'recall', 'density', 'coverage', 'nearer', 'floor']);
   });
 });
 

@@ -235,7 +235,7 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     const args = ['eval', '--reference', 's.npz', '--steps', '1', '--blocks', '4', '--count', '24', '--batch', '8'];
     const { code, stdout, stderr } = await cli.run(...args, '--out', 'reference', '--json');
     expect(code).toBe(0);
-    expect(stderr).toContain('s.npz has no pictures: KID, precision, recall');
+    expect(stderr).toContain('s.npz has no pictures: not computed are kid, precision, recall');
     const found = JSON.parse(stdout) as EvaluationResults;
     expect(found).toMatchObject({ floor: null, nearest: null, notComputed: expect.arrayContaining(['kid', 'floor']) });
     expect(found.cells[0]).toMatchObject({ kid: null, precision: null, agreement: null });

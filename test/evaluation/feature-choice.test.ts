@@ -1,6 +1,6 @@
 /** How features are named. */
 import { expect, it } from 'vitest';
-import { parseFeatures } from '../../evaluation/feature-choice.ts';
+import { askedAs, parseFeatures } from '../../evaluation/feature-choice.ts';
 
 it.each([
   ['pca64', { kind: 'plain', name: 'pca64' }],
@@ -11,6 +11,17 @@ it.each([
   ['fid:C:\\inception.onnx', { kind: 'fid', file: 'C:\\inception.onnx' }],
 ])('%s', (text, choice) => {
   expect(parseFeatures(text)).toEqual(choice);
+});
+
+it.each([
+  [{ name: 'pca64' }, 'pca64'],
+  [{ name: 'classifier' }, 'classifier'],
+  [{ name: 'classifier mine.safetensors' }, 'classifier:FILE'],
+  [{ name: 'net.onnx' }, 'onnx:FILE'],
+  [{ name: 'FID (InceptionV3)', distance: 'FID' }, 'fid:FILE'],
+] as const)('features called %j are asked for as %s', (features, text) => {
+  expect(askedAs(features)).toBe(text);
+  expect(() => parseFeatures(text)).not.toThrow();
 });
 
 it.each([

@@ -6,8 +6,19 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, DataError } from '../../engine/errors.ts';
 import { featureStatistics } from '../../evaluation/feature-statistics.ts';
-import { pixelFeatures, principalFeatures, randomFeatures, unitImages } from '../../evaluation/features.ts';
-import { featuresOfStatistics, readStatistics, writeStatistics } from '../../evaluation/statistics-file.ts';
+import {
+  type Features,
+  pixelFeatures,
+  principalFeatures,
+  randomFeatures,
+  unitImages,
+} from '../../evaluation/features.ts';
+import {
+  checkNetworkOf,
+  featuresOfStatistics,
+  readStatistics,
+  writeStatistics,
+} from '../../evaluation/statistics-file.ts';
 import { type Written, writeNpz } from '../../formats/npy-write.ts';
 import { datasetOf } from '../../training/data/dataset.ts';
 
@@ -98,6 +109,27 @@ np.savez(sys.argv[2], mu=d['mu'].astype(np.float32), sigma=d['sigma'])`,
     }
   });
 
+  it("with ADM's other arrays is read without looking at those", () => {
+    const { width, mean, covariance } = statistics;
+    const spatial = { shape: [3, 3], values: new Float64Array(9).fill(Number.NaN) };
+    const arrays = {
+      arr_0: { shape: [2, 4, 4, 3], values: new Uint8Array(96) },
+      // Means are float32 where features were.
+      mu: { shape: [width], values: Float32Array.from(mean) },
+      sigma: { shape: [width, width], values: covariance },
+      mu_s: { shape: [3], values: new Float32Array(3) },
+      sigma_s: spatial,
+    };
+    const file = readStatistics(writeNpz(arrays), 'f.npz');
+    expect([...file.mean]).toEqual(Array.from(mean, Math.fround));
+    expect([...file.covariance]).toEqual([...covariance]);
+    expect(file.about).toBeNull();
+    const { mu: _, ...lacking } = arrays;
+    expect(() => readStatistics(writeNpz(lacking), 'f.npz')).toThrow(
+      'f.npz: has no array mu, but arr_0, sigma, mu_s, sigma_s',
+    );
+  });
+
   it('of other features, pictures or contents is refused', async () => {
     const file = readStatistics(bytes, 'f.npz');
     const asked = (...args: [typeof SHAPE, 'random' | undefined]) => featuresOfStatistics(file, ...args, 'f.npz');
@@ -114,13 +146,86 @@ np.savez(sys.argv[2], mu=d['mu'].astype(np.float32), sigma=d['sigma'])`,
     await expect(featuresOfStatistics(cut, SHAPE, undefined, 'f.npz')).rejects.toThrow(DataError);
     const unknown = { ...file, about: { ...about, features: { ...about.features, name: 'other' } } };
     await expect(featuresOfStatistics(unknown, SHAPE, undefined, 'f.npz')).rejects.toThrow(
-      'other, which are not known',
+      /^f\.npz has statistics of other \(SHA-256 [0-9a-f]{12}\.\.\.\), a network in a file of its own$/,
     );
     for (const features of [pixelFeatures(SHAPE), randomFeatures(SHAPE)]) {
       const own = featureStatistics((await features.of(images)) as Float32Array, features.width);
       const again = readStatistics(await writeStatistics(own, features, SHAPE, 'made'), 'f.npz');
       expect((await featuresOfStatistics(again, SHAPE, undefined, 'f.npz')).features.name).toBe(features.name);
     }
+  });
+});
+
+describe('statistics of a network', () => {
+  const network = { ...principal, name: 'net.onnx', identity: undefined, digest: 'ab'.repeat(32) } satisfies Features;
+  const named = { ...SHAPE, classes: 2, classNames: ['cat', 'dog'] };
+  const of = async (features: Features) =>
+    readStatistics(await writeStatistics(statistics, features, named, 'made'), 'f.npz');
+  const foreign = { ...statistics, about: null };
+
+  it('say which it is, and what their pictures were of', async () => {
+    const record = { name: 'net.onnx', width: 16, digest: network.digest };
+    expect((await of(network)).about).toEqual({
+      ...{ features: record, shape: SHAPE, count: 60, data: 'made' },
+      ...{ classes: 2, classNames: ['cat', 'dog'] },
+    });
+    expect((await of({ ...network, distance: 'FID' })).about!.features).toEqual({ ...record, distance: 'FID' });
+  });
+
+  it('are taken for its features, whatever its file is called, and for no others', async () => {
+    const file = await of(network);
+    expect(checkNetworkOf(file, { ...network, name: 'renamed.onnx' }, SHAPE, 'f.npz')).toBeUndefined();
+    const other = { ...network, name: 'other.onnx', digest: 'cd'.repeat(32) };
+    const refused = (...args: Parameters<typeof checkNetworkOf>) => {
+      try {
+        checkNetworkOf(...args);
+      } catch (error) {
+        expect(error).toBeInstanceOf(ConfigError);
+        const { message, hint } = error as ConfigError;
+        return [message, hint];
+      }
+      return expect.fail('nothing was refused');
+    };
+    expect(refused(file, other, SHAPE, 'f.npz')).toEqual([
+      '--features is other.onnx (SHA-256 cdcdcdcdcdcd...); f.npz has statistics of net.onnx (SHA-256 abababababab...)',
+      'give --features onnx:FILE, or write statistics of other.onnx with odelt stats',
+    ]);
+    // The same file, but resized otherwise.
+    const inception = { ...network, name: 'FID (InceptionV3)', distance: 'FID' } as const;
+    expect(refused(await of(inception), network, SHAPE, 'f.npz')).toEqual([
+      expect.stringContaining('f.npz has statistics of FID (InceptionV3) (SHA-256 abab'),
+      expect.stringContaining('give --features fid:FILE, '),
+    ]);
+    expect(refused(await of(principal), network, SHAPE, 'f.npz')[1]).toContain('give --features pca64, ');
+    expect(refused(file, network, { ...SHAPE, channels: 3 }, 'f.npz')[0]).toBe(
+      'f.npz has statistics of pictures of 4 x 4 x 1; the model makes 4 x 4 x 3',
+    );
+    expect(refused(foreign, { ...inception, width: 2048 }, SHAPE, 'f.npz')).toEqual([
+      'f.npz does not say what its features are: they are 16 wide, and FID (InceptionV3) of 4 x 4 x 1 are 2048',
+      'compare with statistics of the same features',
+    ]);
+    expect(checkNetworkOf(foreign, inception, { ...SHAPE, channels: 3 }, 'f.npz')).toBe(
+      'f.npz does not say what its features are: they are taken for FID (InceptionV3), as they are 16 wide',
+    );
+  });
+
+  it('without the network ask for it, and with other features name it', async () => {
+    const file = await of({ ...network, name: 'classifier own.safetensors' });
+    const asked = (wanted?: 'pca64') => featuresOfStatistics(file, SHAPE, wanted, 'f.npz');
+    await expect(asked()).rejects.toMatchObject({
+      message:
+        'f.npz has statistics of classifier own.safetensors (SHA-256 abababababab...), a network in a file of its own',
+      hint: 'give that file: --features classifier:FILE',
+    });
+    await expect(asked('pca64')).rejects.toMatchObject({
+      message: '--features is pca64; f.npz has statistics of classifier own.safetensors',
+      hint: 'give --features classifier:FILE',
+    });
+  });
+
+  it('of a description with other classes than names is refused', async () => {
+    const odd = await writeStatistics(statistics, network, { ...named, classes: 3 }, 'made');
+    expect(() => readStatistics(odd, 'f.npz')).toThrow('its array odelt does not describe features');
   });
 });
 

@@ -81,6 +81,19 @@ describe('.npz', () => {
     expect(Array.from(arrays.get('labels')!.values)).toEqual([5, 6]);
   });
 
+  it('is read as far as it is wanted: what else is in it may be anything', () => {
+    const file = zipSync({ ...parts, 'arr_0.npy': new Uint8Array(5e6) });
+    const asked: string[] = [];
+    const arrays = readNpz(file, 'a.npz', 1e3, (name) => {
+      asked.push(name);
+      return name === 'labels';
+    });
+    expect(asked).toEqual(['images', 'labels', 'arr_0']);
+    expect([...arrays.keys()]).toEqual(['labels']);
+    expect(Array.from(arrays.get('labels')!.values)).toEqual([5, 6]);
+    expect(() => readNpz(file, 'a.npz', 1e7)).toThrow('a.npz, arr_0.npy: does not begin as a .npy file does');
+  });
+
   it('is never read as something else where it is cut short', () => {
     const whole = zipSync(parts);
     for (let length = 0; length < whole.length; length++) {

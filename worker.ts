@@ -20,6 +20,7 @@ export type {
   CallName,
   Calls,
   DecoderOptions,
+  DecoderSource,
   Inspected,
   LoadedDecoder,
   LoadedModel,

@@ -9,8 +9,10 @@ import {
   type CallName,
   type Calls,
   type DecoderOptions,
+  type DecoderSource,
   type LoadOptions,
   type Question,
+  type ShowRequest,
   type TrainRequest,
   transferables,
   type VerifyRequest,
@@ -142,19 +144,17 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
       return ask('load', { source: placed(source), options }, { signal });
     },
     loadDecoder(source, { signal, ...options } = {}) {
-      const { config } = options;
-      const sent = config === undefined ? options : { ...options, config: placed(config) };
-      return ask('loadDecoder', { source: placed(source), options: sent }, { signal });
+      return ask('loadDecoder', sentDecoder(source, options), { signal });
     },
     sample: (request, options) => ask('sample', request, options),
     inspect: (request, options) => ask('inspect', request, options),
     breakdown: (request = {}, options) => ask('breakdown', request, options),
     flow: (request, options) => ask('flow', request, options),
     train(request, options) {
-      const { data } = request;
+      const { data, show } = request;
       const sent = data?.kind === 'files' ? { ...data, files: Array.from(data.files ?? [], fileAt) } : data;
       const bitmaps = transferables(sent).filter((item) => !(item instanceof ArrayBuffer));
-      return ask('train', { ...request, data: sent }, options, bitmaps);
+      return ask('train', { ...request, data: sent, show: show && sentShow(show) }, options, bitmaps);
     },
     verify: (request, options) => ask('verify', { ...request, url: absolute(request.url) }, options),
     bench: (request = {}, options) => ask('bench', request, options),
@@ -169,12 +169,24 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
   };
 }
 
+/** Of what is shown, the address of a decoder. */
+const sentShow = ({ decoder, ...show }: ShowRequest): ShowRequest =>
+  decoder ? { ...show, decoder: sentDecoder(decoder.source, decoder.options) } : show;
+
 /** As the page means it: in the worker it would be relative to the worker's module. */
 const absolute = (url: string | URL): string => new URL(url, globalThis.location?.href).href;
 
 /** The same, of an address; anything else as it is. */
 const placed = <T extends object>(given: string | URL | T): string | Exclude<T, URL> =>
   typeof given === 'string' || given instanceof URL ? absolute(given) : (given as Exclude<T, URL>);
+
+function sentDecoder(source: DecoderSource['source'] | URL, options: DecoderOptions = {}): DecoderSource {
+  const { config } = options;
+  return {
+    source: placed(source),
+    options: config === undefined ? options : { ...options, config: placed(config) },
+  };
+}
 
 function ownWorker(): WorkerPort {
   if (!('Worker' in globalThis)) {

@@ -13,7 +13,7 @@ import { readUrl } from '../model/weights/source-url.ts';
 import { chooseDecoder, type DecodeEachOptions, type DecoderChoice, decodeEach } from '../sampling/decoding.ts';
 import type { Samples } from '../sampling/sampler.ts';
 import { cachingFetch } from './cache.ts';
-import type { Calls, DecoderOptions, LoadedDecoder, Sampled } from './protocol.ts';
+import type { DecoderOptions, DecoderSource, LoadedDecoder, Sampled } from './protocol.ts';
 
 /** A decoder of a model's latents. */
 export interface ModelDecoder {
@@ -41,8 +41,8 @@ interface Placed {
 
 /** Reads a model's decoder. @throws as OdeltWorker.loadDecoder, but for what the GPU says. */
 export async function openModelDecoder(
-  { config, metadata }: ModelSource,
-  { source, options }: Calls['loadDecoder']['args'],
+  { config, metadata }: Pick<ModelSource, 'config' | 'metadata'>,
+  { source, options = {} }: DecoderSource,
   signal: AbortSignal,
 ): Promise<ModelDecoder> {
   const { precision, maxBytes, cache = true } = options;

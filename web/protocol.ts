@@ -70,6 +70,13 @@ export interface DecoderOptions {
   readonly cache?: boolean;
 }
 
+/** An autoencoder's file, and how its decoder is loaded. */
+export interface DecoderSource {
+  /** A URL, or bytes. */
+  readonly source: string | Uint8Array | Blob;
+  readonly options?: DecoderOptions;
+}
+
 /** A decoder that is loaded, and how it works. */
 export interface LoadedDecoder extends Pick<DecoderChoice, 'precision' | 'bands' | 'rows' | 'why'> {
   /** Side and channels of the pictures that the model's samples become. */
@@ -123,6 +130,8 @@ export interface ShowRequest {
   readonly samples?: readonly Calls['sample']['args'][];
   /** As for `flow`. */
   readonly flow?: FlowRequest;
+  /** As for `loadDecoder`: makes pictures of samples that are latents. It is on the GPU while there is drawing. */
+  readonly decoder?: DecoderSource;
 }
 
 /** What was drawn, in the order in which it was asked for. */
@@ -201,7 +210,7 @@ export interface Calls {
     result: LoadedModel;
   };
   loadDecoder: {
-    args: { readonly source: string | Uint8Array | Blob; readonly options: DecoderOptions };
+    args: DecoderSource;
     progress: never;
     result: LoadedDecoder;
   };

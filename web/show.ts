@@ -9,6 +9,7 @@ import { ResidentModel } from '../model/weights/residency.ts';
 import { memorySource } from '../model/weights/source.ts';
 import { checkRequest } from '../sampling/request.ts';
 import { Sampler, type Samples } from '../sampling/sampler.ts';
+import type { ModelDecoder } from './decoding.ts';
 import type { Shown, ShowRequest } from './protocol.ts';
 
 /** @throws ConfigError and what a sampler throws for requests that the model cannot fulfil. */
@@ -20,22 +21,45 @@ export function checkShow(config: ModelConfig, { every, samples = [], flow }: Sh
   if (flow) checkFlow(config, flow);
 }
 
-/** Draws what is to be shown of these weights; the GPU is as before afterwards. @throws as Sampler.sample, traceFlow. */
+/** How `show` goes on. */
+interface Showing {
+  readonly signal: AbortSignal;
+  /** What makes pictures of latents. */
+  readonly decoder: ModelDecoder | undefined;
+}
+
+/** Draws what is to be shown of these weights; the GPU is as before afterwards. @throws as Sampler.sample, ModelDecoder.decode, traceFlow. */
 export async function show(
   engine: Engine,
   config: ModelConfig,
   params: ParamSet,
   { samples = [], flow }: ShowRequest,
-  signal: AbortSignal,
+  { signal, decoder }: Showing,
 ): Promise<Shown> {
   const model = new ResidentModel(engine, config, memorySource(params));
   try {
+    const drawn = await sampled(engine, model, samples, signal);
     return {
-      samples: await sampled(engine, model, samples, signal),
+      samples: decoder ? await decoded(engine, decoder, drawn, signal) : drawn,
       flow: flow ? await flowOf(engine, model, flow, signal) : [],
     };
   } finally {
     model.dispose();
+  }
+}
+
+async function decoded(
+  engine: Engine,
+  decoder: ModelDecoder,
+  drawn: readonly Samples[],
+  signal: AbortSignal,
+): Promise<Samples[]> {
+  try {
+    const pictures: Samples[] = [];
+    for (const samples of drawn) pictures.push({ ...samples, ...(await decoder.decode(engine, samples, { signal })) });
+    return pictures;
+  } finally {
+    decoder.dispose();
   }
 }
 

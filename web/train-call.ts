@@ -1,7 +1,7 @@
 /** `train` in the worker: a run that hands over checkpoints, and goes on from its last state on a new device where the GPU was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DeviceLostError, InterruptedError } from '../engine/errors.ts';
-import { parseModelConfig } from '../model/config.ts';
+import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from '../training/checkpoint.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import { datasetOf, type TrainingData } from '../training/data/dataset.ts';
@@ -9,6 +9,7 @@ import { modelForData } from '../training/model-for-data.ts';
 import { type NumberFields, numbersOf } from '../training/numbers.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { createTrainer, type Trainer } from '../training/trainer.ts';
+import type { ModelDecoder } from './decoding.ts';
 import { datasetOfIdx } from './idx.ts';
 import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
 import type { SentData, ShowRequest, Trained, TrainRequest } from './protocol.ts';
@@ -27,6 +28,8 @@ interface Run {
   /** The numbers that checkpoints carry, if they do. */
   readonly carried: NumberFields | undefined;
   readonly show: ShowRequest | undefined;
+  /** Of what is shown. */
+  readonly decoder: ModelDecoder | undefined;
   state: TrainingState | undefined;
 }
 
@@ -53,9 +56,9 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   if (!(Number.isInteger(saveEvery) && saveEvery >= 1)) {
     throw new ConfigError(`saveEvery is ${saveEvery}; it must be a positive integer`);
   }
-  const began = (run: Omit<Run, 'saveEvery' | 'show'>): Run => {
+  const began = async (run: Omit<Run, 'saveEvery' | 'show' | 'decoder'>): Promise<Run> => {
     if (show) checkShow(run.model, show);
-    return { ...run, saveEvery, show };
+    return { ...run, saveEvery, show, decoder: await decoderOf(run.model, show, signal) };
   };
   if (!resume) {
     const { model = 'tiny' } = request;
@@ -73,6 +76,13 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   const train = parseTrainConfig({ ...state.train, ...request.train });
   changesOnResume({ ...state, data: data.name }, { model, train, data: data.name });
   return began({ model, train, data, carried, state });
+}
+
+/** What makes pictures of what is shown. @throws as openModelDecoder. */
+async function decoderOf(config: ModelConfig, show: ShowRequest | undefined, signal: AbortSignal) {
+  if (!show?.decoder) return undefined;
+  const { openModelDecoder } = await import('./decoding.ts');
+  return openModelDecoder({ config, metadata: new Map() }, show.decoder, signal);
 }
 
 /** The numbers that are to be carried. @throws ConfigError for pictures, which checkpoints do not carry. */
@@ -128,7 +138,9 @@ async function trainOn(
       done = event.step;
       tell({ type: 'step', ...event });
       if (run.show && (done % run.show.every === 0 || done === train.steps)) {
-        tell({ type: 'shown', step: done, ...(await show(engine, model, await trainer.average(), run.show, signal)) });
+        const { decoder } = run;
+        const shown = await show(engine, model, await trainer.average(), run.show, { signal, decoder });
+        tell({ type: 'shown', step: done, ...shown });
       }
       if (done % saveEvery !== 0 || done === train.steps) continue;
       await save();

@@ -27,7 +27,7 @@ import { latentModel, latentModelFile, latentParams, safetensorsOf, torchOf } fr
 import { ROOT } from '../support/repository.ts';
 import { served } from '../support/served.ts';
 import { importedTaesd, smallTaesd } from '../support/taesd.ts';
-import { bits } from '../support/tiny.ts';
+import { bits, tinyTrain } from '../support/tiny.ts';
 
 const choice = { precision: 'f32', rows: 24 } as const;
 const request = { labels: [0, 2], steps: 2, blocks: 4, guidance: 2, seed: 5 };
@@ -152,6 +152,30 @@ it('says what is no decoder for the model, and draws latents as before', async (
   const theirs = await worker.loadDecoder(await safetensorsOf(foreignWeights(smallKl())), { config: SMALL_KL });
   expect(theirs).not.toHaveProperty('warning');
   expect(made.length).toBe(1);
+}, 600_000);
+
+it('shows what a run on latents learns as pictures, those of its averaged weights', async () => {
+  const { worker } = served();
+  const data = {
+    ...{ kind: 'numbers' as const, name: 'latents', height: 12, width: 12, channels: 4, classes: 3 },
+    values: Float32Array.from({ length: 3 * 576 }, (_, i) => Math.sin(i)),
+    labels: Uint8Array.of(0, 1, 2),
+  };
+  const train = { ...tinyTrain, batch: 4, steps: 1 };
+  const run = (source: Uint8Array) =>
+    worker.train({ model: latentModel, train, data, show: { every: 1, samples: [request], decoder: { source } } });
+  const other = await safetensorsOf(foreignWeights(smallTaesd(3)));
+  await expect(run(other)).rejects.toThrow('the autoencoder decodes those of 3');
+  const call = run(vae);
+  const shown = [];
+  for await (const event of call) if (event.type === 'shown') shown.push(...event.samples);
+  const { model: trained } = await call;
+  await worker.load(trained);
+  await worker.loadDecoder(vae);
+  const { values, shape } = await worker.sample(request);
+  expect(shown.map((samples) => [...samples.shape])).toEqual([[...shape]]);
+  expect([...shape]).toEqual([2, 24, 24, 3]);
+  expect(bits(shown[0]!.values)).toBe(bits(values));
 }, 600_000);
 
 it('takes less memory where the device has less than it would take, and stays where another does not fit', async () => {

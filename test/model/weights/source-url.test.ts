@@ -7,7 +7,7 @@ import { serializeSafetensors } from '../../../formats/safetensors.ts';
 import { parseModelConfig } from '../../../model/config.ts';
 import { modelMetadata, modelTensors } from '../../../model/weights/model-file.ts';
 import type { ModelSource } from '../../../model/weights/source.ts';
-import { openModelUrl } from '../../../model/weights/source-url.ts';
+import { openModelUrl, readUrl } from '../../../model/weights/source-url.ts';
 import { formulaParams } from '../../../verify/formula-params.ts';
 import {
   asRange,
@@ -84,6 +84,18 @@ describe('from a URL', () => {
     const { source } = await openModelUrl(served.url);
     await expectEqualGroups(source, whole);
     expect(served.asked).toEqual([FIRST]);
+  });
+
+  test('a file that is wanted whole takes one more request for the rest, and none where there is no rest', async () => {
+    const long = await serve(whole);
+    expect(Buffer.compare(await readUrl(long.url), whole)).toBe(0);
+    expect(long.asked).toEqual([FIRST, asRange([65536, whole.length])]);
+    const short = whole.subarray(0, 1000);
+    const few = await serve(short);
+    expect(Buffer.compare(await readUrl(few.url), short)).toBe(0);
+    const plain = await serve(whole, { ranges: false });
+    expect(Buffer.compare(await readUrl(plain.url), whole)).toBe(0);
+    expect([few.asked, plain.asked]).toEqual([[FIRST], [FIRST]]);
   });
 
   test('a large file without ranges is refused, by its stated length or when it turns out large', async () => {

@@ -1,7 +1,7 @@
 /**
  * The small example of docs/latents.md: faces of 128 pixels, encoded by a TAESD of 32 channels, a small transformer trained on their
  * latents, and the sheet of its decoded samples. The autoencoder's files are the user's (github.com/madebyollin/taesd: taef2_*.pth).
- *   npm run build && node scripts/latent-faces.mjs ENCODER.pth DECODER.pth [--count 400] [--steps 2000] [--out out/latent-faces] [--png FILE]
+ *   npm run build && node scripts/latent-faces.mjs ENCODER.pth DECODER.pth [--count 400] [--steps 3600] [--out out/latent-faces] [--png FILE]
  * Every part goes on where an interrupted one stopped.
  */
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     count: { type: 'string', default: '400' },
-    steps: { type: 'string', default: '2000' },
+    steps: { type: 'string', default: '3600' },
     out: { type: 'string', default: join('out', 'latent-faces') },
     png: { type: 'string' },
   },
@@ -35,10 +35,10 @@ const odelt = (...args) => {
 const [faces, latents, run] = ['faces', 'latents', 'run'].map((name) => join(values.out, name));
 odelt('data', 'faces', faces, '--size', '128', '--count', values.count, '--test', '50');
 odelt('encode', faces, '--size', '128', '--autoencoder', encoder, '--shard', '50', '--out', latents);
-// A patch has as many numbers as the model features: it predicts the latents, not their velocity (docs/concepts.md).
-const model = ['--predicts', 'data', '--patch', '2', '--width', '128', '--heads', '4', '--depth', '8'];
-const training = ['--batch', '16', '--lr', '1e-3', '--warmup', '30', '--steps', values.steps, '--save-every', '100'];
-const sheets = ['--sample-every', '500', '--decode', decoder, '--sample-count', '4', '--sample-steps', '1,4,16'];
+const model = ['--patch', '2', '--width', '128', '--heads', '4', '--depth', '8'];
+const training = ['--batch', '16', '--lr', '2e-3', '--warmup', '100', '--steps', values.steps, '--save-every', '100'];
+const drawn = ['--sample-count', '4', '--sample-steps', '1,4,16', '--sample-guidance', '1.5'];
+const sheets = ['--sample-every', '500', '--decode', decoder, ...drawn];
 if (existsSync(join(run, 'checkpoints'))) odelt('train', '--resume', '--steps', values.steps, ...sheets, '--out', run);
 else odelt('train', '--data', latents, ...model, ...training, ...sheets, '--out', run);
 const sheet = join(run, 'samples', `${values.steps}.png`);

@@ -139,7 +139,9 @@ describe('cases', () => {
     expect(convolutions).toContainEqual({ ...picture(256), input: 256, output: 128, side: 1 });
     expect(convolutions.at(-1)).toEqual({ ...picture(256), input: 64, output: 3, side: 3 });
     expect(of('groupnorm').at(-1)).toEqual({ ...picture(32), channels: 256, groups: 4, activation: 'relu' });
-    expect(of('linear')).toEqual([]);
+    // The attention's query, key, value and output, each once.
+    expect(of('linear')).toEqual([{ rows: 1, tokens: 1024, input: 512, output: 512 }]);
+    expect(of('layernorm')).toEqual([]);
   });
 
   it('of unknown shapes are refused', () => {

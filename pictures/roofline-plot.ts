@@ -31,7 +31,7 @@ export interface RooflineChart {
 }
 
 /** Okabe and Ito's palette, its black and its yellow replaced by a grey: seen on white as on black. */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#8a8a8a'];
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#8a8a8a'];
 const FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif"';
 /** Half of a mark's width. */
 const RADIUS = 4.5;
@@ -49,9 +49,9 @@ function mark(k: number, x: number, y: number, hollow: boolean, title = ''): str
   return `<path d="M${px} ${py}${path}" ${style}>${told}</path>`;
 }
 
-/** A logarithmic axis from pixel `from` to pixel `to`. */
-function axis(values: readonly number[], from: number, to: number) {
-  const [low, high] = [Math.min(...values) / 1.6, Math.max(...values) * 1.6];
+/** A logarithmic axis over values above 0, with `room` times as much at both ends, from pixel `from` to pixel `to`. */
+export function logAxis(values: readonly number[], from: number, to: number, room = 1.6) {
+  const [low, high] = [Math.min(...values) / room, Math.max(...values) * room];
   const at = (value: number) => from + (Math.log(value / low) / Math.log(high / low)) * (to - from);
   return { low, high, at, ticks: logTicks(low, high) };
 }
@@ -65,9 +65,9 @@ export function rooflinePlot(chart: RooflineChart): string {
   const names = [...new Set(shown.map(({ name }) => name))];
   const frame = { left: narrow ? 44 : 64, right: width - 10, top: 10, bottom: height - 46 };
   const ridge = gflops / gbytes;
-  const across = axis([...shown.map((p) => p.intensity), ridge], frame.left, frame.right);
+  const across = logAxis([...shown.map((p) => p.intensity), ridge], frame.left, frame.right);
   // The slope begins where it enters the frame.
-  const up = axis(
+  const up = logAxis(
     [...shown.map((p) => p.gflops), gflops, Math.min(gflops / 10, gbytes * across.low)],
     frame.bottom,
     frame.top,

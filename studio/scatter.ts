@@ -1,13 +1,12 @@
 /** What steps and blocks are worth: the evaluation that a model carries, time against distance, memory as the size of a point. */
 import { describeMeasured } from '../evaluation/results.ts';
 import type { StoredCell, StoredEvaluation } from '../evaluation/stored.ts';
-import { logTicks, readable } from '../pictures/line-plot.ts';
+import { readable } from '../pictures/line-plot.ts';
+import { COLOURS, logAxis } from '../pictures/roofline-plot.ts';
 import { byId, make } from './dom.ts';
 import type { Cell } from './map.ts';
 import { bytes, time } from './words.ts';
 
-/** Okabe and Ito's, seen on white as on black. */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00'];
 /** Pixels of the plot as wide and as narrow screens see it. */
 const SIZES = [
   ['wide', 860, 400],
@@ -81,13 +80,6 @@ function svg(tag: string, attributes: Readonly<Record<string, string | number>>,
   return element;
 }
 
-/** A logarithmic axis over values, from pixel `from` to pixel `to`. */
-function axis(values: readonly number[], from: number, to: number, room: number) {
-  const [low, high] = [Math.min(...values) / room, Math.max(...values) * room];
-  const at = (value: number) => from + (Math.log(value / low) / Math.log(high / low)) * (to - from);
-  return { at, ticks: logTicks(low, high) };
-}
-
 /** Time from left to right, distance upwards, a line for each number of blocks. */
 function plot(
   { cells }: StoredEvaluation,
@@ -98,9 +90,11 @@ function plot(
 ): SVGElement {
   const frame = { left: 46, right: width - 12, top: 12, bottom: height - 44 };
   const milliseconds = ({ secondsPerSample }: StoredCell) => secondsPerSample * 1000;
-  const x = axis(cells.map(milliseconds), frame.left, frame.right, 1.35);
+  const x = logAxis(cells.map(milliseconds), frame.left, frame.right, 1.35);
   const distances = cells.flatMap(({ fd }) => [fd.low, fd.high]).filter((value) => value > 0);
-  const y = axis(distances.length > 0 ? distances : [1], frame.bottom, frame.top, 1.06);
+  const y = logAxis(distances.length > 0 ? distances : [1], frame.bottom, frame.top, 1.06);
+  /** Estimates at or below 0, which no logarithm has, stand on the lower edge. */
+  const heightOf = (distance: number) => (distance > 0 ? y.at(distance) : frame.bottom);
   const most = Math.max(...cells.map(({ peakBytes }) => peakBytes));
 
   const grid = [
@@ -130,9 +124,7 @@ function plot(
   const lines = lengths.map((blocks, k) => {
     const colour = COLOURS[k % COLOURS.length]!;
     const own = cells.filter((cell) => cell.blocks === blocks).sort((a, b) => a.steps - b.steps);
-    const places = own.map(
-      (cell) => [x.at(milliseconds(cell)), y.at(Math.max(cell.fd.value, distances[0]! / 10))] as const,
-    );
+    const places = own.map((cell) => [x.at(milliseconds(cell)), heightOf(cell.fd.value)] as const);
     const path = svg('polyline', { points: places.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join(' ') });
     const points = own.map((cell, i) => {
       const [cx, cy] = places[i]!;
@@ -141,7 +133,7 @@ function plot(
         'g',
         { class: 'point', 'data-steps': `${cell.steps}`, 'data-blocks': `${blocks}` },
         svg('title', {}, said),
-        svg('line', { x1: cx, x2: cx, y1: y.at(cell.fd.high), y2: y.at(Math.max(cell.fd.low, 1e-12)) }),
+        svg('line', { x1: cx, x2: cx, y1: heightOf(cell.fd.high), y2: heightOf(cell.fd.low) }),
         svg('circle', { cx, cy, r: RADIUS * Math.sqrt(cell.peakBytes / most), fill: colour }),
         svg('text', { x: cx, y: cy + 3.5, 'text-anchor': 'middle' }, `${cell.steps}`),
       );

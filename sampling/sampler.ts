@@ -3,44 +3,25 @@
  * or not) serves every number of steps and every batch up to the largest; only the weights in use are on the GPU.
  */
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, NonFiniteError, OutOfMemoryError, UsageError } from '../engine/errors.ts';
+import { ConfigError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import type { PeakMeter } from '../engine/memory/accountant.ts';
-import { Arena } from '../engine/memory/arena.ts';
 import type { Plan as MemoryPlan } from '../engine/memory/planner.ts';
 import type { Program } from '../engine/program.ts';
-import type { Tensor } from '../engine/tensor.ts';
 import { type DiffusionPoint, linearDiffusion } from '../model/diffusion.ts';
 import { largestActivation } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import { blocksAt, describeBlocks } from './blocks.ts';
-import {
-  createInputs,
-  createLateSum,
-  type EvaluationInputs,
-  type Sink,
-  writeConditions,
-  writeTime,
-} from './evaluation.ts';
-import { type Evaluator, Evaluators, type Way } from './evaluators.ts';
-import type { ConditionRows, ModulationTables } from './modulation-tables.ts';
-import { Noise } from './noise.ts';
+import { type Sink, writeConditions, writeTime } from './evaluation.ts';
+import type { Evaluator, Way } from './evaluators.ts';
 import { Pace } from './pace.ts';
 import { checkObject, checkRequest, isGuided, type SampleRequest } from './request.ts';
-import {
-  type Condition,
-  conditionKey,
-  conditionsOf,
-  type Evaluation,
-  type Schedule,
-  scheduleOf,
-  variantKey,
-} from './schedule.ts';
+import { type Condition, conditionsOf, type Evaluation, type Schedule, scheduleOf, variantKey } from './schedule.ts';
 import { shardRange } from './shards.ts';
 import type { Solve } from './solvers/integrate.ts';
 import type { Batch } from './solvers/staged.ts';
-import type { Stages } from './solvers/stages.ts';
 import { walk } from './solvers/walk.ts';
+import { Workspace } from './workspace.ts';
 
 /** Sampled pictures or latents. */
 export interface Samples {
@@ -104,7 +85,6 @@ interface Prepared {
   /** Labels that occur, each once: columns of the tables. */
   readonly distinct: readonly number[];
   readonly ahead: boolean;
-  readonly stages: Stages | null;
 }
 
 /**
@@ -116,19 +96,10 @@ export class Sampler {
   /** Most samples computed at once. */
   readonly batch: number;
   readonly #engine: Engine;
-  readonly #arena: Arena;
-  readonly #inputs: EvaluationInputs;
-  readonly #evaluators: Evaluators;
-  readonly #noise: Noise;
+  readonly #workspace: Workspace;
   readonly #options: SamplerOptions;
   /** Of a model that predicts noise: where its diffusion stands at a time. */
   readonly #diffusion: ((t: number) => DiffusionPoint) | null;
-  #tables: ModulationTables | null = null;
-  /** Rows of the tables by condition. */
-  #rows: ReadonlyMap<string, number> = new Map();
-  /** What late blocks add [rows, T, D], where they are evaluated in some steps only. */
-  #lateSum: Tensor | null = null;
-  #stages: { readonly key: string; readonly made: Stages } | null = null;
   #state: 'idle' | 'sampling' | 'disposed' = 'idle';
 
   constructor(engine: Engine, model: ResidentModel, options: SamplerOptions = {}) {
@@ -146,10 +117,7 @@ export class Sampler {
     this.batch = Math.min(batch, Math.max(1, Math.floor(engine.largestBinding / (4 * this.#pixels))));
     const { predicts, timeScale = 1 } = model.config;
     this.#diffusion = predicts === 'noise' ? linearDiffusion(timeScale) : null;
-    this.#arena = new Arena(engine, 'sampling');
-    this.#inputs = createInputs(engine, model, this.batch);
-    this.#noise = new Noise(engine, this.#arena, this.#inputs);
-    this.#evaluators = new Evaluators({ engine, model, inputs: this.#inputs, arena: this.#arena, onCompile });
+    this.#workspace = new Workspace({ engine, model, onCompile }, this.batch);
   }
 
   get #pixels(): number {
@@ -170,12 +138,12 @@ export class Sampler {
    * `refresh`, the one of the steps that keep what late blocks add, or of those that reuse it.
    */
   program(blocks: number, guided = false, late?: 'kept' | 'reused'): Program | undefined {
-    return this.#evaluators.find(blocks, guided, late)?.program;
+    return this.#workspace.evaluators.find(blocks, guided, late)?.program;
   }
 
   /** Memory plans of the programs that make up one evaluation, as for `program`; they share slabs. */
   plans(blocks: number, guided = false, late?: 'kept' | 'reused'): readonly MemoryPlan[] {
-    return this.#evaluators.find(blocks, guided, late)?.plans ?? [];
+    return this.#workspace.evaluators.find(blocks, guided, late)?.plans ?? [];
   }
 
   /**
@@ -209,7 +177,8 @@ export class Sampler {
     const rowLabels = labels.map((label) => (guidance === 0 ? config.classes : (label ?? config.classes)));
     const distinct = [...new Set(isGuided(guidance) ? [...rowLabels, config.classes] : rowLabels)];
     const prepared = await this.#prepare(scheduleOf(request, config), distinct, request, meter);
-    const { schedule, batch, stages } = prepared;
+    const { schedule, batch } = prepared;
+    const { inputs, noise, stages } = this.#workspace;
 
     const pixels = this.#pixels;
     const [begin, end] = request.shard ? shardRange(request.shard, labels.length, batch) : [0, labels.length];
@@ -220,14 +189,14 @@ export class Sampler {
     for (let from = begin; from < end; from += batch) {
       const part = rowLabels.slice(from, Math.min(end, from + batch));
       const samples = { rows: part.length, seed, first: first + from };
-      const of = (noise: Float32Array | undefined) => noise?.subarray(from * pixels, (from + part.length) * pixels);
+      const of = (all: Float32Array | undefined) => all?.subarray(from * pixels, (from + part.length) * pixels);
       const drawn = request.rng === 'jax' ? await jaxStart(seed, [part.length, pixels], first + from) : undefined;
-      await this.#noise.start(samples, of(request.noise) ?? drawn);
-      const renoise = (index: number, t: number) => this.#noise.again(samples, index, t, of(request.renoise?.[index]));
+      await noise.start(samples, of(request.noise) ?? drawn);
+      const renoise = (index: number, t: number) => noise.again(samples, index, t, of(request.renoise?.[index]));
       const { under, settle } = this.#batch(prepared, part, request, count, renoise);
       solves.push(await walk(under, schedule, stages, request));
       await under.unlessAborted();
-      values.set((await this.#engine.read(this.#inputs.x)).subarray(0, part.length * pixels), (from - begin) * pixels);
+      values.set((await this.#engine.read(inputs.x)).subarray(0, part.length * pixels), (from - begin) * pixels);
       settle();
     }
     const bad = values.findIndex((v) => !Number.isFinite(v));
@@ -251,12 +220,7 @@ export class Sampler {
   /** Frees programs, activations and inputs; the model stays. */
   dispose(): void {
     this.#state = 'disposed';
-    this.#forgetTables();
-    this.#forgetStages();
-    this.#forgetLate();
-    this.#noise.dispose();
-    this.#arena.dispose();
-    for (const t of Object.values(this.#inputs)) this.#engine.release(t);
+    this.#workspace.dispose();
   }
 
   /** A batch for a solver to walk with (solvers/walk.ts); `settle` once it has been read. */
@@ -269,6 +233,8 @@ export class Sampler {
   ): { under: Batch & { unlessAborted(): Promise<void> }; settle: () => void } {
     const rows = part.length;
     const { classes } = this.model.config;
+    const workspace = this.#workspace;
+    const { inputs } = workspace;
     const pace = new Pace(this.#engine, Math.min(...[...evaluators.values()].map((e) => e.ahead)));
     let steps = { t: 0, accepted: 0, rejected: 0 };
     const tell = () => onProgress?.({ done: count.done, total: count.total, ...steps });
@@ -292,13 +258,13 @@ export class Sampler {
         const { t, blocks, guided } = evaluation;
         const asked = guided ? [...part.map(() => classes), ...part] : part;
         if (conditioned?.guided !== guided || conditioned.blocks !== blocks)
-          writeConditions(this.#engine, this.#inputs, { asked, rows, blocks, level: schedule.level });
+          writeConditions(this.#engine, inputs, { asked, rows, blocks, level: schedule.level });
         conditioned = evaluation;
-        writeTime(this.#engine, this.#inputs, t, this.#diffusion?.(t) ?? null);
+        writeTime(this.#engine, inputs, t, this.#diffusion?.(t) ?? null);
         if (ahead) {
-          const row = this.#rows.get(conditionKey(evaluation))! * distinct.length;
+          const row = workspace.rowOf(evaluation);
           this.#engine.write(
-            this.#inputs.indices,
+            inputs.indices,
             Uint32Array.from(asked, (label) => row + distinct.indexOf(label)),
           );
         }
@@ -330,6 +296,7 @@ export class Sampler {
     meter: PeakMeter,
   ): Promise<Prepared> {
     const { model } = this;
+    const workspace = this.#workspace;
     const { signal, keepBlocks, loadBlocks } = request;
     const { residentBlocks } = this.#options;
     const { blocks, mostBlocks, kept } = schedule;
@@ -353,44 +320,37 @@ export class Sampler {
       ? Array.from({ length: running }, (_, i) => at.block(i)).filter((g) => model.weights.isResident(g))
       : [];
     // What is not needed goes before more is made, so that both are never there together.
-    if (!keepBlocks) this.#tables?.trim(running);
-    if (!request.renoise) this.#noise.trim();
+    if (!keepBlocks) workspace.tables?.trim(running);
+    if (!request.renoise) workspace.noise.trim();
     const batch = Math.min(
       ...schedule.variants.map(({ guided }) => this.batchFor(guided)),
       ...(kept > 0 ? [mostStaged(this.#engine, kept, this.#pixels)] : []),
     );
-    const key = `${kept}/${batch}/${adaptive}`;
-    if (this.#stages?.key !== key) this.#forgetStages();
+    const stages = { slots: kept, batch, norms: adaptive };
     // Rows of the largest variant that has late blocks.
     const lateRows = Math.max(
       ...schedule.variants.map(({ guided, late }) => (late ? this.batchFor(guided) * (guided ? 2 : 1) : 0)),
     );
-    if (this.#lateSum?.shape[0] !== lateRows) this.#forgetLate();
+    workspace.release(stages, lateRows);
     await model.require(
       [...wanted, ...held.slice(0, residentBlocks)].filter((g) => model.weights.isResident(g)),
       { keep: keepBlocks },
     );
     meter.restart();
     if (ahead) await this.#tabulate(conditions, distinct, schedule, signal);
-    if (kept > 0) {
-      const { Stages } = await import('./on-request.ts');
-      const options = { slots: kept, batch, norms: adaptive };
-      this.#stages ??= { key, made: await Stages.create(this.#engine, this.#arena, this.#inputs.x, options) };
-    }
-    const stages = this.#stages?.made ?? null;
-    if (lateRows > 0) this.#lateSum ??= createLateSum(this.#engine, model, lateRows);
+    await workspace.provide(stages, lateRows);
     const compiling = (async () => {
       const made = new Map<string, Evaluator>();
       for (const variant of schedule.variants) {
         const way: Way = {
           ...variant,
           batch: kept > 0 ? batch : this.batchFor(variant.guided),
-          tables: ahead ? this.#tables : null,
-          stages,
-          lateSum: variant.late ? this.#lateSum : null,
+          tables: ahead ? workspace.tables : null,
+          stages: workspace.stages,
+          lateSum: variant.late ? workspace.lateSum : null,
           ...(streamed ? { residentBlocks } : {}),
         };
-        made.set(variantKey(variant), await this.#evaluators.get(way, signal));
+        made.set(variantKey(variant), await workspace.evaluators.get(way, signal));
       }
       return made;
     })();
@@ -401,58 +361,16 @@ export class Sampler {
       const keep = keepBlocks || loadBlocks === 'along';
       if (along) await model.require(model.groupsFor(evaluation.blocks, ahead), { keep, signal });
     };
-    return { schedule, evaluators: await compiling, load, batch, distinct, ahead, stages };
+    return { schedule, evaluators: await compiling, load, batch, distinct, ahead };
   }
 
-  /** Fills the tables for these conditions and labels, made anew where they are too small. */
-  async #tabulate(
+  #tabulate(
     conditions: readonly Condition[],
     distinct: readonly number[],
     { level }: Schedule,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const cells = conditions.flatMap((condition) => distinct.map((label) => ({ ...condition, label })));
-    if (!this.#tables || this.#tables.capacity < cells.length) {
-      this.#forgetTables();
-      const { ModulationTables } = await import('./on-request.ts');
-      this.#tables = new ModulationTables(this.#engine, this.model, this.#arena, cells.length);
-    }
-    const rows: ConditionRows = {
-      t: Float32Array.from(cells, ({ t }) => this.#diffusion?.(t).told ?? t),
-      labels: Uint32Array.from(cells, ({ label }) => label),
-      lengths: Uint32Array.from(cells, ({ blocks }) => blocks),
-      level,
-    };
-    this.#rows = new Map(conditions.map((condition, row) => [conditionKey(condition), row]));
-    try {
-      await this.#tables.fill(rows, signal);
-    } catch (error) {
-      // Some of them may never have been made.
-      if (error instanceof OutOfMemoryError) this.#forgetTables();
-      throw error;
-    }
-  }
-
-  /** Frees the tables and the evaluators, which may use them. */
-  #forgetTables(): void {
-    this.#evaluators.clear(() => true);
-    this.#tables?.dispose();
-    this.#tables = null;
-  }
-
-  /** Frees what late blocks added and the evaluators that use it. */
-  #forgetLate(): void {
-    if (!this.#lateSum) return;
-    this.#evaluators.clear(({ lateSum }) => lateSum !== null);
-    this.#engine.release(this.#lateSum);
-    this.#lateSum = null;
-  }
-
-  /** Frees what a solver keeps and the evaluators that write there. */
-  #forgetStages(): void {
-    if (!this.#stages) return;
-    this.#evaluators.clear(({ stages }) => stages !== null);
-    this.#stages.made.dispose();
-    this.#stages = null;
+    const told = (t: number) => this.#diffusion?.(t).told ?? t;
+    return this.#workspace.tabulate(conditions, distinct, { level, told, signal });
   }
 }

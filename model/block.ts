@@ -5,8 +5,9 @@ import { attention } from '../kernels/attention/attention.ts';
 import { chunk } from '../kernels/chunk.ts';
 import { gatedLinear, type LinearWeights, linear } from '../kernels/matmul/linear.ts';
 import { gatedMlp } from '../kernels/matmul/mlp.ts';
+import { projections } from '../kernels/matmul/projections.ts';
 import { layernorm } from '../kernels/norm/layernorm.ts';
-import { dense } from './condition.ts';
+import { dense, denseRow } from './condition.ts';
 import type { ModelConfig } from './config.ts';
 import type { Weights } from './weights/weights.ts';
 
@@ -29,7 +30,19 @@ export type BlockConfig = Pick<ModelConfig, 'width' | 'heads'>;
 /** Factor on the logits of attention: the reference divides them by the head size, not by its square root. */
 export const attentionScale = ({ heads, width }: BlockConfig): number => heads / width;
 
+type Names = [string, string, string];
+type Three = [Tensor, Tensor, Tensor];
 type Six = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+
+/** As one product, unless somebody wants gradients of each or sees each. The reference makes keys first, which fixes the layers' numbers. */
+function keysQueriesValues(ctx: Context, weights: Weights, block: string, h: Tensor): Three {
+  const [keys, queries, values] = ['Dense_1', 'Dense_2', 'Dense_3'].map((name) => `${block}/${name}`) as Names;
+  const row = ctx.tape || ctx.observer ? null : denseRow(weights, [keys, queries, values]);
+  if (row) return projections(ctx, h, row);
+  const k = ctx.scope('keys', () => linear(ctx, h, dense(weights, keys)));
+  const q = ctx.scope('queries', () => linear(ctx, h, dense(weights, queries)));
+  return [k, q, linear(ctx, h, dense(weights, values))];
+}
 
 /** Block i of x [B, T, D] with its modulation [B, 6D]; [B, T, D], residual connections included. */
 export function block(
@@ -44,10 +57,7 @@ export function block(
   const [shift1, scale1, gate1, shift2, scale2, gate2] = chunk(ctx, modulation, 6) as Six;
   const attended = ctx.scope('attention', () => {
     const h = layernorm(ctx, x, shift1, scale1);
-    // The reference makes keys before queries, which fixes the layers' numbers.
-    const k = ctx.scope('keys', () => linear(ctx, h, layer('Dense_1')));
-    const q = ctx.scope('queries', () => linear(ctx, h, layer('Dense_2')));
-    const v = linear(ctx, h, layer('Dense_3'));
+    const [k, q, v] = keysQueriesValues(ctx, weights, `DiTBlock_${i}`, h);
     const o = attention(ctx, q, k, v, { heads: config.heads, scale: attentionScale(config) });
     return gatedLinear(ctx, o, layer('Dense_4'), x, gate1);
   });

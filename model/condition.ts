@@ -9,6 +9,7 @@ import { add } from '../kernels/add.ts';
 import { silu } from '../kernels/elementwise.ts';
 import { gatherRows } from '../kernels/gather.ts';
 import { type LinearWeights, linear } from '../kernels/matmul/linear.ts';
+import type { Projections } from '../kernels/matmul/projections.ts';
 import { sinusoid } from '../kernels/sinusoid.ts';
 import type { ModelConfig } from './config.ts';
 import type { Weights } from './weights/weights.ts';
@@ -39,6 +40,14 @@ export const dense = (weights: Weights, path: string): LinearWeights => ({
   kernel: weights.blocks(`${path}/kernel`),
   bias: weights.get(`${path}/bias`),
 });
+
+/** Three dense layers by their Flax paths, as one product takes them; null where their weights do not lie side by side. */
+export function denseRow(weights: Weights, paths: readonly [string, string, string]): Projections | null {
+  const [kernels, biases] = ['kernel', 'bias'].map((what) =>
+    weights.spaced([`${paths[0]}/${what}`, `${paths[1]}/${what}`, `${paths[2]}/${what}`]),
+  );
+  return kernels && biases ? { kernels, biases } : null;
+}
 
 /** What is conditioned: a network's weights, and how it takes the time. */
 interface Conditioned {

@@ -7,6 +7,7 @@ import { lastDim, maxSize, type Tensor } from '../../engine/tensor.ts';
 import { reluBackward } from '../elementwise.ts';
 import lib from '../lib.wgsl';
 import type { Patches } from '../matmul/matmul.ts';
+import { readingPatches } from '../matmul/patches.ts';
 import { matmul } from '../matmul/sliced.ts';
 import { columnSum } from '../reduce.ts';
 import { type Convolve, convolve } from './convolution.ts';
@@ -24,7 +25,7 @@ export const convolutionBackward: Derivative<Convolve> = (ctx, g, { taps, x, w, 
   }
   if (g.needs(1)) {
     const sizes = { M: taps.side ** 2 * taps.channels, N: lastDim(dz), K: maxSize(dz) / lastDim(dz) };
-    matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(1), transposeA: true, patches: taps });
+    matmul(ctx, { ...sizes, a: x, b: dz, c: g.out(1), transposeA: true, patches: { taps, reading: readingPatches } });
   }
   if (bias && g.needs(2)) columnSum(ctx, dz, g.out(2));
 };

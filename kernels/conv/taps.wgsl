@@ -1,12 +1,9 @@
 // Where a convolution's taps lie in the picture that it reads: for the convolution itself, and for the product that gives its weights
 // their gradient. The kernel's Params have the fields used here, of which conv.wgsl says what they mean.
 
-/// 0: the kernel reads no picture, and has none of those fields.
-override PATCHES: u32 = 1;
 /// The picture is enlarged by zeros instead of repeated pixels.
 override DILATE: u32 = 0;
 
-//#if PATCHES == 1
 /// Where a pixel of the result looks in the enlarged picture: its picture's first pixel, and the place of tap (0, 0).
 struct Pixel {
   picture: u32,
@@ -37,4 +34,3 @@ fn place(p: Pixel, dy: u32, dx: u32) -> u32 {
   let at = (p.picture + (u32(max(iy, 0)) >> params.up) * params.width + (u32(max(ix, 0)) >> params.up)) * params.channels;
   return select(OUTSIDE, at, inside);
 }
-//#endif

@@ -18,14 +18,23 @@ fn fetchA(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 }
 //#endif
 
+/** Where element b[line, at] of a stored matrix of lines of `length` is. */
+fn placeB(line: u32, at: u32, length: u32) -> u32 {
+//#if THREE == 1
+  return line * params.stride + at + part_of(at) * (params.spacing - params.stride);
+//#else
+  return line * length + at;
+//#endif
+}
+
 fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if VEC == 1
   let inside = (line < lines) & (at < end);
-  return select(vec4f(), loadB(select(0u, (line * length + at) / 4u, inside)), inside);
+  return select(vec4f(), loadB(select(0u, placeB(line, at, length) / 4u, inside)), inside);
 //#else
   var v = vec4f();
   for (var j = 0u; j < min(4u, max(end, at) - at) && line < lines; j++) {
-    v[j] = loadB(line * length + at + j);
+    v[j] = loadB(placeB(line, at + j, length));
   }
   return v;
 //#endif
@@ -72,10 +81,11 @@ fn wholeA(line: u32, at: u32, length: u32) -> vec4f {
 //#endif
 
 fn wholeB(line: u32, at: u32, length: u32) -> vec4f {
-  let i = line * length + at;
 //#if VEC == 1
-  return loadB(i / 4u);
+  return loadB(placeB(line, at, length) / 4u);
 //#else
-  return vec4f(loadB(i), loadB(i + 1u), loadB(i + 2u), loadB(i + 3u));
+  var v = vec4f();
+  for (var j = 0u; j < 4u; j++) { v[j] = loadB(placeB(line, at + j, length)); }
+  return v;
 //#endif
 }

@@ -53,7 +53,12 @@ fn loadB(i: u32) -> f32 {
 //#if PACK_B == 2
 /** Scales of the columns of Element n. */
 fn scaleB(n: u32) -> Element {
+//#if THREE == 1
+  let part = part_of(n * UNIT);
+  let start = (params.K * params.stride + 3u) / 4u + part * (params.spacing / 4u - params.stride);
+//#else
   let start = (params.K * params.N + 3u) / 4u;
+//#endif
 //#if VEC == 1
   let at = start + n * 4u;
   return bitcast<vec4f>(vec4u(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));

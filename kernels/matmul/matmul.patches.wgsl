@@ -1,7 +1,6 @@
 // The first factor of the product that gives a convolution's weights their gradient (PATCHES 1, with TRANSPOSE_A 1): line k of A is what
 // pixel k of the result sees of the picture `a`, tap by tap, the channels of each. It is never written out. Needs conv/taps.wgsl.
 
-//#if PATCHES == 1
 /// A pixel of the result, by its place.
 struct Seat {
   picture: u32,
@@ -58,4 +57,3 @@ fn fragmentA(m: u32, k: u32, kEnd: u32) -> mat4x4f {
   return transpose(mat4x4f(
     sight(s0, m, k < kEnd), sight(s1, m, k + 1u < kEnd), sight(s2, m, k + 2u < kEnd), sight(s3, m, k + 3u < kEnd)));
 }
-//#endif

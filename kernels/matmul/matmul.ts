@@ -3,6 +3,7 @@
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
+import type { Kernel } from '../../engine/kernel.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
@@ -41,6 +42,13 @@ export interface Patches {
   readonly up: number;
 }
 
+/** Three matrices and their biases: elements from the first of one to the first of the next, and the other two results. */
+export interface Parts {
+  readonly spacing: number;
+  readonly biasSpacing: number;
+  readonly more: readonly [Tensor, Tensor];
+}
+
 export interface Product {
   /** Rows and columns of the result, and the length of the sums. */
   readonly M: Scalar;
@@ -57,8 +65,10 @@ export interface Product {
   /** a is stored [K, M]; b is stored [N, K]. */
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
-  /** a is a picture, and row k of [K, M] what pixel k of its convolution sees of it, tap by tap. With transposeA. */
-  readonly patches?: Patches;
+  /** b is three matrices of N / 3 columns, and c the first result. With the epilogue 'bias', not with transposeB or columns. */
+  readonly parts?: Parts;
+  /** a is a picture, and row k of [K, M] what pixel k of its convolution sees of it, tap by tap. With transposeA; `reading`: readingPatches (patches.ts). */
+  readonly patches?: { readonly taps: Patches; readonly reading: (kernel: Kernel) => Kernel };
   readonly epilogue?: keyof typeof EPILOGUE;
   readonly bias?: Tensor;
   /** Receives AB + bias, for a backward pass. */
@@ -79,7 +89,8 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   if (EXTRAS.some((name) => TAKES[epilogue].includes(name) !== (p[name] !== undefined))) {
     throw new UsageError(`matmul: epilogue '${epilogue}' does not fit the tensors given`);
   }
-  const { first, stride } = p.columns ?? { first: 0, stride: p.N };
+  const { parts } = p;
+  const { first, stride } = p.columns ?? { first: 0, stride: parts ? p.N / 3 : p.N };
   const pack = PACK[p.b.dtype];
   if (pack === undefined || (pack > 0 && p.transposeB)) {
     throw new UsageError(
@@ -90,7 +101,8 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     );
   }
   const lengths = [p.N, p.transposeA ? p.M : p.K, p.transposeB ? p.K : p.N, gated?.offset ?? 0, gated?.stride ?? 0];
-  const vec = [...lengths, first, stride, p.patches?.channels ?? 0].every((n) => typeof n === 'number' && n % 4 === 0);
+  const places = [first, stride, parts?.spacing ?? 0, parts?.biasSpacing ?? 0, p.patches?.taps.channels ?? 0];
+  const vec = [...lengths, ...places].every((n) => typeof n === 'number' && n % 4 === 0);
   const isHalf = (t: Tensor) => t.dtype === 'f16';
   if ((isHalf(p.a) || isHalf(p.c)) && (!vec || p.transposeA || p.pre || p.plus || p.before)) {
     throw new UsageError(`matmul: '${p.a.label}' of ${p.a.dtype} to '${p.c.label}' of ${p.c.dtype} is not possible`, {
@@ -103,7 +115,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     weights: p.b.dtype as 'f32',
     activations: isHalf(p.a) ? 'f16' : 'f32',
     rows: p.transposeA || p.a.shape.length > 2 ? 'many' : 'one',
-    n: p.N,
+    n: parts ? stride : p.N, // so that parts have the bits that each would have by itself
     k: maxOf(p.transposeA ? p.M : p.K),
   });
   const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
@@ -119,8 +131,9 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   if (gated) Object.assign(tensors, { residual: gated.residual, gate: gated.gate });
   if (p.plus) tensors.residual = p.plus;
   if (p.before) tensors.before = p.before;
+  if (parts) Object.assign(tensors, { c1: parts.more[0], c2: parts.more[1] });
   ctx.dispatch({
-    kernel,
+    kernel: p.patches ? p.patches.reading(kernel) : kernel,
     entry: 'matmul',
     constants: {
       ...constants,
@@ -128,6 +141,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       TRANSPOSE_A: p.transposeA ?? false,
       TRANSPOSE_B: p.transposeB ?? false,
       PACK_B: pack,
+      THREE: parts !== undefined,
       PATCHES: p.patches !== undefined,
       F16_A: isHalf(p.a),
       F16_C: isHalf(p.c),
@@ -146,7 +160,8 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       tokens: gated?.tokens ?? 1,
       gateStride: gated?.stride ?? 0,
       gateOffset: gated?.offset ?? 0,
-      ...p.patches,
+      ...p.patches?.taps,
+      ...(parts && { spacing: parts.spacing, biasSpacing: parts.biasSpacing }),
     },
     grid: next === 'below' ? [down, across, slices] : [across, down, slices],
   });

@@ -62,7 +62,7 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       let row = k + i / (TILE_N / 4u);
       let at = n0 + i % (TILE_N / 4u) * 4u;
       let inside = row < params.K && at < params.N;
-      let halves = bitcast<vec4<f16>>(select(vec2u(), b[select(0u, (row * params.N + at) / 4u, inside)], inside));
+      let halves = bitcast<vec4<f16>>(select(vec2u(), b[select(0u, placeB(row, at, params.N) / 4u, inside)], inside));
       stagedB[i * 4u] = halves.x;
       stagedB[i * 4u + 1u] = halves.y;
       stagedB[i * 4u + 2u] = halves.z;

@@ -10,8 +10,10 @@
 //   PACK_B       0: b is f32; 1: f16, two to a u32; 2: i8, four to a u32, column n being B[:,n] / scale[n], and the N scales (f32)
 //                follow the last u32. Sums are f32 in every case. 1 and 2 need TRANSPOSE_B 0.
 //   F16_A, F16_C 1: a, or c and residual, are f16, two to a u32. Needs VEC 1 and TRANSPOSE_A 0.
-//   PATCHES      1: A is a picture, seen through a convolution's taps (matmul.patches.wgsl). Needs TRANSPOSE_A 1 and, with VEC 1, channels
-//                divisible by 4.
+//   THREE        1: B is three matrices of `stride` columns, `spacing` elements apart; biases likewise, `biasSpacing` apart; and the results
+//                are c, c1 and c2. Needs TRANSPOSE_B 0, EPILOGUE 1, `first` 0; with VEC 1, spacings divisible by 4.
+//   PATCHES      1: A is a picture, seen through a convolution's taps (matmul.patches.wgsl, which patches.ts adds). Needs TRANSPOSE_A 1 and,
+//                with VEC 1, channels divisible by 4.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
 //                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias);
 //                5: residual + AB, 6: AB * gelu_tanh'(before), which gradients are: no bias, all f32.
@@ -26,11 +28,13 @@ override TRANSPOSE_A: u32 = 0;
 override TRANSPOSE_B: u32 = 0;
 override VEC: u32 = 1;
 override PACK_B: u32 = 0;
+override THREE: u32 = 0;
 override F16_A: u32 = 0;
 override F16_C: u32 = 0;
 override EPILOGUE: u32 = 0;
 override SAVE_PRE: u32 = 0;
 override SPLIT_K: u32 = 0;
+override PATCHES: u32 = 0;
 
 struct Params {
   M: u32,
@@ -42,6 +46,10 @@ struct Params {
   tokens: u32, // EPILOGUE 4: rows per row of gate
   gateStride: u32, // EPILOGUE 4: row length of gate
   gateOffset: u32, // EPILOGUE 4: first column of this chunk in gate
+//#if THREE == 1
+  spacing: u32,
+  biasSpacing: u32,
+//#endif
 //#if PATCHES == 1
   channels: u32, // of the picture, and what else conv.wgsl says of it
   height: u32,
@@ -57,8 +65,10 @@ struct Params {
 
 //#if VEC == 1
 alias Element = vec4f;
+const UNIT = 4u; // numbers in an Element
 //#else
 alias Element = f32;
+const UNIT = 1u;
 //#endif
 //#if PACK_B == 0
 alias ElementB = Element;
@@ -84,6 +94,10 @@ alias ElementC = Element;
 @group(0) @binding(0) var<storage, read> a: array<ElementA>; // [M,K], or [K,M] if TRANSPOSE_A
 @group(0) @binding(1) var<storage, read> b: array<ElementB>; // [K,N], or [N,K] if TRANSPOSE_B
 @group(0) @binding(2) var<storage, read_write> c: array<ElementC>; // [M,stride], or [slices,M,N] if SPLIT_K
+//#if THREE == 1
+@group(0) @binding(8) var<storage, read_write> c1: array<ElementC>;
+@group(0) @binding(9) var<storage, read_write> c2: array<ElementC>;
+//#endif
 //#if EPILOGUE > 0 && EPILOGUE < 5
 @group(0) @binding(3) var<storage, read> bias: array<Element>; // [stride]
 //#endif
@@ -121,14 +135,31 @@ fn gelu_slope(x: f32) -> f32 {
 }
 //#endif
 
-/** Epilogue and store of `sum` at element `at` of c, column n of B's and `column` of C's (all in units of Element). */
-fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
+/** Which of the matrices that B is has its column n, and which column of C that makes. */
+fn part_of(n: u32) -> u32 {
+//#if THREE == 1
+  return u32(n >= params.stride) + u32(n >= 2u * params.stride);
+//#else
+  return 0u;
+//#endif
+}
+
+fn column_of(n: u32) -> u32 {
+  return params.first + n - part_of(n) * params.stride;
+}
+
+/** Epilogue and store of `sum` at element `at` of c (or of the result of this `part`), column n of B's and `column` of C's (all in units of Element). */
+fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32, part: u32) {
   var v = sum;
 //#if PACK_B == 2
   v *= scaleB(n);
 //#endif
 //#if EPILOGUE > 0 && EPILOGUE < 5
+//#if THREE == 1
+  v += bias[column + part * params.biasSpacing / UNIT];
+//#else
   v += bias[column];
+//#endif
 //#endif
 //#if SAVE_PRE == 1
   pre[at] = v;
@@ -166,22 +197,29 @@ fn finish(sum: Element, row: u32, n: u32, column: u32, at: u32) {
 //#endif
 //#endif
 //#if F16_C == 1
-  c[at] = pack_halves(v);
+  let stored = pack_halves(v);
 //#else
-  c[at] = v;
+  let stored = v;
 //#endif
+//#if THREE == 1
+  if (part == 1u) { c1[at] = stored; }
+  if (part == 2u) { c2[at] = stored; }
+  if (part > 0u) { return; }
+//#endif
+  c[at] = stored;
 }
 
 /** Stores four columns from n on of one row, if they are inside; `slice` is the split of K. */
 fn store(v: vec4f, row: u32, n: u32, slice: u32) {
   if (row < params.M && n < params.N) {
+    let start = (slice * params.M + row) * params.stride;
 //#if VEC == 1
-    let column = params.first + n;
-    finish(v, row, n / 4u, column / 4u, ((slice * params.M + row) * params.stride + column) / 4u);
+    let column = column_of(n);
+    finish(v, row, n / 4u, column / 4u, (start + column) / 4u, part_of(n));
 //#else
     for (var j = 0u; j < min(4u, params.N - n); j++) {
-      let column = params.first + n + j;
-      finish(v[j], row, n + j, column, (slice * params.M + row) * params.stride + column);
+      let column = column_of(n + j);
+      finish(v[j], row, n + j, column, start + column, part_of(n + j));
     }
 //#endif
   }

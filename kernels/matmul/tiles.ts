@@ -2,12 +2,10 @@
 import type { MatrixUnit } from '../../engine/device.ts';
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
-import taps from '../conv/taps.wgsl';
 import type { Variant } from '../family.ts';
 import half from '../half.wgsl';
 import fetch from './matmul.fetch.wgsl';
 import packed from './matmul.packed.wgsl';
-import patches from './matmul.patches.wgsl';
 import registerSource from './matmul.register.wgsl';
 import rowsSource from './matmul.rows.wgsl';
 import subgroupSource from './matmul.subgroup.wgsl';
@@ -39,7 +37,7 @@ export interface ProductVariant extends Variant {
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
 const kernelOf = (name: string, source: string): Kernel =>
-  defineKernel(`matmul.${name}`, source, common, fetch, patches, taps, packed, half);
+  defineKernel(`matmul.${name}`, source, common, fetch, packed, half);
 
 const registerKernel = kernelOf('register', registerSource);
 const subgroupKernel = kernelOf('subgroup', subgroupSource);

@@ -7,8 +7,9 @@ import { type Engine, STORAGE_USAGE } from '../../engine/engine.ts';
 import { LimitError, UsageError } from '../../engine/errors.ts';
 import type { MemoryKind } from '../../engine/memory/accountant.ts';
 import { byteSize, type DType, type Storage, type Tensor, tensor } from '../../engine/tensor.ts';
+import type { Spaced } from '../../kernels/matmul/projections.ts';
 import { type ParamLayout, type ParamSet, zeroParams } from '../params.ts';
-import { type GroupValues, type Precision, pack, type StoredGroup, storedGroup } from './quantize.ts';
+import { type GroupValues, type Precision, pack, type StoredGroup, type StoredParam, storedGroup } from './quantize.ts';
 
 /** How weights are stored, and what they start with. */
 export interface WeightsOptions {
@@ -96,6 +97,31 @@ export class Weights {
     const views = this.#views.get(name);
     if (!views) throw new UsageError(`this model has no parameter '${name}'`);
     return views;
+  }
+
+  /**
+   * Three parameters of one shape as one tensor that spans them; null where they do not lie equally far apart in one buffer.
+   * @throws UsageError for an unknown name.
+   */
+  spaced(names: readonly [string, string, string]): Spaced | null {
+    const views = names.map((name) => this.blocks(name));
+    const [first] = views[0]!;
+    const { stored, views: all } = this.#groups.find((group) => group.views.includes(first!))!;
+    const [a, b, c] = views.map(([view]) => stored.params[all.indexOf(view!)]);
+    const bytes = a && b ? b.offset - a.offset : 0;
+    const follows = (p: StoredParam | undefined, q: StoredParam | undefined) =>
+      p?.part === q?.part && `${p?.shape}` === `${q?.shape}` && p!.offset + bytes === q!.offset;
+    if (bytes <= 0 || !c || views.some((blocks) => blocks.length > 1) || !follows(a, b) || !follows(b, c)) return null;
+    const { shape, dtype, storage } = first!;
+    const whole: Storage = {
+      label: names.join(', '),
+      bytes: 2 * bytes + storage.bytes,
+      get place() {
+        return storage.place;
+      },
+    };
+    const size = { f32: 4, u32: 4, i32: 4, f16: 2, i8: 1 }[dtype];
+    return { tensor: tensor(whole.label, [3, ...(shape as readonly number[])], dtype, whole), spacing: bytes / size };
   }
 
   /** False also where the device turned out to have no memory for it. */

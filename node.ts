@@ -69,7 +69,8 @@ export {
   type Split,
 } from './training/data/open.ts';
 export type { ConfigChange } from './training/resume.ts';
-export { type RunConfig, type RunOptions, readRunConfig, runTraining } from './training/run.node.ts';
+export { type RunOptions, runTraining } from './training/run.node.ts';
+export { type RunConfig, readRunConfig } from './training/run-config.node.ts';
 export type { DrawnPicture, WatchOptions } from './training/watch.node.ts';
 export { type FileStore, fileStore, readTable, writeTable } from './tuning/store.node.ts';
 

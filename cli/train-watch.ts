@@ -13,7 +13,7 @@ import type { OpenOptions } from '../training/data/open.ts';
 import { holdOut } from '../training/held-out.ts';
 import { readMetrics } from '../training/metrics.node.ts';
 import { defaultMean } from '../training/metrics.ts';
-import type { RunConfig } from '../training/run.node.ts';
+import type { RunConfig } from '../training/run-config.node.ts';
 import type { Settings } from '../training/settings.ts';
 import type { WatchOptions } from '../training/watch.node.ts';
 import { openDecoder } from './models.node.ts';

@@ -1,63 +1,27 @@
 /** `odelt train`: trains a model into a run folder. */
 import type { Command } from 'commander';
-import { type Communicator, fromFirst } from '../cluster/communicator.ts';
+import type { Communicator } from '../cluster/communicator.ts';
 import { launchOf } from '../cluster/launch.node.ts';
 import { ConfigError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { spreadWarning } from '../model/autoencoder/spread.ts';
-import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
-import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
-import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
-import { isPaired, isStreamed, latentsOrigin, type TrainingData } from '../training/data/dataset.ts';
-import type { OpenOptions } from '../training/data/open.ts';
+import { paramLayout } from '../model/params.ts';
+import { TRAIN_OPTIONS } from '../training/config.ts';
+import { isPaired, isStreamed, latentsOrigin } from '../training/data/dataset.ts';
 import { validationLoss } from '../training/metrics.ts';
-import { modelForData } from '../training/model-for-data.ts';
-import { factsOf } from '../training/objectives/facts.ts';
 import { RECIPES } from '../training/recipes.ts';
-import { changesOnResume } from '../training/resume.ts';
-import { type RunConfig, readRunConfig, runTraining, unconfiguredModel } from '../training/run.node.ts';
-import {
-  DATA_OPTIONS,
-  type Layer,
-  MODEL_OPTIONS,
-  OUT_OPTIONS,
-  type Settings,
-  seconds,
-  settingsOf,
-} from '../training/settings.ts';
-import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import { runTraining } from '../training/run.node.ts';
+import { DATA_OPTIONS, type Layer, MODEL_OPTIONS, OUT_OPTIONS, seconds, settingsOf } from '../training/settings.ts';
 import type { Trainer } from '../training/trainer.ts';
-import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { adaptersText, asCluster, sharedText } from './cluster.node.ts';
 import { interruptSignal } from './ends.node.ts';
-import { readModel, readWeights } from './models.node.ts';
-import { addFlags, givenFlags } from './option-flags.ts';
+import { addFlags } from './option-flags.ts';
 import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
 import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
-import { channels, dataPlace, encodedChannels, inFlags, layersBeforeFlags, openPlace } from './train-flags.ts';
-import { drawLosses, validationPlace, watchOf, withHeldOut } from './train-watch.ts';
-
-/** Flags that are no options of their own; the rest is read by the options' names. */
-interface TrainFlags {
-  teacher?: string;
-  init?: string;
-  data?: string;
-  preset?: string;
-  out?: string;
-  recipe?: string;
-  config?: string;
-  set?: string[];
-  /** A step, or true for the newest checkpoint. */
-  resume?: number | true;
-  adapter?: string;
-  adapterIndex?: number;
-  tuning?: string;
-  json?: boolean;
-  channels?: 1 | 3;
-  unconditional?: boolean;
-  distillGuidance?: number;
-}
+import { channels, inFlags, layersBeforeFlags } from './train-flags.ts';
+import { layersOfFlags, newRun, readingProgress, resumedRun, type TrainFlags } from './train-start.ts';
+import { drawLosses, watchOf } from './train-watch.ts';
 
 /** The command's default: its runs are short. */
 const EMA_DECAY = 0.99;
@@ -267,113 +231,6 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
   else log(`done: ${checkpoint}`);
 }
 
-interface Run {
-  readonly config: RunConfig;
-  readonly data: TrainingData;
-  /** Pictures that are not trained on. */
-  readonly held?: TrainingData;
-  /** Of a new run: weights to start from, and the teacher. */
-  readonly params?: ParamSet;
-  readonly teacher?: ParamSet;
-}
-
-/** Says how far reading is, once it has taken two seconds. */
-function readingProgress(line: Pick<ProgressLine, 'update'>): (done: number, total: number) => void {
-  const began = performance.now();
-  return (done, total) => {
-    if (performance.now() - began > 2000) line.update(`reading pictures: ${done} of ${total}`);
-  };
-}
-
-async function resumedRun(
-  folder: string,
-  flags: TrainFlags,
-  settings: Settings,
-  reading: OpenOptions,
-  processes: Communicator,
-): Promise<Run> {
-  for (const name of ['init', 'teacher'] as const) {
-    if (flags[name] === undefined) continue;
-    throw new ConfigError(`--${name} is for new runs; ${folder} goes on with the weights of its checkpoint`, {
-      hint: `leave --${name} out, or start another run in another --out`,
-    });
-  }
-  const config = await fromFirst(processes, () => resumedConfig(folder, flags.resume, settings));
-  const { imageSize: size, channels } = config.model;
-  const data = await openPlace(config.data, { ...reading, size, channels: encodedChannels(channels) });
-  return { config, ...(await withHeldOut(config, data, reading)) };
-}
-
-/** What the run began with; of checkpoints that no run made (`odelt convert --optimizer`), their model and what is given now. */
-async function configBefore(folder: string, step: TrainFlags['resume'], { train, data }: Settings): Promise<RunConfig> {
-  const model = await unconfiguredModel(folder, step === true ? undefined : step);
-  if (!model) return readRunConfig(folder);
-  say(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
-  return { model, train: parseTrainConfig(train), data: dataPlace(data.path) };
-}
-
-/** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
-async function resumedConfig(folder: string, step: TrainFlags['resume'], settings: Settings): Promise<RunConfig> {
-  const { preset: name, model, train, data } = settings;
-  const before = await configBefore(folder, step, settings);
-  const { imageSize, channels, classes, ignoreDt } = before.model;
-  const config: RunConfig = {
-    ...before,
-    data: data.path === undefined ? before.data : dataPlace(data.path),
-    model:
-      name === undefined
-        ? parseModelConfig({ ...before.model, ...model })
-        : preset(name, { imageSize, channels, classes, ignoreDt, ...model }),
-    train: parseTrainConfig({ ...before.train, ...train }),
-  };
-  changesOnResume(before, config);
-  const validation = validationPlace(data.validation);
-  return validation === undefined ? config : { ...config, validation };
-}
-
-/** The data, and the model that they and the settings make of the preset; what cannot be is refused before pictures are read. */
-async function newRun(flags: TrainFlags, settings: Settings, reading: OpenOptions, log: typeof say): Promise<Run> {
-  const train = parseTrainConfig(settings.train);
-  const { preset: presetName = 'tiny' } = settings;
-  checkTeacher(train, flags.teacher !== undefined);
-  // What the network is told of step sizes, sampling must know: it goes into the model's description.
-  const given = { ignoreDt: !factsOf(train.objective).stepLevel, ...settings.model };
-  const place = dataPlace(settings.data.path);
-  const validation = validationPlace(settings.data.validation);
-  const data = await openPlace(place, {
-    ...reading,
-    size: given.imageSize ?? preset(presetName).imageSize,
-    channels: encodedChannels(given.channels),
-    onShape: (shape) => void modelForData(presetName, shape, given),
-  });
-  const model = modelForData(presetName, data, given);
-  const config = { model, train, data: place, ...(validation === undefined ? {} : { validation }) };
-  return { config, ...(await withHeldOut(config, data, reading)), ...(await startOf(flags, model, train, log)) };
-}
-
-/** The weights that --init and --teacher name. @throws CheckpointError for a teacher of another model, and for what cannot be read. */
-async function startOf(
-  { init, teacher }: TrainFlags,
-  model: ModelConfig,
-  train: TrainConfig,
-  log: typeof say,
-): Promise<Partial<Run>> {
-  const start: { params?: ParamSet; teacher?: ParamSet } = {};
-  if (init !== undefined) {
-    const names = new Set(allSpecs(paramLayout(model)).map(({ name }) => name));
-    const source = await readWeights(init, (name) => names.has(name));
-    const warm = warmStart(model, train.seed, source, source.path);
-    for (const text of warmStartText(warm)) log(`${source.path}: ${text}`);
-    start.params = warm.params;
-  }
-  if (teacher !== undefined) {
-    const { config, params, path } = await readModel(teacher);
-    checkTeacherModel(config, model, path);
-    start.teacher = params;
-  }
-  return start;
-}
-
 /** All that training allocates, by what it is for; only buffers for reading back come later. */
 function memoryText({ live, byKind }: MemoryReport): string {
   const { weights = 0, gradients = 0, optimizer = 0, activations = 0 } = byKind;
@@ -392,22 +249,4 @@ function memoryText({ live, byKind }: MemoryReport): string {
 function dividedText({ own, whole, average }: NonNullable<Trainer['plan']['divided']>, size: number): string {
   const what = average ? 'moments and average' : 'moments; the average is whole on each, as it is needed there';
   return `optimizer's state: ${bytes(own)} of ${bytes(whole)} on each of ${size} processes, which divide its ${what}`;
-}
-
-/** What flags give: a preset and its fields, training, the rest; then those that stand for several options. */
-function layersOfFlags(flags: TrainFlags): Layer[] {
-  const { preset, channels, data } = flags;
-  const own = { ...(preset === undefined ? {} : { preset }), ...(channels === undefined ? {} : { channels }) };
-  const labels: Layer[] = flags.unconditional
-    ? [{ train: { guidance: null, classDropout: 1 } }]
-    : flags.distillGuidance === undefined
-      ? []
-      : [{ train: { guidance: { weight: flags.distillGuidance, distill: true } } }];
-  const given: Layer = {
-    model: { ...own, ...givenFlags(MODEL_OPTIONS, flags) },
-    train: givenFlags(TRAIN_OPTIONS, flags),
-    data: { ...givenFlags(DATA_OPTIONS, flags), ...(data === undefined ? {} : { path: dataPlace(data) }) },
-    out: givenFlags(OUT_OPTIONS, flags),
-  };
-  return [given, ...labels];
 }

@@ -15,7 +15,8 @@ import { prefetching } from '../model/weights/source.ts';
 import { checkpointSteps, type OnNotice } from '../training/checkpoint.node.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { readMetrics } from '../training/metrics.node.ts';
-import { type RunConfig, readRunConfig, runTraining } from '../training/run.node.ts';
+import { runTraining } from '../training/run.node.ts';
+import { type RunConfig, readRunConfig } from '../training/run-config.node.ts';
 import {
   type AblationResults,
   type AblationRun,

@@ -10,7 +10,7 @@ import { type ParamSet, paramLayout } from '../../model/params.ts';
 import { loadCheckpoint } from '../../training/checkpoint.node.ts';
 import { openTrainingData } from '../../training/data/open.ts';
 import { readMetrics } from '../../training/metrics.node.ts';
-import { readRunConfig } from '../../training/run.node.ts';
+import { readRunConfig } from '../../training/run-config.node.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import { npy } from '../support/archives.ts';

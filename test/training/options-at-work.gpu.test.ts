@@ -10,7 +10,8 @@ import { checkpointSteps, loadCheckpoint } from '../../training/checkpoint.node.
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import type { Dataset } from '../../training/data/dataset.ts';
 import { readMetrics } from '../../training/metrics.node.ts';
-import { type RunOptions, readRunConfig, runTraining } from '../../training/run.node.ts';
+import { type RunOptions, runTraining } from '../../training/run.node.ts';
+import { readRunConfig } from '../../training/run-config.node.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { testEngine } from '../support/engine.ts';
 import { setBits, tinyData, tinyModel, tinyStep, tinyTrain } from '../support/tiny.ts';

@@ -58,7 +58,7 @@ it('a run knows its files again, and others when it sees them', async () => {
   const options = { folder, resume: false, saveEvery: 100, environment: {} } as const;
   const config = { model: tinyModel, train: { ...train, steps: 1 }, data: shards };
   await runTraining(engine, { ...options, config, data: disk });
-  const { readRunConfig } = await import('../../training/run.node.ts');
+  const { readRunConfig } = await import('../../training/run-config.node.ts');
   const kept = await readRunConfig(folder);
   const again = { ...options, resume: true, config: { ...kept, train: { ...kept.train, steps: 2 } } };
   const other = { ...disk, identity: '0' } as TrainingData;

@@ -16,7 +16,8 @@ import { checkpointSteps, loadCheckpoint, saveCheckpoint } from '../../training/
 import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
 import type { Dataset } from '../../training/data/dataset.ts';
 import { fingerprint } from '../../training/data/fingerprint.node.ts';
-import { readRunConfig, runTraining } from '../../training/run.node.ts';
+import { runTraining } from '../../training/run.node.ts';
+import { readRunConfig } from '../../training/run-config.node.ts';
 import { learningRate } from '../../training/schedule.ts';
 import type { TrainEvent } from '../../training/trainer.ts';
 import { subjectOf } from '../../tuning/problem.ts';

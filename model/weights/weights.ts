@@ -100,7 +100,7 @@ export class Weights {
   }
 
   /**
-   * Three parameters of one shape as one tensor that spans them; null where they do not lie equally far apart in one buffer.
+   * @internal Three parameters of one shape as one tensor that spans them; null where they do not lie equally far apart in one buffer.
    * @throws UsageError for an unknown name.
    */
   spaced(names: readonly [string, string, string]): Spaced | null {

@@ -175,7 +175,9 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     show() {
       inView = true;
       state = stateOf(params());
-      if (shared.opened !== known || !known || JSON.stringify(state) !== drawn) void follow(shared.get());
+      // What is being opened may have been chosen in another tab.
+      const isShown = known && known === shared.opened && !shared.isOpening;
+      if (!isShown || JSON.stringify(state) !== drawn) void follow(shared.get());
     },
     hide() {
       inView = false;

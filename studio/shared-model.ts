@@ -36,6 +36,8 @@ export class AutoencoderWanted extends ConfigError {
 export interface SharedModel {
   /** What is open, if anything is. */
   readonly opened: Opened | null;
+  /** Whether files are being opened. */
+  readonly isOpening: boolean;
   /** The name of a file that has been read in place of what was open, and cannot be shown yet. */
   readonly waiting: string | null;
   /** What is open or being opened; else the file that was to be, at first the shipped model. @throws as `open`. */
@@ -121,6 +123,9 @@ export function createSharedModel(startWorker: () => OdeltWorker): SharedModel {
   return {
     get opened() {
       return opened;
+    },
+    get isOpening() {
+      return opening !== null;
     },
     get waiting() {
       return opened ? null : (there?.file?.name ?? null);

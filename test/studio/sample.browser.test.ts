@@ -60,7 +60,8 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
   const costs = () => page.evaluate<string[]>("[...document.querySelectorAll('.value')].map((e) => e.textContent)");
   /** Picks a file of one's own; what was drawn before no longer counts as drawn. */
   const give = (name: string, bytes: Uint8Array) => giveAll({ [name]: bytes });
-  const giveAll = (given: Readonly<Record<string, Uint8Array>>) =>
+  /** `after`: what follows in the same task. */
+  const giveAll = (given: Readonly<Record<string, Uint8Array>>, after = '') =>
     page.evaluate(`(() => {
       const files = new DataTransfer();
       const given = ${JSON.stringify(Object.entries(given).map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]))};
@@ -69,6 +70,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
       input.files = files.files;
       document.getElementById('sample').dataset.state = 'given';
       input.dispatchEvent(new Event('change'));
+      ${after};
     })()`);
 
   it('opens with pictures of every class and what they cost', async () => {
@@ -293,9 +295,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     // One step by all blocks leads to what Sample drew.
     expect(await page.evaluate("document.getElementById('look-canvas').toDataURL()")).toBe(third);
     await page.evaluate("document.getElementById('look').dataset.state = 'left'");
-    await page.evaluate("location.hash = 'T=1&L=4'");
-    // Both at once, in any order, and the map of what is decoded.
-    await giveAll({ 'decoder.pth': await torchOf(decoder), 'both.safetensors': await latentModelFile() });
+    // Both at once, in any order, in a tab that is left while they are read; and the map of what is decoded.
+    const files = { 'decoder.pth': await torchOf(decoder), 'both.safetensors': await latentModelFile() };
+    await giveAll(files, "location.hash = 'T=1&L=4'");
     await page.until(`document.getElementById('model-text').textContent.startsWith('both') && ${DRAWN}`);
     expect(await drawing(0)).toBe(drawn);
     await page.evaluate("document.getElementById('map-button').click()");

@@ -3,11 +3,41 @@ import { resolve } from 'node:path';
 import { ConfigError } from '../engine/errors.ts';
 import { failAs, readRegular } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
+import { TRAIN_OPTIONS } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { type OpenOptions, openTrainingData } from '../training/data/open.ts';
 import { recipe } from '../training/recipes.ts';
-import { type Layer, layerOfSetting, layerOfYaml, SECTIONS } from '../training/settings.ts';
-import { flagNames } from './option-flags.ts';
+import {
+  DATA_OPTIONS,
+  type Layer,
+  layerOfSetting,
+  layerOfYaml,
+  MODEL_OPTIONS,
+  OUT_OPTIONS,
+  SECTIONS,
+} from '../training/settings.ts';
+import { flagNames, givenFlags } from './option-flags.ts';
+
+/** Flags that are no options of their own; the rest is read by the options' names. */
+export interface TrainFlags {
+  teacher?: string;
+  init?: string;
+  data?: string;
+  preset?: string;
+  out?: string;
+  recipe?: string;
+  config?: string;
+  set?: string[];
+  /** A step, or true for the newest checkpoint. */
+  resume?: number | true;
+  adapter?: string;
+  adapterIndex?: number;
+  tuning?: string;
+  json?: boolean;
+  channels?: 1 | 3;
+  unconditional?: boolean;
+  distillGuidance?: number;
+}
 
 /** What a run's configuration calls the pictures that come with the package, wherever that lies. */
 const BUNDLED = 'bundled';
@@ -100,4 +130,22 @@ export async function layersBeforeFlags(flags: {
     origins.set(path, '--set');
   }
   return { layers, origins };
+}
+
+/** What flags give: a preset and its fields, training, the rest; then those that stand for several options. */
+export function layersOfFlags(flags: TrainFlags): Layer[] {
+  const { preset, channels, data } = flags;
+  const own = { ...(preset === undefined ? {} : { preset }), ...(channels === undefined ? {} : { channels }) };
+  const labels: Layer[] = flags.unconditional
+    ? [{ train: { guidance: null, classDropout: 1 } }]
+    : flags.distillGuidance === undefined
+      ? []
+      : [{ train: { guidance: { weight: flags.distillGuidance, distill: true } } }];
+  const given: Layer = {
+    model: { ...own, ...givenFlags(MODEL_OPTIONS, flags) },
+    train: givenFlags(TRAIN_OPTIONS, flags),
+    data: { ...givenFlags(DATA_OPTIONS, flags), ...(data === undefined ? {} : { path: dataPlace(data) }) },
+    out: givenFlags(OUT_OPTIONS, flags),
+  };
+  return [given, ...labels];
 }

@@ -1,62 +1,22 @@
-/** What `odelt train` is asked to do, and what it starts with: settings, data, and weights of other models; of a new run and of one that goes on. */
+/** What `odelt train` starts with: configuration, data, and weights of other models; of a new run and of one that goes on. */
 import { type Communicator, fromFirst } from '../cluster/communicator.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
-import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
+import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, unconfiguredModel } from '../training/run-config.node.ts';
-import { DATA_OPTIONS, type Layer, MODEL_OPTIONS, OUT_OPTIONS, type Settings } from '../training/settings.ts';
+import type { Settings } from '../training/settings.ts';
 import { checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { readModel, readWeights } from './models.node.ts';
-import { givenFlags } from './option-flags.ts';
 import { type ProgressLine, log as say } from './output.node.ts';
-import { dataPlace, encodedChannels, openPlace } from './train-flags.ts';
+import { dataPlace, encodedChannels, openPlace, type TrainFlags } from './train-flags.ts';
 import { validationPlace, withHeldOut } from './train-watch.ts';
-
-/** Flags that are no options of their own; the rest is read by the options' names. */
-export interface TrainFlags {
-  teacher?: string;
-  init?: string;
-  data?: string;
-  preset?: string;
-  out?: string;
-  recipe?: string;
-  config?: string;
-  set?: string[];
-  /** A step, or true for the newest checkpoint. */
-  resume?: number | true;
-  adapter?: string;
-  adapterIndex?: number;
-  tuning?: string;
-  json?: boolean;
-  channels?: 1 | 3;
-  unconditional?: boolean;
-  distillGuidance?: number;
-}
-
-/** What flags give: a preset and its fields, training, the rest; then those that stand for several options. */
-export function layersOfFlags(flags: TrainFlags): Layer[] {
-  const { preset, channels, data } = flags;
-  const own = { ...(preset === undefined ? {} : { preset }), ...(channels === undefined ? {} : { channels }) };
-  const labels: Layer[] = flags.unconditional
-    ? [{ train: { guidance: null, classDropout: 1 } }]
-    : flags.distillGuidance === undefined
-      ? []
-      : [{ train: { guidance: { weight: flags.distillGuidance, distill: true } } }];
-  const given: Layer = {
-    model: { ...own, ...givenFlags(MODEL_OPTIONS, flags) },
-    train: givenFlags(TRAIN_OPTIONS, flags),
-    data: { ...givenFlags(DATA_OPTIONS, flags), ...(data === undefined ? {} : { path: dataPlace(data) }) },
-    out: givenFlags(OUT_OPTIONS, flags),
-  };
-  return [given, ...labels];
-}
 
 /** What training starts with. */
 export interface Run {

@@ -19,8 +19,8 @@ import { interruptSignal } from './ends.node.ts';
 import { addFlags } from './option-flags.ts';
 import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
 import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
-import { channels, inFlags, layersBeforeFlags } from './train-flags.ts';
-import { layersOfFlags, newRun, readingProgress, resumedRun, type TrainFlags } from './train-start.ts';
+import { channels, inFlags, layersBeforeFlags, layersOfFlags, type TrainFlags } from './train-flags.ts';
+import { newRun, readingProgress, resumedRun } from './train-start.ts';
 import { drawLosses, watchOf } from './train-watch.ts';
 
 /** The command's default: its runs are short. */

@@ -30,13 +30,11 @@ export type BlockConfig = Pick<ModelConfig, 'width' | 'heads'>;
 /** Factor on the logits of attention: the reference divides them by the head size, not by its square root. */
 export const attentionScale = ({ heads, width }: BlockConfig): number => heads / width;
 
-type Names = [string, string, string];
-type Three = [Tensor, Tensor, Tensor];
 type Six = [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
 
 /** As one product, unless somebody wants gradients of each or sees each. The reference makes keys first, which fixes the layers' numbers. */
-function keysQueriesValues(ctx: Context, weights: Weights, block: string, h: Tensor): Three {
-  const [keys, queries, values] = ['Dense_1', 'Dense_2', 'Dense_3'].map((name) => `${block}/${name}`) as Names;
+function keysQueriesValues(ctx: Context, weights: Weights, block: string, h: Tensor): [Tensor, Tensor, Tensor] {
+  const [keys, queries, values] = [`${block}/Dense_1`, `${block}/Dense_2`, `${block}/Dense_3`] as const;
   const row = ctx.tape || ctx.observer ? null : denseRow(weights, [keys, queries, values]);
   if (row) return projections(ctx, h, row);
   const k = ctx.scope('keys', () => linear(ctx, h, dense(weights, keys)));

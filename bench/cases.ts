@@ -10,16 +10,19 @@ const NETWORKS = { s: 'dit-s/2', b: 'dit-b/2', l: 'dit-l/2', xl: 'dit-xl/2' } as
   PresetName
 >;
 
-/** `small`: the contract's own cases; then blocks of DiT-S/2 to XL/2; `decoder`: the layers of decoders of latents, for 256 pixels. */
-export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[]), 'decoder'] as const;
-/** Name of a size of problem: small, a published model's blocks, or decoders. */
+/**
+ * `small`: the contract's own cases; then blocks of DiT-S/2 to XL/2; `decoder`: the layers of decoders of latents, for 256 pixels;
+ * `square`: products of two matrices of 4,096 rows, f32 and halves, by which GPUs are compared.
+ */
+export const SHAPES = ['small', ...(Object.keys(NETWORKS) as (keyof typeof NETWORKS)[]), 'decoder', 'square'] as const;
+/** Name of a size of problem: small, a published model's blocks, decoders, or large products. */
 export type ShapeName = (typeof SHAPES)[number];
 
 /** Cases to choose from. */
 export interface CaseChoice {
   /** Default: small and b. */
   readonly shapes?: readonly ShapeName[];
-  /** Samples at once, for every shape but `small` and `decoder`. Default: 1. */
+  /** Samples at once, for the blocks. Default: 1. */
   readonly batches?: readonly number[];
   /** Only cases whose forward pass takes at most so many operations. Default: all. */
   readonly mostFlops?: number;
@@ -43,6 +46,9 @@ export function blockShape(shape: keyof typeof NETWORKS, batch: number): BlockSh
   return { batch, tokens: tokenCount(config), width, heads, hidden: mlpRatio * width };
 }
 
+/** Rows and columns of the shape `square`. */
+export const SQUARE_SIDE = 4096;
+
 /** The cases to time, each once. Empty for a contract without `bench`, or without cases of these shapes. */
 export function casesOf(c: Contract, choice: CaseChoice = {}): object[] {
   const { bench } = c;
@@ -51,6 +57,7 @@ export function casesOf(c: Contract, choice: CaseChoice = {}): object[] {
   const cases = shapes.flatMap((shape) => {
     if (shape === 'small') return bench.cases;
     if (shape === 'decoder') return decoderCases(c.name);
+    if (shape === 'square') return bench.square?.(SQUARE_SIDE) ?? [];
     return batches.flatMap((batch) => bench.block?.(blockShape(shape, batch)) ?? []);
   });
   const fitting = cases.filter((k) => bench.cost(k).flops <= mostFlops);

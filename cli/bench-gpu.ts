@@ -39,7 +39,8 @@ export function addBenchGpu(bench: Command): void {
     .addHelpText(
       'after',
       `
-Stages: ${STAGES.join(', ')}; tune not with --quick. One that fails or runs out of time is recorded as
+Stages: ${STAGES.join(', ')}; tune not with --quick, the
+last two on GPUs alone. One that fails or runs out of time is recorded as
 such, and the others go on. What is done is not done again, unless the version or a flag has changed.
 The report is report.md and report.json; paths and names of users are taken out of all that is written.`,
     )
@@ -52,7 +53,7 @@ The report is report.md and report.json; paths and names of users are taken out 
     .action(check);
 }
 
-const STAGES = ['info', 'verify', 'check', 'kernels', 'tune', 'model', 'memory'] as const;
+const STAGES = ['info', 'verify', 'check', 'kernels', 'tune', 'model', 'memory', 'tune-square', 'square'] as const;
 
 async function benchGpu(flags: GpuFlags): Promise<void> {
   const signal = interruptSignal('stopping; what is done stays, and the same command goes on');
@@ -121,19 +122,43 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
   const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
   const preset = ['--preset', flags.preset ?? (quick || info.kind !== 'gpu' ? 'tiny' : 'dit-b/2')];
   const rounds = quick ? ['--rounds', '3'] : [];
-  const stage = (name: string, title: string, seconds: number, ...args: readonly string[]): Stage => ({
+  const own = (name: string, title: string, seconds: number, ...args: readonly string[]): Stage => ({
     ...{ name, title, seconds, program: process.execPath },
-    args: [cli, ...args, ...adapter],
+    args: [cli, ...args],
   });
+  const stage = (...[name, title, seconds, ...args]: Parameters<typeof own>) =>
+    own(name, title, seconds, ...args, ...adapter);
   const save = (name: string) => ['--save', join(folder, name)];
   const small = quick ? ['--filter', 'layernorm'] : [];
   const model = quick ? ['--batch', '1', '--train-batch', info.kind === 'gpu' ? '8' : '0', '--no-first'] : [];
+  const halves = ['--adapter', `${flags.adapter ?? 'auto'}/halves`];
+  const squareStages = [
+    own(
+      'tune-square',
+      'the best tile for large products',
+      45,
+      'tune',
+      '--square',
+      '--json',
+      '--batch',
+      '1',
+      '--budget',
+      '35',
+      ...halves,
+    ),
+    own(
+      'square',
+      'large products, f32 and halves',
+      35,
+      ...['bench', 'kernels', '--shapes', 'square', '--json', '--tuning', 'auto', ...halves, ...save('square')],
+    ),
+  ];
   const stages = [
     stage('info', 'the adapter, its limits and features', 20, 'info', '--json'),
     stage(
       'verify',
       'recorded results of the reference',
-      80,
+      70,
       'verify',
       '--json',
       ...(quick ? ['--only', 'a/forward'] : []),
@@ -142,7 +167,7 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
     stage(
       'kernels',
       'kernels, timed',
-      110,
+      80,
       'bench',
       'kernels',
       '--json',
@@ -153,8 +178,8 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
     ),
     ...(quick
       ? []
-      : [stage('tune', 'the best variant of each kernel', 60, 'tune', '--json', '--budget', '40', ...preset)]),
-    stage('model', 'a whole model', 110, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
+      : [stage('tune', 'the best variant of each kernel', 50, 'tune', '--json', '--budget', '35', ...preset)]),
+    stage('model', 'a whole model', 80, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
     stage(
       'memory',
       'GPU memory of sampling',
@@ -167,6 +192,8 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
       ...preset,
       ...memoryOf(quick),
     ),
+    // 137 GFLOP each: no CPU should.
+    ...(quick || info.kind !== 'gpu' ? [] : squareStages),
   ];
   if (flags.only === undefined) return stages;
   const wanted = flags.only.split(',');

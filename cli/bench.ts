@@ -20,7 +20,7 @@ import { addBenchMemory } from './bench-memory.ts';
 import { addBenchModel } from './bench-model.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { number, numbers, TUNING_HELP, tuneSession } from './session.node.ts';
+import { adapterOptions, MODES_HELP, number, numbers, TUNING_HELP, tuneSession } from './session.node.ts';
 
 interface BenchFlags {
   filter?: string;
@@ -38,8 +38,6 @@ interface BenchFlags {
   json?: boolean;
 }
 
-const PLAIN = 'no-robustness';
-
 export function addBench(command: Command): void {
   addBenchMemory(command);
   addBenchModel(command);
@@ -51,13 +49,13 @@ export function addBench(command: Command): void {
     .option('--filter <text>', 'only kernels whose name contains this')
     .option(
       '--shapes <names>',
-      `sizes to time: ${SHAPES.join(', ')} (s to xl: blocks of DiT-S/2 to XL/2; decoder: the layers of Stable Diffusion's and TAEF2's decoders for 256 pixels, with a table of what they take of a picture)`,
+      `sizes to time: ${SHAPES.join(', ')} (s to xl: blocks of DiT-S/2 to XL/2; square: products of 4096 x 4096 matrices, f32 and halves; decoder: the layers of Stable Diffusion's and TAEF2's decoders for 256 pixels, with a table of what they take of a picture)`,
       'small,b',
     )
     .option('--forward', 'forward passes alone')
     .option('--batches <ns>', 'samples at once, for blocks', '1')
     .option('--contracts <module>', 'time the contracts that this module exports, after checking all their cases')
-    .option('--adapter <name>', `auto, gpu, lavapipe or swiftshader; add /${PLAIN} to leave out Dawn's bounds checks`)
+    .option('--adapter <name>', MODES_HELP)
     .option('--tuning <what>', TUNING_HELP)
     .option(
       '--against <what>',
@@ -84,9 +82,10 @@ Examples:
   odelt bench kernels --filter linear --html report.html
   odelt bench kernels --shapes xl --batches 1,4 --filter attention
   odelt bench kernels --shapes decoder --forward
+  odelt bench kernels --shapes square --adapter gpu/halves
   odelt bench kernels --save before; odelt bench kernels --against before/lavapipe.json
   odelt bench kernels --tuning auto --against .
-  odelt bench kernels --adapter swiftshader --against swiftshader/${PLAIN}`,
+  odelt bench kernels --adapter swiftshader --against swiftshader/no-robustness`,
     )
     .action((flags: BenchFlags) => bench(flags));
 }
@@ -167,14 +166,6 @@ async function openBase(what: string): Promise<Base> {
   if (info.isDirectory()) return { kind: 'build', build: await openBuild(what) };
   const bytes = await readRegular(what, { most: 2 ** 28, fail: failAs(ConfigError, what) });
   return { kind: 'file', report: parseReport(new TextDecoder().decode(bytes), `'${what}'`) };
-}
-
-function adapterOptions(spec: string) {
-  const [name, option, ...more] = spec.split('/');
-  if (more.length > 0 || (option !== undefined && option !== PLAIN)) {
-    throw new ConfigError(`adapter '${spec}' is not understood`, { hint: `write a name, or a name and /${PLAIN}` });
-  }
-  return { adapter: adapterChoice(name), disableRobustness: option === PLAIN, onError: () => {} };
 }
 
 async function openSubject(spec: string): Promise<Subject> {

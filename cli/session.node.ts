@@ -1,5 +1,5 @@
 /** What commands share: the engine on the chosen adapter, and flags that are numbers. */
-import type { AdapterReport, NodeDeviceOptions } from '../engine/adapters.node.ts';
+import { type AdapterReport, adapterChoice, type NodeDeviceOptions } from '../engine/adapters.node.ts';
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
@@ -18,6 +18,29 @@ export const INDEX_HELP = 'one of several adapters of that kind, from 0 (default
 export const parseIndex = (text: string): number =>
   number('--adapter-index', { integer: true, min: 0, max: 9999 })(text);
 
+/** What may follow an adapter's name, and what that asks of Dawn. */
+const MODES: Readonly<Record<string, Partial<NodeDeviceOptions>>> = {
+  'no-robustness': { disableRobustness: true },
+  // NVIDIA's f16 under Vulkan, and what is experimental: matrix units.
+  halves: { toggles: ['enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis'] },
+};
+/** The same in words, for `--adapter` of what measures. */
+export const MODES_HELP =
+  "auto, gpu, lavapipe or swiftshader; add /no-robustness to leave out Dawn's bounds checks, /halves for f16 arithmetic and matrix units where Dawn counts these as experimental";
+
+/** What `--adapter` (or ODELT_ADAPTER) asks for. @throws ConfigError. */
+export function adapterOptions(spec: string | undefined): NodeDeviceOptions {
+  const [name, ...modes] = spec?.split('/') ?? [];
+  const unknown = modes.find((mode) => !Object.hasOwn(MODES, mode));
+  if (unknown !== undefined) {
+    const hint = `write a name, and behind it any of ${Object.keys(MODES)
+      .map((mode) => `/${mode}`)
+      .join(', ')}`;
+    throw new ConfigError(`adapter '${spec}' is not understood`, { hint });
+  }
+  return Object.assign({ adapter: adapterChoice(name), onError: () => {} }, ...modes.map((mode) => MODES[mode]));
+}
+
 /**
  * Acquires a device on `--adapter` (or ODELT_ADAPTER, or the best there is), the one that `--adapter-index` says, or the next one for each
  * process of a machine. @throws UnsupportedError, ConfigError.
@@ -28,8 +51,7 @@ export async function openSession(
 ): Promise<Session> {
   const { engine, node } = await createNodeEngine({
     ...{ adapterIndex, localRank },
-    adapter: adapter as 'auto' | undefined,
-    onError: () => {},
+    ...adapterOptions(adapter),
   });
   return { engine, adapter: node.adapterReport };
 }

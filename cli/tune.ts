@@ -9,7 +9,7 @@ import { ACTIVATIONS, type Activations } from '../model/dit.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { checkOneOf } from '../sampling/request.ts';
 import { problemText, type TuningProblem } from '../tuning/problem.ts';
-import { autoencoderProblems, problemsOf } from '../tuning/problems.ts';
+import { autoencoderProblems, problemsOf, squareProblems } from '../tuning/problems.ts';
 import { formatRejected, formatResults, summary } from '../tuning/report.ts';
 import { fileStore, writeTable } from '../tuning/store.node.ts';
 import { adapterText, mergeResults, type TuningResult, tableOf, tunedAdapter } from '../tuning/table.ts';
@@ -18,12 +18,13 @@ import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
 import { FailedResult } from './report.node.ts';
-import { INDEX_HELP, number, openSession, parseIndex } from './session.node.ts';
+import { INDEX_HELP, MODES_HELP, number, openSession, parseIndex } from './session.node.ts';
 
 interface TuneFlags {
   model?: string;
   preset?: string;
   autoencoder?: string;
+  square?: boolean;
   precision?: Precision;
   activations?: Activations;
   batch: readonly number[];
@@ -42,10 +43,11 @@ export function addTune(command: Command): void {
     .option('--model <path>', 'tune for this .safetensors file, its URL, checkpoint or run folder')
     .option('--preset <name>', 'or for a preset: tiny, dit-s/2, dit-b/2, dit-b/4, dit-l/2 or dit-xl/2 (default tiny)')
     .option('--autoencoder <path>', 'or for an autoencoder of latents: its file or folder, encoding and decoding')
+    .option('--square', 'or for products of 4096 x 4096 matrices, f32 and halves (bench kernels --shapes square)')
     .option('--precision <p>', 'weights on the GPU while sampling: f32, f16 or int8 (default f32)')
     .option('--activations <a>', 'activations on the GPU while sampling: f32 or f16 (default f32)')
     .option('--batch <list>', 'numbers of samples to time; the choice is one for all', parseBatches, [1, 16])
-    .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--adapter <name>', MODES_HELP)
     .option('--adapter-index <n>', INDEX_HELP, parseIndex)
     .option('--only <text>', 'only problems whose family or shape contains this, e.g. product or "layout NT"')
     .option(
@@ -109,7 +111,7 @@ async function list({ json }: TuneFlags): Promise<void> {
 }
 
 async function run(flags: TuneFlags): Promise<void> {
-  const given = (['model', 'preset', 'autoencoder'] as const).filter((flag) => flags[flag] !== undefined);
+  const given = (['model', 'preset', 'autoencoder', 'square'] as const).filter((flag) => flags[flag] !== undefined);
   if (given.length > 1) {
     throw new ConfigError(`--${given[0]} and --${given[1]} exclude each other`, { hint: 'give one of them' });
   }
@@ -158,7 +160,8 @@ async function run(flags: TuneFlags): Promise<void> {
 
 /** Reads what is to be tuned; gives its problems on an engine. */
 async function described(flags: TuneFlags, signal: AbortSignal): Promise<(engine: Engine) => Promise<TuningProblem[]>> {
-  const { model, preset: name = 'tiny', autoencoder, precision, activations } = flags;
+  const { model, preset: name = 'tiny', autoencoder, square, precision, activations } = flags;
+  if (square) return squareProblems;
   if (autoencoder !== undefined) {
     if (precision === 'int8' || activations === 'f16') {
       const what = precision === 'int8' ? '--precision int8' : '--activations f16';

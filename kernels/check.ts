@@ -1,6 +1,7 @@
 /**
  * Whether a kernel computes what its contract says, on the adapter at hand: forward against float64, every gradient against central
- * differences, replay against eager execution. Tests, benchmarks and whoever writes a kernel use it; knows no particular kernel.
+ * differences, replay against eager execution. Tests, benchmarks and whoever writes a kernel use it; of kernels it knows the copy alone,
+ * by which halves are read.
  */
 
 import type { Context } from '../engine/context.ts';
@@ -10,6 +11,7 @@ import { OdeltError, UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
 import { Program, record } from '../engine/program.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
+import { copyInto } from './add.ts';
 import type { Arrays, Contract, Pick } from './contract.ts';
 import { createTape } from './derivatives.ts';
 
@@ -101,7 +103,7 @@ export async function checkForward(
   inputs: Record<string, Tensor>,
   want: Arrays,
 ): Promise<number> {
-  const got = await eager(engine, (ctx) => readOutputs(engine, c.run(ctx, inputs, k)));
+  const got = await eager(engine, (ctx) => readOutputs(engine, inFloats(ctx, c.run(ctx, inputs, k))));
   const errors = Object.entries(want).map(([name, values]) =>
     compare(`${nameOf(c, k)}, ${name}`, got[name] ?? [], values, tolerance(c, k)),
   );
@@ -130,7 +132,7 @@ export async function checkPart(
   const part = c.bench?.part?.(k, arrays, pick);
   if (!part) throw new UsageError(`the contract '${c.name}' has no bench.part`);
   const want = c.reference(part.inputs, part.case);
-  const got = await eager(engine, (ctx) => readOutputs(engine, c.run(ctx, inputs, k)));
+  const got = await eager(engine, (ctx) => readOutputs(engine, inFloats(ctx, c.run(ctx, inputs, k))));
   let [error, checked] = [0, 0];
   for (const [name, values] of Object.entries(want)) {
     const place = part.places[name]!;
@@ -148,6 +150,15 @@ const pick: Pick = (count, of) => {
   const between = [...order].filter((i) => i > 0 && i < of - 1).slice(0, Math.max(0, count - 2));
   return [0, ...between, of - 1].sort((a, b) => a - b);
 };
+
+/** Outputs as they can be read: what is stored as halves, copied into f32. */
+const inFloats = (ctx: Context, outputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> =>
+  Object.fromEntries(
+    Object.entries(outputs).map(([name, y]) => [
+      name,
+      y.dtype === 'f16' ? copyInto(ctx, y, ctx.empty(`f32(${y.label})`, y.shape)) : y,
+    ]),
+  );
 
 async function readOutputs(
   engine: Engine,
@@ -225,7 +236,7 @@ export async function checkCase(
       ctx,
       Object.entries(outputs).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const),
     );
-    return outputs;
+    return inFloats(ctx, outputs);
   };
   // What no kernel writes stays NaN.
   const clear = () => {

@@ -80,6 +80,8 @@ export interface Contract<C extends object = object> {
     readonly cases: readonly C[];
     /** Cases that occur in a transformer block of these sizes. */
     readonly block?: (shape: BlockShape) => readonly C[];
+    /** Products of two square matrices of so many rows, large enough to show what the arithmetic gives. */
+    readonly square?: (side: number) => readonly C[];
     /** Derived by hand; with `backward` wherever something is differentiable. */
     readonly cost: (c: C) => Cost;
     /** For cases whose whole reference takes too long: some outputs that can be checked by themselves. */

@@ -10,6 +10,7 @@ import type { Family, Variant } from './family.ts';
 import { attentionHalfContract, layernormHalfContract } from './half-activations.contracts.ts';
 import { gatedResidualContract } from './matmul/linear.contract.ts';
 import { productContract } from './matmul/product.contract.ts';
+import { storedLinear } from './matmul/stored-linear.contracts.ts';
 import { type ProductShape, products } from './matmul/variants.ts';
 import { layernormContract } from './norm/layernorm.contract.ts';
 import { type NormShape, norms } from './norm/variants.ts';
@@ -40,7 +41,14 @@ const convolutionForward: Contract = { ...convolutionContract, differentiable: [
 export const families: readonly TunedFamily[] = [
   tuned<ProductShape, Variant>({
     family: products,
-    trial({ layout, rows, n, k }, { samples, tokens }) {
+    trial({ layout, weights, activations, rows, n, k }, { samples, tokens }) {
+      if (weights !== 'f32' || activations !== 'f32') {
+        const of: Readonly<Partial<Record<typeof activations, Contract>>> = storedLinear[weights];
+        return {
+          contract: of[activations]!,
+          case: { rows: samples, tokens: rows === 'one' ? 1 : tokens, input: k, output: n },
+        };
+      }
       const all = rows === 'one' ? samples : samples * tokens;
       const size = layout === 'TN' ? { m: k, k: all } : { m: all, k };
       return { contract: productContract, case: { layout, samples, n, ...size } };

@@ -4,18 +4,16 @@ import type { Tensor } from '../engine/tensor.ts';
 import { addContract, addEachContract, copyInto } from './add.ts';
 import { attentionContract } from './attention/attention.contract.ts';
 import type { Contract, InputSpec } from './contract.ts';
-import { gatedLinearContract, linearContract } from './matmul/linear.contract.ts';
+import { gatedLinearContract } from './matmul/linear.contract.ts';
 import { layernormContract } from './norm/layernorm.contract.ts';
 
-/** x stored as `dtype`. */
-const cast = (ctx: Context, x: Tensor, dtype: 'f32' | 'f16'): Tensor =>
-  copyInto(ctx, x, ctx.empty('cast', x.shape, dtype));
+const toHalves = (ctx: Context, x: Tensor): Tensor => copyInto(ctx, x, ctx.empty('halves', x.shape, 'f16'));
 
 /** A value near `v` that a half holds exactly: at most 11 binary digits. */
 const representable = (v: number): number => Math.max(-8, Math.min(8, Math.round(v * 256) / 256));
 
 /** Half's rounding unit is 2^13 times float32's, and a result is rounded once or twice. */
-const HALF_SLACK = 512;
+export const HALF_SLACK = 512;
 
 /** `base` with the inputs `halves` and all outputs in f16, at those sizes whose rows are whole vectors of `each`. */
 /* @__NO_SIDE_EFFECTS__ */
@@ -34,9 +32,8 @@ function overHalves(base: Contract, halves: readonly string[], each = 4): Contra
         Object.entries(base.inputs(c)).map(([name, spec]) => [name, halves.includes(name) ? rounded(spec) : spec]),
       ),
     run(ctx, inputs, c) {
-      const stored = Object.entries(inputs).map(([name, x]) => [name, halves.includes(name) ? cast(ctx, x, 'f16') : x]);
-      const outputs = Object.entries(base.run(ctx, Object.fromEntries(stored), c));
-      return Object.fromEntries(outputs.map(([name, y]) => [name, cast(ctx, y, 'f32')]));
+      const stored = Object.entries(inputs).map(([name, x]) => [name, halves.includes(name) ? toHalves(ctx, x) : x]);
+      return base.run(ctx, Object.fromEntries(stored), c);
     },
     differentiable: [],
     slack: HALF_SLACK,
@@ -58,6 +55,5 @@ export const halfContracts: readonly Contract[] = [
   overHalves(addEachContract, ['x']),
   layernormHalfContract,
   attentionHalfContract,
-  overHalves(linearContract, ['x']),
   overHalves(gatedLinearContract, ['x', 'residual']),
 ];

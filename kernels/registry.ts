@@ -23,8 +23,8 @@ import { halfContracts } from './half-activations.contracts.ts';
 import { histogramContract } from './histogram.ts';
 import { gatedLinearContract, gatedResidualContract, linearContract } from './matmul/linear.contract.ts';
 import { gatedMlpContract } from './matmul/mlp.contract.ts';
-import { linearHalfContract, linearInt8Contract } from './matmul/packed-weights.contracts.ts';
 import { productContract } from './matmul/product.contract.ts';
+import { storedLinear } from './matmul/stored-linear.contracts.ts';
 import { mseContract } from './mse.ts';
 import { groupnormContract } from './norm/groupnorm.ts';
 import { layernormContract } from './norm/layernorm.contract.ts';
@@ -40,8 +40,7 @@ import { stagesContract } from './stages.ts';
 export const contracts: readonly Contract[] = [
   productContract,
   linearContract,
-  linearHalfContract,
-  linearInt8Contract,
+  ...Object.values(storedLinear).flatMap((byActivations) => Object.values(byActivations)),
   gatedLinearContract,
   gatedResidualContract,
   gatedMlpContract,

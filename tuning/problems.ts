@@ -2,10 +2,13 @@
  * Which problems a model has: its programs are recorded on a device that only counts, with a tuning that notes what it is asked for.
  * So the list comes from the code that runs, and no list of shapes is kept anywhere.
  */
+import { casesOf, SQUARE_SIDE } from '../bench/cases.ts';
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError, LimitError } from '../engine/errors.ts';
+import { record } from '../engine/program.ts';
 import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
+import { contracts } from '../kernels/registry.ts';
 import { Autoencoder } from '../model/autoencoder/autoencoder.ts';
 import { type AutoencoderNetwork, HALVES } from '../model/autoencoder/network.ts';
 import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
@@ -15,6 +18,7 @@ import { Sampler } from '../sampling/sampler.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS } from '../training/config.ts';
 import { createState } from '../training/state.ts';
 import { TrainStep } from '../training/step.ts';
+import { runTrial } from './fingerprint.ts';
 import type { TuningProblem } from './problem.ts';
 
 /** What a model is used for. */
@@ -89,6 +93,17 @@ export async function autoencoderProblems(
     const made = new Autoencoder(dry, network, null, { precision, halves: [half] });
     await made.raw(half, { values: new Float32Array(side ** 2 * channels), shape: [1, side, side, channels] });
     made.dispose();
+  }
+  dry.dispose();
+  return [...found.values()];
+}
+
+/** The problems of the large products that GPUs are compared by (bench/cases.ts, `square`). */
+export async function squareProblems(engine: Engine): Promise<TuningProblem[]> {
+  const { dry, found } = noting(engine, SQUARE_SIDE);
+  for (const c of contracts) {
+    for (const k of casesOf(c, { shapes: ['square'] }))
+      record(dry, c.name, (ctx) => runTrial(ctx, { contract: c, case: k }));
   }
   dry.dispose();
   return [...found.values()];

@@ -1,7 +1,7 @@
 /** The contract of convolutions whose kernel is stored as f16, over words made by a formula. */
 import { byteSize } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { halfFormat } from '../matmul/packed-weights.contracts.ts';
+import { halfFormat } from '../matmul/stored-linear.contracts.ts';
 import {
   type ConvolutionCase,
   convolution,

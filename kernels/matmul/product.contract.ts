@@ -52,6 +52,7 @@ export const productContract = contract<ProductCase>({
   bench: {
     // Networks' products are timed as the dense layers that they are part of; tuning brings its own cases.
     cases: [],
+    square: (side) => [{ layout: 'NN', samples: 1, m: side, n: side, k: side }],
     cost: ({ m, n, k }) => ({ flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) }),
     /** Some rows of the result: rows of a or, where that is transposed, its columns. */
     part(c, { a, b }, pick) {

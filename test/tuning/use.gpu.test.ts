@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { casesOf } from '../../bench/cases.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
 import { Engine } from '../../engine/engine.ts';
 import { TuningError } from '../../engine/errors.ts';
@@ -12,8 +13,8 @@ import { createEngine } from '../../node.ts';
 import { look } from '../../tuning/candidate.ts';
 import { checkChoices } from '../../tuning/choices.ts';
 import { useTuning } from '../../tuning/open.ts';
-import { subjectOf } from '../../tuning/problem.ts';
-import { autoencoderProblems, problemsOf } from '../../tuning/problems.ts';
+import { subjectOf, trialOf } from '../../tuning/problem.ts';
+import { autoencoderProblems, problemsOf, squareProblems } from '../../tuning/problems.ts';
 import { shippedResults } from '../../tuning/shipped.ts';
 import { fileStore } from '../../tuning/store.node.ts';
 import { mergeResults, type TuningResult, type TuningTable, tableOf, tunedAdapter } from '../../tuning/table.ts';
@@ -155,8 +156,38 @@ describe('problems', () => {
       const looked = await look(engine, subject, { samples: 16, tokens: p.tokens });
       expect(looked, JSON.stringify(p)).toEqual({ asked: true, fits: true });
     }
-    const stored = await problemsOf(engine, config, { training: false, precision: 'f16' });
-    expect(keys(stored)).not.toEqual(keys(sampling));
+  });
+
+  it.each([
+    ['f16', 'f32'],
+    ['f16', 'f16'],
+    ['int8', 'f32'],
+    ['int8', 'f16'],
+    ['f32', 'f16'],
+  ] as const)('with %s weights and %s activations have cases that are about them', async (precision, activations) => {
+    const problems = await problemsOf(engine, preset('tiny'), { training: false, precision, activations });
+    const products = problems.filter(({ family }) => family === 'product');
+    const weights = precision === 'int8' ? 'i8' : precision;
+    expect(products.some(({ shape }) => shape.weights === weights && shape.activations === activations)).toBe(true);
+    for (const p of problems) {
+      const looked = await look(engine, subjectOf(engine, families, p), { samples: 16, tokens: p.tokens });
+      expect(looked, JSON.stringify(p)).toEqual({ asked: true, fits: true });
+    }
+  });
+
+  it('of large products are two, f32 and halves, whose cases are those of the benchmark', async () => {
+    const problems = await squareProblems(engine);
+    const kinds = problems.map(({ shape: { weights, activations, n, k } }) => [weights, activations, n, k]);
+    expect(kinds).toEqual([
+      ['f32', 'f32', 4096, 4096],
+      ['f16', 'f16', 4096, 4096],
+    ]);
+    for (const p of problems) {
+      const subject = subjectOf(engine, families, p);
+      const { contract, case: k } = trialOf(subject, 1);
+      expect(casesOf(contract, { shapes: ['square'] })).toEqual([k]);
+      expect((await look(engine, subject, { samples: 1, tokens: p.tokens })).asked).toBe(true);
+    }
   });
 
   it.each(['dit-b/2', 'dit-xl/2'])(

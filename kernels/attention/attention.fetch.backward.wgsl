@@ -72,7 +72,7 @@ fn four_dout(at: vec4u, i: u32) -> mat4x4f {
 fn four_lse(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
 //#if SOURCE == 1
   let x = lse[row_at(batch, row + lid % 4u, head)];
-  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+  return vec4f(x, quadSwapX(x), quadSwapY(x), quadSwapDiagonal(x));
 //#else
   return vec4f(
     lse[row_at(batch, row, head)], lse[row_at(batch, row + 1u, head)],
@@ -83,7 +83,7 @@ fn four_lse(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
 fn four_delta(batch: u32, row: u32, head: u32, lid: u32) -> vec4f {
 //#if SOURCE == 1
   let x = delta[row_at(batch, row + lid % 4u, head)];
-  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+  return vec4f(x, quadSwapX(x), quadSwapY(x), quadSwapDiagonal(x));
 //#else
   return vec4f(
     delta[row_at(batch, row, head)], delta[row_at(batch, row + 1u, head)],

@@ -64,8 +64,10 @@ fn from_b(at: u32) -> mat4x4f {
 //#endif
 
 //#if SOURCE == 1
+/// In each lane its own vector, then those of its neighbours: lane l has as column c what lane l ^ c loaded. Swaps take a cycle where
+/// broadcasts, by which all would see the same order, take 16 (SwiftShader).
 fn shared_by_quad(x: vec4f) -> mat4x4f {
-  return mat4x4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+  return mat4x4f(x, quadSwapX(x), quadSwapY(x), quadSwapDiagonal(x));
 }
 //#endif
 
@@ -143,7 +145,11 @@ fn gathered(slot: u32, lid: u32) -> vec4f {
 }
 //#endif
 
-/// Which of the four rows from `row` on there are.
-fn present(row: u32) -> vec4<bool> {
+/// Which of the four rows from `row` on there are, in the invocation's order.
+fn present(row: u32, lid: u32) -> vec4<bool> {
+//#if SOURCE == 1
+  return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(params.tokens);
+//#else
   return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.tokens);
+//#endif
 }

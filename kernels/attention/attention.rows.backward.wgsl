@@ -24,7 +24,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     for (var j = 0u; j < end; j += 4u) {
       let keys = k_rows(wid.z, first, j, wid.y, lid);
       let values = v_rows(wid.z, first, j, wid.y, lid);
-      let there = present(first + j);
+      let there = present(first + j, lid);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();
@@ -96,7 +96,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     for (var j = 0u; j < end; j += 4u) {
       let queries = q_rows(wid.z, first, j, wid.y, lid);
       let grads = dout_rows(wid.z, first, j, wid.y, lid);
-      let there = present(first + j);
+      let there = present(first + j, lid);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();

@@ -31,7 +31,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#unroll b BLOCK
       let keys_b = k_rows(wid.z, first, j + 4u * b, wid.y, lid);
       let values_b = v_rows(wid.z, first, j + 4u * b, wid.y, lid);
-      let there_b = present(first + j + 4u * b);
+      let there_b = present(first + j + 4u * b, lid);
 //#unroll a EACH
       var score_a_b = vec4f();
 //#end

@@ -45,7 +45,7 @@ fn convolve(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
 //#end
 //#unroll h HEIGHT
 //#unroll j LANES
-      let x_h_j = subgroupBroadcast(x_h, j);
+      let x_h_j = handed_j(x_h);
 //#unroll w WIDTH
       add(((h * LANES + j) * WIDTH + w) * 4u, w_w * x_h_j);
 //#end
@@ -55,9 +55,10 @@ fn convolve(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
   }
   let slots = min(LANES * HEIGHT, params.rows * LANES * HEIGHT); // a bound the compiler cannot see through: the stores stay one loop
   for (var slot = 0u; slot < slots; slot++) {
+    let row = m + slot / LANES * LANES + giver(slot % LANES, lane);
     for (var v = 0u; v < min(WIDTH, params.columns); v++) {
       let i = (slot * WIDTH + v) * 4u;
-      store(vec4f(acc[i], acc[i + 1u], acc[i + 2u], acc[i + 3u]), m + slot, n + v * 4u * LANES);
+      store(vec4f(acc[i], acc[i + 1u], acc[i + 2u], acc[i + 3u]), row, n + v * 4u * LANES);
     }
   }
 }

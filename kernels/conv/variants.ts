@@ -4,6 +4,7 @@ import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
+import lanes from '../lanes.wgsl';
 import registerSource from './conv.register.wgsl';
 import subgroupSource from './conv.subgroup.wgsl';
 import tileSource from './conv.tile.wgsl';
@@ -32,10 +33,11 @@ export interface ConvolutionVariant extends Variant {
 
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
-const kernelOf = (name: string, source: string): Kernel => defineKernel(`conv.${name}`, source, common, taps, half);
+const kernelOf = (name: string, ...source: string[]): Kernel =>
+  defineKernel(`conv.${name}`, ...source, common, taps, half);
 
 const registerKernel = kernelOf('register', registerSource);
-const subgroupKernel = kernelOf('subgroup', subgroupSource);
+const subgroupKernel = kernelOf('subgroup', subgroupSource, lanes);
 const tileKernel = kernelOf('tile', tileSource);
 
 /** wgX x wgY invocations that make 8 pixels by 4 nv columns each. */

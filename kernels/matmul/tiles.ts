@@ -4,6 +4,7 @@ import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Variant } from '../family.ts';
 import half from '../half.wgsl';
+import lanes from '../lanes.wgsl';
 import fetch from './matmul.fetch.wgsl';
 import packed from './matmul.packed.wgsl';
 import registerSource from './matmul.register.wgsl';
@@ -36,11 +37,11 @@ export interface ProductVariant extends Variant {
 
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
-const kernelOf = (name: string, source: string): Kernel =>
-  defineKernel(`matmul.${name}`, source, common, fetch, packed, half);
+const kernelOf = (name: string, ...source: string[]): Kernel =>
+  defineKernel(`matmul.${name}`, ...source, common, fetch, packed, half);
 
 const registerKernel = kernelOf('register', registerSource);
-const subgroupKernel = kernelOf('subgroup', subgroupSource);
+const subgroupKernel = kernelOf('subgroup', subgroupSource, lanes);
 const tileKernel = kernelOf('tile', tileSource);
 const rowsKernel = kernelOf('rows', rowsSource);
 const unitsKernel = kernelOf('units', unitsSource);

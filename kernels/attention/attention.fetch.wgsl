@@ -44,12 +44,12 @@ fn own_k(base: u32, i: u32) -> vec4f { return select(vec4f(), load_k(base, min(i
 fn own_v(base: u32, i: u32) -> vec4f { return select(vec4f(), load_v(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 //#if SOURCE == 2
 /// Brings rows from `first` on into the tiles.
-fn fill_kv(batch: u32, first: u32, head: u32, lid: u32) {
+fn fill_kv(in_k: Lines, in_v: Lines, first: u32, lid: u32) {
   workgroupBarrier();
   for (var at = lid; at < ROWS * PITCH; at += WG) {
     let row = first + at / PITCH;
-    tile_a[at] = own_k(k_at(batch, row, head), at % PITCH);
-    tile_b[at] = own_v(v_at(batch, row, head), at % PITCH);
+    tile_a[at] = own_k(line(in_k, row), at % PITCH);
+    tile_b[at] = own_v(line(in_v, row), at % PITCH);
   }
   workgroupBarrier();
 }
@@ -71,27 +71,14 @@ fn shared_by_quad(x: vec4f) -> mat4x4f {
 }
 //#endif
 
-/// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k, four_v.
-fn k_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
+/// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k and the like.
+fn four_rows(lines: Lines, first: u32, j: u32, lid: u32) -> vec4u {
   let row = first + j;
 //#if SOURCE == 0
-  return vec4u(k_at(batch, row, head), k_at(batch, row + 1u, head), k_at(batch, row + 2u, head), k_at(batch, row + 3u, head));
+  return vec4u(line(lines, row), line(lines, row + 1u), line(lines, row + 2u), line(lines, row + 3u));
 //#else
 //#if SOURCE == 1
-  return vec4u(k_at(batch, row + lid % 4u, head));
-//#else
-  return vec4u(j * PITCH);
-//#endif
-//#endif
-}
-
-fn v_rows(batch: u32, first: u32, j: u32, head: u32, lid: u32) -> vec4u {
-  let row = first + j;
-//#if SOURCE == 0
-  return vec4u(v_at(batch, row, head), v_at(batch, row + 1u, head), v_at(batch, row + 2u, head), v_at(batch, row + 3u, head));
-//#else
-//#if SOURCE == 1
-  return vec4u(v_at(batch, row + lid % 4u, head));
+  return vec4u(line(lines, row + lid % 4u));
 //#else
   return vec4u(j * PITCH);
 //#endif
@@ -146,10 +133,10 @@ fn gathered(slot: u32, lid: u32) -> vec4f {
 //#endif
 
 /// Which of the four rows from `row` on there are, in the invocation's order.
-fn present(row: u32, lid: u32) -> vec4<bool> {
+fn present(row: u32, tokens: u32, lid: u32) -> vec4<bool> {
 //#if SOURCE == 1
-  return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(params.tokens);
+  return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(tokens);
 //#else
-  return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.tokens);
+  return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(tokens);
 //#endif
 }

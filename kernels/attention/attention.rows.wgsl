@@ -12,26 +12,33 @@ fn highest_of(x: vec4f) -> f32 {
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let tokens = params.tokens;
+  let scale = params.scale;
+  let in_q = lines_q(wid.z, wid.y);
+  let in_k = lines_k(wid.z, wid.y);
+  let in_v = lines_v(wid.z, wid.y);
+  let in_out = lines_out(wid.z, wid.y);
+  let in_row = lines_row(wid.z, wid.y);
 //#unroll a EACH
   let row_a = row_of(wid.x, a, lid);
-  let at_a = q_at(wid.z, row_a, wid.y);
+  let at_a = line(in_q, row_a);
   var highest_a = LOWEST;
   var weight_a = 0.0;
 //#unroll e PART
-  let query_a_e = own_q(at_a, vector_of(e, lid)) * params.scale;
+  let query_a_e = own_q(at_a, vector_of(e, lid)) * scale;
   var sum_a_e = vec4f();
 //#end
 //#end
-  for (var first = 0u; first < params.tokens; first += ROWS) {
+  for (var first = 0u; first < tokens; first += ROWS) {
 //#if SOURCE == 2
-    fill_kv(wid.z, first, wid.y, lid);
+    fill_kv(in_k, in_v, first, lid);
 //#endif
-    let end = min(ROWS, params.tokens - first);
+    let end = min(ROWS, tokens - first);
     for (var j = 0u; j < end; j += 4u * BLOCK) {
 //#unroll b BLOCK
-      let keys_b = k_rows(wid.z, first, j + 4u * b, wid.y, lid);
-      let values_b = v_rows(wid.z, first, j + 4u * b, wid.y, lid);
-      let there_b = present(first + j + 4u * b, lid);
+      let keys_b = four_rows(in_k, first, j + 4u * b, lid);
+      let values_b = four_rows(in_v, first, j + 4u * b, lid);
+      let there_b = present(first + j + 4u * b, tokens, lid);
 //#unroll a EACH
       var score_a_b = vec4f();
 //#end
@@ -91,12 +98,12 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     }
   }
 //#unroll a EACH
-  if (row_a < params.tokens) {
-    let to_a = vector_at(wid.z, row_a, wid.y);
+  if (row_a < tokens) {
+    let to_a = line(in_out, row_a);
 //#unroll e PART
     if (vector_of(e, lid) < HEAD4) { store_out(to_a, vector_of(e, lid), sum_a_e / weight_a); }
 //#end
-    if (vector_of(0u, lid) == 0u) { lse_out[row_at(wid.z, row_a, wid.y)] = highest_a + log(weight_a); }
+    if (vector_of(0u, lid) == 0u) { lse_out[line(in_row, row_a)] = highest_a + log(weight_a); }
   }
 //#end
 }

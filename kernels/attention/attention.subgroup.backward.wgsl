@@ -2,13 +2,20 @@
 
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let tokens = params.tokens;
+  let scale = params.scale;
+  let in_q = lines_q(wid.z, wid.y);
+  let in_k = lines_k(wid.z, wid.y);
+  let in_v = lines_v(wid.z, wid.y);
+  let in_out = lines_out(wid.z, wid.y);
+  let in_row = lines_row(wid.z, wid.y);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let from_a = q_at(wid.z, token_a, wid.y);
-  let at_a = vector_at(wid.z, token_a, wid.y);
-  let lse_a = lse[row_at(wid.z, token_a, wid.y)];
+  let from_a = line(in_q, token_a);
+  let at_a = line(in_out, token_a);
+  let lse_a = lse[line(in_row, token_a)];
   var delta4_a = vec4f();
   var query_a: Vector;
   var grad_a: Vector;
@@ -18,7 +25,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = load_q(from_a, i) * params.scale;
+    query_a[i] = load_q(from_a, i) * scale;
     let grad_here_a = load_dout(at_a, i);
     grad_a[i] = grad_here_a;
     delta4_a += grad_here_a * load_o(at_a, i);
@@ -28,16 +35,16 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#unroll a EACH
   let delta_a = total(delta4_a);
 //#end
-  for (var first = 0u; first < params.tokens; first += 8u) {
-    let key_at = k_at(wid.z, first + lane, wid.y);
-    let value_at = v_at(wid.z, first + lane, wid.y);
+  for (var first = 0u; first < tokens; first += 8u) {
+    let key_at = line(in_k, first + lane);
+    let value_at = line(in_v, first + lane);
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(8u, tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
@@ -51,7 +58,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#end
 //#end
 //#unroll a EACH
-      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * params.scale;
+      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
@@ -61,21 +68,28 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     }
   }
 //#unroll a EACH
-  if (token_a < params.tokens) {
+  if (token_a < tokens) {
     for (var i = 0u; i < params.head4; i++) { store_dq(at_a, i, sum_a[i]); }
-    delta_out[row_at(wid.z, token_a, wid.y)] = delta_a;
+    delta_out[line(in_row, token_a)] = delta_a;
   }
 //#end
 }
 
 @compute @workgroup_size(8)
 fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let tokens = params.tokens;
+  let scale = params.scale;
+  let in_q = lines_q(wid.z, wid.y);
+  let in_k = lines_k(wid.z, wid.y);
+  let in_v = lines_v(wid.z, wid.y);
+  let in_out = lines_out(wid.z, wid.y);
+  let in_row = lines_row(wid.z, wid.y);
   var query: Vector;
   var grad: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let key_at_a = k_at(wid.z, token_a, wid.y);
-  let value_at_a = v_at(wid.z, token_a, wid.y);
+  let key_at_a = line(in_k, token_a);
+  let value_at_a = line(in_v, token_a);
   var key_a: Vector;
   var value_a: Vector;
   var dkey_a: Vector;
@@ -85,16 +99,16 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     query[i] = vec4f();
     grad[i] = vec4f();
 //#unroll a EACH
-    key_a[i] = load_k(key_at_a, i) * params.scale;
+    key_a[i] = load_k(key_at_a, i) * scale;
     value_a[i] = load_v(value_at_a, i);
     dkey_a[i] = vec4f();
     dvalue_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < params.tokens; first += 8u) {
-    let query_at = q_at(wid.z, first + lane, wid.y);
-    let grad_at = vector_at(wid.z, first + lane, wid.y);
-    let row = row_at(wid.z, first + lane, wid.y);
+  for (var first = 0u; first < tokens; first += 8u) {
+    let query_at = line(in_q, first + lane);
+    let grad_at = line(in_out, first + lane);
+    let row = line(in_row, first + lane);
     let lse_mine = lse[row];
     let delta_mine = delta[row];
 //#unroll e HEAD4
@@ -103,7 +117,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#unroll e HEAD4
     grad[e] = load_dout(grad_at, e);
 //#end
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(8u, tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
@@ -120,7 +134,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
       let delta_j = subgroupShuffle(delta_mine, j);
 //#unroll a EACH
       let p_a = exp(total(score4_a) - lse_j);
-      let ds_a = p_a * (total(dp4_a) - delta_j) * params.scale;
+      let ds_a = p_a * (total(dp4_a) - delta_j) * scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
@@ -131,8 +145,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     }
   }
 //#unroll a EACH
-  if (token_a < params.tokens) {
-    let at_a = vector_at(wid.z, token_a, wid.y);
+  if (token_a < tokens) {
+    let at_a = line(in_out, token_a);
     for (var i = 0u; i < params.head4; i++) {
       store_dk(at_a, i, dkey_a[i]);
       store_dv(at_a, i, dvalue_a[i]);

@@ -15,11 +15,18 @@ alias Vector = array<vec4f, HEAD4>;
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let tokens = params.tokens;
+  let scale = params.scale;
+  let in_q = lines_q(wid.z, wid.y);
+  let in_k = lines_k(wid.z, wid.y);
+  let in_v = lines_v(wid.z, wid.y);
+  let in_out = lines_out(wid.z, wid.y);
+  let in_row = lines_row(wid.z, wid.y);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let at_a = q_at(wid.z, token_a, wid.y);
+  let at_a = line(in_q, token_a);
   var highest_a = LOWEST;
   var weight_a = 0.0;
   var query_a: Vector;
@@ -29,20 +36,20 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = load_q(at_a, i) * params.scale;
+    query_a[i] = load_q(at_a, i) * scale;
     sum_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < params.tokens; first += 8u) {
-    let key_at = k_at(wid.z, first + lane, wid.y);
-    let value_at = v_at(wid.z, first + lane, wid.y);
+  for (var first = 0u; first < tokens; first += 8u) {
+    let key_at = line(in_k, first + lane);
+    let value_at = line(in_v, first + lane);
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(8u, tokens - first); j++) {
 //#unroll a EACH
       var dot_a = vec4f();
 //#end
@@ -69,10 +76,10 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     }
   }
 //#unroll a EACH
-  if (token_a < params.tokens) {
-    let to_a = vector_at(wid.z, token_a, wid.y);
+  if (token_a < tokens) {
+    let to_a = line(in_out, token_a);
     for (var i = 0u; i < params.head4; i++) { store_out(to_a, i, sum_a[i] / weight_a); }
-    lse_out[row_at(wid.z, token_a, wid.y)] = highest_a + log(weight_a);
+    lse_out[line(in_row, token_a)] = highest_a + log(weight_a);
   }
 //#end
 }

@@ -44,27 +44,43 @@ alias Element = vec4f;
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
 
-/// Where one head's vector of one token starts. Tokens past the end repeat the last: what is made of them is not stored.
-fn q_at(batch: u32, token: u32, head: u32) -> u32 {
-  return params.q_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.q_stride + head * HEAD_ELEMENTS;
+/// Where one head's vectors lie: the first token's, those of later ones `stride` further each, up to that of token `last`. Made once in a
+/// kernel, as reading a parameter costs CPU drivers what a load does.
+struct Lines {
+  start: u32,
+  stride: u32,
+  last: u32,
 }
 
-fn k_at(batch: u32, token: u32, head: u32) -> u32 {
-  return params.k_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.k_stride + head * HEAD_ELEMENTS;
+/// Tokens past the end repeat the last: what is made of them is not stored.
+fn line(lines: Lines, token: u32) -> u32 {
+  return lines.start + min(token, lines.last) * lines.stride;
 }
 
-fn v_at(batch: u32, token: u32, head: u32) -> u32 {
-  return params.v_first + (batch * params.tokens + min(token, params.tokens - 1u)) * params.v_stride + head * HEAD_ELEMENTS;
+fn lines_q(batch: u32, head: u32) -> Lines {
+  let start = params.q_first + batch * params.tokens * params.q_stride + head * HEAD_ELEMENTS;
+  return Lines(start, params.q_stride, params.tokens - 1u);
 }
 
-/// The same in tensors that are no views: out, dout, dq, dk, dv.
-fn vector_at(batch: u32, token: u32, head: u32) -> u32 {
-  return ((batch * params.tokens + min(token, params.tokens - 1u)) * params.heads + head) * HEAD_ELEMENTS;
+fn lines_k(batch: u32, head: u32) -> Lines {
+  let start = params.k_first + batch * params.tokens * params.k_stride + head * HEAD_ELEMENTS;
+  return Lines(start, params.k_stride, params.tokens - 1u);
 }
 
-/// In lse and delta.
-fn row_at(batch: u32, token: u32, head: u32) -> u32 {
-  return (batch * params.heads + head) * params.tokens + min(token, params.tokens - 1u);
+fn lines_v(batch: u32, head: u32) -> Lines {
+  let start = params.v_first + batch * params.tokens * params.v_stride + head * HEAD_ELEMENTS;
+  return Lines(start, params.v_stride, params.tokens - 1u);
+}
+
+/// In tensors that are no views: out, dout, dq, dk, dv.
+fn lines_out(batch: u32, head: u32) -> Lines {
+  let stride = params.heads * HEAD_ELEMENTS;
+  return Lines(batch * params.tokens * stride + head * HEAD_ELEMENTS, stride, params.tokens - 1u);
+}
+
+/// Single numbers, in lse and delta.
+fn lines_row(batch: u32, head: u32) -> Lines {
+  return Lines((batch * params.heads + head) * params.tokens, 1u, params.tokens - 1u);
 }
 
 fn total(x: vec4f) -> f32 {

@@ -14,11 +14,11 @@ fn highest_of(x: vec4f) -> f32 {
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
   let tokens = params.tokens;
   let scale = params.scale;
-  let in_q = lines_q(wid.z, wid.y);
-  let in_k = lines_k(wid.z, wid.y);
-  let in_v = lines_v(wid.z, wid.y);
-  let in_out = lines_out(wid.z, wid.y);
-  let in_row = lines_row(wid.z, wid.y);
+  let in_q = lines(wid, params.q_first, params.q_stride);
+  let in_k = lines(wid, params.k_first, params.k_stride);
+  let in_v = lines(wid, params.v_first, params.v_stride);
+  let in_out = lines_out(wid);
+  let in_row = lines_row(wid);
 //#unroll a EACH
   let row_a = row_of(wid.x, a, lid);
   let at_a = line(in_q, row_a);

@@ -57,30 +57,19 @@ fn line(lines: Lines, token: u32) -> u32 {
   return lines.start + min(token, lines.last) * lines.stride;
 }
 
-fn lines_q(batch: u32, head: u32) -> Lines {
-  let start = params.q_first + batch * params.tokens * params.q_stride + head * HEAD_ELEMENTS;
-  return Lines(start, params.q_stride, params.tokens - 1u);
-}
-
-fn lines_k(batch: u32, head: u32) -> Lines {
-  let start = params.k_first + batch * params.tokens * params.k_stride + head * HEAD_ELEMENTS;
-  return Lines(start, params.k_stride, params.tokens - 1u);
-}
-
-fn lines_v(batch: u32, head: u32) -> Lines {
-  let start = params.v_first + batch * params.tokens * params.v_stride + head * HEAD_ELEMENTS;
-  return Lines(start, params.v_stride, params.tokens - 1u);
+/// Those of the workgroup's sample and head, in a tensor whose rows begin at `first`.
+fn lines(wid: vec3u, first: u32, stride: u32) -> Lines {
+  return Lines(first + wid.z * params.tokens * stride + wid.y * HEAD_ELEMENTS, stride, params.tokens - 1u);
 }
 
 /// In tensors that are no views: out, dout, dq, dk, dv.
-fn lines_out(batch: u32, head: u32) -> Lines {
-  let stride = params.heads * HEAD_ELEMENTS;
-  return Lines(batch * params.tokens * stride + head * HEAD_ELEMENTS, stride, params.tokens - 1u);
+fn lines_out(wid: vec3u) -> Lines {
+  return lines(wid, 0u, params.heads * HEAD_ELEMENTS);
 }
 
 /// Single numbers, in lse and delta.
-fn lines_row(batch: u32, head: u32) -> Lines {
-  return Lines((batch * params.heads + head) * params.tokens, 1u, params.tokens - 1u);
+fn lines_row(wid: vec3u) -> Lines {
+  return Lines((wid.z * params.heads + wid.y) * params.tokens, 1u, params.tokens - 1u);
 }
 
 fn total(x: vec4f) -> f32 {

@@ -43,28 +43,42 @@ fn fetchB(line: u32, at: u32, lines: u32, end: u32, length: u32) -> vec4f {
 //#if PATCHES == 0
 /** Columns of the result: op(A)[m + t, k..k+3] for t = 0..3; zero for k >= kEnd. */
 fn fragmentA(m: u32, k: u32, kEnd: u32) -> mat4x4f {
+  let rows = params.M;
+//#unroll i 4
 //#if TRANSPOSE_A == 1
-  return transpose(mat4x4f(
-    fetchA(k, m, kEnd, params.M, params.M), fetchA(k + 1u, m, kEnd, params.M, params.M),
-    fetchA(k + 2u, m, kEnd, params.M, params.M), fetchA(k + 3u, m, kEnd, params.M, params.M)));
+  let line_i = fetchA(k + i, m, kEnd, rows, rows);
 //#else
-  return mat4x4f(
-    fetchA(m, k, params.M, kEnd, params.K), fetchA(m + 1u, k, params.M, kEnd, params.K),
-    fetchA(m + 2u, k, params.M, kEnd, params.K), fetchA(m + 3u, k, params.M, kEnd, params.K));
+  let line_i = fetchA(m + i, k, rows, kEnd, params.K);
+//#endif
+//#end
+  let lines = mat4x4f(line_0, line_1, line_2, line_3);
+//#if TRANSPOSE_A == 1
+  return transpose(lines);
+//#else
+  return lines;
 //#endif
 }
 //#endif
 
 /** Columns of the result: op(B)[k + i, n..n+3] for i = 0..3; zero for k >= kEnd. */
 fn fragmentB(n: u32, k: u32, kEnd: u32) -> mat4x4f {
+  let columns = params.N;
+//#unroll i 4
 //#if TRANSPOSE_B == 1
-  return transpose(mat4x4f(
-    fetchB(n, k, params.N, kEnd, params.K), fetchB(n + 1u, k, params.N, kEnd, params.K),
-    fetchB(n + 2u, k, params.N, kEnd, params.K), fetchB(n + 3u, k, params.N, kEnd, params.K)));
+  let line_i = fetchB(n + i, k, columns, kEnd, params.K);
 //#else
-  return mat4x4f(
-    fetchB(k, n, kEnd, params.N, params.N), fetchB(k + 1u, n, kEnd, params.N, params.N),
-    fetchB(k + 2u, n, kEnd, params.N, params.N), fetchB(k + 3u, n, kEnd, params.N, params.N));
+  let line_i = fetchB(k + i, n, kEnd, columns, columns);
+//#endif
+//#end
+  return turnedB(mat4x4f(line_0, line_1, line_2, line_3));
+}
+
+/** Lines of B as columns of the result. */
+fn turnedB(lines: mat4x4f) -> mat4x4f {
+//#if TRANSPOSE_B == 1
+  return transpose(lines);
+//#else
+  return lines;
 //#endif
 }
 

@@ -31,15 +31,6 @@ fn add(at: u32, v: vec4f) {
 // Where rows and columns lie is computed once: on SwiftShader a parameter costs a load, and an address nearly as much. Rows and columns
 // past the end repeat the last, as what is made of them is not stored; of k past the end, A is zero and B that of the last.
 
-/// Line k of a stored matrix whose lines are k.
-fn line(k: u32, end: u32) -> u32 {
-//#if TRANSPOSE_A == 1
-  return min(k, end - 1u);
-//#else
-  return min(k, end - 4u + k % 4u); // K is a multiple of four
-//#endif
-}
-
 //#if TRANSPOSE_A == 0
 /// A[m, k..k+3] of the row that starts at `start`.
 fn fourA(start: u32, k: u32, end: u32) -> vec4f {
@@ -47,30 +38,16 @@ fn fourA(start: u32, k: u32, end: u32) -> vec4f {
 }
 //#endif
 
-//#if TRANSPOSE_A == 1 && PATCHES == 0
-fn lineA(start: u32, length: u32, k: u32, end: u32) -> vec4f {
-  return select(vec4f(), loadA((start + line(k, end) * length) / 4u), k < end);
-}
-
-/// A[m..m+3, k + i] for i = 0..3, of the rows whose lines start at `start`.
-fn rowsA(start: u32, length: u32, k: u32, end: u32) -> mat4x4f {
-  return transpose(mat4x4f(
-    lineA(start, length, k, end), lineA(start, length, k + 1u, end),
-    lineA(start, length, k + 2u, end), lineA(start, length, k + 3u, end)));
-}
-//#endif
-
-/// B[k + i, n..n+3] for i = 0..3, of the columns that start at `start`; `length`: of the stored lines.
-fn columnsB(start: u32, length: u32, k: u32, end: u32) -> mat4x4f {
+/// op(B)[k + i, n..n+3] for i = 0..3, of the columns at `start`; `length`: of the stored lines.
+fn fourB(start: u32, length: u32, k: u32, end: u32) -> mat4x4f {
+//#unroll i 4
 //#if TRANSPOSE_B == 1
-  let at = start + min(k, end - 4u);
-  return transpose(mat4x4f(
-    loadB(at / 4u), loadB((at + length) / 4u), loadB((at + 2u * length) / 4u), loadB((at + 3u * length) / 4u)));
+  let line_i = loadB((start + i * length + min(k, end - 4u)) / 4u);
 //#else
-  return mat4x4f(
-    loadB((start + line(k, end) * length) / 4u), loadB((start + line(k + 1u, end) * length) / 4u),
-    loadB((start + line(k + 2u, end) * length) / 4u), loadB((start + line(k + 3u, end) * length) / 4u));
+  let line_i = loadB((start + min(k + i, end - 1u) * length) / 4u);
 //#endif
+//#end
+  return turnedB(mat4x4f(line_0, line_1, line_2, line_3));
 }
 
 @compute @workgroup_size(LANES)
@@ -82,11 +59,7 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
 //#if TRANSPOSE_B == 1
   let lengthB = params.K;
 //#else
-//#if THREE == 1
-  let lengthB = params.stride;
-//#else
-  let lengthB = params.N;
-//#endif
+  let lengthB = placeB(1u, 0u, params.N);
 //#endif
 //#unroll w WIDTH
   let column_w = min(n + w * 4u * LANES, params.N - 4u);
@@ -101,29 +74,20 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
 //#unroll h HEIGHT
   let start_a_h = min(m + h * LANES + lane, params.M - 1u) * lengthA;
 //#end
-//#else
-  let lengthA = params.M;
-//#unroll q QUARTERS
-  // Contiguous along m: the lane takes four rows after another, so slot (4 q + t) LANES + j is row 4 (q LANES + giver) + t.
-  let start_a_q = min(m + (q * LANES + lane) * 4u, lengthA - 4u);
-//#end
 //#endif
   for (var k = kStart(group.z); k < end; k += 4u * FOURS) {
 //#unroll f FOURS
 //#unroll w WIDTH
-    let y_f_w = columnsB(start_b_w, lengthB, k + 4u * f, end);
+    let y_f_w = fourB(start_b_w, lengthB, k + 4u * f, end);
 //#end
 //#if TRANSPOSE_A == 0
 //#unroll h HEIGHT
     let x_f_h = fourA(start_a_h, k + 4u * f, end);
 //#end
 //#else
+    // Contiguous along m: the lane takes four rows after another, so slot (4 q + t) LANES + j is row 4 (q LANES + giver) + t.
 //#unroll q QUARTERS
-//#if PATCHES == 1
     let x_f_q = fragmentA(m + (q * LANES + lane) * 4u, k + 4u * f, end);
-//#else
-    let x_f_q = rowsA(start_a_q, lengthA, k + 4u * f, end);
-//#endif
 //#end
 //#endif
 //#end

@@ -44,8 +44,7 @@ alias Element = vec4f;
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
 
-/// Where one head's vectors lie: the first token's, those of later ones `stride` further each, up to that of token `last`. Made once in a
-/// kernel, as reading a parameter costs CPU drivers what a load does.
+/// Where one head's vectors lie: the first token's, those of later ones `stride` further each, up to that of token `last`.
 struct Lines {
   start: u32,
   stride: u32,

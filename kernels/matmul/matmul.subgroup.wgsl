@@ -28,8 +28,8 @@ fn add(at: u32, v: vec4f) {
   acc[at + 3u] += v.w;
 }
 
-// Where rows and columns lie is computed once: on SwiftShader a parameter costs a load, and an address nearly as much. Rows and columns
-// past the end repeat the last, as what is made of them is not stored; of k past the end, A is zero and B that of the last.
+// Where rows and columns lie is computed once, and no load asks whether it is inside: that took a fifth of the time on SwiftShader. Rows
+// and columns past the end repeat the last, as what is made of them is not stored; of k past the end, A is zero and B that of the last.
 
 //#if TRANSPOSE_A == 0
 /// A[m, k..k+3] of the row that starts at `start`.

@@ -1,6 +1,6 @@
 /** Contracts of dense layers whose matrix, activations or both are stored packed (engine/tensor.ts), over words made by a formula. */
 import { byteSize, type Shape } from '../../engine/tensor.ts';
-import { type Contract, contract, type InputSpec } from '../contract.ts';
+import { type BlockShape, type Contract, contract, type InputSpec } from '../contract.ts';
 import { HALF_SLACK } from '../half-activations.contracts.ts';
 import { activations, type DenseCase, densePart, product } from './linear.contract.ts';
 import { linear } from './linear.ts';
@@ -103,13 +103,9 @@ const storedContract = (name: string, format: Format, activationsFormat: Format 
     reduction: ({ input }) => input,
     ...(halves ? { slack: HALF_SLACK } : {}),
     bench: {
-      cases: [{ rows: 1, tokens: 256, input: 768, output: 3072, activation: 'gelu' }],
-      block: ({ batch, tokens, width, hidden }) => [
-        { rows: batch, tokens, input: width, output: hidden, activation: 'gelu' },
-        { rows: batch, tokens, input: hidden, output: width },
-      ],
-      // Halves multiply halves: what matrix units are for.
-      ...(halves && format.dtype === 'f16' ? { square } : {}),
+      ...(halves
+        ? { cases: [], ...(format.dtype === 'f16' ? { square } : {}) }
+        : { cases: [{ rows: 1, tokens: 256, input: 768, output: 3072, activation: 'gelu' }], block: mlpCases }),
       cost: ({ rows, tokens, input, output }) => ({
         flops: 2 * rows * tokens * input * output,
         bytes:
@@ -126,6 +122,12 @@ const storedContract = (name: string, format: Format, activationsFormat: Format 
   });
 };
 
+const mlpCases = ({ batch, tokens, width, hidden }: BlockShape): DenseCase[] => [
+  { rows: batch, tokens, input: width, output: hidden, activation: 'gelu' },
+  { rows: batch, tokens, input: hidden, output: width },
+];
+
+/** Halves by halves: what matrix units are for. */
 const square = (side: number): DenseCase[] => [{ rows: 1, tokens: side, input: side, output: side }];
 
 /** By how the matrix is stored, then by how activations are. */

@@ -149,7 +149,7 @@ describe('cases', () => {
       expect.objectContaining({
         code: 'config',
         message: "there are no shapes 'huge'",
-        hint: 'shapes: small, s, b, l, xl, decoder',
+        hint: 'shapes: small, s, b, l, xl, decoder, square',
       }),
     );
   });

@@ -31,8 +31,8 @@ export interface ProductVariant extends Variant {
   readonly next: 'below' | 'beside';
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
-  /** What makes a result of few tiles, with the same bits. */
-  readonly smaller?: ProductVariant;
+  /** What makes a result of so few rows or tiles, with the same bits. */
+  readonly smaller?: { readonly variant: ProductVariant; readonly suits: (rows: number, tiles: number) => boolean };
 }
 
 /** The source with the entry point comes first, as `enable` must. */
@@ -74,6 +74,13 @@ export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number,
   tileN: 4 * lanes * width,
   next: 'below',
   slice: unsplit,
+});
+
+/** `tall`, whose rows would mostly be for nothing where there are few: half of a tile or less takes `low` ones, if these add in the same order. */
+export const tallTile = (tall: ProductVariant, low: ProductVariant): ProductVariant => ({
+  ...tall,
+  id: `${tall.id}-or-${low.tileM}`,
+  smaller: { variant: low, suits: (rows) => 2 * rows <= tall.tileM },
 });
 
 /** Up to `rows` rows by 4 * lanes columns, each sum dealt out to `parts` lines of invocations. */
@@ -153,13 +160,15 @@ const SMALL = { tile: [64, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 } as 
  */
 export function fittingTile(layout: Layout): ProductVariant {
   const [large, medium, small] = [LARGE, MEDIUM, SMALL].map((tile) => gpuTile(layout, tile)!);
-  return { ...large!, id: 'tile-fitting', smaller: { ...medium!, smaller: small! } };
+  const suits = (_: number, tiles: number) => tiles < ENOUGH;
+  const fitting = { ...medium!, smaller: { variant: small!, suits } };
+  return { ...large!, id: 'tile-fitting', smaller: { variant: fitting, suits } };
 }
 
-/** The variant, or a smaller one where a result of that size would leave a GPU idle. */
+/** The variant, or the smaller one that suits a result of that size. */
 export function sized(variant: ProductVariant, M: number, N: number): ProductVariant {
   const tiles = Math.ceil(M / variant.tileM) * Math.ceil(N / variant.tileN);
-  return variant.smaller && tiles < ENOUGH ? sized(variant.smaller, M, N) : variant;
+  return variant.smaller?.suits(M, tiles) ? sized(variant.smaller.variant, M, N) : variant;
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   registerTile,
   rowsTile,
   subgroupTile,
+  tallTile,
   unitsBytes,
   unitsTile,
 } from './tiles.ts';
@@ -73,22 +74,34 @@ const SUBGROUPS = {
   ],
 } as const;
 
-function subgroupTiles(engine: Engine, { layout, vec }: ProductShape): readonly ProductVariant[] {
+/** For products with a row for each sample, few or many: a tile of the above, or a low one that adds in the same order. */
+const LOWERED = {
+  8: [tallTile(SUBGROUPS[8][0], subgroupTile(8, 1, 1))],
+  4: [
+    tallTile(SUBGROUPS[4][0], subgroupTile(4, 2, 2)),
+    tallTile(SUBGROUPS[4][1], subgroupTile(4, 2, 4)),
+    tallTile(SUBGROUPS[4][2], subgroupTile(4, 2, 4, 2)),
+  ],
+} as const;
+
+const fewRows = ({ rows, layout }: ProductShape): boolean => rows === 'one' && layout !== 'TN';
+
+function subgroupTiles(engine: Engine, shape: ProductShape): readonly ProductVariant[] {
   const lanes = lanesOf(engine);
-  if (lanes === null || !vec) return [];
-  return SUBGROUPS[lanes].filter(({ tileM }) => layout !== 'TN' || tileM % (4 * lanes) === 0);
+  if (lanes === null || !shape.vec) return [];
+  const tiles = SUBGROUPS[lanes].filter(({ tileM }) => shape.layout !== 'TN' || tileM % (4 * lanes) === 0);
+  return fewRows(shape) ? [...LOWERED[lanes], ...tiles] : tiles;
 }
 
-/** Measured: docs/architecture.md. Few rows (a modulation) take a low tile, whose loads of A are not for nothing. */
-function reviewedSubgroup(engine: Engine, { layout, rows, n }: ProductShape): ProductVariant {
-  const low = rows === 'one' && layout !== 'TN';
+/** Measured: docs/architecture.md. */
+function reviewedSubgroup(engine: Engine, shape: ProductShape): ProductVariant {
+  const tiles = fewRows(shape) ? LOWERED : SUBGROUPS;
   switch (lanesOf(engine)) {
     case 8:
-      return SUBGROUPS[8][low ? 3 : 0];
+      return tiles[8][0];
     case 4:
-      if (low) return SUBGROUPS[4][4];
       // The largest takes three times as long to compile: for wide layers alone.
-      return SUBGROUPS[4][n < 48 ? 0 : n < 512 ? 1 : 2];
+      return tiles[4][shape.n < 48 ? 0 : shape.n < 512 ? 1 : 2];
     default:
       return REGISTER;
   }

@@ -16,6 +16,7 @@ import { checkLabels, crossEntropy } from '../../kernels/cross-entropy.ts';
 import { createTape } from '../../kernels/derivatives.ts';
 import { euler, flowInterpolate } from '../../kernels/flow.ts';
 import { gatherRows, scatterRows } from '../../kernels/gather.ts';
+import { matmul } from '../../kernels/matmul/sliced.ts';
 import { mse, mseSeed } from '../../kernels/mse.ts';
 import { patchify, unpatchify } from '../../kernels/patches.ts';
 import { dropout } from '../../kernels/random/dropout.ts';
@@ -53,6 +54,33 @@ async function program(body: (ctx: Context) => Tensor[], options: CompileOptions
     dispose: () => compiled.dispose(),
   };
 }
+
+describe('products of one row a sample', () => {
+  // Optimised, as they are here: a compiler may contract the one and not the other.
+  it.each([44, 68, 512])('by low tiles of CPU drivers have the bits of tall ones: %i columns', async (n) => {
+    const [few, many, k] = [3, 70, 36];
+    const normal = normals({ seed: 5, stream: 0, step: 0 }, (many + n) * k);
+    const a = f32('a', [many, k], normal.subarray(0, many * k));
+    const b = f32('b', [k, n], normal.subarray(many * k));
+    const { recording, result } = record(engine, 'few', (ctx, keep) =>
+      [few, many].map((rows) => {
+        const y = ctx.empty('y', [rows, n]);
+        matmul(ctx, { M: rows, N: n, K: k, a: { ...a, shape: [rows, k] }, b, c: y });
+        keep(y);
+        return y;
+      }),
+    );
+    const heights = recording.nodes.map(({ dispatch }) => dispatch.constants?.HEIGHT);
+    if (engine.adapterClass === 'lavapipe') expect(heights).toEqual([1, 4]);
+    if (engine.adapterClass === 'swiftshader') expect(heights).toEqual([2, n < 512 ? 4 : 8]);
+    const program = await Program.compile(engine, recording);
+    program.run();
+    const [low, tall] = (await program.read(...result)) as [Float32Array, Float32Array];
+    expect(tall.some((v) => v !== 0)).toBe(true);
+    expect([...low]).toEqual([...tall.subarray(0, few * n)]);
+    program.dispose();
+  });
+});
 
 describe('random', () => {
   const seed = 0xdeadbeef;

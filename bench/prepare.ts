@@ -33,7 +33,7 @@ export interface Prepared {
 }
 
 /** Above so many operations, references in float64 take more than a few seconds, and `bench.part` is compared instead. */
-const MOST_REFERENCE_FLOPS = 1.5e9;
+export const MOST_REFERENCE_FLOPS = 1.5e9;
 
 /**
  * Compiles the case's programs, without `backward` the forward one alone, and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.

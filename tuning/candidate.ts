@@ -3,13 +3,14 @@
  * backward and replayed, and at every size that is timed. What the host computes for that is computed once for all candidates.
  */
 import type { Clock, Timed } from '../bench/harness.ts';
-import { type Prepared, prepareCase } from '../bench/prepare.ts';
+import { MOST_REFERENCE_FLOPS, type Prepared, prepareCase } from '../bench/prepare.ts';
 import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { caseInputs, checkCase, checkForward, type Expected, expectCase, uploadCase } from '../kernels/check.ts';
 import type { Contract } from '../kernels/contract.ts';
+import type { Trial } from '../kernels/families.ts';
 import { runTrial } from './fingerprint.ts';
 import { type Subject, trialOf, withVariant } from './problem.ts';
 
@@ -39,6 +40,10 @@ const EDGES: readonly Size[] = [
 const PICKS = 12;
 /** Where the problem has no small case. */
 const FEW_PICKS = 2;
+
+/** Whether the whole reference takes no more than a second or so: not where rows are thousands long, of which 33 will do. */
+const isQuick = ({ contract: { bench }, case: k }: Trial): boolean =>
+  !bench || bench.cost(k).flops <= MOST_REFERENCE_FLOPS;
 
 /** A problem's cases, and the host's share of checking candidates by them. */
 export class Checks {
@@ -86,7 +91,10 @@ export class Checks {
     // Not every size is of the problem's shape: it may name the tokens, and one token a sample is not many rows of one.
     const small = (await look(engine, subject, SMALL)).asked ? SMALL : { samples: 1, tokens };
     const edges: Size[] = [];
-    for (const edge of EDGES) if ((await look(engine, subject, edge)).asked) edges.push(edge);
+    for (const edge of EDGES) {
+      if (!isQuick(trialOf(subject, edge.samples, edge.tokens))) continue;
+      if ((await look(engine, subject, edge)).asked) edges.push(edge);
+    }
     return new Checks(engine, subject, { ...timed, batches }, { small, edges });
   }
 

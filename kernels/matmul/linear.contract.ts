@@ -24,12 +24,18 @@ export function product(
   bias: Float64Array,
   { input, output }: DenseCase,
 ): Float64Array {
-  return Float64Array.from({ length: (x.length / input) * output }, (_, i) => {
-    const [r, n] = [Math.floor(i / output), i % output];
-    let sum = bias[n]!;
-    for (let k = 0; k < input; k++) sum += x[r * input + k]! * kernel[k * output + n]!;
-    return sum;
-  });
+  const rows = x.length / input;
+  const y = new Float64Array(rows * output);
+  // Columns innermost: along the rows of the matrix, as large ones fit no cache.
+  for (let r = 0; r < rows; r++) {
+    const row = y.subarray(r * output, (r + 1) * output);
+    row.set(bias);
+    for (let k = 0; k < input; k++) {
+      const value = x[r * input + k]!;
+      for (let n = 0; n < output; n++) row[n]! += value * kernel[k * output + n]!;
+    }
+  }
+  return y;
 }
 
 export const activations = {

@@ -36,13 +36,13 @@ export const productContract = contract<ProductCase>({
   },
   reference({ a, b }, { layout, m, n, k }) {
     const y = new Float64Array(m * n);
+    const [rowA, stepA] = layout === 'TN' ? [1, m] : [k, 1];
+    const [stepB, columnB] = layout === 'NT' ? [1, k] : [n, 1];
+    // Columns innermost: along the rows of b, as those of large cases fit no cache.
     for (let r = 0; r < m; r++) {
-      for (let c = 0; c < n; c++) {
-        let sum = 0;
-        for (let i = 0; i < k; i++) {
-          sum += a![layout === 'TN' ? i * m + r : r * k + i]! * b![layout === 'NT' ? c * k + i : i * n + c]!;
-        }
-        y[r * n + c] = sum;
+      for (let i = 0; i < k; i++) {
+        const x = a![r * rowA + i * stepA]!;
+        for (let c = 0; c < n; c++) y[r * n + c]! += x * b![i * stepB + c * columnB]!;
       }
     }
     return { y };

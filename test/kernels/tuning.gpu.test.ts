@@ -17,6 +17,7 @@ import { createTape } from '../../kernels/derivatives.ts';
 import { choose } from '../../kernels/family.ts';
 import { linearContract } from '../../kernels/matmul/linear.contract.ts';
 import { gatedLinear, linear } from '../../kernels/matmul/linear.ts';
+import { sized } from '../../kernels/matmul/tiles.ts';
 import { type ProductShape, products } from '../../kernels/matmul/variants.ts';
 import { layernorm } from '../../kernels/norm/layernorm.ts';
 import { velocity } from '../../model/dit.ts';
@@ -81,7 +82,9 @@ it('the GPU class takes tiles staged in workgroup memory and splits long sums; t
 it('a modulation, of one row a sample, has variants of its own; weight gradients and other layouts have not', () => {
   const modulation: ProductShape = { ...shape, rows: 'one', n: 4608, k: 768 };
   expect(choose(as('gpu')!, products, modulation).id).toBe('rows-4x32-32');
-  expect(choose(as('swiftshader')!, products, modulation).id).toBe('quad-8x64');
+  const lowered = choose(as('swiftshader')!, products, modulation);
+  expect(lowered.id).toBe('quad-32x64-or-8');
+  expect([1, 16, 17].map((rows) => sized(lowered, rows, 4608).tileM)).toEqual([8, 8, 32]);
   for (const layout of ['NT', 'TN'] as const) {
     expect(choose(as('gpu')!, products, { ...modulation, layout }).kernel.name).toBe('matmul.tile');
   }

@@ -33,7 +33,11 @@ export interface Prepared {
 }
 
 /** Above so many operations, references in float64 take more than a few seconds, and `bench.part` is compared instead. */
-export const MOST_REFERENCE_FLOPS = 1.5e9;
+const MOST_REFERENCE_FLOPS = 1.5e9;
+
+/** Whether a case's whole reference takes too long. */
+export const isLarge = ({ bench }: Contract, k: object): boolean =>
+  bench !== undefined && bench.cost(k).flops > MOST_REFERENCE_FLOPS;
 
 /**
  * Compiles the case's programs, without `backward` the forward one alone, and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.
@@ -89,11 +93,10 @@ export async function prepareCase(
     const both = differentiable.length > 0 ? await compiled(true) : null;
     if (!check) return { forward, both, accuracy: null, dispose };
     // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
-    const { bench } = c;
-    const large = bench?.part && bench.cost(k).flops > MOST_REFERENCE_FLOPS;
-    const accuracy = large
-      ? await checkPart(engine, c, k, inputs, arrays)
-      : await checkWhole(engine, c, k, inputs, c.reference(arrays, k));
+    const accuracy =
+      c.bench?.part && isLarge(c, k)
+        ? await checkPart(engine, c, k, inputs, arrays)
+        : await checkWhole(engine, c, k, inputs, c.reference(arrays, k));
     return { forward, both, accuracy, dispose };
   } catch (error) {
     dispose();

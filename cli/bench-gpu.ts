@@ -131,7 +131,7 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
   const save = (name: string) => ['--save', join(folder, name)];
   const small = quick ? ['--filter', 'layernorm'] : [];
   const model = quick ? ['--batch', '1', '--train-batch', info.kind === 'gpu' ? '8' : '0', '--no-first'] : [];
-  const halves = ['--adapter', `${flags.adapter ?? 'auto'}/halves`];
+  const halves = ['--adapter', 'gpu/halves'];
   const squareStages = [
     own(
       'tune-square',

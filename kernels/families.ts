@@ -42,13 +42,9 @@ export const families: readonly TunedFamily[] = [
   tuned<ProductShape, Variant>({
     family: products,
     trial({ layout, weights, activations, rows, n, k }, { samples, tokens }) {
-      if (weights !== 'f32' || activations !== 'f32') {
-        const of: Readonly<Partial<Record<typeof activations, Contract>>> = storedLinear[weights];
-        return {
-          contract: of[activations]!,
-          case: { rows: samples, tokens: rows === 'one' ? 1 : tokens, input: k, output: n },
-        };
-      }
+      const contract = storedLinear[weights][activations];
+      if (contract)
+        return { contract, case: { rows: samples, tokens: rows === 'one' ? 1 : tokens, input: k, output: n } };
       const all = rows === 'one' ? samples : samples * tokens;
       const size = layout === 'TN' ? { m: k, k: all } : { m: all, k };
       return { contract: productContract, case: { layout, samples, n, ...size } };

@@ -3,14 +3,13 @@
  * backward and replayed, and at every size that is timed. What the host computes for that is computed once for all candidates.
  */
 import type { Clock, Timed } from '../bench/harness.ts';
-import { MOST_REFERENCE_FLOPS, type Prepared, prepareCase } from '../bench/prepare.ts';
+import { isLarge, type Prepared, prepareCase } from '../bench/prepare.ts';
 import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { caseInputs, checkCase, checkForward, type Expected, expectCase, uploadCase } from '../kernels/check.ts';
 import type { Contract } from '../kernels/contract.ts';
-import type { Trial } from '../kernels/families.ts';
 import { runTrial } from './fingerprint.ts';
 import { type Subject, trialOf, withVariant } from './problem.ts';
 
@@ -40,10 +39,6 @@ const EDGES: readonly Size[] = [
 const PICKS = 12;
 /** Where the problem has no small case. */
 const FEW_PICKS = 2;
-
-/** Whether the whole reference takes no more than a second or so: not where rows are thousands long, of which 33 will do. */
-const isQuick = ({ contract: { bench }, case: k }: Trial): boolean =>
-  !bench || bench.cost(k).flops <= MOST_REFERENCE_FLOPS;
 
 /** A problem's cases, and the host's share of checking candidates by them. */
 export class Checks {
@@ -92,8 +87,8 @@ export class Checks {
     const small = (await look(engine, subject, SMALL)).asked ? SMALL : { samples: 1, tokens };
     const edges: Size[] = [];
     for (const edge of EDGES) {
-      if (!isQuick(trialOf(subject, edge.samples, edge.tokens))) continue;
-      if ((await look(engine, subject, edge)).asked) edges.push(edge);
+      const { contract, case: k } = trialOf(subject, edge.samples, edge.tokens);
+      if (!isLarge(contract, k) && (await look(engine, subject, edge)).asked) edges.push(edge);
     }
     return new Checks(engine, subject, { ...timed, batches }, { small, edges });
   }

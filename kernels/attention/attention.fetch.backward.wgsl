@@ -4,12 +4,12 @@ fn own_o(base: u32, i: u32) -> vec4f { return select(vec4f(), load_o(base, min(i
 fn own_dout(base: u32, i: u32) -> vec4f { return select(vec4f(), load_dout(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 
 //#if SOURCE == 2
-fn fill_qd(in_q: Lines, in_out: Lines, first: u32, lid: u32) {
+fn fill_qd(head: Head, first: u32, lid: u32) {
   workgroupBarrier();
   for (var at = lid; at < ROWS * PITCH; at += WG) {
     let row = first + at / PITCH;
-    tile_a[at] = own_q(line(in_q, row), at % PITCH);
-    tile_b[at] = own_dout(line(in_out, row), at % PITCH);
+    tile_a[at] = own_q(line(head.q, row), at % PITCH);
+    tile_b[at] = own_dout(line(head.out, row), at % PITCH);
   }
   workgroupBarrier();
 }
@@ -40,20 +40,20 @@ fn four_dout(at: vec4u, i: u32) -> mat4x4f {
 }
 
 /// lse and delta of four rows.
-fn four_lse(in_row: Lines, row: u32, lid: u32) -> vec4f {
+fn four_lse(rows: Lines, row: u32, lid: u32) -> vec4f {
 //#if SOURCE == 1
-  return quad(lse[line(in_row, row + lid % 4u)]);
+  return quad(lse[line(rows, row + lid % 4u)]);
 //#else
-  return vec4f(lse[line(in_row, row)], lse[line(in_row, row + 1u)], lse[line(in_row, row + 2u)], lse[line(in_row, row + 3u)]);
+  return vec4f(lse[line(rows, row)], lse[line(rows, row + 1u)], lse[line(rows, row + 2u)], lse[line(rows, row + 3u)]);
 //#endif
 }
 
-fn four_delta(in_row: Lines, row: u32, lid: u32) -> vec4f {
+fn four_delta(rows: Lines, row: u32, lid: u32) -> vec4f {
 //#if SOURCE == 1
-  return quad(delta[line(in_row, row + lid % 4u)]);
+  return quad(delta[line(rows, row + lid % 4u)]);
 //#else
   return vec4f(
-    delta[line(in_row, row)], delta[line(in_row, row + 1u)], delta[line(in_row, row + 2u)], delta[line(in_row, row + 3u)]);
+    delta[line(rows, row)], delta[line(rows, row + 1u)], delta[line(rows, row + 2u)], delta[line(rows, row + 3u)]);
 //#endif
 }
 

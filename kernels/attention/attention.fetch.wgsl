@@ -44,12 +44,12 @@ fn own_k(base: u32, i: u32) -> vec4f { return select(vec4f(), load_k(base, min(i
 fn own_v(base: u32, i: u32) -> vec4f { return select(vec4f(), load_v(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 //#if SOURCE == 2
 /// Brings rows from `first` on into the tiles.
-fn fill_kv(in_k: Lines, in_v: Lines, first: u32, lid: u32) {
+fn fill_kv(head: Head, first: u32, lid: u32) {
   workgroupBarrier();
   for (var at = lid; at < ROWS * PITCH; at += WG) {
     let row = first + at / PITCH;
-    tile_a[at] = own_k(line(in_k, row), at % PITCH);
-    tile_b[at] = own_v(line(in_v, row), at % PITCH);
+    tile_a[at] = own_k(line(head.k, row), at % PITCH);
+    tile_b[at] = own_v(line(head.v, row), at % PITCH);
   }
   workgroupBarrier();
 }
@@ -133,10 +133,10 @@ fn gathered(slot: u32, lid: u32) -> vec4f {
 //#endif
 
 /// Which of the four rows from `row` on there are, in the invocation's order.
-fn present(row: u32, tokens: u32, lid: u32) -> vec4<bool> {
+fn present(row: u32, lid: u32) -> vec4<bool> {
 //#if SOURCE == 1
-  return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(tokens);
+  return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(params.tokens);
 //#else
-  return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(tokens);
+  return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.tokens);
 //#endif
 }

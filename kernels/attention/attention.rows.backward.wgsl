@@ -2,19 +2,13 @@
 
 @compute @workgroup_size(WG)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
 //#unroll a EACH
   let row_a = row_of(wid.x, a, lid);
-  let at_a = line(in_out, row_a);
-  let lse_a = lse[line(in_row, row_a)];
+  let at_a = line(head.out, row_a);
+  let lse_a = lse[line(head.row, row_a)];
 //#unroll e PART
-  let query_a_e = own_q(line(in_q, row_a), vector_of(e, lid)) * scale;
+  let query_a_e = own_q(line(head.q, row_a), vector_of(e, lid)) * params.scale;
   let grad_a_e = own_dout(at_a, vector_of(e, lid));
   var sum_a_e = vec4f();
 //#end
@@ -23,15 +17,15 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   for (var i = 0u; i < params.head4; i++) { delta4_a += load_dout(at_a, i) * load_o(at_a, i); }
   let delta_a = total(delta4_a);
 //#end
-  for (var first = 0u; first < tokens; first += ROWS) {
+  for (var first = 0u; first < params.tokens; first += ROWS) {
 //#if SOURCE == 2
-    fill_kv(in_k, in_v, first, lid);
+    fill_kv(head, first, lid);
 //#endif
-    let end = min(ROWS, tokens - first);
+    let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u) {
-      let keys = four_rows(in_k, first, j, lid);
-      let values = four_rows(in_v, first, j, lid);
-      let there = present(first + j, tokens, lid);
+      let keys = four_rows(head.k, first, j, lid);
+      let values = four_rows(head.v, first, j, lid);
+      let there = present(first + j, lid);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();
@@ -64,7 +58,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#endif
 //#unroll a EACH
       let p_a = select(vec4f(), exp(score_a - lse_a), there);
-      let ds_a = p_a * (dp_a - delta_a) * scale;
+      let ds_a = p_a * (dp_a - delta_a) * params.scale;
 //#end
 //#unroll e PART
       let again_e = four_k(keys, vector_of(e, lid));
@@ -75,42 +69,36 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     }
   }
 //#unroll a EACH
-  if (row_a < tokens) {
+  if (row_a < params.tokens) {
 //#unroll e PART
     if (vector_of(e, lid) < HEAD4) { store_dq(at_a, vector_of(e, lid), sum_a_e); }
 //#end
-    if (vector_of(0u, lid) == 0u) { delta_out[line(in_row, row_a)] = delta_a; }
+    if (vector_of(0u, lid) == 0u) { delta_out[line(head.row, row_a)] = delta_a; }
   }
 //#end
 }
 
 @compute @workgroup_size(WG)
 fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
 //#unroll a EACH
   let row_a = row_of(wid.x, a, lid);
 //#unroll e PART
-  let key_a_e = own_k(line(in_k, row_a), vector_of(e, lid)) * scale;
-  let value_a_e = own_v(line(in_v, row_a), vector_of(e, lid));
+  let key_a_e = own_k(line(head.k, row_a), vector_of(e, lid)) * params.scale;
+  let value_a_e = own_v(line(head.v, row_a), vector_of(e, lid));
   var dkey_a_e = vec4f();
   var dvalue_a_e = vec4f();
 //#end
 //#end
-  for (var first = 0u; first < tokens; first += ROWS) {
+  for (var first = 0u; first < params.tokens; first += ROWS) {
 //#if SOURCE == 2
-    fill_qd(in_q, in_out, first, lid);
+    fill_qd(head, first, lid);
 //#endif
-    let end = min(ROWS, tokens - first);
+    let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u) {
-      let queries = four_rows(in_q, first, j, lid);
-      let grads = four_rows(in_out, first, j, lid);
-      let there = present(first + j, tokens, lid);
+      let queries = four_rows(head.q, first, j, lid);
+      let grads = four_rows(head.out, first, j, lid);
+      let there = present(first + j, lid);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();
@@ -141,11 +129,11 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#end
       workgroupBarrier();
 //#endif
-      let lses = four_lse(in_row, first + j, lid);
-      let deltas = four_delta(in_row, first + j, lid);
+      let lses = four_lse(head.row, first + j, lid);
+      let deltas = four_delta(head.row, first + j, lid);
 //#unroll a EACH
       let p_a = select(vec4f(), exp(score_a - lses), there);
-      let ds_a = p_a * (dp_a - deltas) * scale;
+      let ds_a = p_a * (dp_a - deltas) * params.scale;
 //#end
 //#unroll e PART
       let query_again_e = four_q(queries, vector_of(e, lid));
@@ -158,8 +146,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     }
   }
 //#unroll a EACH
-  if (row_a < tokens) {
-    let to_a = line(in_out, row_a);
+  if (row_a < params.tokens) {
+    let to_a = line(head.out, row_a);
 //#unroll e PART
     if (vector_of(e, lid) < HEAD4) {
       store_dk(to_a, vector_of(e, lid), dkey_a_e);

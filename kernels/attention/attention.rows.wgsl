@@ -12,33 +12,27 @@ fn highest_of(x: vec4f) -> f32 {
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
 //#unroll a EACH
   let row_a = row_of(wid.x, a, lid);
-  let at_a = line(in_q, row_a);
+  let at_a = line(head.q, row_a);
   var highest_a = LOWEST;
   var weight_a = 0.0;
 //#unroll e PART
-  let query_a_e = own_q(at_a, vector_of(e, lid)) * scale;
+  let query_a_e = own_q(at_a, vector_of(e, lid)) * params.scale;
   var sum_a_e = vec4f();
 //#end
 //#end
-  for (var first = 0u; first < tokens; first += ROWS) {
+  for (var first = 0u; first < params.tokens; first += ROWS) {
 //#if SOURCE == 2
-    fill_kv(in_k, in_v, first, lid);
+    fill_kv(head, first, lid);
 //#endif
-    let end = min(ROWS, tokens - first);
+    let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u * BLOCK) {
 //#unroll b BLOCK
-      let keys_b = four_rows(in_k, first, j + 4u * b, lid);
-      let values_b = four_rows(in_v, first, j + 4u * b, lid);
-      let there_b = present(first + j + 4u * b, tokens, lid);
+      let keys_b = four_rows(head.k, first, j + 4u * b, lid);
+      let values_b = four_rows(head.v, first, j + 4u * b, lid);
+      let there_b = present(first + j + 4u * b, lid);
 //#unroll a EACH
       var score_a_b = vec4f();
 //#end
@@ -98,12 +92,12 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     }
   }
 //#unroll a EACH
-  if (row_a < tokens) {
-    let to_a = line(in_out, row_a);
+  if (row_a < params.tokens) {
+    let to_a = line(head.out, row_a);
 //#unroll e PART
     if (vector_of(e, lid) < HEAD4) { store_out(to_a, vector_of(e, lid), sum_a_e / weight_a); }
 //#end
-    if (vector_of(0u, lid) == 0u) { lse_out[line(in_row, row_a)] = highest_a + log(weight_a); }
+    if (vector_of(0u, lid) == 0u) { lse_out[line(head.row, row_a)] = highest_a + log(weight_a); }
   }
 //#end
 }

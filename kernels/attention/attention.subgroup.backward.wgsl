@@ -2,20 +2,14 @@
 
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let from_a = line(in_q, token_a);
-  let at_a = line(in_out, token_a);
-  let lse_a = lse[line(in_row, token_a)];
+  let from_a = line(head.q, token_a);
+  let at_a = line(head.out, token_a);
+  let lse_a = lse[line(head.row, token_a)];
   var delta4_a = vec4f();
   var query_a: Vector;
   var grad_a: Vector;
@@ -25,7 +19,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = load_q(from_a, i) * scale;
+    query_a[i] = load_q(from_a, i) * params.scale;
     let grad_here_a = load_dout(at_a, i);
     grad_a[i] = grad_here_a;
     delta4_a += grad_here_a * load_o(at_a, i);
@@ -35,16 +29,16 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#unroll a EACH
   let delta_a = total(delta4_a);
 //#end
-  for (var first = 0u; first < tokens; first += 8u) {
-    let key_at = line(in_k, first + lane);
-    let value_at = line(in_v, first + lane);
+  for (var first = 0u; first < params.tokens; first += 8u) {
+    let key_at = line(head.k, first + lane);
+    let value_at = line(head.v, first + lane);
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
-    for (var j = 0u; j < min(8u, tokens - first); j++) {
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
@@ -58,7 +52,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#end
 //#end
 //#unroll a EACH
-      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * scale;
+      let ds_a = exp(total(score4_a) - lse_a) * (total(dp4_a) - delta_a) * params.scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
@@ -68,28 +62,22 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     }
   }
 //#unroll a EACH
-  if (token_a < tokens) {
+  if (token_a < params.tokens) {
     for (var i = 0u; i < params.head4; i++) { store_dq(at_a, i, sum_a[i]); }
-    delta_out[line(in_row, token_a)] = delta_a;
+    delta_out[line(head.row, token_a)] = delta_a;
   }
 //#end
 }
 
 @compute @workgroup_size(8)
 fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
   var query: Vector;
   var grad: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let key_at_a = line(in_k, token_a);
-  let value_at_a = line(in_v, token_a);
+  let key_at_a = line(head.k, token_a);
+  let value_at_a = line(head.v, token_a);
   var key_a: Vector;
   var value_a: Vector;
   var dkey_a: Vector;
@@ -99,16 +87,16 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     query[i] = vec4f();
     grad[i] = vec4f();
 //#unroll a EACH
-    key_a[i] = load_k(key_at_a, i) * scale;
+    key_a[i] = load_k(key_at_a, i) * params.scale;
     value_a[i] = load_v(value_at_a, i);
     dkey_a[i] = vec4f();
     dvalue_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < tokens; first += 8u) {
-    let query_at = line(in_q, first + lane);
-    let grad_at = line(in_out, first + lane);
-    let row = line(in_row, first + lane);
+  for (var first = 0u; first < params.tokens; first += 8u) {
+    let query_at = line(head.q, first + lane);
+    let grad_at = line(head.out, first + lane);
+    let row = line(head.row, first + lane);
     let lse_mine = lse[row];
     let delta_mine = delta[row];
 //#unroll e HEAD4
@@ -117,7 +105,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#unroll e HEAD4
     grad[e] = load_dout(grad_at, e);
 //#end
-    for (var j = 0u; j < min(8u, tokens - first); j++) {
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
@@ -134,7 +122,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
       let delta_j = subgroupShuffle(delta_mine, j);
 //#unroll a EACH
       let p_a = exp(total(score4_a) - lse_j);
-      let ds_a = p_a * (total(dp4_a) - delta_j) * scale;
+      let ds_a = p_a * (total(dp4_a) - delta_j) * params.scale;
 //#end
 //#unroll e HEAD4
 //#unroll a EACH
@@ -145,8 +133,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     }
   }
 //#unroll a EACH
-  if (token_a < tokens) {
-    let at_a = line(in_out, token_a);
+  if (token_a < params.tokens) {
+    let at_a = line(head.out, token_a);
     for (var i = 0u; i < params.head4; i++) {
       store_dk(at_a, i, dkey_a[i]);
       store_dv(at_a, i, dvalue_a[i]);

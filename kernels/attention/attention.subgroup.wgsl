@@ -15,18 +15,12 @@ alias Vector = array<vec4f, HEAD4>;
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let tokens = params.tokens;
-  let scale = params.scale;
-  let in_q = lines(wid, params.q_first, params.q_stride);
-  let in_k = lines(wid, params.k_first, params.k_stride);
-  let in_v = lines(wid, params.v_first, params.v_stride);
-  let in_out = lines_out(wid);
-  let in_row = lines_row(wid);
+  let head = head_of(wid);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
   let token_a = (wid.x * EACH + a) * 8u + lane;
-  let at_a = line(in_q, token_a);
+  let at_a = line(head.q, token_a);
   var highest_a = LOWEST;
   var weight_a = 0.0;
   var query_a: Vector;
@@ -36,20 +30,20 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     key[i] = vec4f();
     value[i] = vec4f();
 //#unroll a EACH
-    query_a[i] = load_q(at_a, i) * scale;
+    query_a[i] = load_q(at_a, i) * params.scale;
     sum_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < tokens; first += 8u) {
-    let key_at = line(in_k, first + lane);
-    let value_at = line(in_v, first + lane);
+  for (var first = 0u; first < params.tokens; first += 8u) {
+    let key_at = line(head.k, first + lane);
+    let value_at = line(head.v, first + lane);
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
-    for (var j = 0u; j < min(8u, tokens - first); j++) {
+    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var dot_a = vec4f();
 //#end
@@ -76,10 +70,10 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     }
   }
 //#unroll a EACH
-  if (token_a < tokens) {
-    let to_a = line(in_out, token_a);
+  if (token_a < params.tokens) {
+    let to_a = line(head.out, token_a);
     for (var i = 0u; i < params.head4; i++) { store_out(to_a, i, sum_a[i] / weight_a); }
-    lse_out[line(in_row, token_a)] = highest_a + log(weight_a);
+    lse_out[line(head.row, token_a)] = highest_a + log(weight_a);
   }
 //#end
 }

@@ -56,19 +56,25 @@ fn line(lines: Lines, token: u32) -> u32 {
   return lines.start + min(token, lines.last) * lines.stride;
 }
 
-/// Those of the workgroup's sample and head, in a tensor whose rows begin at `first`.
+/// The vectors of the workgroup's sample and head in each tensor.
+struct Head {
+  q: Lines,
+  k: Lines,
+  v: Lines,
+  out: Lines, // and dout, dq, dk, dv, which are no views
+  row: Lines, // single numbers: lse, delta
+}
+
+fn head_of(wid: vec3u) -> Head {
+  let row = Lines((wid.z * params.heads + wid.y) * params.tokens, 1u, params.tokens - 1u);
+  return Head(
+    lines(wid, params.q_first, params.q_stride), lines(wid, params.k_first, params.k_stride),
+    lines(wid, params.v_first, params.v_stride), lines(wid, 0u, params.heads * HEAD_ELEMENTS), row);
+}
+
+/// In a tensor whose rows begin at `first`.
 fn lines(wid: vec3u, first: u32, stride: u32) -> Lines {
   return Lines(first + wid.z * params.tokens * stride + wid.y * HEAD_ELEMENTS, stride, params.tokens - 1u);
-}
-
-/// In tensors that are no views: out, dout, dq, dk, dv.
-fn lines_out(wid: vec3u) -> Lines {
-  return lines(wid, 0u, params.heads * HEAD_ELEMENTS);
-}
-
-/// Single numbers, in lse and delta.
-fn lines_row(wid: vec3u) -> Lines {
-  return Lines((wid.z * params.heads + wid.y) * params.tokens, 1u, params.tokens - 1u);
 }
 
 fn total(x: vec4f) -> f32 {

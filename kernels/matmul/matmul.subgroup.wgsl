@@ -59,7 +59,7 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
 //#if TRANSPOSE_B == 1
   let lengthB = params.K;
 //#else
-  let lengthB = placeB(1u, 0u, params.N);
+  let lengthB = placeB(1u, 0u, params.N); // from a line to the next
 //#endif
 //#unroll w WIDTH
   let column_w = min(n + w * 4u * LANES, params.N - 4u);

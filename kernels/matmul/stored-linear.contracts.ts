@@ -32,10 +32,10 @@ function halfValue(bits: number): number {
 /** By their bits; made when first asked for. */
 let valueOfHalf: Float64Array | undefined;
 
-export const halfFormat: Format = {
+/** `exponent`: the lesser of the two that numbers have, as words hold it. */
+const halvesOf = (exponent: number): Format => ({
   dtype: 'f16',
-  // Exponents 10 and 11 keep magnitudes between 1/32 and 1/8.
-  word: (i) => ((scramble(i) & 0x87ff87ff) | 0x28002800) >>> 0,
+  word: (i) => ((scramble(i) & 0x87ff87ff) | exponent) >>> 0,
   values(words, { input, output }) {
     const bits = new Uint16Array(Uint32Array.from(words).buffer);
     valueOfHalf ??= Float64Array.from({ length: 65536 }, (_, half) => halfValue(half));
@@ -43,7 +43,11 @@ export const halfFormat: Format = {
     for (let i = 0; i < values.length; i++) values[i] = valueOfHalf[bits[i]!]!;
     return values;
   },
-};
+});
+
+/** Weights, magnitudes from 1/32 to 1/8; and activations, from 1/2 to 2, so that sums are as large as biases. */
+export const halfFormat = halvesOf(0x28002800);
+const halfActivations = halvesOf(0x38003800);
 
 const int8: Format = {
   dtype: 'i8',
@@ -87,6 +91,7 @@ const storedContract = (name: string, format: Format, activationsFormat: Format 
         { rows: 1, tokens: 3, input: 4, output: 8, activation: 'silu' },
         { rows: 5, tokens: 7, input: 13, output: 9, activation: 'gelu' },
         { rows: 2, tokens: 33, input: 36, output: 68 },
+        { rows: 3, tokens: 17, input: 24, output: 44, activation: 'gelu' },
       ] satisfies DenseCase[]
     ).filter(({ input, output }) => !halves || (input % 4 === 0 && output % 4 === 0)),
     inputs: (c) => ({
@@ -120,8 +125,8 @@ const storedContract = (name: string, format: Format, activationsFormat: Format 
           byteSize({ shape: [input, output], dtype: format.dtype }),
       }),
       part(c, inputs, pick) {
-        const perRow = halves ? c.input / 2 : c.input;
-        const part = densePart({ ...c, input: perRow }, inputs, pick);
+        const words = halves ? c.input / 2 : c.input; // of a row of x
+        const part = densePart({ ...c, input: words }, inputs, pick);
         return { ...part, case: { ...part.case, input: c.input } };
       },
     },
@@ -136,12 +141,12 @@ const mlpCases = ({ batch, tokens, width, hidden }: BlockShape): DenseCase[] => 
 /** Halves by halves: what matrix units are for. */
 const square = (side: number): DenseCase[] => [{ rows: 1, tokens: side, input: side, output: side }];
 
-/** By how the matrix is stored, then by how activations are. */
-export const storedLinear = {
-  f32: { f16: storedContract('linearF16', plain, halfFormat) },
+/** By how the matrix is stored, then by how activations are; none where both are f32. */
+export const storedLinear: Readonly<Record<Format['dtype'], { readonly f32?: Contract; readonly f16: Contract }>> = {
+  f32: { f16: storedContract('linearF16', plain, halfActivations) },
   f16: {
     f32: storedContract('linearHalf', halfFormat),
-    f16: storedContract('linearHalfF16', halfFormat, halfFormat),
+    f16: storedContract('linearHalfF16', halfFormat, halfActivations),
   },
-  i8: { f32: storedContract('linearInt8', int8), f16: storedContract('linearInt8F16', int8, halfFormat) },
-} as const;
+  i8: { f32: storedContract('linearInt8', int8), f16: storedContract('linearInt8F16', int8, halfActivations) },
+};

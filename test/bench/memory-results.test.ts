@@ -1,4 +1,4 @@
-/** The memory tables that are published say what today's code takes: bench/results and README.md cannot drift. */
+/** The memory tables that are published say what today's code takes: bench/results and docs/measured.md cannot drift. */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { describe, expect, it, test } from 'vitest';
@@ -55,7 +55,7 @@ describe('bench/results', () => {
   }
 });
 
-test('the command that README.md names prints this table: its defaults are those of the table', () => {
+test('the command that docs/measured.md names prints this table: its defaults are those of the table', () => {
   const program = new Command();
   addBenchMemory(program);
   const defaults = program.commands[0]!.opts();
@@ -63,7 +63,7 @@ test('the command that README.md names prints this table: its defaults are those
   expect(defaults).toMatchObject({ preset: model, batch, steps });
 });
 
-test('README.md shows these numbers', () => {
+test('docs/measured.md shows these numbers', () => {
   const { rows } = published('dit-b2').report;
   const order = [
     'f32',
@@ -74,9 +74,9 @@ test('README.md shows these numbers', () => {
     'f16 + 2 resident',
   ];
   expect(order.toSorted()).toEqual(MEMORY_OPTIONS.map(({ name }) => name).toSorted());
-  const readme = readFileSync('README.md', 'utf8');
+  const page = readFileSync('docs/measured.md', 'utf8');
   for (const blocks of [4, 8, 12]) {
     const cells = order.map((option) => rows.find((row) => row.blocks === blocks && row.option === option)!.peak / 1e6);
-    expect(readme).toContain(`| L=${blocks} | ${cells.map((mb) => mb.toFixed(1)).join(' | ')} |`);
+    expect(page).toContain(`| L=${blocks} | ${cells.map((mb) => mb.toFixed(1)).join(' | ')} |`);
   }
 });

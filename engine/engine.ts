@@ -202,6 +202,7 @@ export class Engine {
     if (data.byteLength > t.storage.bytes) {
       throw new UsageError(`${data.length} elements do not fit '${t.label}' ${shapeText(t)}`);
     }
+    if (data.length === 0) return; // no rows at all; Deno's writeBuffer panics on nothing
     const writing = performance.now();
     this.device.queue.writeBuffer(place.buffer, place.offset, data as Float32Array<ArrayBuffer>);
     this.did('write', t.label, writing);

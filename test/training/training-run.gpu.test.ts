@@ -22,7 +22,7 @@ import { learningRate } from '../../training/schedule.ts';
 import type { TrainEvent } from '../../training/trainer.ts';
 import { subjectOf } from '../../tuning/problem.ts';
 import { problemsOf } from '../../tuning/problems.ts';
-import { testEngine } from '../support/engine.ts';
+import { unoptimisedEngine } from '../support/engine.ts';
 import { setBits, tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 // CPU drivers take minutes to compile shaders that they have not seen before.
@@ -32,7 +32,7 @@ let engine: Engine;
 let folder: string;
 const scratch: string[] = [];
 beforeAll(async () => {
-  engine = await testEngine();
+  engine = await unoptimisedEngine();
 });
 beforeEach(async () => {
   folder = await temporary();

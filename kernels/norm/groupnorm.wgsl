@@ -81,13 +81,14 @@ fn measure(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: v
   let p = piece(linear_id(wid, groups, lid, WG));
   if (!p.inside) { return; }
   let values = params.channels / EACH;
-  var sum = Value();
-  for (var i = 0u; i < p.pixels; i++) { sum += x[p.first + i * values]; }
-  let mean = sum / f32(p.pixels);
+  // At one look, pixel by pixel (Welford, 1962).
+  var mean = Value();
   var squares = Value();
   for (var i = 0u; i < p.pixels; i++) {
-    let d = x[p.first + i * values] - mean;
-    squares += d * d;
+    let value = x[p.first + i * values];
+    let d = value - mean;
+    mean += d / f32(i + 1u);
+    squares += d * (value - mean);
   }
   parts_out[p.segment * 2u * values + p.channel] = mean;
   parts_out[(p.segment * 2u + 1u) * values + p.channel] = squares;

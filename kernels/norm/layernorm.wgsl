@@ -152,6 +152,21 @@ fn normalise(place: Place) {
   let values = params.width / EACH;
   let base = place.row * values;
   let count = f32(params.width);
+//#if TEAM == 0
+  // A load costs CPU drivers more than all of this: mean and squares at one look, column by column (Welford, 1962), then of all (Chan et
+  // al., 1979).
+  var means = Value();
+  var squares = Value();
+  for (var c = 0u; c < values; c++) {
+    let value = load(base + c);
+    let d = value - means;
+    means += d / f32(c + 1u);
+    squares += d * (value - means);
+  }
+  let mean = total(means) / f32(EACH);
+  let apart = means - mean;
+  let rstd = inverseSqrt((total(squares) + f32(values) * total(apart * apart)) / count + params.eps);
+//#else
   var sum = Value();
 //#if KEEP > 0
 //#unroll i KEEP
@@ -163,27 +178,36 @@ fn normalise(place: Place) {
 //#else
   for (var c = place.lane; c < values; c += place.lanes) { sum += load(base + c); }
 //#endif
-  let mean = team_sum(vec2f(total(sum), 0.0), place).x / count;
+  // Far from zero it is as far off as a sum of many such values is rounded; the differences from it say by how much.
+  let nearly = team_sum(vec2f(total(sum), 0.0), place).x / count;
   var square = Value();
+  var off = Value();
 //#if KEEP > 0
 //#unroll i KEEP
-  x_i = select(Value(), x_i - mean, c_i < values);
+  x_i = select(Value(), x_i - nearly, c_i < values);
   square += x_i * x_i;
+  off += x_i;
 //#end
 //#else
   for (var c = place.lane; c < values; c += place.lanes) {
-    let d = load(base + c) - mean;
+    let d = load(base + c) - nearly;
     square += d * d;
+    off += d;
   }
 //#endif
-  let rstd = inverseSqrt(team_sum(vec2f(total(square), 0.0), place).x / count + params.eps);
+  let again = team_sum(vec2f(total(square), total(off)), place) / count;
+  let mean = nearly + again.y;
+  let rstd = inverseSqrt(again.x - again.y * again.y + params.eps);
+//#endif
   let sample = place.row / params.tokens * params.stride;
   let shift = sample + params.shift;
   let scale = sample + params.scale;
   if (!place.inside) { return; }
 //#if KEEP > 0
 //#unroll i KEEP
-  if (c_i < values) { store(base + c_i, x_i * rstd * (1.0 + modulation_at(scale, c_i)) + modulation_at(shift, c_i)); }
+  if (c_i < values) {
+    store(base + c_i, (x_i - again.y) * rstd * (1.0 + modulation_at(scale, c_i)) + modulation_at(shift, c_i));
+  }
 //#end
 //#else
   for (var c = place.lane; c < values; c += place.lanes) {

@@ -4,7 +4,7 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import type { ShapeClass } from '../../engine/tuning.ts';
-import { checkCase } from '../../kernels/check.ts';
+import { checkCase, worstElement } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { choose, type Family } from '../../kernels/family.ts';
 import { layernormHalfContract } from '../../kernels/half-activations.contracts.ts';
@@ -71,6 +71,28 @@ describe.each(NORMS)('norm as %s', (id) => {
     const taken = force(norms, id);
     for (const k of contract.cases) await checkCase(engine, contract, k);
     expect(taken()).toBeGreaterThan(0);
+  });
+
+  it('loses no more where rows lie a thousand deviations from zero, or begin with a value that does, than their numbers do', async () => {
+    if (id === 'subgroup' && !own.device.features.has('subgroups')) return;
+    force(norms, id);
+    for (const away of [
+      (_: number) => 1000,
+      (c: number) => (c === 0 ? 1000 : 0),
+    ]) {
+      const [rows, width] = [9, 96];
+      const data = Float32Array.from({ length: rows * width }, (_, i) => away(i % width) + Math.sin(i * i));
+      const x = engine.tensor('x', [1, rows, width], { data });
+      const modulation = engine.tensor('modulation', [1, 2 * width], { data: new Float32Array(2 * width) });
+      const y = await eager(engine, async (ctx) => {
+        const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
+        return engine.read(layernorm(ctx, x, shift, scale));
+      });
+      const arrays = { x: Float64Array.from(data), modulation: new Float64Array(2 * width) };
+      const { y: want } = layernormContract.reference(arrays, { batch: 1, tokens: rows, width });
+      // Half the distance of floats near 1000 is 3e-5, which a mean and a difference from it may each be off by.
+      expect(worstElement(y, want!).error).toBeLessThan(2 * 2 ** -15);
+    }
   });
 
   it('gives a sample the same bits in every batch', async () => {

@@ -76,10 +76,7 @@ describe.each(NORMS)('norm as %s', (id) => {
   it('loses no more where rows lie a thousand deviations from zero, or begin with a value that does, than their numbers do', async () => {
     if (id === 'subgroup' && !own.device.features.has('subgroups')) return;
     force(norms, id);
-    for (const away of [
-      (_: number) => 1000,
-      (c: number) => (c === 0 ? 1000 : 0),
-    ]) {
+    for (const away of [(_: number) => 1000, (c: number) => (c === 0 ? 1000 : 0)]) {
       const [rows, width] = [9, 96];
       const data = Float32Array.from({ length: rows * width }, (_, i) => away(i % width) + Math.sin(i * i));
       const x = engine.tensor('x', [1, rows, width], { data });

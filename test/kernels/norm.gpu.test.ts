@@ -43,6 +43,13 @@ function force<S extends ShapeClass>(family: Family<S>, id: string): () => numbe
   return () => taken;
 }
 
+/** Layer norm of x, modulated by the shifts and then the scales of each row. */
+const normed = (x: Tensor, modulation: Tensor): Promise<Float32Array> =>
+  eager(engine, async (ctx) => {
+    const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
+    return engine.read(layernorm(ctx, x, shift, scale));
+  });
+
 const NORMS = ['invocation', 'workgroup-32', 'workgroup-128', 'subgroup'];
 const TOKEN_SUMS = ['64x1', '32x8', '16x16', 'vec-16x1', 'vec-16x16'];
 const norm: NormShape = { width: 64, vec: true, activations: 'f32' };
@@ -81,10 +88,7 @@ describe.each(NORMS)('norm as %s', (id) => {
       const data = Float32Array.from({ length: rows * width }, (_, i) => away(i % width) + Math.sin(i * i));
       const x = engine.tensor('x', [1, rows, width], { data });
       const modulation = engine.tensor('modulation', [1, 2 * width], { data: new Float32Array(2 * width) });
-      const y = await eager(engine, async (ctx) => {
-        const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
-        return engine.read(layernorm(ctx, x, shift, scale));
-      });
+      const y = await normed(x, modulation);
       const arrays = { x: Float64Array.from(data), modulation: new Float64Array(2 * width) };
       const { y: want } = layernormContract.reference(arrays, { batch: 1, tokens: rows, width });
       // Half the distance of floats near 1000 is 3e-5, which a mean and a difference from it may each be off by.
@@ -102,10 +106,7 @@ describe.each(NORMS)('norm as %s', (id) => {
         Float32Array.from({ length: batch * columns }, (_, i) => Math.sin((i + (70 - batch) * columns) * 1.7));
       const x = engine.tensor('x', [batch, tokens, width], { data: data(tokens * width) });
       const modulation = engine.tensor('modulation', [batch, 2 * width], { data: data(2 * width) });
-      const y = await eager(engine, async (ctx) => {
-        const [shift, scale] = chunk(ctx, modulation, 2) as [Tensor, Tensor];
-        return engine.read(layernorm(ctx, x, shift, scale));
-      });
+      const y = await normed(x, modulation);
       expect(y.every(Number.isFinite)).toBe(true);
       seen.add(bits(y.subarray((batch - 1) * tokens * width)));
     }

@@ -1,5 +1,5 @@
 /** Pages in a real browser: finds a Chromium, serves what a page needs, opens it with WebGPU on SwiftShader, and collects what it reports. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,21 +7,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { serveFile } from '../../examples/serve.mjs';
+import { installed } from './installed.ts';
 
 /** A Chromium that runs (CHROME may name it), if there is one. */
-export const browser: string | undefined = [
+export const browser: string | undefined = installed(
   process.env.CHROME,
   'chromium',
   'google-chrome',
   'chromium-browser',
   'chrome',
-].find((name) => {
-  try {
-    return name !== undefined && execFileSync(name, ['--version'], { encoding: 'utf8', stdio: 'pipe' }).length > 0;
-  } catch {
-    return false;
-  }
-});
+);
 
 export interface Visit {
   /** Folder with `dist`, `models`, ... as a server would have it. */

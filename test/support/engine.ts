@@ -9,7 +9,8 @@ export async function testEngine(): Promise<Engine> {
 
 /**
  * For files whose shaders are made for other machines and here only checked for values, or which run many variants once: lavapipe spares
- * itself optimising them, which takes longer than running them. (Its cache on disk keeps the two kinds apart.) To be called before any engine of the process.
+ * itself optimising them, which takes longer than running them. (Its cache on disk keeps the two kinds apart.) To be called before any
+ * engine of the process.
  */
 export function sparingOptimisation(): void {
   process.env.GALLIVM_PERF ??= 'nopt';

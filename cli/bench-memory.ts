@@ -54,7 +54,8 @@ export function addBenchMemory(bench: Command): void {
     .addHelpText(
       'after',
       `
-Without --run nothing is computed: the same code runs on a device that only counts.
+Without --run nothing is computed: the same code runs on a device that only counts. Copies of tensors that lavapipe
+reads faster ('mirrors' in memory reports) are left out, as they are where memory is limited.
 
 Examples:
   odelt bench memory --preset dit-xl/2
@@ -68,7 +69,7 @@ async function benchMemory(flags: MemoryFlags): Promise<void> {
   if (flags.save !== undefined) await checkOutput('--save', flags.save, { folder: true });
   const { name, config } = await describedModel(flags);
   const settings = memorySettings(config, flags.only);
-  const { engine, adapter } = await openSession(flags.adapter);
+  const { engine, adapter } = await openWithoutMirrors(flags);
   const line = new ProgressLine();
   try {
     const estimated: MemoryRow[] = [];
@@ -93,6 +94,13 @@ async function benchMemory(flags: MemoryFlags): Promise<void> {
   }
 }
 
+/** What a model takes on any adapter: mirrors are for speed, on one of them, and can be left out. */
+async function openWithoutMirrors({ adapter }: MemoryFlags) {
+  const session = await openSession(adapter);
+  session.engine.mirrors = false;
+  return session;
+}
+
 /** Runs this command again for one setting, as only a fresh process has an honest resident set. */
 async function measureApart(flags: MemoryFlags, setting: MemorySetting, signal: AbortSignal): Promise<Measured> {
   const model = flags.model === undefined ? ['--preset', flags.preset] : ['--model', flags.model];
@@ -113,7 +121,7 @@ async function measureApart(flags: MemoryFlags, setting: MemorySetting, signal: 
 async function measure(flags: MemoryFlags): Promise<void> {
   const { config } = await describedModel(flags);
   const [setting] = memorySettings(config, flags.only);
-  const { engine } = await openSession(flags.adapter);
+  const { engine } = await openWithoutMirrors(flags);
   const residentBefore = residentSet();
   const measured = await measureMemory(engine, config, setting!, flags, interruptSignal());
   const resident = residentSet();

@@ -13,7 +13,7 @@ import { interruptSignal } from './ends.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { describeDecoded, openLatents } from './sample-decode.ts';
 import { isArray, writeSamples } from './sample-output.ts';
-import { INDEX_HELP, number, openSession, parseIndex } from './session.node.ts';
+import { INDEX_HELP, limitMemory, number, openSession, parseIndex } from './session.node.ts';
 
 interface DecodeFlags {
   autoencoder: string;
@@ -100,7 +100,7 @@ async function decode(path: string, flags: DecodeFlags): Promise<void> {
   }
   const { engine, adapter } = await openSession(flags.adapter, flags);
   try {
-    if (flags.maxMemory !== undefined) engine.memory.limit = flags.maxMemory;
+    if (flags.maxMemory !== undefined) limitMemory(engine, flags.maxMemory);
     const how = { line: new ProgressLine(), signal };
     const choice = await decoder.chooseAlone(engine, how);
     log(`${path} on ${adapter.adapter.name}: ${count} latents of ${side}x${side}x${channels}`);

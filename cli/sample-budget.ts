@@ -116,13 +116,13 @@ export function openBudget(
   };
   return {
     cheapest: { steps, blocks: String(blocks), solver, guidance },
-    /** Prices the cells, chooses one and says why; memory beyond a budget of bytes is refused from then on. */
+    /** Prices the cells, chooses one and says why; memory beyond a budget of bytes is refused. */
     async buy({ engine, config, source, request, settings, line, signal }: Buying) {
       log(`evaluation: ${describeEvaluation(evaluation)}`);
+      if (budget.of === 'bytes') limitMemory(engine, budget.most);
       const priced = await price(source, { engine, config, settings, labels: request.labels, signal }, line);
       const bought: Bought = chooseCell(priced, budget);
       log(describeBought(bought, budget));
-      if (budget.of === 'bytes') engine.memory.limit = budget.most;
       engine.memory.resetPeak();
       const { steps, blocks } = bought.chosen.cell;
       return { bought, request: { ...request, steps }, settings: { ...settings, blocks } };

@@ -17,7 +17,7 @@ import { openBudget } from './sample-budget.ts';
 import { type Decoded, describeDecoded, openDecoding } from './sample-decode.ts';
 import { isArray, picturesText, writePart, writeSamples } from './sample-output.ts';
 import { columnsFor, describeSolver, labelsText, requestOf, type SampleFlags } from './sample-request.ts';
-import { openSession, tuneSession } from './session.node.ts';
+import { limitMemory, openSession, tuneSession } from './session.node.ts';
 
 /** A model's file, open. */
 type OpenFile = ModelSource & { readonly path: string };
@@ -67,7 +67,7 @@ export async function sampleFrom(file: OpenFile, flags: SampleFlags, signal: Abo
     const how = { request: asked, line, signal };
     if (budget && given) return budget.buy({ engine, config, source, settings: given, ...how });
     if (given) return { request: asked, settings: given, choice: await decoding?.chooseAlone(engine, how) };
-    engine.memory.limit = flags.maxMemory!;
+    limitMemory(engine, flags.maxMemory!);
     if (!decoding) return { request: asked, settings: await chosenSettings(engine, config, wanted, how) };
     const { decoder, sampling } = await decoding.chooseBoth(engine, wanted, how);
     log(sampling.why);

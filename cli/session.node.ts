@@ -56,6 +56,12 @@ export async function openSession(
   return { engine, adapter: node.adapterReport };
 }
 
+/** Refuses memory beyond so many bytes, of which mirrors, which save time alone, take none. */
+export function limitMemory(engine: Session['engine'], bytes: number): void {
+  engine.memory.limit = bytes;
+  engine.mirrors = false;
+}
+
 /** What `--tuning` says, in every command that has it. */
 export const TUNING_HELP =
   "variants of kernels: auto (what `odelt tune` has found for this adapter), off, or a table's file (default off)";

@@ -4,8 +4,15 @@
  */
 import { Engine } from './engine.ts';
 
-/** An engine without a GPU, with the limits, features, class and tuning of `like`. What is read back from it is zero. */
-export function dryEngine({ device: like, adapterClass, largestBinding, matrixUnits, tuning }: Engine): Engine {
+/** An engine without a GPU, with the limits, features, class, tuning and mirrors of `like`. What is read back from it is zero. */
+export function dryEngine({
+  device: like,
+  adapterClass,
+  largestBinding,
+  matrixUnits,
+  tuning,
+  mirrors,
+}: Engine): Engine {
   const nothing = () => ({});
   const device = {
     limits: like.limits,
@@ -22,6 +29,11 @@ export function dryEngine({ device: like, adapterClass, largestBinding, matrixUn
       getMappedRange: () => new ArrayBuffer(size),
       unmap: () => {},
     }),
+    createTexture: ({ size }: { size: readonly [number, number] }) => ({
+      height: size[1],
+      createView: nothing,
+      destroy: nothing,
+    }),
     createBindGroupLayout: nothing,
     createPipelineLayout: nothing,
     createShaderModule: nothing,
@@ -36,11 +48,12 @@ export function dryEngine({ device: like, adapterClass, largestBinding, matrixUn
         end: nothing,
       }),
       copyBufferToBuffer: nothing,
+      copyBufferToTexture: nothing,
       finish: nothing,
     }),
     pushErrorScope: nothing,
     popErrorScope: async () => null,
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
   };
-  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, matrixUnits, tuning });
+  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, matrixUnits, tuning, mirrors });
 }

@@ -3,6 +3,7 @@ import { Context } from './context.ts';
 import { type Engine, STORAGE_USAGE } from './engine.ts';
 import { UsageError } from './errors.ts';
 import { type CheckedDispatch, gridOf, workgroups } from './kernel.ts';
+import { encodeMirrors, MirrorTextures, mirrorNeeds } from './mirrors.ts';
 import { bindGroup, PARAMS_BYTES } from './pipeline.ts';
 import { isSym } from './scalar.ts';
 import { placeOf, storageBytes, tensor } from './tensor.ts';
@@ -13,6 +14,7 @@ const UNIFORM_COPY_DST = 0x40 | 0x8;
 /** Runs `body` eagerly; tensors it made live until its promise settles (read what you need inside). */
 export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T>): Promise<T> {
   const buffers: GPUBuffer[] = [];
+  const mirrors = new MirrorTextures(engine.memory, 'eager');
   const ctx = new Context(engine, {
     empty(label, shape, dtype) {
       const bytes = storageBytes({ shape, dtype });
@@ -21,7 +23,7 @@ export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T
       return tensor(label, shape, dtype, { label, bytes, place: { buffer, offset: 0 } });
     },
     dispatch(checked) {
-      buffers.push(execute(engine, checked));
+      buffers.push(execute(engine, checked, mirrors));
     },
   });
   try {
@@ -30,11 +32,12 @@ export async function eager<T>(engine: Engine, body: (ctx: Context) => Promise<T
     return result;
   } finally {
     for (const buffer of buffers) engine.memory.destroy(buffer);
+    mirrors.dispose();
   }
 }
 
 /** Encodes and submits one dispatch; returns its uniform buffer, which must outlive it. */
-function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
+function execute(engine: Engine, d: CheckedDispatch, mirrors: MirrorTextures): GPUBuffer {
   const { device } = engine;
   const given = gridOf(d.dispatch.grid);
   const symbol = [...given, ...Object.values(d.dispatch.params ?? {})].find(isSym);
@@ -46,17 +49,19 @@ function execute(engine: Engine, d: CheckedDispatch): GPUBuffer {
   const counts = workgroups(given as number[], device.limits.maxComputeWorkgroupsPerDimension, d.label);
   const places = d.bindings.map((b) => ({ ...b, place: placeOf(b.tensor) }));
   const written = new Set(places.filter((p) => p.writable).map((p) => p.place.buffer));
-  const promoted = places.filter((p) => !p.writable && written.has(p.place.buffer)).map((p) => p.name);
+  const promoted = places.filter((p) => !p.writable && !p.mirror && written.has(p.place.buffer)).map((p) => p.name);
   const { kernel, entry, constants = {} } = d.dispatch;
   const pipeline = engine.pipelines.compileNow({ kernel, entry, constants, promoted });
   const block = new DataView(new ArrayBuffer(PARAMS_BYTES));
   packParams(d, block, 0);
   const uniforms = engine.memory.create('uniforms', d.label, PARAMS_BYTES, UNIFORM_COPY_DST);
   device.queue.writeBuffer(uniforms, 0, block.buffer);
+  mirrors.reserve(mirrorNeeds([d]));
   const encoder = device.createCommandEncoder({ label: d.label });
+  encodeMirrors(encoder, d, mirrors);
   const pass = encoder.beginComputePass({ label: d.label });
   pass.setPipeline(pipeline.pipeline);
-  pass.setBindGroup(0, bindGroup(device, pipeline, d, { buffer: uniforms }));
+  pass.setBindGroup(0, bindGroup(device, pipeline, d, { buffer: uniforms }, mirrors));
   if (counts.every((c) => c > 0)) pass.dispatchWorkgroups(...counts);
   pass.end();
   device.queue.submit([encoder.finish()]);

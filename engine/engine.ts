@@ -49,6 +49,11 @@ export interface EngineOptions {
   readonly largestBinding?: number;
   /** Which variants of kernels to take, where that has been measured. Default: what is known of the adapter's kind. */
   readonly tuning?: Tuning;
+  /**
+   * Whether kernels may read copies of tensors in textures (engine/mirrors.ts), which the CPU driver lavapipe loads faster; other adapters
+   * have no such kernels. The textures, as large as the largest tensors that are read so, count as memory of the kind 'mirrors'. Default true.
+   */
+  readonly mirrors?: boolean;
   /** Kinds of matrix unit that kernels may use. Default: those that the device itself lists. */
   readonly matrixUnits?: readonly MatrixUnit[];
   /**
@@ -81,6 +86,8 @@ export class Engine {
   submissionBudget: number;
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
   tuning: Tuning | undefined;
+  /** As in the options; asked when operations are recorded or run. */
+  mirrors: boolean;
   /** Told what the host has done, where somebody wants to know: for traces (bench/trace.ts). */
   onPhase: ((phase: HostPhase) => void) | null = null;
   readonly #watch: DeviceWatch;
@@ -105,6 +112,7 @@ export class Engine {
     this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
     this.pipelines = new PipelineCache(device);
     this.matrixUnits = options.matrixUnits ?? matrixUnitsOf(device.adapterInfo);
+    this.mirrors = options.mirrors ?? true;
     this.tuning = options.tuning;
     this.submissionBudget = options.submissionBudget ?? SUBMISSION_BUDGET;
     if (!(this.submissionBudget > 0)) {

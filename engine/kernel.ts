@@ -2,7 +2,7 @@
 import { UsageError } from './errors.ts';
 import type { Scalar } from './scalar.ts';
 import type { Tensor } from './tensor.ts';
-import { type Constants, type LinkedWgsl, linkWgsl, type ReflectedEntry } from './wgsl.ts';
+import { type Constants, type LinkedWgsl, linkWgsl, type Mirror, type ReflectedEntry } from './wgsl.ts';
 
 /** A named WGSL source, as `defineKernel` makes it. */
 export interface Kernel {
@@ -27,7 +27,7 @@ export interface Dispatch {
   readonly entry: string;
   /** Values for the kernel's `override`s; others keep their defaults. */
   readonly constants?: Constants;
-  /** A tensor for every storage binding, by name. */
+  /** A tensor for every storage buffer or texture, by name. */
   readonly tensors: Readonly<Record<string, Tensor>>;
   /** A value for every field of the kernel's Params, by name. */
   readonly params?: Readonly<Record<string, Scalar>>;
@@ -38,6 +38,7 @@ export interface Binding {
   readonly name: string;
   readonly tensor: Tensor;
   readonly writable: boolean;
+  readonly mirror: Mirror | null;
 }
 
 /** A dispatch checked against its kernel's reflection. */
@@ -76,7 +77,13 @@ export function checkDispatch(dispatch: Dispatch, scope: string): CheckedDispatc
   if (!entry) throw new UsageError(`kernel ${kernel.name} has no entry point '${dispatch.entry}'`);
   sameNames(label, 'tensor', entry.bindings, tensors);
   sameNames(label, 'parameter', entry.params, params);
-  const bindings = entry.bindings.map(({ name, writable }) => ({ name, writable, tensor: tensors[name]! }));
+  const bindings: Binding[] = [];
+  for (const { name, writable, mirror } of entry.bindings) {
+    const tensor = tensors[name]!;
+    // Chunks of one tensor have one mirror.
+    const same = bindings.find((b) => b.mirror?.format === mirror?.format && b.tensor.storage === tensor.storage);
+    bindings.push({ name, tensor, writable, mirror: mirror && (same?.mirror ?? mirror) });
+  }
   for (const a of bindings) {
     for (const b of bindings) {
       if (a !== b && a.writable && a.tensor.storage === b.tensor.storage) {

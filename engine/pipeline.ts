@@ -1,8 +1,9 @@
 /** Compiled pipelines, one per kernel specialisation, shared by every program of an engine. */
 import { OdeltError } from './errors.ts';
 import { type CheckedDispatch, type Kernel, linkedKernel, variantKey } from './kernel.ts';
+import type { MirrorTextures } from './mirrors.ts';
 import { placeOf } from './tensor.ts';
-import { type Constants, type LinkedWgsl, PARAMS_BINDING } from './wgsl.ts';
+import { type Constants, type LinkedWgsl, type Mirror, PARAMS_BINDING } from './wgsl.ts';
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
@@ -22,16 +23,17 @@ export interface Variant {
 /** Bytes of one dispatch's uniform block: the smallest offset alignment WebGPU guarantees. */
 export const PARAMS_BYTES = 256;
 
-/** The bind group of a dispatch: where its tensors lie, in the order of its bindings, and its parameters' block. */
+/** The bind group of a dispatch: where its tensors lie, in the order of its bindings, or their mirrors, and its parameters' block. */
 export function bindGroup(
   device: GPUDevice,
   { layout, hasParams }: Pipeline,
   { label, entry, bindings }: CheckedDispatch,
   params: { readonly buffer: GPUBuffer; readonly offset?: number },
+  mirrors: MirrorTextures,
 ): GPUBindGroup {
-  const tensors = bindings.map(({ tensor: t }, i) => ({
+  const tensors = bindings.map(({ tensor: t, mirror }, i) => ({
     binding: entry.bindings[i]!.binding,
-    resource: { ...placeOf(t), size: t.storage.bytes },
+    resource: mirror ? mirrors.get(mirror.name).createView() : { ...placeOf(t), size: t.storage.bytes },
   }));
   const block = { binding: PARAMS_BINDING, resource: { ...params, size: PARAMS_BYTES } };
   return device.createBindGroup({ label, layout, entries: hasParams ? [...tensors, block] : tensors });
@@ -119,7 +121,9 @@ export class PipelineCache {
     const layout = this.#device.createBindGroupLayout({
       label,
       entries: [
-        ...bindings.map((b) => bound(b.binding, b.writable ? 'storage' : 'read-only-storage')),
+        ...bindings.map((b) =>
+          b.mirror ? mirrored(b.binding, b.mirror) : bound(b.binding, b.writable ? 'storage' : 'read-only-storage'),
+        ),
         ...(hasParams ? [bound(PARAMS_BINDING, 'uniform')] : []),
       ],
     });
@@ -135,6 +139,12 @@ export class PipelineCache {
 
 /** GPUShaderStage.COMPUTE; the global is missing in some runtimes. */
 const GPU_COMPUTE = 4;
+
+const mirrored = (binding: number, { format }: Mirror): GPUBindGroupLayoutEntry => ({
+  binding,
+  visibility: GPU_COMPUTE,
+  storageTexture: { access: 'read-only', format },
+});
 
 /** Compiler messages with the source line each points at. */
 function listing(linked: LinkedWgsl, info: GPUCompilationInfo): string {

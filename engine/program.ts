@@ -7,11 +7,13 @@
  * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
  */
 
+import { encodeSteps, type Prepared, type Step } from './encode.ts';
 import { type Engine, STORAGE_USAGE } from './engine.ts';
 import { InterruptedError, LimitError, UsageError } from './errors.ts';
 import type { CheckedDispatch } from './kernel.ts';
 import { Arena } from './memory/arena.ts';
 import type { Plan } from './memory/planner.ts';
+import { type MirrorNeeds, mirrorNeeds } from './mirrors.ts';
 import { bindGroup, type Pipeline } from './pipeline.ts';
 import { planRecording, type Recording } from './recording.ts';
 import { ReplayState } from './replay.ts';
@@ -38,21 +40,6 @@ export interface Part {
   readonly to?: number;
 }
 
-interface Step {
-  readonly node: CheckedDispatch;
-  pipeline: Pipeline | null;
-  group: GPUBindGroup | null;
-}
-
-/** A program whose inputs have been written: what engine/timed.ts encodes. @internal */
-export interface Prepared {
-  readonly steps: readonly Readonly<Step>[];
-  /** Workgroups of each dispatch, in three dimensions. */
-  readonly counts: Uint32Array;
-  /** Encodes dispatches `from` .. `to` - 1; returns how many had work to do. */
-  encode(pass: GPUComputePassEncoder, from?: number, to?: number): number;
-}
-
 const UNIFORM_COPY_DST = 0x40 | 0x8;
 
 /**
@@ -69,6 +56,7 @@ export class Program {
   readonly #bind: () => void;
   /** The planned storages, and whether each lasts until the end of a run. */
   readonly #kept: ReadonlyMap<Storage, boolean>;
+  readonly #mirrors: MirrorNeeds;
   readonly #uniforms: GPUBuffer;
   readonly #state: ReplayState;
   readonly #submissions: Submissions;
@@ -92,9 +80,10 @@ export class Program {
     this.plan = planned;
     this.#kept = new Map(used.map((s) => [s, recording.kept.has(s)]));
     this.#check(recording.nodes);
+    this.#mirrors = mirrorNeeds(recording.nodes);
     this.#bind = () => {
+      this.#arena.reserve(options.separate ? [] : planned.slabs, this.#mirrors);
       if (options.separate) return;
-      this.#arena.reserve(planned.slabs);
       used.forEach((s, i) => {
         const { slab, offset } = planned.placements[i]!;
         s.place = { buffer: this.#arena.slab(slab), offset };
@@ -103,7 +92,9 @@ export class Program {
 
     this.#state = new ReplayState(recording.nodes, engine.device.limits.maxComputeWorkgroupsPerDimension);
     this.#submissions = new Submissions(recording.nodes.length, engine.submissionBudget);
-    this.#steps = recording.nodes.map((node) => ({ node, pipeline: null, group: null }));
+    this.#steps = recording.nodes.map((node) => {
+      return { node, mirroring: node.bindings.some(({ mirror }) => mirror), pipeline: null, group: null };
+    });
     try {
       for (const s of options.separate ? used : []) {
         const buffer = engine.memory.create('activations', s.label, s.bytes, STORAGE_USAGE);
@@ -233,9 +224,7 @@ export class Program {
     const { device, counters } = this.#engine;
     const encoding = performance.now();
     const encoder = device.createCommandEncoder({ label: this.name });
-    const pass = encoder.beginComputePass({ label: this.name });
-    counters.dispatches += this.#encode(pass, from, to);
-    pass.end();
+    counters.dispatches += encodeSteps(encoder, this.#prepared(), { label: this.name, from, to });
     this.#arena.owner = this;
     const commands = encoder.finish();
     this.#engine.did('encode', this.name, encoding);
@@ -245,32 +234,15 @@ export class Program {
     counters.submits++;
   }
 
-  /** Encodes those of a part that have work to do, one dispatch after the other; returns how many. */
-  #encode(pass: GPUComputePassEncoder, from = 0, to = this.#steps.length): number {
-    const { counts } = this.#state;
-    let current: GPUComputePipeline | null = null;
-    let encoded = 0;
-    for (let i = from; i < to; i++) {
-      const [x, y, z] = [counts[3 * i]!, counts[3 * i + 1]!, counts[3 * i + 2]!];
-      if (x === 0 || y === 0 || z === 0) continue;
-      const { pipeline, group } = this.#steps[i]!;
-      if (pipeline!.pipeline !== current) {
-        current = pipeline!.pipeline;
-        pass.setPipeline(current);
-      }
-      pass.setBindGroup(0, group!);
-      pass.dispatchWorkgroups(x, y, z);
-      encoded++;
-    }
-    return encoded;
-  }
-
   /** Ready to be encoded by others, in any way that has the effect of a run. @internal */
   prepared(values: ScalarValues): Prepared {
     this.#prepare(values);
     this.#arena.owner = this;
-    const encode = (pass: GPUComputePassEncoder, from?: number, to?: number) => this.#encode(pass, from, to);
-    return { steps: this.#steps, counts: this.#state.counts, encode };
+    return this.#prepared();
+  }
+
+  #prepared(): Prepared {
+    return { steps: this.#steps, counts: this.#state.counts, mirrors: this.#arena.mirrors };
   }
 
   /** Its outputs hold something else. @internal */
@@ -352,7 +324,7 @@ export class Program {
     // What has no place yet lies outside the arena when it gets one, and so beside no planned tensor.
     const shared = node.bindings.filter((b) => {
       const place = b.tensor.storage.place;
-      return !b.writable && place !== null && written.has(place.buffer);
+      return !b.writable && !b.mirror && place !== null && written.has(place.buffer);
     });
     const twice = shared.find((a, i) => shared.findIndex((b) => b.tensor.storage === a.tensor.storage) < i);
     if (twice) {
@@ -382,7 +354,7 @@ export class Program {
     this.#steps.forEach((step, i) => {
       for (const { tensor: t } of step.node.bindings) memory.check(placeOf(t).buffer);
       const params = { buffer: this.#uniforms, offset: this.#state.offsets[i]! };
-      step.group = bindGroup(device, step.pipeline!, step.node, params);
+      step.group = bindGroup(device, step.pipeline!, step.node, params, this.#arena.mirrors);
       counters.bindGroups++;
     });
     this.#generation = this.#arena.generation;

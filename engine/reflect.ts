@@ -14,6 +14,8 @@ export interface Resource {
   readonly writable: boolean;
   /** Name of its type, without templates. */
   readonly type: string;
+  /** The template of its type, as tokens: of a storage texture `format , access`. */
+  readonly template: readonly string[];
 }
 
 /** A member of a structure of scalars. */
@@ -142,7 +144,7 @@ export function reflectWgsl(code: string): Interface {
   const variable = (given: ReadonlyMap<string, readonly string[]>): void => {
     const [space = '', , access = 'read'] = template();
     const name = identifier();
-    const [, type = ''] = upTo(';');
+    const [, type = '', , ...rest] = upTo(';');
     const [group, binding] = [given.get('group'), given.get('binding')];
     if (!group || !binding) return;
     const writable = space === 'storage' && access !== 'read';
@@ -153,6 +155,7 @@ export function reflectWgsl(code: string): Interface {
       space,
       writable,
       type: plain(type),
+      template: rest.slice(0, -1),
     });
   };
   const define = (given: ReadonlyMap<string, readonly string[]>): void => {

@@ -1,4 +1,5 @@
 /** Programs run for the sake of their time: between timestamps, as a whole or dispatch by dispatch, or one dispatch alone. */
+import { encodeSteps } from './encode.ts';
 import type { Engine } from './engine.ts';
 import { UsageError } from './errors.ts';
 import type { Program } from './program.ts';
@@ -22,24 +23,17 @@ export interface TimedDispatch {
 export function profile(engine: Engine, program: Program, values: ScalarValues = {}): Promise<TimedDispatch[]> {
   const most = Math.min(Math.max(1, program.dispatches), MOST_TIMED);
   return withTimestamps(engine, program.name, 2 * most, async ({ queries, submit }) => {
-    const { steps, counts } = program.prepared(values);
+    const prepared = program.prepared(values);
+    const { steps } = prepared;
     const out: TimedDispatch[] = [];
     let first: bigint | undefined;
     for (let start = 0; start < steps.length; start += most) {
       const timed = steps.slice(start, start + most);
       const encoder = engine.device.createCommandEncoder({ label: `${program.name}/profile` });
       timed.forEach((step, i) => {
-        const [x = 0, y = 0, z = 0] = counts.subarray(3 * (start + i), 3 * (start + i) + 3);
-        const timestampWrites = {
-          querySet: queries,
-          beginningOfPassWriteIndex: 2 * i,
-          endOfPassWriteIndex: 2 * i + 1,
-        };
-        const pass = encoder.beginComputePass({ label: step.node.label, timestampWrites });
-        pass.setPipeline(step.pipeline!.pipeline);
-        pass.setBindGroup(0, step.group!);
-        if (x * y * z > 0) pass.dispatchWorkgroups(x, y, z);
-        pass.end();
+        const from = start + i;
+        const timestamps = { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+        encodeSteps(encoder, prepared, { label: step.node.label, from, to: from + 1, timestamps });
       });
       const times = await submit(encoder, 2 * timed.length);
       timed.forEach((step, i) => {
@@ -53,17 +47,15 @@ export function profile(engine: Engine, program: Program, values: ScalarValues =
 }
 
 /**
- * Runs once, all dispatches in one pass between two timestamps, and waits for the end.
+ * Runs once between two timestamps, and waits for the end.
  * @returns seconds between the timestamps, by the driver's clock. @throws UsageError without 'timestamp-query'; OutOfMemoryError.
  */
 export function timed(engine: Engine, program: Program, values: ScalarValues = {}): Promise<number> {
   return withTimestamps(engine, program.name, 2, async ({ queries, submit }) => {
-    const { encode } = program.prepared(values);
+    const prepared = program.prepared(values);
     const encoder = engine.device.createCommandEncoder({ label: `${program.name}/timed` });
-    const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
-    const pass = encoder.beginComputePass({ label: program.name, timestampWrites });
-    encode(pass);
-    pass.end();
+    const timestamps = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
+    encodeSteps(encoder, prepared, { label: program.name, from: 0, to: prepared.steps.length, timestamps });
     const [begin, end] = await submit(encoder, 2);
     return Number(end! - begin!) / 1e9;
   });
@@ -79,16 +71,18 @@ export function repeat(
   { index, times }: { index: number; times: number },
   values: ScalarValues = {},
 ): void {
-  const { steps, counts } = program.prepared(values);
-  const step = steps[index];
-  if (!step) throw new UsageError(`'${program.name}' has ${steps.length} dispatches; number ${index} was asked for`);
-  const [x = 0, y = 0, z = 0] = counts.subarray(3 * index, 3 * index + 3);
+  const prepared = program.prepared(values);
+  const step = prepared.steps[index];
+  if (!step)
+    throw new UsageError(`'${program.name}' has ${program.dispatches} dispatches; number ${index} was asked for`);
   const encoder = engine.device.createCommandEncoder({ label: `${program.name}/repeat` });
-  const pass = encoder.beginComputePass({ label: step.node.label });
-  pass.setPipeline(step.pipeline!.pipeline);
-  pass.setBindGroup(0, step.group!);
-  for (let i = 0; i < times && x * y * z > 0; i++) pass.dispatchWorkgroups(x, y, z);
-  pass.end();
+  const counts = prepared.counts.subarray(3 * index, 3 * index + 3);
+  const repeated = {
+    steps: Array.from({ length: times }, () => step),
+    counts: Uint32Array.from({ length: 3 * times }, (_, i) => counts[i % 3]!),
+    mirrors: prepared.mirrors,
+  };
+  encodeSteps(encoder, repeated, { label: step.node.label, from: 0, to: times });
   program.overwritten();
   engine.device.queue.submit([encoder.finish()]);
 }

@@ -8,7 +8,7 @@
  * that values stay in named variables where a loop would put them into indexed memory.
  */
 import { UsageError } from './errors.ts';
-import { type Interface, reflectWgsl } from './reflect.ts';
+import { type Interface, type Resource, reflectWgsl } from './reflect.ts';
 
 export type Constants = Readonly<Record<string, number | boolean>>;
 
@@ -16,6 +16,18 @@ export interface ReflectedBinding {
   readonly name: string;
   readonly binding: number;
   readonly writable: boolean;
+  /** Of a texture, into which the engine copies the tensor before the dispatch (engine/mirrors.ts). */
+  readonly mirror: Mirror | null;
+}
+
+/** Formats of mirrors, with the bytes of a texel, which is four elements of a tensor. */
+export const TEXEL_BYTES = { rgba32float: 16, rgba16float: 8, rgba8sint: 4 } as const;
+export type MirrorFormat = keyof typeof TEXEL_BYTES;
+
+/** How a binding is mirrored: by a texture of this format and name, which others of the same entry point do not have. */
+export interface Mirror {
+  readonly format: MirrorFormat;
+  readonly name: string;
 }
 
 export type FieldType = 'u32' | 'i32' | 'f32';
@@ -174,6 +186,12 @@ function condition(kernel: string, text: string, values: ReadonlyMap<string, num
   );
 }
 
+/** The format of a storage texture that is read, if it is one that mirrors have. */
+function mirrorFormat({ type, template }: Resource): MirrorFormat | null {
+  const [format = '', , access] = template;
+  return type === 'texture_storage_2d' && access === 'read' && format in TEXEL_BYTES ? (format as MirrorFormat) : null;
+}
+
 function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
   let found: Interface;
   try {
@@ -183,11 +201,11 @@ function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
   }
   const entries = new Map<string, ReflectedEntry>();
   for (const entry of found.entries) {
-    const bindings: ReflectedBinding[] = [];
+    const bindings: Resource[] = [];
     let params: ReflectedEntry['params'] = [];
     for (const r of entry.resources) {
       const members = r.space === 'uniform' ? found.structs.get(r.type) : undefined;
-      if (r.group === 0 && r.space === 'storage') bindings.push(r);
+      if (r.group === 0 && (r.space === 'storage' || mirrorFormat(r))) bindings.push(r);
       else if (r.group === 1 && r.binding === 0 && members) {
         params = members.map(({ name, type, offset }) => {
           if (type !== 'u32' && type !== 'i32' && type !== 'f32') {
@@ -203,7 +221,20 @@ function reflect(kernel: string, code: string): Map<string, ReflectedEntry> {
         `kernel ${kernel}/${entry.name} uses ${bindings.length} storage bindings; WebGPU guarantees 8`,
       );
     }
-    const named = bindings.map(({ name, binding, writable }) => ({ name, binding, writable }));
+    const seen: Partial<Record<MirrorFormat, number>> = {};
+    const mirrorOf = (r: Resource): Mirror | null => {
+      const format = mirrorFormat(r);
+      if (!format) return null;
+      const index = seen[format] ?? 0;
+      seen[format] = index + 1;
+      return { format, name: `${format}/${index}` };
+    };
+    const named = bindings.map((r) => ({
+      name: r.name,
+      binding: r.binding,
+      writable: r.writable,
+      mirror: mirrorOf(r),
+    }));
     entries.set(entry.name, { name: entry.name, bindings: named, params });
   }
   return entries;

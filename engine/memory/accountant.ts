@@ -1,11 +1,22 @@
 /**
- * The accountant: every GPU buffer odelt creates is created here, so live and peak bytes are facts, not estimates.
+ * The accountant: every GPU buffer and texture odelt creates is created here, so live and peak bytes are facts, not estimates.
  * Knows nothing of tensors.
  */
 import { LimitError, OutOfMemoryError, UsageError } from '../errors.ts';
 
-/** What a buffer is for; the memory reports are broken down by it. */
-export type MemoryKind = 'weights' | 'gradients' | 'optimizer' | 'activations' | 'data' | 'uniforms' | 'staging';
+/** What a buffer is for; the memory reports are broken down by it. 'mirrors' are textures. */
+export type MemoryKind =
+  | 'weights'
+  | 'gradients'
+  | 'optimizer'
+  | 'activations'
+  | 'mirrors'
+  | 'data'
+  | 'uniforms'
+  | 'staging';
+
+/** What is counted. */
+type Made = GPUBuffer | GPUTexture;
 
 /** What an engine holds on the GPU, in bytes. */
 export interface MemoryReport {
@@ -28,18 +39,20 @@ export interface PeakMeter {
   stop(): void;
 }
 
-/** Creates and counts every buffer of an engine. */
+const COPY_DST_STORAGE_BINDING = 0x2 | 0x8;
+
+/** Creates and counts every buffer and texture of an engine. */
 export class Memory {
   readonly #device: GPUDevice;
   /** `number`: how many buffers were created before. */
-  readonly #live = new Map<GPUBuffer, { bytes: number; kind: MemoryKind; number: number }>();
+  readonly #live = new Map<Made, { bytes: number; kind: MemoryKind; number: number }>();
   #bytes = 0;
   #peak = 0;
   #created = 0;
   /** Error scopes that have yet to say whether their buffer was made. */
   readonly #pending = new Set<Promise<OutOfMemoryError | null>>();
   /** Why buffers were not made, for whoever still holds one of them. */
-  readonly #failures = new WeakMap<GPUBuffer, OutOfMemoryError>();
+  readonly #failures = new WeakMap<Made, OutOfMemoryError>();
   /** The first failure that nobody has been told of. */
   #failure: OutOfMemoryError | null = null;
   readonly #meters = new Set<{ bytes: number }>();
@@ -73,24 +86,43 @@ export class Memory {
         { hint: 'use a smaller batch, or request the device with higher limits' },
       );
     }
+    return this.#counted(kind, `buffer '${label}'`, bytes, () =>
+      this.#device.createBuffer({ label, size: bytes, usage }),
+    );
+  }
+
+  /**
+   * Creates a texture to copy to and to be read. Whether the device has the memory is known later.
+   * @throws OutOfMemoryError above `limit`.
+   */
+  createTexture(
+    kind: MemoryKind,
+    label: string,
+    { size, format, texelBytes }: { size: readonly [number, number]; format: GPUTextureFormat; texelBytes: number },
+  ): GPUTexture {
+    const usage = COPY_DST_STORAGE_BINDING;
+    return this.#counted(kind, `texture '${label}'`, size[0] * size[1] * texelBytes, () =>
+      this.#device.createTexture({ label, size: [...size], format, usage }),
+    );
+  }
+
+  #counted<T extends Made>(kind: MemoryKind, what: string, bytes: number, make: () => T): T {
     if (this.#bytes + bytes > this.limit) {
-      throw new OutOfMemoryError(
-        `buffer '${label}' needs ${bytes} bytes with ${this.#bytes} live; the limit is ${this.limit}`,
-        { hint: 'use a smaller batch or fewer blocks, or raise the memory limit' },
-      );
+      throw new OutOfMemoryError(`${what} needs ${bytes} bytes with ${this.#bytes} live; the limit is ${this.limit}`, {
+        hint: 'use a smaller batch or fewer blocks, or raise the memory limit',
+      });
     }
-    const buffer = this.#make({ label, size: bytes, usage });
-    this.#live.set(buffer, { bytes, kind, number: this.#created });
+    const made = this.#make(`${what} needs ${bytes} bytes with ${this.#bytes} live`, make);
+    this.#live.set(made, { bytes, kind, number: this.#created });
     this.#bytes += bytes;
     this.#created += 1;
     this.#peak = Math.max(this.#peak, this.#bytes);
     for (const meter of this.#meters) meter.bytes = Math.max(meter.bytes, this.#bytes);
-    return buffer;
+    return made;
   }
 
-  /** Makes a buffer under an error scope of its own, which tells later when there was no memory for it. */
-  #make(descriptor: GPUBufferDescriptor & { label: string }): GPUBuffer {
-    const asked = `buffer '${descriptor.label}' needs ${descriptor.size} bytes with ${this.#bytes} live`;
+  /** Makes it under an error scope of its own, which tells later when there was no memory for it. */
+  #make<T extends Made>(asked: string, make: () => T): T {
     const failure = (why: string, cause?: unknown) =>
       new OutOfMemoryError(`${asked}; the device has no memory for it`, {
         details: why,
@@ -98,9 +130,9 @@ export class Memory {
         hint: 'use a smaller batch or fewer blocks, or free other users of the GPU',
       });
     this.#device.pushErrorScope('out-of-memory');
-    let buffer: GPUBuffer;
+    let made: T;
     try {
-      buffer = this.#device.createBuffer(descriptor);
+      made = make();
     } catch (cause) {
       this.#device.popErrorScope().catch(() => null);
       throw cause instanceof RangeError ? failure(cause.message, cause) : cause;
@@ -108,9 +140,9 @@ export class Memory {
     const scope = this.#device.popErrorScope().then(
       (error) => {
         if (!error) return null;
-        this.destroy(buffer);
+        this.destroy(made);
         const failed = failure(error.message);
-        this.#failures.set(buffer, failed);
+        this.#failures.set(made, failed);
         this.#failure ??= failed;
         return failed;
       },
@@ -118,7 +150,7 @@ export class Memory {
     );
     this.#pending.add(scope);
     void scope.then(() => this.#pending.delete(scope));
-    return buffer;
+    return made;
   }
 
   /** Whether a buffer has yet to turn out to be made. */
@@ -139,23 +171,23 @@ export class Memory {
   }
 
   /** False once a buffer is destroyed, or known not to have been made. */
-  isLive(buffer: GPUBuffer): boolean {
-    return this.#live.has(buffer);
+  isLive(made: Made): boolean {
+    return this.#live.has(made);
   }
 
   /** @throws OutOfMemoryError for a buffer that is known not to have been made. */
-  check(buffer: GPUBuffer): void {
-    const failure = this.#failures.get(buffer);
+  check(made: Made): void {
+    const failure = this.#failures.get(made);
     if (failure) throw failure;
   }
 
   /** Destroys a buffer; a second call is harmless. */
-  destroy(buffer: GPUBuffer): void {
-    const entry = this.#live.get(buffer);
+  destroy(made: Made): void {
+    const entry = this.#live.get(made);
     if (!entry) return;
-    this.#live.delete(buffer);
+    this.#live.delete(made);
     this.#bytes -= entry.bytes;
-    buffer.destroy();
+    made.destroy();
   }
 
   /**

@@ -3,11 +3,14 @@
  * of blocks, or sampling and its encoder) share one arena, so that the largest alone decides its size.
  */
 import { type Engine, STORAGE_USAGE } from '../engine.ts';
+import { type MirrorNeeds, MirrorTextures } from '../mirrors.ts';
 
 /** Slabs of GPU memory that several programs use in turn. */
 export class Arena {
   readonly #engine: Engine;
   readonly #label: string;
+  /** Textures for what its programs mirror. */
+  readonly mirrors: MirrorTextures;
   #slabs: (GPUBuffer | null)[] = [];
   /** Counts reallocations: bind groups made for an earlier generation are stale. */
   generation = 0;
@@ -17,6 +20,7 @@ export class Arena {
   constructor(engine: Engine, label = 'activations') {
     this.#engine = engine;
     this.#label = label;
+    this.mirrors = new MirrorTextures(engine.memory, label);
   }
 
   /** Bytes of all slabs. */
@@ -29,18 +33,22 @@ export class Arena {
     return this.#slabs[i]!;
   }
 
-  /** False once the device turned out to have no memory for a slab: `reserve` then makes it anew. */
+  /** False once the device turned out to have no memory for a slab or mirror: `reserve` then makes it anew. */
   get intact(): boolean {
+    return this.#slabsIntact && this.mirrors.intact;
+  }
+
+  get #slabsIntact(): boolean {
     return this.#slabs.every((slab) => !slab || this.#engine.memory.isLive(slab));
   }
 
   /**
-   * Makes every slab at least as large as asked; contents are lost where one grows.
+   * Makes every slab and mirror at least as large as asked; contents are lost where one grows.
    * @throws OutOfMemoryError, LimitError; what the slabs had is then allocated as before. Whether the device has the memory is known
    * later (`Engine.allocated`); slabs that it has none for are missing then.
    */
-  reserve(sizes: readonly number[]): void {
-    if (!this.intact) this.#dropLost();
+  reserve(sizes: readonly number[], mirrors: MirrorNeeds): void {
+    if (!this.#slabsIntact) this.#dropLost();
     sizes.forEach((size, i) => {
       const have = this.#slabs[i];
       if (have && have.size >= size) return;
@@ -58,12 +66,14 @@ export class Arena {
         throw error;
       }
     });
+    if (this.mirrors.reserve(mirrors)) this.generation++;
   }
 
-  /** Frees the slabs. */
+  /** Frees slabs and mirrors. */
   dispose(): void {
     for (const slab of this.#slabs) if (slab) this.#engine.memory.destroy(slab);
     this.#slabs = [];
+    this.mirrors.dispose();
     this.generation++;
   }
 

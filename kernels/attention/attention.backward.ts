@@ -17,14 +17,14 @@ const gradientsOf = new Map([
 ]);
 
 export const attentionBackward: Derivative<AttentionSaved> = (ctx, g, saved) => {
-  const { q, k, v, out, lse, constants, params, grid } = saved;
+  const { q, k, v, out, lse, constants, mirrors, params, grid } = saved;
   const kernel = gradientsOf.get(saved.kernel)!;
   const dout = g.dy(0);
   const delta = ctx.empty('attention.delta', lse.shape);
   ctx.dispatch({
     kernel,
     entry: 'backward_q',
-    constants,
+    constants: { ...constants, MIRROR_KV: mirrors },
     tensors: { q, k, v, o: out, lse, dout, dq: g.out(0), delta_out: delta },
     params,
     grid,
@@ -32,7 +32,7 @@ export const attentionBackward: Derivative<AttentionSaved> = (ctx, g, saved) => 
   ctx.dispatch({
     kernel,
     entry: 'backward_kv',
-    constants,
+    constants: { ...constants, MIRROR_QD: mirrors },
     tensors: { q, k, v, lse, dout, delta, dk: g.out(1), dv: g.out(2) },
     params,
     grid,

@@ -2,7 +2,11 @@
 
 @group(0) @binding(5) var<storage, read> o: array<Element>;
 @group(0) @binding(6) var<storage, read> lse: array<f32>;
+//#if MIRROR_QD == 1
+@group(0) @binding(7) var dout: texture_storage_2d<rgba32float, read>;
+//#else
 @group(0) @binding(7) var<storage, read> dout: array<Element>;
+//#endif
 @group(0) @binding(8) var<storage, read_write> dq: array<Element>;
 @group(0) @binding(9) var<storage, read_write> delta_out: array<f32>;  // [batch, heads, tokens]: sum of dout * o
 @group(0) @binding(10) var<storage, read> delta: array<f32>;
@@ -34,7 +38,13 @@ fn store_dv(base: u32, i: u32, x: vec4f) {
 }
 //#else
 fn load_o(base: u32, i: u32) -> vec4f { return o[base + i]; }
-fn load_dout(base: u32, i: u32) -> vec4f { return dout[base + i]; }
+fn load_dout(base: u32, i: u32) -> vec4f {
+//#if MIRROR_QD == 1
+  return textureLoad(dout, texel_of(base + i));
+//#else
+  return dout[base + i];
+//#endif
+}
 fn store_dq(base: u32, i: u32, x: vec4f) { dq[base + i] = x; }
 fn store_dk(base: u32, i: u32, x: vec4f) { dk[base + i] = x; }
 fn store_dv(base: u32, i: u32, x: vec4f) { dv[base + i] = x; }

@@ -2,6 +2,7 @@
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import type { Grid } from '../../engine/kernel.ts';
+import { fitsMirror } from '../../engine/mirrors.ts';
 import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import { choose } from '../family.ts';
@@ -25,6 +26,8 @@ export interface AttentionSaved {
   readonly lse: Tensor;
   readonly kernel: AttentionVariant['kernel'];
   readonly constants: Constants;
+  /** Whether what all rows read is mirrored. */
+  readonly mirrors: boolean;
   readonly params: Readonly<Record<string, number>>;
   readonly grid: Grid;
 }
@@ -58,11 +61,13 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
     kernel,
     constants: sizes,
     rows,
+    ...variant
   } = choose(ctx.engine, attentions, {
     ...{ tokens, heads, head, activations: half ? 'f16' : 'f32' },
   });
   const head4 = Math.ceil(head / 4);
   const constants = { ...sizes, HEAD: head, HEAD4: head4, VEC: vec, F16: half };
+  const mirrors = variant.mirrors === true && ctx.engine.mirrors && vec && [q, k, v].every(fitsMirror);
   const params: Record<string, number> = { tokens, heads, head4, scale };
   for (const [name, { offset, stride }] of Object.entries(layouts)) {
     params[`${name}_first`] = offset / (vec ? 4 : 1);
@@ -71,8 +76,9 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
   const grid = [Math.ceil(tokens / rows), heads, batch] as const;
   const out = ctx.empty('attention', q.shape, q.dtype);
   const lse = ctx.empty('attention.lse', [batch, heads, tokens]);
-  ctx.dispatch({ kernel, entry: 'forward', constants, tensors: { q, k, v, out, lse_out: lse }, params, grid });
-  const saved = { q, k, v, out, lse, kernel, constants, params, grid } satisfies AttentionSaved;
+  const tensors = { q, k, v, out, lse_out: lse };
+  ctx.dispatch({ kernel, entry: 'forward', constants: { ...constants, MIRROR_KV: mirrors }, tensors, params, grid });
+  const saved = { q, k, v, out, lse, kernel, constants, mirrors, params, grid } satisfies AttentionSaved;
   ctx.tape?.add({ name: 'attention', inputs: [q, k, v], outputs: [out], saved });
   return out;
 }

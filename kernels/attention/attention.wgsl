@@ -15,6 +15,9 @@ override HEAD4: u32 = 6;
 override VEC: u32 = 1;
 /// Tensors are f16, two to a word. Needs VEC, and no gradients.
 override F16: u32 = 0;
+/// k and v, or q and dout, are read through textures (engine/mirrors.ts). Needs VEC.
+override MIRROR_KV: u32 = 0;
+override MIRROR_QD: u32 = 0;
 
 // `head4` repeats HEAD4 as a run-time value: where an index is computed from it, private arrays stay in memory. Rows of q, k and v
 // start at `_first` and are `_stride` apart, in elements of the buffer.
@@ -38,9 +41,23 @@ alias Element = vec4f;
 //#endif
 //#endif
 
+//#if MIRROR_QD == 1
+@group(0) @binding(0) var q: texture_storage_2d<rgba32float, read>;
+//#else
 @group(0) @binding(0) var<storage, read> q: array<Element>;
+//#endif
+//#if MIRROR_KV == 1
+//#if F16 == 1
+@group(0) @binding(1) var k: texture_storage_2d<rgba16float, read>;
+@group(0) @binding(2) var v: texture_storage_2d<rgba16float, read>;
+//#else
+@group(0) @binding(1) var k: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var v: texture_storage_2d<rgba32float, read>;
+//#endif
+//#else
 @group(0) @binding(1) var<storage, read> k: array<Element>;
 @group(0) @binding(2) var<storage, read> v: array<Element>;
+//#endif
 @group(0) @binding(3) var<storage, read_write> out: array<Element>;
 @group(0) @binding(4) var<storage, read_write> lse_out: array<f32>;  // [batch, heads, tokens]: log of the sum of exponentials
 
@@ -111,15 +128,35 @@ fn store_out(base: u32, i: u32, x: vec4f) {
   for (var c = 0u; c < min(4u, HEAD - 4u * i); c++) { out[base + 4u * i + c] = x[c]; }
 }
 //#else
+fn load_q(base: u32, i: u32) -> vec4f {
+//#if MIRROR_QD == 1
+  return textureLoad(q, texel_of(base + i));
+//#else
+  return unpacked(q[base + i]);
+//#endif
+}
+
+fn load_k(base: u32, i: u32) -> vec4f {
+//#if MIRROR_KV == 1
+  return textureLoad(k, texel_of(base + i));
+//#else
+  return unpacked(k[base + i]);
+//#endif
+}
+
+fn load_v(base: u32, i: u32) -> vec4f {
+//#if MIRROR_KV == 1
+  return textureLoad(v, texel_of(base + i));
+//#else
+  return unpacked(v[base + i]);
+//#endif
+}
+
 //#if F16 == 1
-fn load_q(base: u32, i: u32) -> vec4f { return unpack_halves(q[base + i]); }
-fn load_k(base: u32, i: u32) -> vec4f { return unpack_halves(k[base + i]); }
-fn load_v(base: u32, i: u32) -> vec4f { return unpack_halves(v[base + i]); }
+fn unpacked(x: vec2u) -> vec4f { return unpack_halves(x); }
 fn store_out(base: u32, i: u32, x: vec4f) { out[base + i] = pack_halves(x); }
 //#else
-fn load_q(base: u32, i: u32) -> vec4f { return q[base + i]; }
-fn load_k(base: u32, i: u32) -> vec4f { return k[base + i]; }
-fn load_v(base: u32, i: u32) -> vec4f { return v[base + i]; }
+fn unpacked(x: vec4f) -> vec4f { return x; }
 fn store_out(base: u32, i: u32, x: vec4f) { out[base + i] = x; }
 //#endif
 //#endif

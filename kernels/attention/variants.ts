@@ -4,6 +4,7 @@ import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import { type Family, prefersSubgroups, type Variant } from '../family.ts';
 import half from '../half.wgsl';
+import mirror from '../mirror.wgsl';
 import fetchSource from './attention.fetch.wgsl';
 import rowsSource from './attention.rows.wgsl';
 import subgroupSource from './attention.subgroup.wgsl';
@@ -11,9 +12,9 @@ import shared from './attention.wgsl';
 
 const SUBGROUPS = 'enable subgroups;';
 /** One for each way to divide the work; attention.backward.ts has the gradients of each. */
-export const rowsKernel = defineKernel('attention', shared, half, fetchSource, rowsSource);
-export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, fetchSource, rowsSource);
-export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, subgroupSource);
+export const rowsKernel = defineKernel('attention', shared, half, mirror, fetchSource, rowsSource);
+export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, mirror, fetchSource, rowsSource);
+export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, mirror, subgroupSource);
 
 /** What the choice depends on. */
 export type AttentionShape = {
@@ -31,6 +32,8 @@ export interface AttentionVariant extends Variant {
   readonly constants: Constants;
   /** Rows (queries, keys in the gradients of keys and values) that one workgroup owns. */
   readonly rows: number;
+  /** Reads what all rows read through mirrors (engine/mirrors.ts). */
+  readonly mirrors?: boolean;
 }
 
 const vectors = (head: number): number => Math.ceil(head / 4);
@@ -57,6 +60,7 @@ const subgroup = (each: number): AttentionVariant => ({
   kernel: subgroupKernel,
   constants: { EACH: each },
   rows: 8 * each,
+  mirrors: true,
 });
 
 /** How a workgroup with a tile in its memory is divided. */

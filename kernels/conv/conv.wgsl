@@ -9,6 +9,7 @@
 //   VEC_OUT   1: columns of w and channels of y come four at a time. Needs `columns` divisible by 4. 0: any number.
 //   F16       1: w is f16, two to a u32. Sums are f32 in every case.
 //   BIAS, RESIDUAL  1: they are added.   RELU  1: max(0, sum) is stored.
+//   MIRROR_X, MIRROR_W  1: x or w is read through a texture (engine/mirrors.ts). Need VEC_IN, VEC_OUT.
 //   DILATE    1: x is enlarged by zeros (taps.wgsl), as the gradient of what a stride of two left out is.
 // Grid: x and z: tiles of pixels (a long row of them is folded), y: tiles of columns.
 
@@ -18,6 +19,8 @@ override F16: u32 = 0;
 override BIAS: u32 = 1;
 override RESIDUAL: u32 = 0;
 override RELU: u32 = 0;
+override MIRROR_X: u32 = 0;
+override MIRROR_W: u32 = 0;
 
 struct Params {
   rows: u32,        // pixels of y, of all pictures
@@ -56,8 +59,21 @@ alias Weight = f32;
 //#endif
 //#endif
 
+//#if MIRROR_X == 1
+@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;
+//#else
 @group(0) @binding(0) var<storage, read> x: array<In>;
-@group(0) @binding(1) var<storage, read> w: array<Weight>; // [side * side * channels, columns]
+//#endif
+// w: [side * side * channels, columns]
+//#if MIRROR_W == 1
+//#if F16 == 1
+@group(0) @binding(1) var w: texture_storage_2d<rgba16float, read>;
+//#else
+@group(0) @binding(1) var w: texture_storage_2d<rgba32float, read>;
+//#endif
+//#else
+@group(0) @binding(1) var<storage, read> w: array<Weight>;
+//#endif
 @group(0) @binding(2) var<storage, read_write> y: array<Out>;
 //#if BIAS == 1
 @group(0) @binding(3) var<storage, read> bias: array<Out>;
@@ -81,7 +97,12 @@ fn pixel(row: u32) -> Pixel {
 fn load_x(base: u32, c: u32) -> vec4f {
 //#if VEC_IN == 1
   let inside = (base != OUTSIDE) & (c < params.channels);
-  return select(vec4f(), x[select(0u, (base + c) / 4u, inside)], inside);
+  let i = select(0u, (base + c) / 4u, inside);
+//#if MIRROR_X == 1
+  return select(vec4f(), textureLoad(x, texel_of(i)), inside);
+//#else
+  return select(vec4f(), x[i], inside);
+//#endif
 //#else
   var v = vec4f();
   if (base != OUTSIDE) {
@@ -101,10 +122,14 @@ fn load_w(tap: u32, c: u32, n: u32) -> vec4f {
   let inside = (n < params.columns) & (c < params.channels);
 //#endif
   let i = select(0u, at / 4u, inside);
+//#if MIRROR_W == 1
+  return select(vec4f(), textureLoad(w, texel_of(i)), inside);
+//#else
 //#if F16 == 1
   return select(vec4f(), unpack_halves(w[i]), inside);
 //#else
   return select(vec4f(), w[i], inside);
+//#endif
 //#endif
 //#else
   var v = vec4f();

@@ -4,6 +4,7 @@
  */
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
+import { fitsMirror } from '../../engine/mirrors.ts';
 import { lastDim, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
 import { choose } from '../family.ts';
@@ -152,6 +153,7 @@ export function convolve(
   const columns = lastDim(w);
   const weights = w.dtype as 'f32' | 'f16';
   const variant = choose(ctx.engine, convolutions, { channels, columns, side, weights });
+  const mirrored = (t: Tensor): boolean => variant.mirrors === true && ctx.engine.mirrors && fitsMirror(t);
   const rows = (y.shape[0] as number) * outHeight * outWidth;
   const tiles = Math.ceil(rows / variant.tileM);
   const fold = Math.ceil(tiles / MOST_ACROSS);
@@ -167,6 +169,8 @@ export function convolve(
       RESIDUAL: residual !== undefined,
       RELU: relu,
       DILATE: dilate,
+      MIRROR_X: channels % 4 === 0 && mirrored(x),
+      MIRROR_W: columns % 4 === 0 && mirrored(w),
     },
     tensors: { x, w, y, ...(bias && { bias }), ...(residual && { residual }) },
     params: { rows, columns, ...taps, passed },

@@ -5,6 +5,7 @@ import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
 import lanes from '../lanes.wgsl';
+import mirror from '../mirror.wgsl';
 import registerSource from './conv.register.wgsl';
 import subgroupSource from './conv.subgroup.wgsl';
 import tileSource from './conv.tile.wgsl';
@@ -29,12 +30,14 @@ export interface ConvolutionVariant extends Variant {
   /** Pixels and channels of the result that one workgroup makes. */
   readonly tileM: number;
   readonly tileN: number;
+  /** Reads x and w through mirrors (engine/mirrors.ts). */
+  readonly mirrors?: boolean;
 }
 
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
 const kernelOf = (name: string, ...source: string[]): Kernel =>
-  defineKernel(`conv.${name}`, ...source, common, taps, half);
+  defineKernel(`conv.${name}`, ...source, common, taps, half, mirror);
 
 const registerKernel = kernelOf('register', registerSource);
 const subgroupKernel = kernelOf('subgroup', subgroupSource, lanes);
@@ -56,6 +59,7 @@ const subgroupTile = (lanes: 4 | 8, height: number, width: number): ConvolutionV
   constants: { LANES: lanes, HEIGHT: height, WIDTH: width },
   tileM: lanes * height,
   tileN: 4 * lanes * width,
+  mirrors: lanes === 8, // as for products (matmul/tiles.ts)
 });
 
 /** m pixels by n columns, `each` pixels by four columns an invocation, `depth` channels at once; within 16 KiB of workgroup memory. */

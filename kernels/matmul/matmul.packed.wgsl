@@ -4,10 +4,14 @@
 //#if VEC == 1
 /** Elements 4 i .. 4 i + 3 of a. */
 fn loadA(i: u32) -> vec4f {
+//#if MIRROR_A == 1
+  return textureLoad(a, texel_of(i));
+//#else
 //#if F16_A == 1
   return unpack_halves(a[i]);
 //#else
   return a[i];
+//#endif
 //#endif
 }
 
@@ -24,6 +28,9 @@ fn loadC(i: u32) -> vec4f {
 
 /** Elements 4 i .. 4 i + 3 of b as it is stored. */
 fn loadB(i: u32) -> vec4f {
+//#if MIRROR_B == 1
+  return vec4f(textureLoad(b, texel_of(i)));
+//#else
 //#if PACK_B == 0
   return b[i];
 //#endif
@@ -33,6 +40,7 @@ fn loadB(i: u32) -> vec4f {
 //#if PACK_B == 2
   // By shifts, as unpack4x8snorm need not be exact.
   return vec4f(bitcast<vec4i>(vec4u(b[i]) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
+//#endif
 //#endif
 }
 //#else
@@ -51,6 +59,16 @@ fn loadB(i: u32) -> f32 {
 //#endif
 
 //#if PACK_B == 2
+/** Number i of four bytes of b. */
+fn wordB(i: u32) -> u32 {
+//#if MIRROR_B == 1
+  let bytes = bitcast<vec4u>(textureLoad(b, texel_of(i)) & vec4i(255)) << vec4u(0u, 8u, 16u, 24u);
+  return bytes.x | bytes.y | bytes.z | bytes.w;
+//#else
+  return b[i];
+//#endif
+}
+
 /** Scales of the columns of Element n. */
 fn scaleB(n: u32) -> Element {
 //#if THREE == 1
@@ -61,9 +79,9 @@ fn scaleB(n: u32) -> Element {
 //#endif
 //#if VEC == 1
   let at = start + n * 4u;
-  return bitcast<vec4f>(vec4u(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
+  return bitcast<vec4f>(vec4u(wordB(at), wordB(at + 1u), wordB(at + 2u), wordB(at + 3u)));
 //#else
-  return bitcast<f32>(b[start + n]);
+  return bitcast<f32>(wordB(start + n));
 //#endif
 }
 //#endif

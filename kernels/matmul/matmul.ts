@@ -4,6 +4,7 @@
 import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import type { Kernel } from '../../engine/kernel.ts';
+import { fitsMirror } from '../../engine/mirrors.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
 import { choose } from '../family.ts';
@@ -109,16 +110,19 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
   }
+  const rows = p.transposeA || p.a.shape.length > 2 ? 'many' : 'one';
   const variant = choose(ctx.engine, products, {
     layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
     vec,
     weights: p.b.dtype as 'f32',
     activations: isHalf(p.a) ? 'f16' : 'f32',
-    rows: p.transposeA || p.a.shape.length > 2 ? 'many' : 'one',
+    rows,
     n: parts ? stride : p.N, // so that parts have the bits that each would have by itself
     k: maxOf(p.transposeA ? p.M : p.K),
   });
-  const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
+  const { kernel, constants, tileM, tileN, next, slice: sliceFor, mirrors } = sized(variant, maxOf(p.M), p.N);
+  // A product of one row a sample reads each weight once: no more than a copy of it would.
+  const mirroring = mirrors === true && ctx.engine.mirrors && vec && rows === 'many';
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;
@@ -143,6 +147,8 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       PACK_B: pack,
       THREE: parts !== undefined,
       PATCHES: p.patches !== undefined,
+      MIRROR_A: mirroring && fitsMirror(p.a),
+      MIRROR_B: mirroring && fitsMirror(p.b),
       F16_A: isHalf(p.a),
       F16_C: isHalf(p.c),
       EPILOGUE: EPILOGUE[epilogue],

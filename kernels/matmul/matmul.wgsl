@@ -14,6 +14,7 @@
 //                are c, c1 and c2. Needs TRANSPOSE_B 0, EPILOGUE 1, `first` 0; with VEC 1, spacings divisible by 4.
 //   PATCHES      1: A is a picture, seen through a convolution's taps (matmul.patches.wgsl, which patches.ts adds). Needs TRANSPOSE_A 1 and,
 //                with VEC 1, channels divisible by 4.
+//   MIRROR_A, MIRROR_B 1: a or b is read through a texture (engine/mirrors.ts). Need VEC 1.
 //   EPILOGUE     0: AB; 1: AB + bias; 2: gelu_tanh(AB + bias); 3: silu(AB + bias);
 //                4: residual + gate[row / tokens, gateOffset + n] * (AB + bias);
 //                5: residual + AB, 6: AB * gelu_tanh'(before), which gradients are: no bias, all f32.
@@ -35,6 +36,8 @@ override EPILOGUE: u32 = 0;
 override SAVE_PRE: u32 = 0;
 override SPLIT_K: u32 = 0;
 override PATCHES: u32 = 0;
+override MIRROR_A: u32 = 0;
+override MIRROR_B: u32 = 0;
 
 struct Params {
   M: u32,
@@ -91,8 +94,30 @@ alias ElementC = vec2u;
 alias ElementC = Element;
 //#endif
 
-@group(0) @binding(0) var<storage, read> a: array<ElementA>; // [M,K], or [K,M] if TRANSPOSE_A
-@group(0) @binding(1) var<storage, read> b: array<ElementB>; // [K,N], or [N,K] if TRANSPOSE_B
+// a: [M,K], or [K,M] if TRANSPOSE_A
+//#if MIRROR_A == 1
+//#if F16_A == 1
+@group(0) @binding(0) var a: texture_storage_2d<rgba16float, read>;
+//#else
+@group(0) @binding(0) var a: texture_storage_2d<rgba32float, read>;
+//#endif
+//#else
+@group(0) @binding(0) var<storage, read> a: array<ElementA>;
+//#endif
+// b: [K,N], or [N,K] if TRANSPOSE_B
+//#if MIRROR_B == 1
+//#if PACK_B == 0
+@group(0) @binding(1) var b: texture_storage_2d<rgba32float, read>;
+//#endif
+//#if PACK_B == 1
+@group(0) @binding(1) var b: texture_storage_2d<rgba16float, read>;
+//#endif
+//#if PACK_B == 2
+@group(0) @binding(1) var b: texture_storage_2d<rgba8sint, read>;
+//#endif
+//#else
+@group(0) @binding(1) var<storage, read> b: array<ElementB>;
+//#endif
 @group(0) @binding(2) var<storage, read_write> c: array<ElementC>; // [M,stride], or [slices,M,N] if SPLIT_K
 //#if THREE == 1
 @group(0) @binding(8) var<storage, read_write> c1: array<ElementC>;

@@ -5,6 +5,7 @@ import type { Constants } from '../../engine/wgsl.ts';
 import type { Variant } from '../family.ts';
 import half from '../half.wgsl';
 import lanes from '../lanes.wgsl';
+import mirror from '../mirror.wgsl';
 import fetch from './matmul.fetch.wgsl';
 import packed from './matmul.packed.wgsl';
 import registerSource from './matmul.register.wgsl';
@@ -29,6 +30,8 @@ export interface ProductVariant extends Variant {
    * which keeps its rows of A.
    */
   readonly next: 'below' | 'beside';
+  /** Reads f32 factors of many rows from mirrors (engine/mirrors.ts). */
+  readonly mirrors?: boolean;
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
   /** What makes a result of so few rows or tiles, with the same bits. */
@@ -38,7 +41,7 @@ export interface ProductVariant extends Variant {
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
 const kernelOf = (name: string, ...source: string[]): Kernel =>
-  defineKernel(`matmul.${name}`, ...source, common, fetch, packed, half);
+  defineKernel(`matmul.${name}`, ...source, common, fetch, packed, half, mirror);
 
 const registerKernel = kernelOf('register', registerSource);
 const subgroupKernel = kernelOf('subgroup', subgroupSource, lanes);
@@ -73,6 +76,7 @@ export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number,
   tileM: lanes * height,
   tileN: 4 * lanes * width,
   next: 'below',
+  mirrors: lanes === 8, // lavapipe's; on SwiftShader buffers are faster
   slice: unsplit,
 });
 

@@ -70,7 +70,13 @@ describe('activations are planned within 1.10 times what no plan can do without'
   }
 });
 
-describe('DiT-B/2 at batch 1 and DiT-XL/2', () => {
+describe('DiT-B/2 at batch 1 and DiT-XL/2, on any adapter', () => {
+  beforeAll(() => {
+    engine.mirrors = false;
+  });
+  afterAll(() => {
+    engine.mirrors = true;
+  });
   const peaks = async (name: string, setting: string) => {
     const model = preset(name);
     const [one] = memorySettings(model, setting);

@@ -110,9 +110,8 @@ async function fails(narrow: (spare: number) => void, spare: number, label: stri
     (async () => attempt())().finally(() => roomAgain()),
     OutOfMemoryError,
   );
-  const [, name, , held] = /^buffer '(.+)' needs (\d+) bytes with (\d+) live; the (limit is \d+|device)/.exec(
-    error.message,
-  )!;
+  const [, name, , held] =
+    /^(?:buffer|texture) '(.+)' needs (\d+) bytes with (\d+) live; the (limit is \d+|device)/.exec(error.message)!;
   expect(name).toBe(label);
   expect(Number(held)).toBeLessThanOrEqual(before.live + spare);
   expect(error.hint).toMatch(/use a smaller batch/);
@@ -228,7 +227,7 @@ for (const [way, narrow] of Object.entries(ways)) {
           narrow(Math.floor((peak * part) / 24));
           const error = await rejection(sample(), OutOfMemoryError);
           roomAgain();
-          asked.add(/^buffer '(.+)' needs \d+ bytes with \d+ live/.exec(error.message)![1]!);
+          asked.add(/^(?:buffer|texture) '(.+)' needs \d+ bytes with \d+ live/.exec(error.message)![1]!);
           expect(live(), `part ${part}`).toEqual(before);
           engine.check();
         }

@@ -147,8 +147,9 @@ describe('declarations', () => {
       struct Params { @size(16) first: Word, @align(0x20) second: f32, third: Pair, fourth: array<vec4<f32>, 4>, }
       @binding(0) @group(1) var<uniform> params: Params;
       @group(0) @binding(4) var<storage, read_write> out: array<atomic<u32>>;
+      @group(0) @binding(2) var copied: texture_storage_2d<rgba16float, read>;
       @vertex fn shade() -> @builtin(position) vec4f { return vec4f(params.second); }
-      @compute @workgroup_size(W) fn main() { atomicAdd(&out[0], params.first); };
+      @compute @workgroup_size(W) fn main() { atomicAdd(&out[0], params.first + u32(textureLoad(copied, vec2u()).x)); };
     `);
     expect(structs.get('Params')).toEqual([
       { name: 'first', type: 'u32', offset: 0 },
@@ -160,8 +161,15 @@ describe('declarations', () => {
       {
         name: 'main',
         resources: [
-          { name: 'params', group: 1, binding: 0, space: 'uniform', writable: false, type: 'Params' },
-          { name: 'out', group: 0, binding: 4, space: 'storage', writable: true, type: 'array' },
+          { name: 'params', group: 1, binding: 0, space: 'uniform', writable: false, type: 'Params', template: [] },
+          {
+            ...{ name: 'out', group: 0, binding: 4, space: 'storage', writable: true },
+            ...{ type: 'array', template: ['atomic', '<', 'u32', '>'] },
+          },
+          {
+            ...{ name: 'copied', group: 0, binding: 2, space: '', writable: false },
+            ...{ type: 'texture_storage_2d', template: ['rgba16float', ',', 'read'] },
+          },
         ],
       },
     ]);
@@ -178,10 +186,15 @@ describe('declarations', () => {
     expect(() => reflectWgsl(source)).toThrow(new Error(message));
   });
 
-  it('that are textures or samplers cannot be bound', () => {
-    const source = `@group(0) @binding(0) var t: texture_2d<f32>;
+  it.each([
+    'texture_2d<f32>',
+    'texture_storage_2d<rgba32float, write>',
+    'texture_storage_2d<rgba8unorm, read>',
+    'sampler',
+  ])('of a %s cannot be bound', (type) => {
+    const source = `@group(0) @binding(0) var t: ${type};
       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
-      @compute @workgroup_size(1) fn main() { y[0] = textureLoad(t, vec2i(), 0).x; }`;
+      @compute @workgroup_size(1) fn main() { y[0] = f(t); }`;
     expect(() => linkWgsl('test', source, {}, [])).toThrow("kernel test: unexpected resource 't' in group 0");
   });
 });

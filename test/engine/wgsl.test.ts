@@ -247,7 +247,8 @@ struct Params { rows: u32, shift: i32, @align(16) scale: f32, last: u32 }
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(5) var<storage, read> unused: array<f32>;
-fn helper() -> f32 { return a[params.rows]; }
+@group(0) @binding(1) var copied: texture_storage_2d<rgba32float, read>;
+fn helper() -> f32 { return a[params.rows] + textureLoad(copied, vec2u()).x; }
 @compute @workgroup_size(1) fn through_a_helper() { out[0] = helper(); }
 @compute @workgroup_size(1) fn bare() { out[0] = 1.0; }
 `;
@@ -255,10 +256,11 @@ fn helper() -> f32 { return a[params.rows]; }
 
   it('lists the bindings an entry uses, also through functions, in binding order', () => {
     expect(entries.get('through_a_helper')!.bindings).toEqual([
-      { name: 'a', binding: 0, writable: false },
-      { name: 'out', binding: 3, writable: true },
+      { name: 'a', binding: 0, writable: false, mirror: null },
+      { name: 'copied', binding: 1, writable: false, mirror: { format: 'rgba32float', name: 'rgba32float/0' } },
+      { name: 'out', binding: 3, writable: true, mirror: null },
     ]);
-    expect(entries.get('bare')!.bindings).toEqual([{ name: 'out', binding: 3, writable: true }]);
+    expect(entries.get('bare')!.bindings).toEqual([{ name: 'out', binding: 3, writable: true, mirror: null }]);
   });
 
   it('lists the parameters with their offsets by the rules of WGSL', () => {

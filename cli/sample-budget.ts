@@ -17,6 +17,7 @@ import type { GroupSource, ModelSource } from '../model/weights/source.ts';
 import type { Settings } from '../sampling/budget.ts';
 import type { SampleRequest, Solver } from '../sampling/request.ts';
 import { log, type ProgressLine } from './output.node.ts';
+import { limitMemory } from './session.node.ts';
 
 /** Flags that `--budget` decides, or that an evaluation says nothing of. */
 interface Excluded {

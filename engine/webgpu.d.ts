@@ -8,7 +8,9 @@ interface GPUAdapterInfo {}
 interface GPUBindGroup {}
 interface GPUBindGroupLayout {}
 interface GPUBuffer {}
-interface GPUComputePassEncoder {}
+interface GPUCommandEncoder {}
+interface GPUComputePassTimestampWrites {}
 interface GPUComputePipeline {}
 interface GPUDevice {}
 interface GPUError {}
+interface GPUTexture {}

@@ -38,6 +38,9 @@ export function choose<S extends ShapeClass, V extends Variant>(engine: Engine, 
   );
 }
 
+/** Whether tensors are better read through mirrors (engine/mirrors.ts): llvmpipe loads from buffers by a branch for each lane. */
+export const prefersMirrors = (engine: Engine): boolean => engine.adapterClass === 'lavapipe' && engine.mirrors;
+
 /** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
 export const prefersSubgroups = (engine: Engine): boolean =>
   engine.adapterClass === 'lavapipe' && engine.device.features.has('subgroups');

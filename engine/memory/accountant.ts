@@ -2,7 +2,9 @@
  * The accountant: every GPU buffer and texture odelt creates is created here, so live and peak bytes are facts, not estimates.
  * Knows nothing of tensors.
  */
+
 import { LimitError, OutOfMemoryError, UsageError } from '../errors.ts';
+import type { MirrorFormat } from '../wgsl.ts';
 
 /** What a buffer is for; the memory reports are broken down by it. 'mirrors' are textures. */
 export type MemoryKind =
@@ -98,7 +100,7 @@ export class Memory {
   createTexture(
     kind: MemoryKind,
     label: string,
-    { size, format, texelBytes }: { size: readonly [number, number]; format: GPUTextureFormat; texelBytes: number },
+    { size, format, texelBytes }: { size: readonly [number, number]; format: MirrorFormat; texelBytes: number },
   ): GPUTexture {
     const usage = COPY_DST_STORAGE_BINDING;
     return this.#counted(kind, `texture '${label}'`, size[0] * size[1] * texelBytes, () =>

@@ -5,7 +5,7 @@ import type { Grid } from '../../engine/kernel.ts';
 import { fitsMirror } from '../../engine/mirrors.ts';
 import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
 import type { Constants } from '../../engine/wgsl.ts';
-import { choose } from '../family.ts';
+import { choose, prefersMirrors } from '../family.ts';
 import { MAX_HEAD_SIZE } from './head-size.ts';
 import { type AttentionVariant, attentions } from './variants.ts';
 
@@ -61,13 +61,12 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
     kernel,
     constants: sizes,
     rows,
-    ...variant
   } = choose(ctx.engine, attentions, {
     ...{ tokens, heads, head, activations: half ? 'f16' : 'f32' },
   });
   const head4 = Math.ceil(head / 4);
   const constants = { ...sizes, HEAD: head, HEAD4: head4, VEC: vec, F16: half };
-  const mirrors = variant.mirrors === true && ctx.engine.mirrors && vec && [q, k, v].every(fitsMirror);
+  const mirrors = prefersMirrors(ctx.engine) && vec && [q, k, v].every(fitsMirror);
   const params: Record<string, number> = { tokens, heads, head4, scale };
   for (const [name, { offset, stride }] of Object.entries(layouts)) {
     params[`${name}_first`] = offset / (vec ? 4 : 1);

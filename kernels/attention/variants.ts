@@ -32,8 +32,6 @@ export interface AttentionVariant extends Variant {
   readonly constants: Constants;
   /** Rows (queries, keys in the gradients of keys and values) that one workgroup owns. */
   readonly rows: number;
-  /** Reads what all rows read through mirrors (engine/mirrors.ts). */
-  readonly mirrors?: boolean;
 }
 
 const vectors = (head: number): number => Math.ceil(head / 4);
@@ -60,7 +58,6 @@ const subgroup = (each: number): AttentionVariant => ({
   kernel: subgroupKernel,
   constants: { EACH: each },
   rows: 8 * each,
-  mirrors: true,
 });
 
 /** How a workgroup with a tile in its memory is divided. */

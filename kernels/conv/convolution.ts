@@ -7,7 +7,7 @@ import { UsageError } from '../../engine/errors.ts';
 import { fitsMirror } from '../../engine/mirrors.ts';
 import { lastDim, type Shape, shapeText, sizeOf, type Tensor } from '../../engine/tensor.ts';
 import { contract } from '../contract.ts';
-import { choose } from '../family.ts';
+import { choose, prefersMirrors } from '../family.ts';
 import type { Patches } from '../matmul/matmul.ts';
 import { convolutions } from './variants.ts';
 
@@ -153,7 +153,7 @@ export function convolve(
   const columns = lastDim(w);
   const weights = w.dtype as 'f32' | 'f16';
   const variant = choose(ctx.engine, convolutions, { channels, columns, side, weights });
-  const mirrored = (t: Tensor): boolean => variant.mirrors === true && ctx.engine.mirrors && fitsMirror(t);
+  const mirrored = (t: Tensor): boolean => prefersMirrors(ctx.engine) && fitsMirror(t);
   const rows = (y.shape[0] as number) * outHeight * outWidth;
   const tiles = Math.ceil(rows / variant.tileM);
   const fold = Math.ceil(tiles / MOST_ACROSS);

@@ -30,8 +30,6 @@ export interface ConvolutionVariant extends Variant {
   /** Pixels and channels of the result that one workgroup makes. */
   readonly tileM: number;
   readonly tileN: number;
-  /** Reads x and w through mirrors (engine/mirrors.ts). */
-  readonly mirrors?: boolean;
 }
 
 /** The source with the entry point comes first, as `enable` must. */
@@ -59,7 +57,6 @@ const subgroupTile = (lanes: 4 | 8, height: number, width: number): ConvolutionV
   constants: { LANES: lanes, HEIGHT: height, WIDTH: width },
   tileM: lanes * height,
   tileN: 4 * lanes * width,
-  mirrors: lanes === 8, // as for products (matmul/tiles.ts)
 });
 
 /** m pixels by n columns, `each` pixels by four columns an invocation, `depth` channels at once; within 16 KiB of workgroup memory. */

@@ -7,7 +7,7 @@ import type { Kernel } from '../../engine/kernel.ts';
 import { fitsMirror } from '../../engine/mirrors.ts';
 import { ceilDiv, maxOf, type Scalar } from '../../engine/scalar.ts';
 import type { DType, Tensor } from '../../engine/tensor.ts';
-import { choose } from '../family.ts';
+import { choose, prefersMirrors } from '../family.ts';
 import { sized } from './tiles.ts';
 import { products } from './variants.ts';
 
@@ -120,9 +120,9 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     n: parts ? stride : p.N, // so that parts have the bits that each would have by itself
     k: maxOf(p.transposeA ? p.M : p.K),
   });
-  const { kernel, constants, tileM, tileN, next, slice: sliceFor, mirrors } = sized(variant, maxOf(p.M), p.N);
+  const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
   // A product of one row a sample reads each weight once: no more than a copy of it would.
-  const mirroring = mirrors === true && ctx.engine.mirrors && vec && rows === 'many';
+  const mirroring = prefersMirrors(ctx.engine) && vec && rows === 'many';
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;

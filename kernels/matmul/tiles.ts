@@ -30,8 +30,6 @@ export interface ProductVariant extends Variant {
    * which keeps its rows of A.
    */
   readonly next: 'below' | 'beside';
-  /** Reads f32 factors of many rows from mirrors (engine/mirrors.ts). */
-  readonly mirrors?: boolean;
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
   /** What makes a result of so few rows or tiles, with the same bits. */
@@ -76,7 +74,6 @@ export const subgroupTile = (lanes: 4 | 8, height: 1 | 2 | 4 | 8, width: number,
   tileM: lanes * height,
   tileN: 4 * lanes * width,
   next: 'below',
-  mirrors: lanes === 8, // lavapipe's; on SwiftShader buffers are faster
   slice: unsplit,
 });
 

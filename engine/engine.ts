@@ -51,9 +51,10 @@ export interface EngineOptions {
   readonly tuning?: Tuning;
   /**
    * Whether kernels may read copies of tensors in textures (engine/mirrors.ts), which the CPU driver lavapipe loads faster; other adapters
-   * have no such kernels. The textures, as large as the largest tensors that are read so, count as memory of the kind 'mirrors'. Default true.
+   * have no such kernels. The textures, as large as the largest tensors that are read so, count as memory of the kind 'mirrors'. 'always':
+   * where it does not pay, too. Default true.
    */
-  readonly mirrors?: boolean;
+  readonly mirrors?: boolean | 'always';
   /** Kinds of matrix unit that kernels may use. Default: those that the device itself lists. */
   readonly matrixUnits?: readonly MatrixUnit[];
   /**
@@ -87,7 +88,7 @@ export class Engine {
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
   tuning: Tuning | undefined;
   /** As in the options; asked when operations are recorded or run. */
-  mirrors: boolean;
+  mirrors: boolean | 'always';
   /** Told what the host has done, where somebody wants to know: for traces (bench/trace.ts). */
   onPhase: ((phase: HostPhase) => void) | null = null;
   readonly #watch: DeviceWatch;

@@ -38,8 +38,15 @@ export function choose<S extends ShapeClass, V extends Variant>(engine: Engine, 
   );
 }
 
-/** Whether tensors are better read through mirrors (engine/mirrors.ts): llvmpipe loads from buffers by a branch for each lane. */
-export const prefersMirrors = (engine: Engine): boolean => engine.adapterClass === 'lavapipe' && engine.mirrors;
+/** Multiply-adds, 150 us of them, from which on copies into mirrors are worth the 40 us that the host takes to ask for them. */
+const WORTH_COPIES = 2 ** 21;
+
+/**
+ * Whether a kernel of so many multiply-adds had better read through mirrors (engine/mirrors.ts): llvmpipe loads from buffers by a branch
+ * for each lane. The bits are the same, so the number may depend on the batch.
+ */
+export const prefersMirrors = ({ adapterClass, mirrors }: Engine, multiplyAdds: number): boolean =>
+  adapterClass === 'lavapipe' && (mirrors === 'always' || (mirrors && multiplyAdds >= WORTH_COPIES));
 
 /** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
 export const prefersSubgroups = (engine: Engine): boolean =>

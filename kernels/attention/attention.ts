@@ -3,6 +3,7 @@ import type { Context } from '../../engine/context.ts';
 import { UsageError } from '../../engine/errors.ts';
 import type { Grid } from '../../engine/kernel.ts';
 import { fitsMirror } from '../../engine/mirrors.ts';
+import { maxOf } from '../../engine/scalar.ts';
 import { lastDim, rowLayout, shapeText, type Tensor } from '../../engine/tensor.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import { choose, prefersMirrors } from '../family.ts';
@@ -66,7 +67,8 @@ export function attention(ctx: Context, q: Tensor, k: Tensor, v: Tensor, { heads
   });
   const head4 = Math.ceil(head / 4);
   const constants = { ...sizes, HEAD: head, HEAD4: head4, VEC: vec, F16: half };
-  const mirrors = prefersMirrors(ctx.engine) && vec && [q, k, v].every(fitsMirror);
+  const multiplyAdds = 2 * maxOf(batch) * heads * tokens ** 2 * head;
+  const mirrors = prefersMirrors(ctx.engine, multiplyAdds) && vec && [q, k, v].every(fitsMirror);
   const params: Record<string, number> = { tokens, heads, head4, scale };
   for (const [name, { offset, stride }] of Object.entries(layouts)) {
     params[`${name}_first`] = offset / (vec ? 4 : 1);

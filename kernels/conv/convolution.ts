@@ -153,8 +153,8 @@ export function convolve(
   const columns = lastDim(w);
   const weights = w.dtype as 'f32' | 'f16';
   const variant = choose(ctx.engine, convolutions, { channels, columns, side, weights });
-  const mirrored = (t: Tensor): boolean => prefersMirrors(ctx.engine) && fitsMirror(t);
   const rows = (y.shape[0] as number) * outHeight * outWidth;
+  const mirroring = prefersMirrors(ctx.engine, rows * columns * side ** 2 * channels);
   const tiles = Math.ceil(rows / variant.tileM);
   const fold = Math.ceil(tiles / MOST_ACROSS);
   ctx.dispatch({
@@ -169,8 +169,8 @@ export function convolve(
       RESIDUAL: residual !== undefined,
       RELU: relu,
       DILATE: dilate,
-      MIRROR_X: channels % 4 === 0 && mirrored(x),
-      MIRROR_W: columns % 4 === 0 && mirrored(w),
+      MIRROR_X: mirroring && channels % 4 === 0 && fitsMirror(x),
+      MIRROR_W: mirroring && columns % 4 === 0 && fitsMirror(w),
     },
     tensors: { x, w, y, ...(bias && { bias }), ...(residual && { residual }) },
     params: { rows, columns, ...taps, passed },

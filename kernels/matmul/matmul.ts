@@ -122,7 +122,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   });
   const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
   // A product of one row a sample reads each weight once: no more than a copy of it would.
-  const mirroring = prefersMirrors(ctx.engine) && vec && rows === 'many';
+  const mirroring = prefersMirrors(ctx.engine, maxOf(p.M) * p.N * maxOf(p.K)) && vec && rows === 'many';
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;

@@ -29,6 +29,8 @@ export interface Dispatch {
   readonly constants?: Constants;
   /** A tensor for every storage buffer or texture, by name. */
   readonly tensors: Readonly<Record<string, Tensor>>;
+  /** Names of those mirrored tensors whose lines had better lie apart (engine/mirrors.ts): where the kernel reads many rows side by side. */
+  readonly apart?: readonly string[];
   /** A value for every field of the kernel's Params, by name. */
   readonly params?: Readonly<Record<string, Scalar>>;
   readonly grid: Grid;
@@ -38,7 +40,12 @@ export interface Binding {
   readonly name: string;
   readonly tensor: Tensor;
   readonly writable: boolean;
-  readonly mirror: Mirror | null;
+  readonly mirror: BoundMirror | null;
+}
+
+/** A mirror with how its lines lie, which its name says, too. */
+export interface BoundMirror extends Mirror {
+  readonly apart: boolean;
 }
 
 /** A dispatch checked against its kernel's reflection. */
@@ -80,9 +87,13 @@ export function checkDispatch(dispatch: Dispatch, scope: string): CheckedDispatc
   const bindings: Binding[] = [];
   for (const { name, writable, mirror } of entry.bindings) {
     const tensor = tensors[name]!;
+    const apart = dispatch.apart?.includes(name) ?? false;
     // Chunks of one tensor have one mirror.
-    const same = bindings.find((b) => b.mirror?.format === mirror?.format && b.tensor.storage === tensor.storage);
-    bindings.push({ name, tensor, writable, mirror: mirror && (same?.mirror ?? mirror) });
+    const same = bindings.find(({ mirror: m, tensor: t }) => {
+      return m?.format === mirror?.format && m?.apart === apart && t.storage === tensor.storage;
+    });
+    const own = mirror && { ...mirror, name: `${mirror.name}${apart ? '+' : ''}`, apart };
+    bindings.push({ name, tensor, writable, mirror: own && (same?.mirror ?? own) });
   }
   for (const a of bindings) {
     for (const b of bindings) {

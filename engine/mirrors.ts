@@ -11,6 +11,11 @@ import { type MirrorFormat, TEXEL_BYTES } from './wgsl.ts';
 
 /** Texels of a line. */
 const WIDTH = 1024;
+/**
+ * Bytes between lines that are to lie apart. Rows whose distance is a power of two fall into few places of a cache, which is bad where a
+ * kernel reads many rows side by side, and harmless where it walks from row to row.
+ */
+const APART = 128;
 /** Texels that every device allows (maxTextureDimension2D lines). */
 const MOST_TEXELS = 8192 * WIDTH;
 
@@ -28,6 +33,7 @@ const fits = (texels: number): boolean => Number.isInteger(texels) && texels <= 
 /** What dispatches need of a texture. */
 interface Need {
   readonly format: MirrorFormat;
+  readonly apart: boolean;
   readonly lines: number;
 }
 
@@ -52,7 +58,7 @@ export function mirrorNeeds(nodes: readonly CheckedDispatch[]): MirrorNeeds {
       if (!mirror) continue;
       const { lines, rest } = extent(tensor, mirror.format);
       const most = Math.max(needs.get(mirror.name)?.lines ?? 0, lines + Math.sign(rest));
-      needs.set(mirror.name, { format: mirror.format, lines: most });
+      needs.set(mirror.name, { format: mirror.format, apart: mirror.apart, lines: most });
     }
   }
   return needs;
@@ -82,12 +88,13 @@ export class MirrorTextures {
   /** Makes each at least as large as asked; true if one was made. @throws OutOfMemoryError */
   reserve(needs: MirrorNeeds): boolean {
     let made = false;
-    for (const [name, { format, lines }] of needs) {
+    for (const [name, { format, apart, lines }] of needs) {
       const have = this.#textures.get(name);
       if (have && have.height >= lines && this.#memory.isLive(have)) continue;
       if (have) this.#memory.destroy(have);
       this.#textures.delete(name);
-      const what = { size: [WIDTH, lines], format, texelBytes: TEXEL_BYTES[format] } as const;
+      const width = WIDTH + (apart ? APART / TEXEL_BYTES[format] : 0);
+      const what = { size: [width, lines], format, texelBytes: TEXEL_BYTES[format] } as const;
       this.#textures.set(name, this.#memory.createTexture('mirrors', `${this.#label}/${name}`, what));
       made = true;
     }

@@ -38,15 +38,23 @@ export function choose<S extends ShapeClass, V extends Variant>(engine: Engine, 
   );
 }
 
-/** Multiply-adds, 150 us of them, from which on copies into mirrors are worth the 40 us that the host takes to ask for them. */
-const WORTH_COPIES = 2 ** 21;
+/**
+ * When copies into mirrors pay: with so many multiply-adds, 150 us of them, as the host takes 40 us to ask for copies; and where each
+ * element is used so often, as a tile of 32 lines loads it once, which takes as long as to copy it.
+ */
+const PAYS = { multiplyAdds: 2 ** 21, uses: 64 } as const;
 
 /**
- * Whether a kernel of so many multiply-adds had better read through mirrors (engine/mirrors.ts): llvmpipe loads from buffers by a branch
- * for each lane. The bits are the same, so the number may depend on the batch.
+ * Whether a kernel of so many multiply-adds had better read through a mirror (engine/mirrors.ts) a tensor each of whose elements it uses
+ * `uses` times: llvmpipe loads from buffers by a branch for each lane. The bits are the same, so both numbers may depend on the batch.
  */
-export const prefersMirrors = ({ adapterClass, mirrors }: Engine, multiplyAdds: number): boolean =>
-  adapterClass === 'lavapipe' && (mirrors === 'always' || (mirrors && multiplyAdds >= WORTH_COPIES));
+export const prefersMirrors = (
+  { adapterClass, mirrors }: Engine,
+  multiplyAdds: number,
+  uses: number = PAYS.uses,
+): boolean =>
+  adapterClass === 'lavapipe' &&
+  (mirrors === 'always' || (mirrors && multiplyAdds >= PAYS.multiplyAdds && uses >= PAYS.uses));
 
 /** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
 export const prefersSubgroups = (engine: Engine): boolean =>

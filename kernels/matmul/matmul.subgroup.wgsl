@@ -31,10 +31,34 @@ fn add(at: u32, v: vec4f) {
 // Where rows and columns lie is computed once, and no load asks whether it is inside: that took a fifth of the time on SwiftShader. Rows
 // and columns past the end repeat the last, as what is made of them is not stored; of k past the end, A is zero and B that of the last.
 
+/// k, or the last that there is where sums may end within a step: they do not where their length is a row's of vectors.
+fn inside(k: u32, last: u32) -> u32 {
+//#if TRANSPOSE_A == 0 && FOURS == 1
+  return k;
+//#else
+  return min(k, last);
+//#endif
+}
+
 //#if TRANSPOSE_A == 0
 /// A[m, k..k+3] of the row that starts at `start`.
 fn fourA(start: u32, k: u32, end: u32) -> vec4f {
-  return select(vec4f(), loadA((start + min(k, end - 4u)) / 4u), k < end);
+  let x = loadA((start + inside(k, end - 4u)) / 4u);
+//#if FOURS == 1
+  return x;
+//#else
+  return select(vec4f(), x, k < end);
+//#endif
+}
+//#endif
+
+//#if TRANSPOSE_A == 1 && PATCHES == 0
+/// Columns of the result: A[k..k+3, m + t] for t = 0..3, of the columns of A at `start`.
+fn turnedA(start: u32, k: u32, end: u32) -> mat4x4f {
+//#unroll i 4
+  let line_i = select(vec4f(), loadA((start + inside(k + i, end - 1u) * params.M) / 4u), k + i < end);
+//#end
+  return transpose(mat4x4f(line_0, line_1, line_2, line_3));
 }
 //#endif
 
@@ -42,9 +66,9 @@ fn fourA(start: u32, k: u32, end: u32) -> vec4f {
 fn fourB(start: u32, length: u32, k: u32, end: u32) -> mat4x4f {
 //#unroll i 4
 //#if TRANSPOSE_B == 1
-  let line_i = loadB((start + i * length + min(k, end - 4u)) / 4u);
+  let line_i = loadB((start + i * length + inside(k, end - 4u)) / 4u);
 //#else
-  let line_i = loadB((start + min(k + i, end - 1u) * length) / 4u);
+  let line_i = loadB((start + inside(k + i, end - 1u) * length) / 4u);
 //#endif
 //#end
   return turnedB(mat4x4f(line_0, line_1, line_2, line_3));
@@ -75,6 +99,11 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
   let start_a_h = min(m + h * LANES + lane, params.M - 1u) * lengthA;
 //#end
 //#endif
+//#if TRANSPOSE_A == 1 && PATCHES == 0
+//#unroll q QUARTERS
+  let start_a_q = min(m + (q * LANES + lane) * 4u, params.M - 4u);
+//#end
+//#endif
   for (var k = kStart(group.z); k < end; k += 4u * FOURS) {
 //#unroll f FOURS
 //#unroll w WIDTH
@@ -87,7 +116,11 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
 //#else
     // Contiguous along m: the lane takes four rows after another, so slot (4 q + t) LANES + j is row 4 (q LANES + giver) + t.
 //#unroll q QUARTERS
+//#if PATCHES == 1
     let x_f_q = fragmentA(m + (q * LANES + lane) * 4u, k + 4u * f, end);
+//#else
+    let x_f_q = turnedA(start_a_q, k + 4u * f, end);
+//#endif
 //#end
 //#endif
 //#end

@@ -121,8 +121,9 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     k: maxOf(p.transposeA ? p.M : p.K),
   });
   const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
-  // A product of one row a sample reads each weight once: no more than a copy of it would.
-  const mirroring = prefersMirrors(ctx.engine, maxOf(p.M) * p.N * maxOf(p.K)) && vec && rows === 'many';
+  const multiplyAdds = maxOf(p.M) * p.N * maxOf(p.K);
+  const mirroring = (t: Tensor, uses: number): boolean =>
+    vec && fitsMirror(t) && prefersMirrors(ctx.engine, multiplyAdds, uses);
   const [down, across] = [ceilDiv(p.M, tileM), Math.ceil(p.N / tileN)];
   // Only weight gradients sum over rows: their K is symbolic or large while M and N are small.
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;
@@ -147,8 +148,8 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       PACK_B: pack,
       THREE: parts !== undefined,
       PATCHES: p.patches !== undefined,
-      MIRROR_A: mirroring && fitsMirror(p.a),
-      MIRROR_B: mirroring && fitsMirror(p.b),
+      MIRROR_A: mirroring(p.a, p.N),
+      MIRROR_B: mirroring(p.b, maxOf(p.M)),
       F16_A: isHalf(p.a),
       F16_C: isHalf(p.c),
       EPILOGUE: EPILOGUE[epilogue],
@@ -156,6 +157,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       SPLIT_K: slice !== null,
     },
     tensors,
+    apart: [...(p.transposeA ? [] : ['a']), ...(p.transposeB ? ['b'] : [])],
     params: {
       M: p.M,
       N: p.N,

@@ -20,12 +20,13 @@ export interface Prepared {
   readonly mirrors: MirrorTextures;
 }
 
-/** Which steps to encode; between two timestamps, where those are given. */
+/** Which steps to encode. */
 interface Wanted {
   readonly label: string;
   readonly from: number;
   readonly to: number;
-  readonly timestamps?: Required<GPUComputePassTimestampWrites>;
+  /** What else the first and the last pass say, which may then be without a dispatch: engine/timed.ts. */
+  readonly ends?: (first: boolean, last: boolean) => GPUComputePassDescriptor;
 }
 
 /**
@@ -34,7 +35,7 @@ interface Wanted {
  */
 export function encodeSteps(encoder: GPUCommandEncoder, prepared: Prepared, wanted: Wanted): number {
   const { steps, counts, mirrors } = prepared;
-  const { label, from, to, timestamps } = wanted;
+  const { label, from, to, ends } = wanted;
   const works = (i: number): boolean => counts[3 * i]! > 0 && counts[3 * i + 1]! > 0 && counts[3 * i + 2]! > 0;
   const begins = [from];
   for (let i = from; i < to; i++) if (steps[i]!.mirroring && works(i)) begins.push(i);
@@ -43,8 +44,8 @@ export function encodeSteps(encoder: GPUCommandEncoder, prepared: Prepared, want
     const last = n === begins.length - 1;
     const end = last ? to : begins[n + 1]!;
     if (n > 0) encodeMirrors(encoder, steps[begin]!.node, mirrors);
-    if (begin === end && !timestamps) return;
-    const pass = encoder.beginComputePass({ label, timestampWrites: timestamps && ends(timestamps, n === 0, last) });
+    if (begin === end && !ends) return;
+    const pass = encoder.beginComputePass({ label, ...ends?.(n === 0, last) });
     let current: GPUComputePipeline | null = null;
     for (let i = begin; i < end; i++) {
       if (!works(i)) continue;
@@ -60,11 +61,4 @@ export function encodeSteps(encoder: GPUCommandEncoder, prepared: Prepared, want
     pass.end();
   });
   return encoded;
-}
-
-/** What the first and the last of several passes write of the timestamps around them all. */
-function ends(all: Required<GPUComputePassTimestampWrites>, first: boolean, last: boolean) {
-  const { querySet, beginningOfPassWriteIndex, endOfPassWriteIndex } = all;
-  if (!first && !last) return undefined;
-  return { querySet, ...(first && { beginningOfPassWriteIndex }), ...(last && { endOfPassWriteIndex }) };
 }

@@ -16,6 +16,18 @@ export interface TimedDispatch {
   readonly seconds: number;
 }
 
+/** Has the first of some passes begin by writing timestamp `index`, and the last end by writing the next. */
+const between = (querySet: GPUQuerySet, index: number) => (first: boolean, last: boolean) =>
+  first || last
+    ? {
+        timestampWrites: {
+          querySet,
+          ...(first && { beginningOfPassWriteIndex: index }),
+          ...(last && { endOfPassWriteIndex: index + 1 }),
+        },
+      }
+    : {};
+
 /**
  * Runs once with every dispatch timed by timestamps, in a pass of its own; in order.
  * @throws UsageError without 'timestamp-query'; OutOfMemoryError.
@@ -32,8 +44,7 @@ export function profile(engine: Engine, program: Program, values: ScalarValues =
       const encoder = engine.device.createCommandEncoder({ label: `${program.name}/profile` });
       timed.forEach((step, i) => {
         const from = start + i;
-        const timestamps = { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
-        encodeSteps(encoder, prepared, { label: step.node.label, from, to: from + 1, timestamps });
+        encodeSteps(encoder, prepared, { label: step.node.label, from, to: from + 1, ends: between(queries, 2 * i) });
       });
       const times = await submit(encoder, 2 * timed.length);
       timed.forEach((step, i) => {
@@ -54,8 +65,8 @@ export function timed(engine: Engine, program: Program, values: ScalarValues = {
   return withTimestamps(engine, program.name, 2, async ({ queries, submit }) => {
     const prepared = program.prepared(values);
     const encoder = engine.device.createCommandEncoder({ label: `${program.name}/timed` });
-    const timestamps = { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
-    encodeSteps(encoder, prepared, { label: program.name, from: 0, to: prepared.steps.length, timestamps });
+    const ends = between(queries, 0);
+    encodeSteps(encoder, prepared, { label: program.name, from: 0, to: prepared.steps.length, ends });
     const [begin, end] = await submit(encoder, 2);
     return Number(end! - begin!) / 1e9;
   });

@@ -9,7 +9,7 @@ interface GPUBindGroup {}
 interface GPUBindGroupLayout {}
 interface GPUBuffer {}
 interface GPUCommandEncoder {}
-interface GPUComputePassTimestampWrites {}
+interface GPUComputePassDescriptor {}
 interface GPUComputePipeline {}
 interface GPUDevice {}
 interface GPUError {}

@@ -173,18 +173,18 @@ export class Memory {
   }
 
   /** False once a buffer is destroyed, or known not to have been made. */
-  isLive(made: Made): boolean {
+  isLive(made: GPUBuffer | GPUTexture): boolean {
     return this.#live.has(made);
   }
 
   /** @throws OutOfMemoryError for a buffer that is known not to have been made. */
-  check(made: Made): void {
+  check(made: GPUBuffer | GPUTexture): void {
     const failure = this.#failures.get(made);
     if (failure) throw failure;
   }
 
   /** Destroys a buffer; a second call is harmless. */
-  destroy(made: Made): void {
+  destroy(made: GPUBuffer | GPUTexture): void {
     const entry = this.#live.get(made);
     if (!entry) return;
     this.#live.delete(made);

@@ -9,7 +9,7 @@ import { type MirrorNeeds, MirrorTextures } from '../mirrors.ts';
 export class Arena {
   readonly #engine: Engine;
   readonly #label: string;
-  /** Textures for what its programs mirror. */
+  /** Textures for what its programs mirror. @internal */
   readonly mirrors: MirrorTextures;
   #slabs: (GPUBuffer | null)[] = [];
   /** Counts reallocations: bind groups made for an earlier generation are stale. */
@@ -43,7 +43,7 @@ export class Arena {
   }
 
   /**
-   * Makes every slab and mirror at least as large as asked; contents are lost where one grows.
+   * Makes every slab and mirror at least as large as asked; contents are lost where one grows. @internal
    * @throws OutOfMemoryError, LimitError; what the slabs had is then allocated as before. Whether the device has the memory is known
    * later (`Engine.allocated`); slabs that it has none for are missing then.
    */

@@ -140,6 +140,28 @@ it('signed bytes are read as they are', async () => {
   expect(await read('rgba8sint', new Uint32Array(bytes.buffer))).toEqual(Float32Array.from(bytes));
 });
 
+it('lines may lie apart, in a texture of their own', async () => {
+  const n = 2 * 4096 + 8;
+  const x = engine.tensor('x', [n], { data: numbers(n, 1) });
+  const arena = new Arena(engine);
+  const { recording, result } = record(engine, 'apart', (ctx, keep) => {
+    const [y, z] = [ctx.empty('y', [n]), ctx.empty('z', [n])];
+    const grid = Math.ceil(n / 256);
+    ctx.dispatch({ kernel, entry: 'main', tensors: { a: x, b: x, y }, apart: ['a'], grid });
+    ctx.dispatch({ kernel, entry: 'main', tensors: { a: y, b: x, y: z }, apart: ['a', 'b'], grid });
+    keep(z);
+    return z;
+  });
+  const program = await Program.compile(engine, recording, { arena });
+  program.run();
+  expect((await program.read(result))[0]).toEqual(numbers(n, 1).map((v) => 7 * v));
+  // First and second texture with lines apart, and the second, of x, close together.
+  expect(engine.memory.report().byKind.mirrors).toBe(3 * (LINE + 128) + 3 * (LINE + 128) + 3 * LINE);
+  program.dispose();
+  arena.dispose();
+  engine.release(x);
+});
+
 it('a tensor bound twice has one mirror', async () => {
   const x = engine.tensor('x', [16], { data: numbers(16, 1) });
   const arena = new Arena(engine);

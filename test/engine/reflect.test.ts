@@ -28,7 +28,8 @@ function dry(adapterClass: AdapterKind, lanes: number): Engine {
   };
   const adapterInfo = lanes > 0 ? { subgroupMinSize: lanes, subgroupMaxSize: lanes, subgroupMatrixConfigs: UNITS } : {};
   const device = { limits, features: new Set(lanes > 0 ? FEATURES : []), adapterInfo } as unknown as GPUDevice;
-  return dryEngine({ device, adapterClass, largestBinding: limits.maxStorageBufferBindingSize } as Engine);
+  const largestBinding = limits.maxStorageBufferBindingSize;
+  return dryEngine({ device, adapterClass, largestBinding, mirrors: 'always' } as Engine);
 }
 
 const engines = [dry('gpu', 0), dry('gpu', 32), dry('lavapipe', 8), dry('swiftshader', 4), dry('software', 0)];

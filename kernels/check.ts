@@ -152,7 +152,7 @@ const pick: Pick = (count, of) => {
 };
 
 /** Outputs as they can be read: what is stored as halves, copied into f32. */
-const inFloats = (ctx: Context, outputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> =>
+export const inFloats = (ctx: Context, outputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> =>
   Object.fromEntries(
     Object.entries(outputs).map(([name, y]) => [
       name,

@@ -4,8 +4,9 @@
 // are HEIGHT + 4 WIDTH for LANES HEIGHT x 4 LANES WIDTH sums. Needs `subgroups` of at least LANES lanes and VEC 1.
 // Tile: LANES HEIGHT x 4 LANES WIDTH.
 //
-// All loads of a step come before its arithmetic: each load is forty basic blocks, across which nothing should stay live. So the sums
-// are a private array, with constant indices, which are plain loads and stores there, in the rows written out below.
+// All loads of a step come before its arithmetic: each load from a buffer is forty basic blocks (from a mirror, as large products have
+// it, a call), across which nothing should stay live. So the sums are a private array, with constant indices, which are plain loads and
+// stores there, in the rows written out below.
 // Loops stay rolled in the stores (bounds from `params`): each unrolled store would cost 30 ms of LLVM time.
 
 enable subgroups;

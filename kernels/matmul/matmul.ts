@@ -110,13 +110,12 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       hint: 'activations in f16 are for inference, with sizes that are multiples of four; use f32',
     });
   }
-  const rows = p.transposeA || p.a.shape.length > 2 ? 'many' : 'one';
   const variant = choose(ctx.engine, products, {
     layout: p.transposeA ? 'TN' : p.transposeB ? 'NT' : 'NN',
     vec,
     weights: p.b.dtype as 'f32',
     activations: isHalf(p.a) ? 'f16' : 'f32',
-    rows,
+    rows: p.transposeA || p.a.shape.length > 2 ? 'many' : 'one',
     n: parts ? stride : p.N, // so that parts have the bits that each would have by itself
     k: maxOf(p.transposeA ? p.M : p.K),
   });

@@ -7,8 +7,7 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { record } from '../../engine/program.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { copyInto } from '../../kernels/add.ts';
-import { caseInputs, uploadCase } from '../../kernels/check.ts';
+import { caseInputs, inFloats, uploadCase } from '../../kernels/check.ts';
 import type { Contract } from '../../kernels/contract.ts';
 import { createTape } from '../../kernels/derivatives.ts';
 import { contracts } from '../../kernels/registry.ts';
@@ -46,10 +45,7 @@ async function computed(on: Engine, c: Contract, k: object, mirrors: Engine['mir
     const outputs = c.run(ctx, inputs, k);
     const seeds = Object.values(outputs).map((y) => [y, y] as const);
     tape?.backward(ctx, seeds);
-    const inFloats = Object.entries(outputs).map(([name, y]) => {
-      return [name, y.dtype === 'f16' ? copyInto(ctx, y, ctx.empty(name, y.shape)) : y] as const;
-    });
-    return Object.fromEntries(inFloats);
+    return inFloats(ctx, outputs);
   };
   for (const { entry, bindings } of record(on, c.name, body).recording.nodes)
     for (const b of bindings) if (b.mirror) mirrored.add(`${entry.name} ${b.name} ${b.mirror.format}`);

@@ -50,6 +50,7 @@ export {
   roofOf,
 } from './bench/roofline.ts';
 export { profile, type TimedDispatch, timed } from './engine/timed.ts';
+export { tuningBy, tuningOf } from './kernels/candidates.ts';
 export {
   type Checked,
   caseInputs,
@@ -74,7 +75,7 @@ export {
   type Work,
 } from './kernels/contract.ts';
 export { families, type Trial, type TunedFamily } from './kernels/families.ts';
-export type { Family, Variant } from './kernels/family.ts';
+export type { Candidates, Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';
 export type { Entrant } from './tuning/candidate.ts';
 export type { TuningProblem } from './tuning/problem.ts';

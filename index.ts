@@ -4,6 +4,7 @@
  * training runs. Operations on tensors are in `odelt/ops`, the check and the timing of kernels in `odelt/bench`.
  * @module odelt
  */
+
 import lib from './kernels/lib.wgsl';
 
 export { alone, type Communicator } from './cluster/communicator.ts';
@@ -47,7 +48,7 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
-export { type ShapeClass, type Tuning, type TuningChoice, tuningOf } from './engine/tuning.ts';
+export type { ShapeClass, Tuning, TuningChoice } from './engine/tuning.ts';
 export {
   type AblationCell,
   type AblationMean,

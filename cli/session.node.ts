@@ -3,7 +3,7 @@ import { type AdapterReport, adapterChoice, type NodeDeviceOptions } from '../en
 import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { type TuningChoice, tuningOf } from '../engine/tuning.ts';
+import type { TuningChoice } from '../engine/tuning.ts';
 import { log } from './output.node.ts';
 
 export interface Session {
@@ -84,8 +84,9 @@ export async function tuneSession({ engine }: Pick<Session, 'engine'>, tuning: s
 /** Gives an engine the tuning that a run began with. @throws TuningError where this adapter does not have all of it. */
 export async function tuneAsBefore({ engine }: Session, choices: readonly TuningChoice[] | undefined): Promise<void> {
   if (!choices) return;
-  const [{ checkChoices }, { families }] = await Promise.all([
+  const [{ checkChoices }, { tuningOf }, { families }] = await Promise.all([
     import('../tuning/choices.ts'),
+    import('../kernels/candidates.ts'),
     import('../kernels/families.ts'),
   ]);
   checkChoices(engine, families, choices, 'the run');

@@ -1,4 +1,5 @@
 /** What an engine carries to choose between ways to compute an operation, without knowing what either means. */
+import type { Engine } from './engine.ts';
 
 /** What a choice may depend on: sizes and kinds by name, never the number of samples. */
 export type ShapeClass = Readonly<Record<string, number | string | boolean>>;
@@ -11,11 +12,14 @@ export interface TuningChoice {
   readonly variant: string;
 }
 
-/** Choices measured beforehand. Asked whenever an operation is recorded or run that has several variants. */
+/** Choices measured beforehand, as `tuningOf` of odelt/bench makes it. Asked whenever an operation is recorded or run that has several variants. */
 export interface Tuning {
-  /** The id of the variant for a family's shape; undefined where nothing is known: the family's own choice is taken. */
-  choice(family: string, shape: ShapeClass): string | undefined;
-  /** All that `choice` knows, so that it can be written down and made again with `tuningOf`. Training runs need it. */
+  /**
+   * The variant of a family for a shape on this engine; undefined where nothing is known: the family's own choice is taken.
+   * @throws UsageError where what is known is none of the variants there.
+   */
+  variant(engine: Engine, family: string, shape: ShapeClass): { readonly id: string } | undefined;
+  /** All that `variant` knows, so that it can be written down and made again with `tuningOf`. Training runs need it. */
   readonly choices?: readonly TuningChoice[];
 }
 
@@ -23,13 +27,4 @@ export interface Tuning {
 export function shapeKey(family: string, shape: ShapeClass): string {
   const fields = Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1));
   return `${family} ${JSON.stringify(Object.fromEntries(fields))}`;
-}
-
-/** Tuning that makes these choices, in one order for equal ones; of two for one shape the last. */
-export function tuningOf(choices: readonly TuningChoice[]): Tuning {
-  const known = new Map(choices.map((c) => [shapeKey(c.family, c.shape), c]));
-  return {
-    choice: (family, shape) => known.get(shapeKey(family, shape))?.variant,
-    choices: [...known].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, choice]) => choice),
-  };
 }

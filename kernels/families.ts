@@ -1,21 +1,25 @@
 /** Every family of kernels with variants, and what its variants are checked and timed with: what tuning iterates over. */
 import type { ShapeClass } from '../engine/tuning.ts';
 import { attentionContract } from './attention/attention.contract.ts';
-import { type AttentionShape, attentions } from './attention/variants.ts';
+import { attentionCandidates } from './attention/candidates.ts';
+import type { AttentionShape } from './attention/variants.ts';
 import type { Contract } from './contract.ts';
+import { convolutionCandidates } from './conv/candidates.ts';
 import { convolutionContract } from './conv/convolution.ts';
 import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
-import { type ConvolutionShape, convolutions } from './conv/variants.ts';
-import type { Family, Variant } from './family.ts';
+import type { ConvolutionShape } from './conv/variants.ts';
+import type { Candidates, Variant } from './family.ts';
 import { attentionHalfContract, layernormHalfContract } from './half-activations.contracts.ts';
+import { productCandidates } from './matmul/candidates.ts';
 import { gatedResidualContract } from './matmul/linear.contract.ts';
 import { productContract } from './matmul/product.contract.ts';
 import { storedLinear } from './matmul/stored-linear.contracts.ts';
-import { type ProductShape, products } from './matmul/variants.ts';
+import type { ProductShape } from './matmul/variants.ts';
+import { normCandidates } from './norm/candidates.ts';
 import { layernormContract } from './norm/layernorm.contract.ts';
-import { type NormShape, norms } from './norm/variants.ts';
+import type { NormShape } from './norm/variants.ts';
 import { columnSumContract } from './reduce.contract.ts';
-import { type TokenSumShape, tokenSums } from './token-sums.ts';
+import { type TokenSumShape, tokenSumCandidates } from './token-sums.ts';
 
 /** A case of a contract. */
 export interface Trial {
@@ -23,9 +27,8 @@ export interface Trial {
   readonly case: object;
 }
 
-/** A family, and cases that exercise its shape classes. */
-export interface TunedFamily<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
-  readonly family: Family<S, V>;
+/** A family, what it may choose among, and cases that exercise its shape classes. */
+export interface TunedFamily<S extends ShapeClass = ShapeClass, V extends Variant = Variant> extends Candidates<S, V> {
   /** What exercises the shape, for so many samples of so many tokens: every kernel that the choice is about, and little else. */
   trial(shape: S, size: { readonly samples: number; readonly tokens: number }): Trial;
 }
@@ -40,7 +43,7 @@ const convolutionForward: Contract = { ...convolutionContract, differentiable: [
 /** All families of kernels that have variants. */
 export const families: readonly TunedFamily[] = [
   tuned<ProductShape, Variant>({
-    family: products,
+    ...productCandidates,
     trial({ layout, weights, activations, rows, n, k }, { samples, tokens }) {
       const contract = storedLinear[weights][activations];
       if (contract)
@@ -51,28 +54,28 @@ export const families: readonly TunedFamily[] = [
     },
   }),
   tuned<NormShape, Variant>({
-    family: norms,
+    ...normCandidates,
     trial: ({ width, activations }, { samples, tokens }) => ({
       contract: activations === 'f16' ? layernormHalfContract : layernormContract,
       case: { batch: samples, tokens, width },
     }),
   }),
   tuned<TokenSumShape, Variant>({
-    family: tokenSums,
+    ...tokenSumCandidates,
     trial: ({ width, tokens }, size) =>
       tokens === 0
         ? { contract: columnSumContract, case: { rows: size.samples * size.tokens, width } }
         : { contract: gatedResidualContract, case: { batch: size.samples, tokens, width } },
   }),
   tuned<AttentionShape, Variant>({
-    family: attentions,
+    ...attentionCandidates,
     trial({ tokens, heads, head, activations }, { samples }) {
       const contract = activations === 'f16' ? attentionHalfContract : attentionContract;
       return { contract, case: { batch: samples, tokens, heads, head, scale: 'sqrt' } };
     },
   }),
   tuned<ConvolutionShape, Variant>({
-    family: convolutions,
+    ...convolutionCandidates,
     trial({ channels, columns, side, weights }, { samples, tokens }) {
       const contract = weights === 'f16' ? convolutionHalfContract : convolutionForward;
       // A picture of so many pixels, square where it can be.

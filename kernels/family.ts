@@ -4,7 +4,6 @@
  * that a sample's numbers do not depend on the batch it is in.
  */
 import type { Engine } from '../engine/engine.ts';
-import { UsageError } from '../engine/errors.ts';
 import type { ShapeClass } from '../engine/tuning.ts';
 
 /** One way to compute an operation; a family adds what its kernels need to know. */
@@ -17,26 +16,20 @@ export interface Variant {
 export interface Family<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
   /** Its name in tuning tables. */
   readonly name: string;
-  /** All variants that this engine's device can run for the shape, a few dozen at most. */
-  candidates(engine: Engine, shape: S): readonly V[];
-  /** The candidate that is taken without tuning: known to be good on adapters of this kind, or portable. */
+  /** The variant that is taken without tuning: known to be good on adapters of this kind, or portable. */
   reviewed(engine: Engine, shape: S): V;
 }
 
-/** The variant to use. @throws UsageError where the engine's tuning names one that there is not, or not on this device. */
-export function choose<S extends ShapeClass, V extends Variant>(engine: Engine, f: Family<S, V>, shape: S): V {
-  const id = engine.tuning?.choice(f.name, shape);
-  if (id === undefined) return f.reviewed(engine, shape);
-  const candidates = f.candidates(engine, shape);
-  const found = candidates.find((v) => v.id === id);
-  if (found) return found;
-  throw new UsageError(
-    `tuning asks for '${id}' for ${f.name} ${JSON.stringify(shape)}, which is none of its variants`,
-    {
-      hint: `on this device there are ${candidates.map((v) => v.id).join(', ')}; tune again`,
-    },
-  );
+/** All that tuning may choose among. Apart from the family, so that pages without tuning do not load it. */
+export interface Candidates<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
+  readonly family: Family<S, V>;
+  /** All variants that this engine's device can run for the shape, the reviewed one among them, a few dozen at most. */
+  candidates(engine: Engine, shape: S): readonly V[];
 }
+
+/** The variant to use. @throws UsageError where the engine's tuning names one that there is not, or not on this device. */
+export const choose = <S extends ShapeClass, V extends Variant>(engine: Engine, f: Family<S, V>, shape: S): V =>
+  (engine.tuning?.variant(engine, f.name, shape) as V | undefined) ?? f.reviewed(engine, shape);
 
 /**
  * When copies into mirrors pay: with so many multiply-adds, 150 us of them, as the host takes 40 us to ask for copies; and where each

@@ -1,6 +1,6 @@
 /** The ways to sum over the tokens of each (sample, channel): teams of invocations (token-sums.wgsl), and which suits an adapter's kind. */
 import type { Constants } from '../engine/wgsl.ts';
-import type { Family, Variant } from './family.ts';
+import type { Candidates, Family, Variant } from './family.ts';
 
 /** What the choice of a sum over tokens depends on. */
 export type TokenSumShape = {
@@ -32,13 +32,18 @@ export const alone = (vec: boolean): TokenSumVariant => shared(vec ? 16 : 64, 1,
 /** Sums over tokens for each channel: the gradients of modulations, of each sample, and of biases, of all. */
 export const tokenSums: Family<TokenSumShape, TokenSumVariant> = {
   name: 'token-sum',
-  candidates: (_engine, { vec }) => [
-    ...[shared(64, 1, false), shared(32, 8, false), shared(16, 16, false)],
-    ...(vec ? [shared(16, 1, true), shared(16, 16, true)] : []),
-  ],
   // One invocation per channel leaves most of a GPU idle: a sample of DiT-B has 768 channels. All samples' rows are more.
   reviewed(engine, { vec, tokens }) {
     if (engine.adapterClass !== 'gpu') return alone(vec);
     return tokens === 0 ? shared(16, 16, false) : shared(32, 8, false);
   },
+};
+
+/** All of them, for tuning to choose among. */
+export const tokenSumCandidates: Candidates<TokenSumShape, TokenSumVariant> = {
+  family: tokenSums,
+  candidates: (_engine, { vec }) => [
+    ...[shared(64, 1, false), shared(32, 8, false), shared(16, 16, false)],
+    ...(vec ? [shared(16, 1, true), shared(16, 16, true)] : []),
+  ],
 };

@@ -66,7 +66,7 @@ export function changesOnResume(
     const text = (choices: Configured['tuning']) => (choices ? `a tuning of ${choices.length} choices` : 'no tuning');
     const which = before.tuning && now.tuning ? 'another' : text(now.tuning);
     throw new ConfigError(`the run has ${text(before.tuning)}; this engine has ${which}`, {
-      hint: 'go on with the tuning in config.json (tuningOf), or allow another (otherTuning, --tuning): the last bits will differ',
+      hint: 'go on with the tuning in config.json (tuningOf of odelt/bench), or allow another (otherTuning, --tuning): the last bits will differ',
     });
   }
   return { ...train, ...data, ...tuning };

@@ -89,7 +89,7 @@ export function tuningToRecord({ tuning }: Engine): readonly TuningChoice[] | un
   if (!tuning) return undefined;
   if (!tuning.choices) {
     throw new ConfigError("the engine's tuning cannot be written down, and a run must be able to go on with the same", {
-      hint: 'make it with tuningOf, or give it its choices',
+      hint: 'make it with tuningOf of odelt/bench, or give it its choices',
     });
   }
   // Without a choice everything is as without tuning.

@@ -100,7 +100,7 @@ export class Checks {
       for (const p of prepared) p.dispose();
     };
     try {
-      await withVariant(this.#engine, this.#subject.problem, id, async () => {
+      await withVariant(this.#engine, this.#subject, id, async () => {
         await this.#compiles();
         await this.#smallIsRight();
         for (const edge of this.#edges) await this.#edgeIsRight(edge);
@@ -197,7 +197,7 @@ export async function look(
   { samples, tokens }: Size,
 ): Promise<{ asked: boolean; fits: boolean }> {
   const trial = trialOf(subject, samples, tokens);
-  const { value, asked } = await withVariant(engine, subject.problem, subject.reviewed.id, () =>
+  const { value, asked } = await withVariant(engine, subject, subject.reviewed.id, () =>
     record(engine, trial.contract.name, (ctx) => runTrial(ctx, trial)),
   );
   const bytes = value.recording.nodes.flatMap(({ bindings }) => bindings.map((b) => b.tensor.storage.bytes));

@@ -57,7 +57,7 @@ export function checkChoices(
 ): void {
   for (const choice of choices) {
     const found = families.find(({ family }) => family.name === choice.family);
-    const ids = found?.family.candidates(engine, choice.shape).map((v) => v.id) ?? [];
+    const ids = found?.candidates(engine, choice.shape).map((v) => v.id) ?? [];
     if (ids.includes(choice.variant)) continue;
     throw new TuningError(
       `${whose} has the variant '${choice.variant}' for ${problemText(choice)}, which is not there on this adapter`,

@@ -41,7 +41,7 @@ export async function fingerprint(engine: Engine, subject: Subject, ids: readonl
   for (const id of new Set(ids)) {
     const variant: Variant | undefined = subject.candidates.find((v) => v.id === id);
     parts.add(JSON.stringify(variant));
-    await withVariant(engine, subject.problem, id, () => {
+    await withVariant(engine, subject, id, () => {
       const { recording } = record(engine, 'fingerprint', (ctx) => runTrial(ctx, trialOf(subject, 2)));
       for (const { dispatch } of recording.nodes) {
         const { kernel, entry, constants } = dispatch;

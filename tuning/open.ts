@@ -1,6 +1,7 @@
 /** Gives an engine its tuning: a table, a `Tuning`, or what is known of its adapter. */
 import type { Engine } from '../engine/engine.ts';
-import { type Tuning, tuningOf } from '../engine/tuning.ts';
+import type { Tuning } from '../engine/tuning.ts';
+import { tuningOf } from '../kernels/candidates.ts';
 import { families as allFamilies, type TunedFamily } from '../kernels/families.ts';
 import { choicesOf } from './choices.ts';
 import { shippedResults } from './shipped.ts';
@@ -9,7 +10,7 @@ import { checkAdapter, mergeResults, parseTable, type TuningTable, tunedAdapter 
 
 /**
  * Which variants of kernels an engine takes: 'auto' for what the store has for its adapter, over what comes with odelt, over the
- * reviewed choices; a table, as tuning gives it or parsed from JSON; or choices of your own.
+ * reviewed choices; a table, as tuning gives it or parsed from JSON; or choices of your own: `tuningOf`, `tuningBy`.
  */
 export type EngineTuning = 'auto' | TuningTable | Tuning;
 
@@ -31,7 +32,7 @@ export interface UseTuningOptions {
  */
 export async function useTuning(engine: Engine, tuning: EngineTuning, options: UseTuningOptions = {}): Promise<void> {
   const { families = allFamilies, store = null, where = 'the tuning table', onNotice } = options;
-  if (tuning !== 'auto' && typeof (tuning as Tuning)?.choice === 'function') {
+  if (tuning !== 'auto' && typeof (tuning as Tuning)?.variant === 'function') {
     engine.tuning = tuning as Tuning;
     return;
   }
@@ -39,10 +40,10 @@ export async function useTuning(engine: Engine, tuning: EngineTuning, options: U
   if (tuning !== 'auto') {
     const table = parseTable(tuning, where);
     checkAdapter(table, adapter, where);
-    engine.tuning = tuningOf(await choicesOf(engine, families, table.results, onNotice));
+    engine.tuning = tuningOf(await choicesOf(engine, families, table.results, onNotice), families);
     return;
   }
   const stored = (await store?.get(adapter))?.results ?? [];
   const results = mergeResults(await shippedResults(engine.adapterClass), stored);
-  engine.tuning = tuningOf(await choicesOf(engine, families, results, onNotice));
+  engine.tuning = tuningOf(await choicesOf(engine, families, results, onNotice), families);
 }

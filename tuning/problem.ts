@@ -2,6 +2,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
+import { variantOf } from '../kernels/candidates.ts';
 import type { Trial, TunedFamily } from '../kernels/families.ts';
 import type { Variant } from '../kernels/family.ts';
 
@@ -29,12 +30,11 @@ export function subjectOf(engine: Engine, families: readonly TunedFamily[], prob
   const found = families.find(({ family }) => family.name === problem.family);
   if (!found) throw new UsageError(`there is no family of kernels '${problem.family}'`);
   const { shape } = problem;
-  const { family } = found;
   return {
     problem,
     family: found,
-    candidates: family.candidates(engine, shape),
-    reviewed: family.reviewed(engine, shape),
+    candidates: found.candidates(engine, shape),
+    reviewed: found.family.reviewed(engine, shape),
   };
 }
 
@@ -45,7 +45,7 @@ export const trialOf = ({ family, problem }: Subject, samples: number, tokens = 
 /** Runs `body` on an engine that takes variant `id` for this problem; `asked`: whether anything in it was about the problem. */
 export async function withVariant<T>(
   engine: Engine,
-  { family, shape }: Pick<TuningProblem, 'family' | 'shape'>,
+  { problem: { family, shape }, family: from }: Subject,
   id: string,
   body: () => T | Promise<T>,
 ): Promise<{ value: T; asked: boolean }> {
@@ -53,10 +53,10 @@ export async function withVariant<T>(
   const key = shapeKey(family, shape);
   let asked = false;
   engine.tuning = {
-    choice(name, of) {
-      if (shapeKey(name, of) !== key) return before?.choice(name, of);
+    variant(on, name, of) {
+      if (shapeKey(name, of) !== key) return before?.variant(on, name, of);
       asked = true;
-      return id;
+      return variantOf(on, from, of, id);
     },
   };
   try {

@@ -114,7 +114,7 @@ function noting(engine: Engine, tokens: number) {
   const found = new Map<string, TuningProblem>();
   const dry = dryEngine(engine);
   dry.tuning = {
-    choice(family: string, shape: ShapeClass) {
+    variant(_, family: string, shape: ShapeClass) {
       const key = shapeKey(family, shape);
       found.set(key, { family, shape, tokens, uses: (found.get(key)?.uses ?? 0) + 1 });
       return undefined;

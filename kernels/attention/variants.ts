@@ -1,4 +1,4 @@
-/** The ways to compute attention (attention.rows.wgsl, attention.subgroup.wgsl): which there are on a device, and which suits its kind. */
+/** The ways to compute attention (attention.rows.wgsl, attention.subgroup.wgsl), and which suits a device's kind. */
 import type { Engine } from '../../engine/engine.ts';
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
@@ -34,10 +34,11 @@ export interface AttentionVariant extends Variant {
   readonly rows: number;
 }
 
-const vectors = (head: number): number => Math.ceil(head / 4);
+/** Values of four features that a head takes. */
+export const vectors = (head: number): number => Math.ceil(head / 4);
 
 /** Each invocation loads for itself. Runs everywhere. */
-const alone = ({ head }: AttentionShape, each: number): AttentionVariant => ({
+export const alone = ({ head }: AttentionShape, each: number): AttentionVariant => ({
   id: `registers-${each}`,
   kernel: rowsKernel,
   constants: { SOURCE: 0, WG: 4, EACH: each, PART: vectors(head) },
@@ -45,7 +46,7 @@ const alone = ({ head }: AttentionShape, each: number): AttentionVariant => ({
 });
 
 /** Four invocations load for each other. */
-const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
+export const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
   id: `quads-${each}`,
   kernel: sharingKernel,
   constants: { SOURCE: 1, WG: 4, EACH: each, PART: vectors(head) },
@@ -53,7 +54,7 @@ const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
 });
 
 /** Eight lanes load for each other, each with `each` rows. */
-const subgroup = (each: number): AttentionVariant => ({
+export const subgroup = (each: number): AttentionVariant => ({
   id: `subgroup-${each}`,
   kernel: subgroupKernel,
   constants: { EACH: each },
@@ -73,7 +74,7 @@ interface Tile {
 }
 
 /** A tile in workgroup memory; null where the device's limits forbid it. */
-function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile): AttentionVariant | null {
+export function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile): AttentionVariant | null {
   const { rows, walked, split, each } = tile;
   const wg = (rows / each) * split;
   const part = Math.ceil(vectors(head) / split);
@@ -94,28 +95,8 @@ function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile): Attent
   };
 }
 
-const found = (v: AttentionVariant | null): v is AttentionVariant => v !== null;
-
-/** Tiles that may be good somewhere: up to 72 features of rows in each invocation, and 64 to 256 invocations. */
-function allTiled(engine: Engine, shape: AttentionShape): AttentionVariant[] {
-  const all: AttentionVariant[] = [];
-  for (const split of [1, 2, 4, 8]) {
-    for (const each of [1, 2, 4]) {
-      const held = Math.ceil(vectors(shape.head) / split) * each;
-      if (split > vectors(shape.head) || held > 18 || (held < 4 && each < 4)) continue;
-      for (const rows of [32, 64]) {
-        const wg = (rows / each) * split;
-        if (wg < 64 || wg > 256) continue;
-        const tiles = [32, 16, 8].map((walked) => tiled(engine, shape, { rows, walked, split, each, shuffled: true }));
-        all.push(...tiles.filter(found).slice(0, 2));
-      }
-    }
-  }
-  return all;
-}
-
 /** The tile for GPUs that nobody has tuned for: 16 to 20 features of a row, two rows, in an invocation. */
-function reviewedTile(engine: Engine, shape: AttentionShape, shuffled = true): AttentionVariant {
+export function reviewedTile(engine: Engine, shape: AttentionShape, shuffled = true): AttentionVariant {
   const length = vectors(shape.head);
   const split = length <= 4 ? 1 : length <= 8 ? 2 : length <= 20 ? 4 : 8;
   const most = shape.tokens <= 32 ? 32 : 64;
@@ -133,18 +114,6 @@ function reviewedTile(engine: Engine, shape: AttentionShape, shuffled = true): A
 /** Attention, forward and backward. */
 export const attentions: Family<AttentionShape, AttentionVariant> = {
   name: 'attention',
-  candidates(engine, shape) {
-    const tiles = [reviewedTile(engine, shape), reviewedTile(engine, shape, false), ...allTiled(engine, shape)];
-    const distinct = [...new Map(tiles.map((tile) => [tile.id, tile])).values()];
-    if (engine.adapterClass === 'gpu') return distinct;
-    const { device } = engine;
-    return [
-      ...[2, 4, 8].map((each) => alone(shape, each)),
-      ...(hasSubgroups(device, 4) ? [2, 4, 8].map((each) => quads(shape, each)) : []),
-      ...(hasSubgroups(device, 8) ? [2, 4].map(subgroup) : []),
-      ...distinct,
-    ];
-  },
   reviewed(engine, shape) {
     if (engine.adapterClass === 'gpu') return reviewedTile(engine, shape);
     // Larger heads would fill the cache with four queries' vectors.
@@ -156,6 +125,6 @@ export const attentions: Family<AttentionShape, AttentionVariant> = {
 };
 
 /** Whether every subgroup has that many lanes. */
-function hasSubgroups({ features, adapterInfo }: GPUDevice, lanes: number): boolean {
+export function hasSubgroups({ features, adapterInfo }: GPUDevice, lanes: number): boolean {
   return features.has('subgroups') && (adapterInfo.subgroupMinSize ?? 0) >= lanes;
 }

@@ -1,4 +1,4 @@
-/** The ways to compute a convolution: which there are on a device, and which suits its kind. */
+/** The ways to compute a convolution, and which suits a device's kind. */
 import type { Engine } from '../../engine/engine.ts';
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
@@ -75,14 +75,14 @@ function gpuTile(m: number, n: number, each: number, depth = 16): ConvolutionVar
   };
 }
 
-const REGISTER = registerTile(4, 1, 2);
+export const REGISTER = registerTile(4, 1, 2);
 /** For pictures' own channels: no column is made in vain. */
-const NARROW = registerTile(1, 4, 1);
-const TILES = [gpuTile(64, 64, 8), gpuTile(64, 32, 8), gpuTile(128, 64, 8), gpuTile(64, 64, 4)] as const;
-const SUBGROUPS = { 8: [subgroupTile(8, 4, 1)], 4: [subgroupTile(4, 4, 2), subgroupTile(4, 4, 4)] } as const;
+export const NARROW = registerTile(1, 4, 1);
+export const TILES = [gpuTile(64, 64, 8), gpuTile(64, 32, 8), gpuTile(128, 64, 8), gpuTile(64, 64, 4)] as const;
+export const SUBGROUPS = { 8: [subgroupTile(8, 4, 1)], 4: [subgroupTile(4, 4, 2), subgroupTile(4, 4, 4)] } as const;
 
 /** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
+export function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
   const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
   if (lanes === null || !device.features.has('subgroups')) return null;
   return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
@@ -91,10 +91,6 @@ function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
 /** Convolutions, forward. */
 export const convolutions: Family<ConvolutionShape, ConvolutionVariant> = {
   name: 'convolution',
-  candidates(engine) {
-    const lanes = lanesOf(engine);
-    return [REGISTER, NARROW, ...(lanes === null ? [] : SUBGROUPS[lanes]), ...TILES];
-  },
   reviewed(engine, { columns }) {
     if (columns <= 4) return NARROW;
     if (engine.adapterClass === 'gpu') return columns <= 32 ? TILES[1] : TILES[0];

@@ -1,5 +1,4 @@
 /** The variants of the matrix product: one kernel for each way to compute a tile, and what its constants mean in rows and columns. */
-import type { MatrixUnit } from '../../engine/device.ts';
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Variant } from '../family.ts';
@@ -12,7 +11,6 @@ import registerSource from './matmul.register.wgsl';
 import rowsSource from './matmul.rows.wgsl';
 import subgroupSource from './matmul.subgroup.wgsl';
 import tileSource from './matmul.tile.wgsl';
-import unitsSource from './matmul.units.wgsl';
 import common from './matmul.wgsl';
 
 /** How a and b are stored: N as the product reads them, T transposed. */
@@ -38,16 +36,16 @@ export interface ProductVariant extends Variant {
 
 /** The source with the entry point comes first, as `enable` must. */
 /* @__NO_SIDE_EFFECTS__ */
-const kernelOf = (name: string, ...source: string[]): Kernel =>
+export const kernelOf = (name: string, ...source: string[]): Kernel =>
   defineKernel(`matmul.${name}`, ...source, common, fetch, packed, half, mirror);
 
 const registerKernel = kernelOf('register', registerSource);
 const subgroupKernel = kernelOf('subgroup', subgroupSource, lanes);
 const tileKernel = kernelOf('tile', tileSource);
 const rowsKernel = kernelOf('rows', rowsSource);
-const unitsKernel = kernelOf('units', unitsSource);
 
-const unsplit = () => 0;
+/** Of variants whose sums are never split. */
+export const unsplit = () => 0;
 
 /** wgX x wgY invocations that make 8 rows by 4 nv columns each. */
 export const registerTile = (wgX: number, wgY: number, nv: 1 | 2 | 4): ProductVariant => ({
@@ -182,19 +180,3 @@ const gpuSlice = (tiles: number): number => {
   if (tiles >= 64) return 1024;
   return tiles >= 16 ? 512 : 256;
 };
-
-/** Four subgroups of `lanes`, which make 2 x 2 units each. `pinned`: the size of subgroups has to be asked for. */
-export function unitsTile({ M, N, K }: MatrixUnit, lanes: number, pinned: boolean): ProductVariant {
-  return {
-    id: `units-${M}x${N}x${K}-2x2`,
-    kernel: unitsKernel,
-    constants: { UNIT_M: M, UNIT_N: N, UNIT_K: K, LANES: lanes, PINNED: pinned },
-    tileM: 4 * M,
-    tileN: 4 * N,
-    next: 'beside',
-    slice: unsplit,
-  };
-}
-
-/** Bytes of workgroup memory that `unitsTile` takes: both operands as f16, two steps deep, and one result of each subgroup. */
-export const unitsBytes = ({ M, N, K }: MatrixUnit): number => 2 * 2 * K * (4 * M + 4 * N) + 4 * 4 * M * N;

@@ -1,9 +1,8 @@
-/** The ways to compute a matrix product: which there are on a device, and which suits its kind. */
+/** The ways to compute a matrix product, and which suits a device's kind; candidates.ts has more. */
 import type { Engine } from '../../engine/engine.ts';
 import type { Family } from '../family.ts';
 import {
   fittingTile,
-  type GpuTile,
   gpuTile,
   type Layout,
   type ProductVariant,
@@ -11,8 +10,6 @@ import {
   rowsTile,
   subgroupTile,
   tallTile,
-  unitsBytes,
-  unitsTile,
 } from './tiles.ts';
 
 /** What the choice depends on. */
@@ -35,29 +32,24 @@ export type ProductShape = {
 /** Products of two matrices. */
 export const products: Family<ProductShape, ProductVariant> = {
   name: 'product',
-  candidates(engine, shape) {
-    if (engine.adapterClass !== 'gpu')
-      return [...REGISTER_TILES, ...subgroupTiles(engine, shape), ...rowsTiles(shape, 'cpu')];
-    return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...unitTiles(engine, shape)];
-  },
   reviewed(engine, shape) {
     if (engine.adapterClass === 'gpu') return rowsTiles(shape, 'gpu')[0] ?? reviewedTile(shape);
     return shape.vec ? reviewedSubgroup(engine, shape) : REGISTER;
   },
 };
 
-const REGISTER = registerTile(4, 1, 2);
-const REGISTER_TILES = [REGISTER, registerTile(4, 1, 1), registerTile(8, 2, 2)];
+/** Runs everywhere. */
+export const REGISTER = registerTile(4, 1, 2);
 
 /** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
+export function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
   const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
   if (lanes === null || !device.features.has('subgroups')) return null;
   return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
 }
 
 /** Rows per lane and vectors per lane. */
-const SUBGROUPS = {
+export const SUBGROUPS = {
   8: [
     subgroupTile(8, 4, 1),
     subgroupTile(8, 4, 2),
@@ -75,7 +67,7 @@ const SUBGROUPS = {
 } as const;
 
 /** For products with a row for each sample, few or many: a tile of the above, or a low one that adds in the same order. */
-const LOWERED = {
+export const LOWERED = {
   8: [tallTile(SUBGROUPS[8][0], subgroupTile(8, 1, 1))],
   4: [
     tallTile(SUBGROUPS[4][0], subgroupTile(4, 2, 2)),
@@ -84,14 +76,7 @@ const LOWERED = {
   ],
 } as const;
 
-const fewRows = ({ rows, layout }: ProductShape): boolean => rows === 'one' && layout !== 'TN';
-
-function subgroupTiles(engine: Engine, shape: ProductShape): readonly ProductVariant[] {
-  const lanes = lanesOf(engine);
-  if (lanes === null || !shape.vec) return [];
-  const tiles = SUBGROUPS[lanes].filter(({ tileM }) => shape.layout !== 'TN' || tileM % (4 * lanes) === 0);
-  return fewRows(shape) ? [...LOWERED[lanes], ...tiles] : tiles;
-}
+export const fewRows = ({ rows, layout }: ProductShape): boolean => rows === 'one' && layout !== 'TN';
 
 /** Measured: docs/architecture.md. */
 function reviewedSubgroup(engine: Engine, shape: ProductShape): ProductVariant {
@@ -116,36 +101,9 @@ const ROWS = {
   cpu: [rowsTile(4, 8, 1), rowsTile(8, 8, 1)],
 } as const;
 
-const rowsTiles = ({ layout, vec, rows }: ProductShape, kind: keyof typeof ROWS): readonly ProductVariant[] =>
+/** For products of which each sample has one row. */
+export const rowsTiles = ({ layout, vec, rows }: ProductShape, kind: keyof typeof ROWS): readonly ProductVariant[] =>
   vec && layout === 'NN' && rows === 'one' ? ROWS[kind] : [];
-
-/**
- * Tiles for tuning to choose among: the first fit results that would leave a GPU idle with larger ones, the last reuse the most. Deeper
- * steps or two buffers help where there are too few workgroups to wait in turn; vectors in workgroup memory lose 9 to 36 % on one GPU
- * and win by as much on another (docs/architecture.md, on a GPU).
- */
-const TILES: readonly GpuTile[] = [
-  { tile: [32, 32, 16], each: [4, 4], shared: 'v4', buffers: 1 },
-  { tile: [32, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 },
-  { tile: [64, 32, 16], each: [4, 4], shared: 'v4', buffers: 1 },
-  { tile: [64, 32, 16], each: [4, 4], shared: 'v4', buffers: 2 },
-  { tile: [64, 32, 16], each: [4, 4], shared: 'v1', buffers: 1 },
-  { tile: [64, 32, 32], each: [4, 4], shared: 'v4', buffers: 1 },
-  { tile: [64, 64, 16], each: [4, 4], shared: 'v4', buffers: 1 },
-  { tile: [64, 64, 16], each: [8, 4], shared: 'v4', buffers: 1 },
-  { tile: [64, 64, 16], each: [8, 4], shared: 'v4', buffers: 2 },
-  { tile: [64, 64, 16], each: [8, 4], shared: 'v1', buffers: 1 },
-  { tile: [64, 64, 16], each: [8, 8], shared: 'v4', buffers: 2 },
-  { tile: [128, 64, 16], each: [8, 8], shared: 'v4', buffers: 1 },
-  { tile: [128, 64, 16], each: [8, 8], shared: 'v1', buffers: 1 },
-  { tile: [128, 128, 16], each: [8, 8], shared: 'v4', buffers: 1 },
-];
-
-function gpuTiles({ layout, n }: ProductShape): ProductVariant[] {
-  const suited = TILES.filter(({ tile: [, width] }) => width === 32 || width < 2 * n);
-  const all = suited.map((tile) => gpuTile(layout, tile)).filter((tile) => tile !== null);
-  return [...all, ...(layout === 'TN' ? [] : [fittingTile(layout)])];
-}
 
 /**
  * Without tuning: the tile that fits the result's size. Weight gradients, whose size the batch does not change, are cut into slices
@@ -155,19 +113,4 @@ function reviewedTile({ layout, n }: ProductShape): ProductVariant {
   const staging = { shared: 'v4', buffers: layout === 'TN' ? 2 : 1 } as const;
   if (n <= 32) return gpuTile(layout, { tile: [64, 32, 16], each: [4, 4], ...staging })!;
   return layout === 'TN' ? gpuTile(layout, { tile: [64, 64, 16], each: [8, 4], ...staging })! : fittingTile(layout);
-}
-
-/** Products of halves by matrix units, where the device has them for f16 with sums in f32. */
-function unitTiles(engine: Engine, { layout, weights, activations }: ProductShape): ProductVariant[] {
-  const { features, limits, adapterInfo } = engine.device;
-  const has = (feature: string) => (features as ReadonlySet<string>).has(feature);
-  if (layout !== 'NN' || weights !== 'f16' || activations !== 'f16') return [];
-  if (!has('chromium-experimental-subgroup-matrix') || !has('shader-f16') || !has('subgroups')) return [];
-  const { subgroupMinSize: min, subgroupMaxSize: max } = adapterInfo;
-  if (!max || (min !== max && !has('subgroup-size-control')) || 4 * max > limits.maxComputeInvocationsPerWorkgroup)
-    return [];
-  return engine.matrixUnits
-    .filter((u) => u.componentType === 'f16' && u.resultComponentType === 'f32')
-    .filter((u) => u.N % 4 === 0 && u.K % 2 === 0 && unitsBytes(u) <= limits.maxComputeWorkgroupStorageSize)
-    .map((u) => unitsTile(u, max, min !== max));
 }

@@ -1,5 +1,4 @@
-/** The ways to work on rows (layernorm.wgsl's TEAM): which there are on a device, and which suits its kind. */
-import type { Engine } from '../../engine/engine.ts';
+/** The ways to work on rows (layernorm.wgsl's TEAM), and which suits a device's kind. */
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 
@@ -24,19 +23,20 @@ export interface NormVariant extends Variant {
 const MOST_KEPT = 12;
 
 /** Values of a row for each of `lanes`, if a lane can keep them; else 0. */
-function kept({ width, vec, activations }: NormShape, lanes: number): number {
+export function kept({ width, vec, activations }: NormShape, lanes: number): number {
   const values = Math.ceil(width / (vec ? 4 : activations === 'f16' ? 2 : 1) / lanes);
   return values <= MOST_KEPT ? values : 0;
 }
 
-const invocation = ({ vec }: NormShape): NormVariant => ({
+/** Each invocation has a row of its own. */
+export const invocation = ({ vec }: NormShape): NormVariant => ({
   id: 'invocation',
   constants: { TEAM: 0, VEC: vec, WG: 64, LANES: 1, ROWS: 64, KEEP: 0 },
   rows: 64,
 });
 
 /** `lanes` invocations for a row, in workgroups of at least 64. */
-function workgroup(shape: NormShape, lanes: number): NormVariant {
+export function workgroup(shape: NormShape, lanes: number): NormVariant {
   const size = Math.max(64, lanes);
   const rows = size / lanes;
   const KEEP = kept(shape, lanes);
@@ -47,21 +47,9 @@ function workgroup(shape: NormShape, lanes: number): NormVariant {
   };
 }
 
-/** A subgroup for a row; on CPU drivers one takes many rows, as starting a workgroup costs more than a row's work. */
-function subgroup(engine: Engine, shape: NormShape): NormVariant {
-  const narrowest = engine.device.adapterInfo.subgroupMinSize ?? 4;
-  const [size, rows] = engine.adapterClass === 'gpu' ? [64, Math.max(1, 64 / narrowest)] : [narrowest, 16];
-  const constants = { TEAM: 2, VEC: shape.vec, WG: size, ROWS: rows, KEEP: kept(shape, narrowest) };
-  return { id: 'subgroup', constants, rows };
-}
-
 /** Layer norm, forward and towards x. */
 export const norms: Family<NormShape, NormVariant> = {
   name: 'norm',
-  candidates(engine, shape) {
-    const subgroups = engine.device.features.has('subgroups') ? [subgroup(engine, shape)] : [];
-    return [invocation(shape), workgroup(shape, 32), workgroup(shape, 128), ...subgroups];
-  },
   reviewed(engine, shape) {
     // Of the two that suit GPUs the one that every device runs. CPU drivers lose nothing by one invocation: each lane loads for itself.
     if (engine.adapterClass === 'gpu') return workgroup(shape, shape.width <= 128 * MOST_KEPT ? 32 : 128);

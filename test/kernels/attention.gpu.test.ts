@@ -9,7 +9,9 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { attentionContract } from '../../kernels/attention/attention.contract.ts';
 import { attention } from '../../kernels/attention/attention.ts';
+import { attentionCandidates } from '../../kernels/attention/candidates.ts';
 import { type AttentionShape, attentions } from '../../kernels/attention/variants.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { checkCase } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { createTape } from '../../kernels/derivatives.ts';
@@ -37,7 +39,7 @@ const shapeOf = (head: number, tokens: number, heads = 1): AttentionShape => ({
 });
 
 /** All variants that the device has for the shape. */
-const idsOf = (shape: AttentionShape) => attentions.candidates(engine, shape).map((v) => v.id);
+const idsOf = (shape: AttentionShape) => attentionCandidates.candidates(engine, shape).map((v) => v.id);
 
 /** What an adapter of that kind takes untuned. */
 function reviewedAs(kind: AdapterKind, shape: AttentionShape): string {
@@ -56,7 +58,7 @@ function reviewedIds(shape: AttentionShape): string[] {
 
 /** Makes the engine take the variant for attention, and nothing else. */
 function force(id: string) {
-  engine.tuning = { choice: (family) => (family === 'attention' ? id : undefined) };
+  engine.tuning = tuningBy((family) => (family === 'attention' ? id : undefined));
 }
 
 /** Holds each variant to the contract. */

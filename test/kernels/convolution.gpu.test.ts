@@ -4,7 +4,9 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { UsageError } from '../../engine/errors.ts';
 import { wideAttention } from '../../kernels/attention/wide.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { checkCase } from '../../kernels/check.ts';
+import { convolutionCandidates } from '../../kernels/conv/candidates.ts';
 import { type ConvolutionCase, convolution, convolutionContract } from '../../kernels/conv/convolution.ts';
 import { convolutionHalfContract } from '../../kernels/conv/half-kernel.contract.ts';
 import { type ConvolutionShape, convolutions } from '../../kernels/conv/variants.ts';
@@ -34,9 +36,9 @@ const PORTABLE = ['register-8x32', 'register-32x4'];
 const TILES = ['tile-64x64x16-8x4', 'tile-64x32x16-8x4', 'tile-128x64x16-8x4', 'tile-64x64x16-4x4'];
 
 it('the variants tested here are all there are, and each kind of machine gets its own', () => {
-  const ids = convolutions.candidates(own, shape).map((v) => v.id);
+  const ids = convolutionCandidates.candidates(own, shape).map((v) => v.id);
   expect(ids.filter((id) => !/^(subgroup|quad)-/.test(id))).toEqual([...PORTABLE, ...TILES]);
-  expect(convolutions.candidates(gpu, shape).map((v) => v.id)).toEqual([...PORTABLE, ...TILES]);
+  expect(convolutionCandidates.candidates(gpu, shape).map((v) => v.id)).toEqual([...PORTABLE, ...TILES]);
   expect(choose(gpu, convolutions, shape).id).toBe(TILES[0]);
   expect(choose(gpu, convolutions, { ...shape, columns: 32 }).id).toBe(TILES[1]);
   for (const engine of [own, gpu]) expect(choose(engine, convolutions, { ...shape, columns: 3 }).id).toBe(PORTABLE[1]);
@@ -61,16 +63,14 @@ const CHECKED: Readonly<Record<string, readonly number[]>> = {
 const DIFFERENTIATED = 'register-8x32';
 
 it.each(Object.entries(CHECKED))('convolution as %s agrees with float64', async (id, cases) => {
-  if (!convolutions.candidates(own, shape).some((v) => v.id === id)) return;
+  if (!convolutionCandidates.candidates(own, shape).some((v) => v.id === id)) return;
   const engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
   let taken = 0;
-  engine.tuning = {
-    choice(name) {
-      if (name !== 'convolution') return undefined;
-      taken++;
-      return id;
-    },
-  };
+  engine.tuning = tuningBy((name) => {
+    if (name !== 'convolution') return undefined;
+    taken++;
+    return id;
+  });
   const both = id === DIFFERENTIATED;
   const contract = both ? convolutionContract : { ...convolutionContract, differentiable: [] };
   for (const at of cases) await checkCase(engine, contract, convolutionContract.cases[at]!);

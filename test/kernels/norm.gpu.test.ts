@@ -4,16 +4,18 @@ import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import type { ShapeClass } from '../../engine/tuning.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { checkCase, worstElement } from '../../kernels/check.ts';
 import { chunk } from '../../kernels/chunk.ts';
-import { choose, type Family } from '../../kernels/family.ts';
+import { type Candidates, choose } from '../../kernels/family.ts';
 import { layernormHalfContract } from '../../kernels/half-activations.contracts.ts';
 import { gatedLinearContract, gatedResidualContract } from '../../kernels/matmul/linear.contract.ts';
+import { normCandidates } from '../../kernels/norm/candidates.ts';
 import { layernormContract } from '../../kernels/norm/layernorm.contract.ts';
 import { layernorm } from '../../kernels/norm/layernorm.ts';
 import { type NormShape, norms } from '../../kernels/norm/variants.ts';
 import { columnSumContract, countNonFiniteContract, globalNormContract } from '../../kernels/reduce.contract.ts';
-import { type TokenSumShape, tokenSums } from '../../kernels/token-sums.ts';
+import { type TokenSumShape, tokenSumCandidates, tokenSums } from '../../kernels/token-sums.ts';
 import { testEngine } from '../support/engine.ts';
 import { bits } from '../support/tiny.ts';
 
@@ -31,15 +33,13 @@ afterAll(() => {
 });
 
 /** Makes the engine take the variant `id` of a family wherever it is one; returns how often it was taken. */
-function force<S extends ShapeClass>(family: Family<S>, id: string): () => number {
+function force<S extends ShapeClass>({ family, candidates }: Candidates<S>, id: string): () => number {
   let taken = 0;
-  engine.tuning = {
-    choice(name, shape) {
-      if (name !== family.name || !family.candidates(engine, shape as S).some((v) => v.id === id)) return undefined;
-      taken++;
-      return id;
-    },
-  };
+  engine.tuning = tuningBy((name, shape) => {
+    if (name !== family.name || !candidates(engine, shape as S).some((v) => v.id === id)) return undefined;
+    taken++;
+    return id;
+  });
   return () => taken;
 }
 
@@ -57,8 +57,8 @@ const tokenSum: TokenSumShape = { width: 64, vec: true, tokens: 9 };
 
 it('the variants tested here are all there are', () => {
   const known = own.device.features.has('subgroups') ? NORMS : NORMS.slice(0, -1);
-  expect(norms.candidates(own, norm).map((v) => v.id)).toEqual(known);
-  expect(tokenSums.candidates(own, tokenSum).map((v) => v.id)).toEqual(TOKEN_SUMS);
+  expect(normCandidates.candidates(own, norm).map((v) => v.id)).toEqual(known);
+  expect(tokenSumCandidates.candidates(own, tokenSum).map((v) => v.id)).toEqual(TOKEN_SUMS);
 });
 
 it('GPUs share a row and a channel among invocations, wide rows among more; CPU drivers share neither', () => {
@@ -75,14 +75,14 @@ it('GPUs share a row and a channel among invocations, wide rows among more; CPU 
 describe.each(NORMS)('norm as %s', (id) => {
   it.each([layernormContract, layernormHalfContract])('$name agrees with float64', async (contract) => {
     if (id === 'subgroup' && !own.device.features.has('subgroups')) return;
-    const taken = force(norms, id);
+    const taken = force(normCandidates, id);
     for (const k of contract.cases) await checkCase(engine, contract, k);
     expect(taken()).toBeGreaterThan(0);
   });
 
   it('loses no more where rows lie a thousand deviations from zero, or begin with a value that does, than their numbers do', async () => {
     if (id === 'subgroup' && !own.device.features.has('subgroups')) return;
-    force(norms, id);
+    force(normCandidates, id);
     for (const away of [(_: number) => 1000, (c: number) => (c === 0 ? 1000 : 0)]) {
       const [rows, width] = [9, 96];
       const data = Float32Array.from({ length: rows * width }, (_, i) => away(i % width) + Math.sin(i * i));
@@ -98,7 +98,7 @@ describe.each(NORMS)('norm as %s', (id) => {
 
   it('gives a sample the same bits in every batch', async () => {
     if (id === 'subgroup' && !own.device.features.has('subgroups')) return;
-    force(norms, id);
+    force(normCandidates, id);
     const [tokens, width] = [17, 24];
     const seen = new Set<string>();
     for (const batch of [1, 3, 70]) {
@@ -118,7 +118,7 @@ describe.each(TOKEN_SUMS)('sums over tokens as %s', (id) => {
   it.each([layernormContract, gatedLinearContract, gatedResidualContract, columnSumContract])(
     '$name agrees with float64',
     async (c) => {
-      const taken = force(tokenSums, id);
+      const taken = force(tokenSumCandidates, id);
       for (const k of c.cases) await checkCase(engine, c, k);
       expect(taken()).toBeGreaterThan(0);
     },

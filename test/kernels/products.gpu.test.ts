@@ -11,6 +11,8 @@ import { scalarInput, times } from '../../engine/scalar.ts';
 import { type DType, type Tensor, tensor } from '../../engine/tensor.ts';
 import { toHalf } from '../../formats/half.ts';
 import { copyInto } from '../../kernels/add.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
+import { productCandidates } from '../../kernels/matmul/candidates.ts';
 import { activations } from '../../kernels/matmul/linear.contract.ts';
 import { matmul } from '../../kernels/matmul/sliced.ts';
 import type { ProductVariant } from '../../kernels/matmul/tiles.ts';
@@ -149,7 +151,7 @@ async function check(engine: Engine, jobs: readonly Job[]): Promise<void> {
   const samples = scalarInput('samples', ROOM);
   const { recording, result } = record(engine, 'products', (ctx, keep) =>
     jobs.map(({ id, of: { kind, tensors } }) => {
-      engine.tuning = { choice: () => id };
+      engine.tuning = tuningBy(() => id);
       const { a, b, bias, residual, gate } = tensors;
       const { layout, n, k, tokens, epilogue, activations: stored } = kind;
       const all = times(samples, tokens);
@@ -226,7 +228,7 @@ async function checkCandidates(engine: Engine): Promise<string[]> {
   const cases = Object.values({ ...kinds, ...rowKinds }).map((kind) => makeCase(engine, kind));
   const variants = new Map<string, { variant: ProductVariant; cases: Case[] }>();
   for (const of of cases) {
-    for (const variant of products.candidates(engine, of.kind)) {
+    for (const variant of productCandidates.candidates(engine, of.kind)) {
       // Only what is made for single rows treats them differently.
       if (of.kind.rows === 'one' && !variant.id.startsWith('rows-')) continue;
       const entry = variants.get(variant.id) ?? { variant, cases: [] };
@@ -315,7 +317,7 @@ describe('matrix units, emulated', () => {
     const engine = new Engine(emulatingMatrixUnits(own.device, units), 'gpu', { ownsDevice: false });
     const cases = [makeCase(engine, { ...plain, ...halves, n: 44, k: 36, tokens: 21, epilogue: 'gated' })];
     for (const { kind } of cases) {
-      const ids = products.candidates(engine, kind).map((v) => v.id);
+      const ids = productCandidates.candidates(engine, kind).map((v) => v.id);
       expect(ids.filter((id) => id.startsWith('units-'))).toEqual(['units-8x8x8-2x2', 'units-16x8x16-2x2']);
     }
     const ids = ['units-8x8x8-2x2', 'units-16x8x16-2x2'];
@@ -329,7 +331,7 @@ describe('matrix units, emulated', () => {
   it('are no candidates where a factor is no half, transposed or the device lacks something', () => {
     const has = (device: GPUDevice, kind: Kind) => {
       const engine = new Engine(device, 'gpu', { ownsDevice: false });
-      const found = products.candidates(engine, kind).some((v) => v.id.startsWith('units-'));
+      const found = productCandidates.candidates(engine, kind).some((v) => v.id.startsWith('units-'));
       engine.dispose();
       return found;
     };

@@ -4,10 +4,11 @@ import type { AdapterKind } from '../../engine/device.ts';
 import { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { copyInto } from '../../kernels/add.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { createTape } from '../../kernels/derivatives.ts';
+import { productCandidates } from '../../kernels/matmul/candidates.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
 import { projections } from '../../kernels/matmul/projections.ts';
-import { products } from '../../kernels/matmul/variants.ts';
 import { dense, denseRow } from '../../model/condition.ts';
 import { blockDrafts, layoutOf, placed } from '../../model/params.ts';
 import type { Precision } from '../../model/weights/quantize.ts';
@@ -48,7 +49,7 @@ async function agrees(engine: Engine, weights: Weights, stored: 'f32' | 'f16', t
   const normal = normals(5);
   const data = Float32Array.from({ length: SAMPLES * TOKENS * width }, normal);
   const given = engine.tensor('x', [SAMPLES, TOKENS, width], { data });
-  engine.tuning = tuned === undefined ? undefined : { choice: () => tuned };
+  engine.tuning = tuningBy(() => tuned);
   const { recording, result } = record(engine, 'projections', (ctx, keep) => {
     const x = copyInto(ctx, given, ctx.empty('stored', given.shape, stored));
     const alone = NAMES.map((name) => linear(ctx, x, dense(weights, name)));
@@ -88,7 +89,7 @@ it('by every make of variant, those of GPUs too', async () => {
     const engine = new Engine(own.device, kind, { ownsDevice: false });
     const weights = blockWeights(engine, 36, 'f32');
     const shape = { layout: 'NN', vec: true, weights: 'f32', activations: 'f32', rows: 'many', n: 36, k: 36 } as const;
-    const makes = new Map(products.candidates(engine, shape).map((v) => [v.kernel.name, v.id]));
+    const makes = new Map(productCandidates.candidates(engine, shape).map((v) => [v.kernel.name, v.id]));
     expect(makes.size).toBeGreaterThan(1);
     for (const id of makes.values()) await agrees(engine, weights, 'f32', id);
     weights.release();

@@ -12,9 +12,11 @@ import { Program, record } from '../../engine/program.ts';
 import { scalarInput } from '../../engine/scalar.ts';
 import { maxSize, type Shape, type Tensor } from '../../engine/tensor.ts';
 import { attention } from '../../kernels/attention/attention.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { createTape } from '../../kernels/derivatives.ts';
 import { choose } from '../../kernels/family.ts';
+import { productCandidates } from '../../kernels/matmul/candidates.ts';
 import { linearContract } from '../../kernels/matmul/linear.contract.ts';
 import { gatedLinear, linear } from '../../kernels/matmul/linear.ts';
 import { sized } from '../../kernels/matmul/tiles.ts';
@@ -95,7 +97,7 @@ it('tiles of GPUs keep to the limits that every device has', () => {
   const ids = new Set<string>();
   for (const layout of ['NN', 'NT', 'TN'] as const) {
     for (const n of [4, 64, 768, 4608]) {
-      const candidates = products.candidates(as('gpu')!, { ...shape, layout, n });
+      const candidates = productCandidates.candidates(as('gpu')!, { ...shape, layout, n });
       expect(candidates.length).toBeLessThan(40);
       expect(new Set(candidates.map((v) => v.id)).size).toBe(candidates.length);
       expect(candidates.map((v) => v.id)).toContain(products.reviewed(as('gpu')!, { ...shape, layout, n }).id);
@@ -113,12 +115,11 @@ it('tiles of GPUs keep to the limits that every device has', () => {
 it('an engine takes the variant that its tuning names, and refuses one that is none', () => {
   const engine = new Engine(own.device, own.adapterClass, { ownsDevice: false });
   const asked: unknown[] = [];
-  const naming = (id: string | undefined) => ({
-    choice: (...of: unknown[]) => {
+  const naming = (id: string | undefined) =>
+    tuningBy((...of) => {
       asked.push(of);
       return id;
-    },
-  });
+    });
   engine.tuning = naming('register-8x32');
   expect(choose(engine, products, shape).id).toBe('register-8x32');
   expect(asked).toEqual([['product', shape]]);

@@ -54,7 +54,7 @@ export interface SquareFamily {
 /** A family of these variants, the first of which is the reviewed one. */
 export function squareFamily(ids: readonly string[], width = 24): SquareFamily {
   const variants: readonly Variant[] = ids.map((id) => ({ id }));
-  const family: Family = { name: 'square', candidates: () => variants, reviewed: () => variants[0]! };
+  const family: Family = { name: 'square', reviewed: () => variants[0]! };
   const shape: ShapeClass = { width };
   const launch = (ctx: Context, x: Tensor, dy: Tensor | null, y: Tensor): void => {
     const { id } = choose(ctx.engine, family, shape);
@@ -89,6 +89,7 @@ export function squareFamily(ids: readonly string[], width = 24): SquareFamily {
   return {
     tuned: {
       family,
+      candidates: () => variants,
       trial: (_shape, { samples, tokens }) => ({ contract: c, case: { rows: samples * tokens } }),
     },
     problem: { family: 'square', shape, tokens: 8, uses: 1 },

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
-import { type Tuning, type TuningChoice, tuningOf } from '../../engine/tuning.ts';
+import type { Tuning, TuningChoice } from '../../engine/tuning.ts';
+import { tuningBy, tuningOf } from '../../kernels/candidates.ts';
 import { families } from '../../kernels/families.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
 import { initParams, paramLayout } from '../../model/params.ts';
@@ -537,10 +538,10 @@ describe('tuning', () => {
     let made = 0;
     engine.tuning = {
       ...again,
-      choice(family, shape) {
-        const id = again.choice(family, shape);
-        if (id) made++;
-        return id;
+      variant(...of) {
+        const variant = again.variant(...of);
+        if (variant) made++;
+        return variant;
       },
     };
     await run({ resume: true });
@@ -576,7 +577,7 @@ describe('tuning', () => {
     engine.tuning = tuningOf([]);
     await interrupted(1);
     expect(await readRunConfig(folder)).not.toHaveProperty('tuning');
-    engine.tuning = { choice: () => undefined };
+    engine.tuning = tuningBy(() => undefined);
     const error = (await rejection(run({ resume: true }))) as ConfigError;
     expect(error.message).toMatch(/^the engine's tuning cannot be written down/);
   });

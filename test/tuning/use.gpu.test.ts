@@ -7,6 +7,7 @@ import { casesOf } from '../../bench/cases.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
 import { Engine } from '../../engine/engine.ts';
 import { TuningError } from '../../engine/errors.ts';
+import { tuningBy } from '../../kernels/candidates.ts';
 import { families } from '../../kernels/families.ts';
 import { preset } from '../../model/config.ts';
 import { createEngine } from '../../node.ts';
@@ -108,7 +109,7 @@ describe('an engine', () => {
     const withTable = await createEngine({ device, tuning: table, onNotice: (text) => notices.push(text) });
     expect(withTable.tuning!.choices).toEqual([]);
     expect(notices).toEqual(["tuning of square width 24 is left out: there is no family 'square'"]);
-    const own = { choice: () => 'staged-64x64' };
+    const own = tuningBy(() => 'staged-64x64');
     expect((await createEngine({ device, tuning: own })).tuning).toBe(own);
     const damaged = { ...table, results: 7 } as unknown as TuningTable;
     const error = await rejection(createEngine({ device, tuning: damaged }), TuningError);
@@ -116,13 +117,13 @@ describe('an engine', () => {
   });
 
   it('without a GPU takes the variants that the engine takes which it is like', () => {
-    engine.tuning = { choice: () => 'power' };
+    engine.tuning = tuningBy(() => 'power', [tuned]);
     const dry = dryEngine(engine);
     engine.tuning = undefined;
-    expect(dry.tuning!.choice('square', {})).toBe('power');
-    for (const { family } of families) {
+    expect(dry.tuning!.variant(dry, 'square', {})).toEqual({ id: 'power' });
+    for (const { family, candidates } of families) {
       const shape = { layout: 'NN', vec: true, weights: 'f32', activations: 'f32', rows: 'many', n: 64, k: 64 };
-      const ids = (e: Engine) => family.candidates(e, shape).map(({ id }) => id);
+      const ids = (e: Engine) => candidates(e, shape).map(({ id }) => id);
       if (family.name === 'product') expect(ids(dry)).toEqual(ids(engine));
     }
   });

@@ -48,7 +48,7 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
-export type { ShapeClass, Tuning, TuningChoice } from './engine/tuning.ts';
+export type { Runner, ShapeClass, Tuning, TuningChoice } from './engine/tuning.ts';
 export {
   type AblationCell,
   type AblationMean,

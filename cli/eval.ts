@@ -213,16 +213,10 @@ function gridOf(
     });
   }
   return {
-    ...{
-      blocks: blocks ?? allowedLengths(config),
-      schedules: along,
-      refreshes: refresh,
-      guidance,
-      solver,
-      levels: level,
-    },
+    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, guidance, solver },
     steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
     tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
+    levels: level,
   };
 }
 

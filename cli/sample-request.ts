@@ -40,6 +40,7 @@ export interface SampleFlags {
   controller?: Controller;
   firstStep?: number | 'auto';
   maxSteps?: number;
+  level?: number;
   guidanceInterval?: [number, number];
   blocks?: string;
   loadBlocks?: Loading;
@@ -113,9 +114,9 @@ export function requestOf(
 ): { request: SampleRequest; wanted: Wanted } {
   const { precision, activations, residentBlocks, solver = 'euler', guidance = GUIDANCE, guidanceInterval } = flags;
   checkOneOf('--solver', solver, SOLVERS);
-  const { tolerance, controller, firstStep, maxSteps } = flags;
+  const { tolerance, controller, firstStep, maxSteps, level } = flags;
   const steps = flags.steps ?? (isAdaptive(solver) ? undefined : STEPS);
-  const how = { solver, steps, tolerance, controller, firstStep, maxSteps };
+  const how = { solver, steps, tolerance, controller, firstStep, maxSteps, level };
   checkSolver(how, config);
   checkGuidance(guidance, guidanceInterval);
   checkOneOf('--precision', precision, PRECISIONS);
@@ -148,7 +149,9 @@ export function describeSolver({
   solver = 'euler',
   steps,
   tolerance = ADAPTIVE_DEFAULTS.tolerance,
+  level,
 }: SampleRequest): string {
-  if (isAdaptive(solver)) return `${solver} at ${tolerance}`;
-  return solver === 'euler' ? `T=${steps}` : `${solver}, T=${steps}`;
+  const told = level === undefined ? '' : `, level ${level}`;
+  if (isAdaptive(solver)) return `${solver} at ${tolerance}${told}`;
+  return `${solver === 'euler' ? '' : `${solver}, `}T=${steps}${told}`;
 }

@@ -14,7 +14,7 @@ import { addSampleMerge } from './sample-merge.ts';
 import { checkOutputs } from './sample-output.ts';
 import { GUIDANCE, type SampleFlags, STEPS } from './sample-request.ts';
 import { sampleFrom } from './sample-run.ts';
-import { INDEX_HELP, number, parseIndex, TUNING_HELP } from './session.node.ts';
+import { INDEX_HELP, LEVEL_HELP, number, parseIndex, TUNING_HELP } from './session.node.ts';
 
 export function addSample(command: Command): void {
   command
@@ -46,6 +46,7 @@ export function addSample(command: Command): void {
       'of dopri5 and tsit5: most steps, rejected ones included (default: 4096)',
       number('--max-steps', { integer: true, min: 1 }),
     )
+    .option('--level <d>', LEVEL_HELP, number('--level'))
     .option(
       '--blocks <L>',
       'transformer blocks to run (default: all), or numbers from times on, e.g. 4@0,8@0.5,12@0.8; auto lets --max-memory choose',

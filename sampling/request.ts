@@ -85,8 +85,8 @@ export interface SampleRequest {
   /** For `consistency`: the noise [samples, H, W, C] of each step but the last, instead of the seed's. It takes GPU memory for a batch of it. */
   readonly renoise?: readonly Float32Array[];
   /**
-   * Step level fed to the network instead of log2(steps), 7 (the finest) for adaptive solvers and 0 for consistency: for replaying recorded
-   * runs, whose adaptive solvers tell 0; allows any number of steps.
+   * Step level that the network is told, from 0 to 7, instead of log2(steps), of 7 (the finest) by adaptive solvers and of 0 by consistency. The
+   * reference's adaptive solvers tell 0. Allows any number of steps; none for a model that is told no step sizes.
    */
   readonly level?: number;
   /** Of solvers with fixed steps: ends after so many of the T, from 1; the samples are then what is under way there. Default T. */
@@ -139,6 +139,19 @@ function checkSteps(steps: number | undefined, ignoreDt: boolean): void {
   }
   if (steps <= MOST_STEPS) return;
   throw new LimitError(`${steps} steps are more than ${MOST_STEPS}`, { asked: steps, available: MOST_STEPS });
+}
+
+/** @throws UsageError for what is no number; ConfigError for a level that the model does not know. */
+function checkLevel(level: number | undefined, ignoreDt: boolean): void {
+  if (level === undefined) return;
+  if (!Number.isFinite(level)) throw new UsageError(`level is ${shown(level)}, not a finite number`);
+  if (ignoreDt)
+    throw new ConfigError(`level is ${level}; this model is told no step sizes`, { hint: 'leave the level out' });
+  const finest = Math.log2(FINEST);
+  if (level >= 0 && level <= finest) return;
+  throw new ConfigError(`level is ${level}; this model was trained for levels 0 to ${finest}`, {
+    hint: `the level is log2 of a number of steps: 0 for one, ${finest} for ${FINEST}`,
+  });
 }
 
 /** Whether a guidance weight (default 1) needs the velocity both with and without the label. */
@@ -217,10 +230,11 @@ function checkRenoise({ renoise, solver, steps, labels }: SampleRequest, config:
   for (const [i, noise] of renoise.entries()) checkNoise(`renoise[${i}]`, noise, labels.length, config);
 }
 
-/** @throws ConfigError for an option of another kind of solver, or a value that makes no sense. */
+/** @throws ConfigError for an option of another kind of solver, or a value that makes no sense; UsageError for a level that is no number. */
 export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }: Pick<ModelConfig, 'ignoreDt'>): void {
   const { solver = 'euler', steps, tolerance, controller, firstStep, maxSteps } = request;
   checkOneOf('the solver', solver, SOLVERS);
+  checkLevel(request.level, ignoreDt);
   const own = { tolerance, controller, firstStep, maxSteps };
   if (!isAdaptive(solver)) {
     const given = Object.entries(own).find(([, value]) => value !== undefined)?.[0];
@@ -329,8 +343,6 @@ export function checkRequest(request: SampleRequest, config: ModelConfig): void 
   if (request.shard !== undefined) checkShard(request.shard);
   checkLabels(labels, config, request.shard);
   checkSolver(request, config);
-  if (request.level !== undefined && !Number.isFinite(request.level))
-    throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
   if (request.blocks !== undefined) checkBlocks(request.blocks, config);
   checkOneOf('loadBlocks', request.loadBlocks, LOADING);
   checkRefresh(request, config);

@@ -16,6 +16,7 @@ import { groupIndices, paramLayout } from '../model/params.ts';
 import type { Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { formulaFill } from '../verify/formula-params.ts';
 import { type ProgramTimes, type Share, sharesBy, timeDispatches } from './breakdown.ts';
@@ -379,7 +380,7 @@ async function sampling(
     const model = owned.add(new ResidentModel(engine, config, source), (m) => m.dispose());
     // All requests keep their blocks on the GPU: what is timed is sampling, not loading.
     const sampler = owned.add(new Sampler(engine, model, { batch, ahead: false }), (s) => s.dispose());
-    const labels = Array.from({ length: batch }, (_, i) => i % config.classes);
+    const labels = usualLabels(config, batch);
     const tasks = pairs.map(
       ({ steps, blocks }): Task => ({ run: () => sampler.sample({ labels, steps, blocks, signal, keepBlocks: true }) }),
     );

@@ -29,6 +29,7 @@ import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { prefetching } from '../model/weights/source.ts';
 import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -54,7 +55,7 @@ interface EvalFlags {
   tolerance?: number[];
   blocks?: number[];
   firstBlocks?: number;
-  guidance: number[];
+  guidance?: number[];
   solver: Solver[];
   along?: (readonly BlocksFrom[])[];
   refresh?: Refresh[];
@@ -90,7 +91,11 @@ export function addEval(command: Command): void {
       'take the first n blocks of the model alone, also of a conventional transformer, which is then cut short',
       number('--first-blocks', { integer: true, min: 1 }),
     )
-    .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
+    .option(
+      '--guidance <ws>',
+      'guidance weights (default: 1, or 0 of a model that was trained without labels)',
+      numbers('--guidance'),
+    )
     .option('--solver <names>', `${SOLVERS.join(', ')}; several separated by commas`, (text) => text.split(','), [
       'euler',
     ])
@@ -211,7 +216,8 @@ function gridOf(
     });
   }
   return {
-    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, guidance, solver },
+    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, solver },
+    guidance: guidance ?? [usualGuidance(config)],
     steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
     tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
   };

@@ -9,6 +9,7 @@ import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { heatMap } from '../pictures/heat-map.ts';
+import { checkClasses } from '../sampling/classes.ts';
 import { unitImages } from './features.ts';
 import { type Measured, measuredMean } from './measured.ts';
 import type { Pictures } from './real.ts';
@@ -42,7 +43,7 @@ export interface LossMapOptions {
   /** Times 0, 1 / times, ..., as the reference has 32. */
   readonly times: number;
   readonly blocks: readonly number[];
-  /** Whether the network is told the pictures' labels, or "no class". */
+  /** Whether the network is told the pictures' labels, or "no class", as an unconditional one must be. */
   readonly labelled: boolean;
   readonly seed: number;
   /** Pictures computed at once. */
@@ -64,10 +65,16 @@ export function lossPoints(times: number, { ignoreDt }: Pick<ModelConfig, 'ignor
   );
 }
 
-/** @throws ConfigError for a model that predicts noise, and for blocks or times that make no sense */
-export function checkLossMap({ config, times, blocks }: Pick<LossMapOptions, 'config' | 'times' | 'blocks'>): void {
+/** @throws ConfigError for a model that predicts noise, for labels of one that knows none, and for blocks or times that make no sense */
+export function checkLossMap({
+  config,
+  times,
+  blocks,
+  labelled,
+}: Pick<LossMapOptions, 'config' | 'times' | 'blocks' | 'labelled'>): void {
   if (config.predicts === 'noise')
     throw new ConfigError('a map of losses is of models that predict velocities; this one predicts noise');
+  checkClasses(config, { guidance: Number(labelled) });
   if (!(Number.isInteger(times) && times >= 1 && times <= 128))
     throw new ConfigError(`the number of times is ${times}; it must be an integer from 1 to 128`);
   const allowed = allowedLengths(config);

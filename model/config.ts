@@ -42,6 +42,11 @@ export interface ModelConfig {
    * timeScale * t of a diffusion with timeScale discrete steps, of which 0 is data (DiT, model/diffusion.ts); not to be trained.
    */
   readonly predicts?: Predicts;
+  /**
+   * True where training gave every sample "no class", so that rows of other labels were never trained: sampling then takes no label and no
+   * guidance. Training sets it (training/model-as-trained.ts); a parsed description leaves false out.
+   */
+  readonly unconditional?: boolean;
 }
 
 /** Values of the fields that a description may leave out. */
@@ -128,7 +133,7 @@ function knownFields(fields: Record<string, unknown>, known: readonly string[], 
   }
 }
 
-const FIELDS = [...Object.keys(PRESETS.tiny), 'timeScale', 'predicts'] as (keyof ModelConfig)[];
+const FIELDS = [...Object.keys(PRESETS.tiny), 'timeScale', 'predicts', 'unconditional'] as (keyof ModelConfig)[];
 
 function parseLengths(value: unknown, depth: number): LengthConfig | null {
   if (value === null) return null;
@@ -149,7 +154,7 @@ function parseLengths(value: unknown, depth: number): LengthConfig | null {
 
 /**
  * Checks a description (parsed JSON or a literal) and fills in what may be left out (mlpRatio 4, dropout 0, lengths null,
- * ignoreDt false, timeScale 1, predicts the velocity). Throws ConfigError naming the field, its value and the remedy.
+ * ignoreDt false, timeScale 1, predicts the velocity, unconditional false). Throws ConfigError naming the field, its value and the remedy.
  */
 export function parseModelConfig(json: unknown): ModelConfig {
   const given = record('a model description', json);
@@ -200,7 +205,7 @@ export function parseModelConfig(json: unknown): ModelConfig {
 }
 
 /** What few models have, left out where it is as usual. */
-function parseConventions({ timeScale, predicts }: Record<string, unknown>): Partial<ModelConfig> {
+function parseConventions({ timeScale, predicts, unconditional }: Record<string, unknown>): Partial<ModelConfig> {
   if (timeScale !== undefined && !(typeof timeScale === 'number' && timeScale > 0 && timeScale <= 1e6)) {
     reject('timeScale', timeScale, 'positive and at most 1000000', 'leave it out for 1');
   }
@@ -208,9 +213,13 @@ function parseConventions({ timeScale, predicts }: Record<string, unknown>): Par
   if (predicts !== undefined && known === undefined) {
     reject('predicts', predicts, '"velocity", "data" or "noise"', 'leave it out for the velocity');
   }
+  if (unconditional !== undefined && typeof unconditional !== 'boolean') {
+    reject('unconditional', unconditional, 'true or false', 'leave it out for a model that was trained with labels');
+  }
   return {
     ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
     ...(known === undefined || known === 'velocity' ? {} : { predicts: known }),
+    ...(unconditional === true ? { unconditional } : {}),
   };
 }
 
@@ -218,6 +227,7 @@ function parseConventions({ timeScale, predicts }: Record<string, unknown>): Par
 export const spelledOut = (config: ModelConfig): Required<ModelConfig> => ({
   timeScale: 1,
   predicts: 'velocity',
+  unconditional: false,
   ...config,
 });
 

@@ -2,6 +2,7 @@
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
 import { blocksThatRun, checkLength, type ModelConfig } from '../model/config.ts';
 import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading, type Refresh } from './blocks.ts';
+import { checkClasses, usualGuidance } from './classes.ts';
 import { checkShard, type Shard } from './shards.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
@@ -28,7 +29,7 @@ export const ADAPTIVE_DEFAULTS = { tolerance: 1e-3, controller: 'integral', firs
 
 /** What to sample, in how many steps and with how many blocks. */
 export interface SampleRequest {
-  /** Class of each sample; null is "no class". At least one. */
+  /** Class of each sample; null is "no class", and all that an unconditional model takes. At least one. */
   readonly labels: readonly (number | null)[];
   /** Number of steps T: a power of two up to 128 for shortcut models. Needed, but for adaptive solvers, which choose their own. */
   readonly steps?: number;
@@ -62,7 +63,10 @@ export interface SampleRequest {
    * An approximation (docs/concepts.md). It keeps [samples, T, D] on the GPU, twice that where guided, and does not stream blocks.
    */
   readonly refresh?: Refresh;
-  /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
+  /**
+   * 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. An unconditional model takes 0 alone, its
+   * default.
+   */
   readonly guidance?: number;
   /** Guides at times in this interval only, ends included; elsewhere the label's velocity is taken as it is. Default [0, 1]. */
   readonly guidanceInterval?: readonly [number, number];
@@ -325,9 +329,10 @@ export function checkGuidance(guidance: number, interval: readonly [number, numb
  */
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
-  const { labels, guidance = 1, seed = 0, first = 0 } = request;
+  const { labels, guidance = usualGuidance(config), seed = 0, first = 0 } = request;
   if (request.shard !== undefined) checkShard(request.shard);
   checkLabels(labels, config, request.shard);
+  checkClasses(config, request);
   checkSolver(request, config);
   if (request.level !== undefined && !Number.isFinite(request.level))
     throw new UsageError(`level is ${shown(request.level)}, not a finite number`);

@@ -1,4 +1,6 @@
 /** What is chosen to be drawn, and how it stands in the address. Pure: knows neither page nor worker. */
+import type { ModelConfig } from '../model/config.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import type { Changes } from './address.ts';
 
 /** The numbers of steps that can be chosen. */
@@ -47,15 +49,20 @@ export function changesOf({ steps, blocks, label, guidance, seed }: State): Chan
   };
 }
 
-/** The state that a model can draw: its own number of blocks nearest to what is chosen, and no class that it lacks. */
-export function fitted(state: State, lengths: readonly number[], classes: number): State {
+/** The state that a model can draw: its own number of blocks nearest to what is chosen, no class that it lacks, and no guidance without classes. */
+export function fitted(
+  state: State,
+  lengths: readonly number[],
+  { classes, unconditional }: Pick<ModelConfig, 'classes' | 'unconditional'>,
+): State {
   const most = lengths.at(-1)!;
-  const { blocks, label } = state;
+  const { blocks, label, guidance } = state;
   const near = (a: number, b: number) => (Math.abs(b - blocks!) < Math.abs(a - blocks!) ? b : a);
   return {
     ...state,
     blocks: blocks === null ? most : lengths.reduce(near),
-    label: label !== null && label < classes ? label : null,
+    label: label !== null && !unconditional && label < classes ? label : null,
+    guidance: usualGuidance({ unconditional }, guidance),
   };
 }
 

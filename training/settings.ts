@@ -14,6 +14,7 @@ import {
 import { parseYaml, type Yaml, yamlText } from '../formats/yaml.ts';
 import { type ModelConfig, PRESETS, type PresetName } from '../model/config.ts';
 import { TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './config.ts';
+import { modelAsAsked } from './model-as-trained.ts';
 
 /** An option that may be left out, as its value follows from something else. */
 const optional = <T>(option: Option<T>): Option<T | undefined> => ({
@@ -129,7 +130,13 @@ export const OUT_OPTIONS = {
     ),
     value: 'file',
   } as Option<string | undefined>,
-  sampleGuidance: real(1, { rule: 'a number', value: 'weight', help: 'guidance weight of the samples' }),
+  sampleGuidance: optional(
+    real(1, {
+      rule: 'a number',
+      value: 'weight',
+      help: 'guidance weight of the samples; 1, or 0 of a model that is trained without labels',
+    }),
+  ),
 } as const satisfies OptionSet;
 
 /** Seconds of a time such as 30m; null where it is none. */
@@ -249,5 +256,5 @@ export function settingsText({
   validation?: string;
 }): string {
   const data = { path, ...(validation === undefined ? {} : { validation }) };
-  return `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model, train, data })}`;
+  return `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model: modelAsAsked(model), train, data })}`;
 }

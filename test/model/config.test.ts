@@ -158,6 +158,12 @@ test('what few models have is left out where it is as usual', () => {
   expect(parseModelConfig(JSON.parse(JSON.stringify(parseModelConfig(data))))).toEqual(data);
   expect(preset('tiny', { predicts: 'data' })).toEqual(data);
   for (const name of Object.keys(PRESETS)) expect(preset(name)).not.toHaveProperty('predicts');
+  const without = { ...PRESETS.tiny, unconditional: true };
+  expect(parseModelConfig(without)).toEqual(without);
+  expect(parseModelConfig({ ...without, unconditional: false })).toEqual(PRESETS.tiny);
+  expect(() => parseModelConfig({ ...without, unconditional: 1 })).toThrow(
+    'model.unconditional must be true or false; found 1',
+  );
   expect(() => parseModelConfig({ ...dit, timeScale: 0 })).toThrow(
     'model.timeScale must be positive and at most 1000000; found 0',
   );

@@ -39,9 +39,15 @@ it.each([
 });
 
 it('a model draws its own number of blocks that is nearest, and classes that it has', () => {
-  expect(fitted(START, [4, 8, 12], 10).blocks).toBe(12);
-  expect(fitted({ ...START, blocks: 7, label: 9 }, [4, 8, 12], 10)).toMatchObject({ blocks: 8, label: 9 });
-  expect(fitted({ ...START, blocks: 99, label: 10 }, [4, 8, 12], 10)).toMatchObject({ blocks: 12, label: null });
+  expect(fitted(START, [4, 8, 12], { classes: 10 }).blocks).toBe(12);
+  expect(fitted({ ...START, blocks: 7, label: 9 }, [4, 8, 12], { classes: 10 })).toMatchObject({ blocks: 8, label: 9 });
+  expect(fitted({ ...START, blocks: 99, label: 10 }, [4, 8, 12], { classes: 10 })).toMatchObject({
+    blocks: 12,
+    label: null,
+  });
+  const chosen = { ...START, label: 3, guidance: 2 };
+  expect(fitted(chosen, [4], { classes: 10 })).toMatchObject({ label: 3, guidance: 2 });
+  expect(fitted(chosen, [4], { classes: 10, unconditional: true })).toMatchObject({ label: null, guidance: 0 });
 });
 
 it('few steps come first, for a third more work at most', () => {

@@ -239,6 +239,7 @@ export {
   type PresetName,
   parseModelConfig,
   preset,
+  usualSteps,
 } from './model/config.ts';
 export {
   ACTIVATIONS,

@@ -11,7 +11,7 @@ import { openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { describeMeasured } from '../evaluation/results.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
-import { preset } from '../model/config.ts';
+import { preset, usualSteps } from '../model/config.ts';
 import { usualGuidance } from '../sampling/classes.ts';
 import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
@@ -36,7 +36,7 @@ interface AblationFlags {
   preset?: string;
   config?: string;
   set?: string[];
-  steps: number;
+  steps?: number;
   guidance?: number;
   count: number;
   features?: FeatureChoice;
@@ -78,7 +78,7 @@ export function addAblation(command: Command): void {
   addFlags(command, SHARED_OPTIONS, { emaDecay: { default: DEFAULTS.emaDecay } });
   addFlags(command, { saveEvery });
   command
-    .option('--steps <T>', 'time steps of the samples', integer('--steps'), 16)
+    .option('--steps <T>', 'time steps of the samples (default: 16, or the finest)', integer('--steps'))
     .option(
       '--guidance <w>',
       'guidance weight of the samples (default: 1, or 0 of models that are trained without labels)',
@@ -129,7 +129,7 @@ function updatesOf({ updates, samples }: AblationFlags, train: Partial<TrainConf
 }
 
 async function ablate(flags: AblationFlags, before: Parameters<typeof settingsOf>[0]): Promise<void> {
-  const { variants: names, seeds, steps, count, out } = flags;
+  const { variants: names, seeds, count, out } = flags;
   const settings = settingsOf([
     { model: { preset: DEFAULTS.preset, ...DEFAULTS.model }, train: { emaDecay: DEFAULTS.emaDecay } },
     ...before,
@@ -153,7 +153,7 @@ async function ablate(flags: AblationFlags, before: Parameters<typeof settingsOf
   const size = given.imageSize ?? preset(presetName).imageSize;
   const data = await openPlace(place, { signal, size, channels: encodedChannels(given.channels) });
   const method = { model: modelAsTrained(modelForData(presetName, data, given), train), train };
-  const { guidance = usualGuidance(method.model) } = flags;
+  const { guidance = usualGuidance(method.model), steps = usualSteps(method.model, [16])[0]! } = flags;
   const variants: Variant[] = (names ?? variantNames(method)).map((name) => variantOf(name, method));
   for (const { model, parts } of variants) {
     for (const { blocks, first } of parts) {

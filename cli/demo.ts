@@ -10,7 +10,7 @@ import { describeMeasured } from '../evaluation/results.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
-import { allowedLengths } from '../model/config.ts';
+import { allowedLengths, usualSteps } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
 import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
@@ -118,11 +118,12 @@ async function demoOf(
   checkClasses(config, { guidance });
   const distances = storedDistances(opened, guidance);
   const lengths = allowedLengths(config);
+  const allSteps = usualSteps(config, STEPS);
   const columns = config.unconditional ? COLUMNS : config.classes;
   const count = columns * flags.perClass;
   const cellGrid = { columns, scale: 1, pad: 2 };
   const cell = gridSize(count, { width: config.imageSize, height: config.imageSize }, cellGrid);
-  checkPictureSize(`a sheet of ${count} pictures per cell`, STEPS.length * cell.width, lengths.length * cell.height);
+  checkPictureSize(`a sheet of ${count} pictures per cell`, allSteps.length * cell.width, lengths.length * cell.height);
   // The first row is drawn while the blocks of the next ones arrive. Rows share blocks: what has been read is kept.
   const groups = lengths.flatMap((blocks) => groupsFor(config, blocks));
   const source = prefetching(file, { keep: true });
@@ -148,7 +149,7 @@ async function demoOf(
     const common = { labels, blocks, guidance, seed: flags.seed, signal };
     // The first use of a number of blocks compiles its program and its shaders; that is not sampling time.
     await sampler.sample({ ...common, labels: labels.slice(0, 1), steps: 1 });
-    for (const steps of STEPS) {
+    for (const steps of allSteps) {
       engine.memory.resetPeak();
       const cellStarted = performance.now();
       const { values } = await sampler.sample({
@@ -169,12 +170,12 @@ async function demoOf(
     }
   }
   line.end();
-  const at = (r: number, c: number) => r * STEPS.length + c;
+  const at = (r: number, c: number) => r * allSteps.length + c;
   const sheet = contactSheet({
     title: 'ODE_t(ODE_l): time steps and blocks chosen per call',
     subtitle: `same noise everywhere; rows: blocks L, columns: time steps T; ${distances ? `${distances.source}; ` : ''}${adapter.adapter.name}`,
     rowLabels: lengths.map((L) => `L=${L}`),
-    columnLabels: STEPS.map((T) => `T=${T}`),
+    columnLabels: allSteps.map((T) => `T=${T}`),
     cell: (r, c) => pictures[at(r, c)]!,
     caption: (r, c) => {
       const cell = cells[at(r, c)]!;

@@ -25,7 +25,7 @@ import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { originIn } from '../model/autoencoder/origin.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { prefetching } from '../model/weights/source.ts';
 import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
@@ -218,7 +218,7 @@ function gridOf(
   return {
     ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, solver },
     guidance: guidance ?? [usualGuidance(config)],
-    steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
+    steps: adaptive.length === solver.length ? [] : (steps ?? usualSteps(config, [1, 4, 16])),
     tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
   };
 }

@@ -1,7 +1,7 @@
 /** What `odelt sample` is asked for, from its flags and the model: labels, solver, blocks; and the same in words. */
 import { ConfigError } from '../engine/errors.ts';
 import type { Budget } from '../evaluation/afford.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { checkPictureSize, gridSize } from '../pictures/picture.ts';
@@ -118,7 +118,7 @@ export function requestOf(
   const { guidance = usualGuidance(config, GUIDANCE) } = flags;
   checkOneOf('--solver', solver, SOLVERS);
   const { tolerance, controller, firstStep, maxSteps } = flags;
-  const steps = flags.steps ?? (isAdaptive(solver) ? undefined : STEPS);
+  const steps = flags.steps ?? (isAdaptive(solver) ? undefined : usualSteps(config, [STEPS])[0]);
   const how = { solver, steps, tolerance, controller, firstStep, maxSteps };
   checkSolver(how, config);
   checkGuidance(guidance, guidanceInterval);

@@ -31,7 +31,7 @@ export function addSample(command: Command): void {
     )
     .option(
       '--steps <T>',
-      `steps: 1, 2, 4, ..., 128 (default: ${STEPS}; adaptive solvers choose their own)`,
+      `steps: 1, 2, 4, ..., 128, or what the model was trained for (default: ${STEPS}; adaptive solvers choose their own)`,
       number('--steps', { integer: true, min: 1 }),
     )
     .option(

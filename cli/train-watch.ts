@@ -74,7 +74,7 @@ export async function watchOf(
   const decoder = decode === undefined ? undefined : await (await openDecoder(decode, model, latents)).create(engine);
   const sheet = await sampleSheet(engine, model, {
     decoder,
-    steps: numbersOf(sampleSteps),
+    ...(sampleSteps === undefined ? {} : { steps: numbersOf(sampleSteps) }),
     ...(sampleBlocks === undefined ? {} : { blocks: numbersOf(sampleBlocks) }),
     count: sampleCount,
     guidance: out.sampleGuidance,

@@ -5,7 +5,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { normals } from '../engine/philox.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, finestSteps, type ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { heatMap } from '../pictures/heat-map.ts';
@@ -16,8 +16,6 @@ import type { Pictures } from './real.ts';
 import { describeMeasured } from './results.ts';
 import { createVelocities } from './velocities.ts';
 
-/** log2 of the finest grid's steps. */
-const FINEST = 7;
 /** What the noise is for: apart from that of samples and training. */
 const NOISE = 0x65760006;
 
@@ -56,11 +54,15 @@ export interface LossMapOptions {
 /**
  * Times and levels of a map: those whose step ends at data at the latest. A model that is told no levels has the finest only.
  */
-export function lossPoints(times: number, { ignoreDt }: Pick<ModelConfig, 'ignoreDt'>): { t: number; level: number }[] {
-  const levels = ignoreDt ? [FINEST] : Array.from({ length: FINEST + 1 }, (_, level) => level);
+export function lossPoints(
+  times: number,
+  config: Pick<ModelConfig, 'ignoreDt' | 'finest'>,
+): { t: number; level: number }[] {
+  const finest = Math.log2(finestSteps(config));
+  const levels = config.ignoreDt ? [finest] : Array.from({ length: finest + 1 }, (_, level) => level);
   return levels.flatMap((level) =>
     Array.from({ length: times }, (_, i) => ({ t: i / times, level })).filter(
-      ({ t }) => level === FINEST || t + 2 ** -level <= 1,
+      ({ t }) => level === finest || t + 2 ** -level <= 1,
     ),
   );
 }
@@ -98,6 +100,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
   const size = config.imageSize ** 2 * config.channels;
   const full = Math.max(...allowedLengths(config));
   const points = lossPoints(times, config);
+  const finest = Math.log2(finestSteps(config));
   const losses = points.map(() => blocks.map(() => new Float64Array(count)));
   const told = (level: number) => (config.ignoreDt ? 0 : level);
   const model = new ResidentModel(engine, config, source);
@@ -116,7 +119,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
         const velocity = (point: Float32Array, time: number, of: number, L: number) =>
           velocities.of({ x: point, labels, t: time, level: told(of), blocks: L });
         let target = x1.map((data, i) => data - x0[i]!);
-        if (level < FINEST) {
+        if (level < finest) {
           const h = 2 ** -(level + 1);
           const half = await velocity(x, t, level + 1, full);
           const other = await velocity(
@@ -146,7 +149,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
   return points.flatMap(({ t, level }, at) =>
     blocks.map((L, b) => ({
       ...{ t, level, blocks: L },
-      target: level === FINEST ? ('flow' as const) : ('two half steps' as const),
+      target: level === finest ? ('flow' as const) : ('two half steps' as const),
       trained: Number.isInteger(t * 2 ** level),
       loss: measuredMean(losses[at]![b]!, { seed }),
     })),
@@ -172,7 +175,7 @@ export function lossMapPlots(cells: readonly LossCell[]): Map<string, string> {
       const at = (r: number, c: number) =>
         cells.find(({ level, t, blocks }) => level === levels[r] && t === times[c] && blocks === L);
       const svg = heatMap({
-        title: `Loss of held-out pictures, L=${L} (level ${FINEST}: flow; others: two half steps)`,
+        title: `Loss of held-out pictures, L=${L} (level ${levels.at(-1)}: flow; others: two half steps)`,
         ...{ row: 'level', column: 'time t' },
         rowLabels: levels.map(String),
         columnLabels: times.map((t) => String(Number(t.toFixed(4)))),

@@ -3,7 +3,7 @@ import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import type { Decoder } from '../model/autoencoder/decoder.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { type ParamSet, paramLayout } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import { memorySource } from '../model/weights/source.ts';
@@ -14,7 +14,7 @@ import { Sampler } from '../sampling/sampler.ts';
 
 /** What a sheet shows. */
 export interface SheetOptions {
-  /** Numbers of time steps, one column each. Default 1, 4 and 16. */
+  /** Numbers of time steps, one column each. Default 1, 4 and 16, or the model's finest in the place of more. */
   readonly steps?: readonly number[];
   /** Numbers of blocks, one row each. Default: up to four of those that may run, the fewest and all among them. */
   readonly blocks?: readonly number[];
@@ -60,7 +60,7 @@ export async function sampleSheet(
   config: ModelConfig,
   options: SheetOptions = {},
 ): Promise<SampleSheet> {
-  const { steps = [1, 4, 16], blocks = sheetBlocks(config), count = 8, seed = 0 } = options;
+  const { steps = usualSteps(config, [1, 4, 16]), blocks = sheetBlocks(config), count = 8, seed = 0 } = options;
   const { decoder, guidance = usualGuidance(config) } = options;
   const { imageSize, channels } = decoder?.shown ?? config;
   if (channels !== 1 && channels !== 3) {

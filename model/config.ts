@@ -47,7 +47,28 @@ export interface ModelConfig {
    * guidance. Training sets it (training/model-as-trained.ts); a parsed description leaves false out.
    */
   readonly unconditional?: boolean;
+  /**
+   * Time steps of the finest grid that the model was trained for, a power of two; 128 where it is absent. One that knows step sizes takes no
+   * more, and this level is what it learned the flow at. Training sets it (training/model-as-trained.ts).
+   */
+  readonly finest?: number;
 }
+
+/** Steps of the finest grid where a description does not say. */
+const FINEST = 128;
+
+const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));
+
+/** Time steps of the finest grid that a model was trained for. */
+export const finestSteps = ({ finest = FINEST }: Pick<ModelConfig, 'finest'>): number => finest;
+
+/**
+ * The numbers of steps, powers of two, that are taken where nobody says: those that are wanted, or the model's finest in the place of more, each
+ * once. One that knows no step sizes takes any.
+ */
+export const usualSteps = (config: Pick<ModelConfig, 'ignoreDt' | 'finest'>, wanted: readonly number[]): number[] => [
+  ...new Set(config.ignoreDt ? wanted : wanted.map((T) => Math.min(T, finestSteps(config)))),
+];
 
 /** Values of the fields that a description may leave out. */
 const DEFAULTS = { mlpRatio: 4, dropout: 0, lengths: null, ignoreDt: false } as const;
@@ -133,7 +154,13 @@ function knownFields(fields: Record<string, unknown>, known: readonly string[], 
   }
 }
 
-const FIELDS = [...Object.keys(PRESETS.tiny), 'timeScale', 'predicts', 'unconditional'] as (keyof ModelConfig)[];
+const FIELDS = [
+  ...Object.keys(PRESETS.tiny),
+  'timeScale',
+  'predicts',
+  'unconditional',
+  'finest',
+] as (keyof ModelConfig)[];
 
 function parseLengths(value: unknown, depth: number): LengthConfig | null {
   if (value === null) return null;
@@ -154,7 +181,8 @@ function parseLengths(value: unknown, depth: number): LengthConfig | null {
 
 /**
  * Checks a description (parsed JSON or a literal) and fills in what may be left out (mlpRatio 4, dropout 0, lengths null,
- * ignoreDt false, timeScale 1, predicts the velocity, unconditional false). Throws ConfigError naming the field, its value and the remedy.
+ * ignoreDt false, timeScale 1, predicts the velocity, unconditional false,
+ * finest 128). Throws ConfigError naming the field, its value and the remedy.
  */
 export function parseModelConfig(json: unknown): ModelConfig {
   const given = record('a model description', json);
@@ -205,7 +233,12 @@ export function parseModelConfig(json: unknown): ModelConfig {
 }
 
 /** What few models have, left out where it is as usual. */
-function parseConventions({ timeScale, predicts, unconditional }: Record<string, unknown>): Partial<ModelConfig> {
+function parseConventions({
+  timeScale,
+  predicts,
+  unconditional,
+  finest,
+}: Record<string, unknown>): Partial<ModelConfig> {
   if (timeScale !== undefined && !(typeof timeScale === 'number' && timeScale > 0 && timeScale <= 1e6)) {
     reject('timeScale', timeScale, 'positive and at most 1000000', 'leave it out for 1');
   }
@@ -216,10 +249,14 @@ function parseConventions({ timeScale, predicts, unconditional }: Record<string,
   if (unconditional !== undefined && typeof unconditional !== 'boolean') {
     reject('unconditional', unconditional, 'true or false', 'leave it out for a model that was trained with labels');
   }
+  if (finest !== undefined && !(Number.isSafeInteger(finest) && Number(finest) >= 2 && isPowerOfTwo(Number(finest)))) {
+    reject('finest', finest, 'a power of two, 2 or more', `leave it out for ${FINEST}`);
+  }
   return {
     ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
     ...(known === undefined || known === 'velocity' ? {} : { predicts: known }),
     ...(unconditional === true ? { unconditional } : {}),
+    ...(finest === undefined || finest === FINEST ? {} : { finest: finest as number }),
   };
 }
 
@@ -228,6 +265,7 @@ export const spelledOut = (config: ModelConfig): Required<ModelConfig> => ({
   timeScale: 1,
   predicts: 'velocity',
   unconditional: false,
+  finest: FINEST,
   ...config,
 });
 

@@ -1,4 +1,5 @@
 /** The controls of what is drawn: they show a state, and tell of another one. */
+import { usualSteps } from '../model/config.ts';
 import type { LoadedModel } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { fitted, STEPS, type State } from './state.ts';
@@ -49,6 +50,7 @@ export function createControls(onChange: (change: Partial<State>) => void): Cont
   return {
     offer(model) {
       lengths = model.lengths.map((length) => length.blocks);
+      steps.max = `${usualSteps(model.config, STEPS).length - 1}`;
       blocks.max = `${lengths.length - 1}`;
       blocks.disabled = lengths.length === 1;
       const options = names(model).map((text, value) => make('option', { value: `${value}`, textContent: text }));
@@ -63,7 +65,7 @@ export function createControls(onChange: (change: Partial<State>) => void): Cont
       steps.value = `${STEPS.indexOf(state.steps as (typeof STEPS)[number])}`;
       say(steps, state.steps, `${state.steps} steps`);
       if (lengths.length > 0) {
-        const { blocks: now } = fitted(state, lengths, { classes: Number.POSITIVE_INFINITY });
+        const { blocks: now } = fitted(state, lengths, { classes: Number.POSITIVE_INFINITY, ignoreDt: true });
         blocks.value = `${lengths.indexOf(now!)}`;
         say(blocks, now!, `${now} of ${lengths.at(-1)} blocks`);
       }

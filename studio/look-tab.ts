@@ -1,5 +1,6 @@
 /** The tab *Look inside*: ties the address, the worker, the pictures, the attention and the times together. The newest wish ends the one before. */
 
+import { usualSteps } from '../model/config.ts';
 import { usualLabels } from '../sampling/classes.ts';
 import type { Inspection } from '../sampling/inspect.ts';
 import type { LoadedModel } from '../web/protocol.ts';
@@ -123,7 +124,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     byId('look-times-text', 'p').textContent = '';
     offer(
       inputs.steps,
-      STEPS.map((steps) => [`${steps}`, `${steps}`]),
+      usualSteps(model.config, STEPS).map((steps) => [`${steps}`, `${steps}`]),
     );
     offer(
       inputs.blocks,

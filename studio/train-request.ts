@@ -1,6 +1,6 @@
 /** What the tab *Train* asks the worker for: models, options, data and what is shown meanwhile. Pure: knows neither page nor worker. */
 import { normals } from '../engine/philox.ts';
-import { allowedLengths, type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, parseModelConfig, preset, usualSteps } from '../model/config.ts';
 import { usualLabels } from '../sampling/classes.ts';
 import type { TrainConfig } from '../training/config.ts';
 import { FASHION_CLASSES } from '../training/fashion-classes.ts';
@@ -98,7 +98,7 @@ export const isPlane = ({ imageSize, channels }: ModelConfig): boolean => imageS
 export function cellsOf(model: ModelConfig) {
   const allowed = allowedLengths(model);
   const blocks = [...new Set([allowed[0]!, allowed[allowed.length >> 1]!, allowed.at(-1)!])];
-  const steps: readonly number[] = isPlane(model) ? POINT_STEPS : PICTURE_STEPS;
+  const steps = usualSteps(model, isPlane(model) ? POINT_STEPS : PICTURE_STEPS);
   return { blocks, steps, cells: blocks.flatMap((L) => steps.map((T) => ({ steps: T, blocks: L }))) };
 }
 

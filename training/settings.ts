@@ -80,14 +80,12 @@ const every = (byDefault: number, help: string) => integer(byDefault, { min: 1, 
 const isList = (x: unknown) => typeof x === 'string' && /^[1-9]\d{0,4}(,[1-9]\d{0,4})*$/.test(x);
 
 /** Positive integers, separated by commas. */
-const list = <T extends string | undefined>(byDefault: T, help: string) =>
-  ({
-    ...text(help),
-    default: byDefault,
-    rule: 'positive integers separated by commas',
-    accepts: (x: unknown) => (x === undefined && byDefault === undefined) || isList(x),
-    value: 'n,...',
-  }) as Option<T extends string ? string : string | undefined>;
+const list = (help: string): Option<string | undefined> => ({
+  ...text(help),
+  rule: 'positive integers separated by commas',
+  accepts: (x) => x === undefined || isList(x),
+  value: 'n,...',
+});
 
 /** Where the pictures are. */
 export const DATA_OPTIONS = {
@@ -121,8 +119,10 @@ export const OUT_OPTIONS = {
     rule: '0 or a positive integer',
     help: 'updates between sheets of samples in samples/ of the run folder; 0: none',
   }),
-  sampleSteps: list('1,4,16', 'numbers of time steps T of the samples, one column each'),
-  sampleBlocks: list(undefined, 'numbers of blocks L of the samples, one row each; up to four of those that may run'),
+  sampleSteps: list(
+    'numbers of time steps T of the samples, one column each; 1,4,16, or its finest in the place of more',
+  ),
+  sampleBlocks: list('numbers of blocks L of the samples, one row each; up to four of those that may run'),
   sampleCount: every(8, 'samples in each cell of a sheet'),
   decode: {
     ...text(

@@ -5,7 +5,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { normals } from '../engine/philox.ts';
-import { allowedLengths, finestSteps, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, finestSteps, fullLength, type ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { heatMap } from '../pictures/heat-map.ts';
@@ -98,7 +98,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
   const count = pictures.indices.length;
   const batch = Math.min(options.batch, count);
   const size = config.imageSize ** 2 * config.channels;
-  const full = Math.max(...allowedLengths(config));
+  const full = fullLength(config);
   const points = lossPoints(times, config);
   const finest = Math.log2(finestSteps(config));
   const losses = points.map(() => blocks.map(() => new Float64Array(count)));

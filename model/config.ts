@@ -305,6 +305,9 @@ export function allowedLengths(config: ModelConfig): number[] {
   return Array.from({ length: Math.floor((config.depth - min) / group) + 1 }, (_, i) => min + i * group);
 }
 
+/** The most blocks that one may ask for: less than `depth` where that is no allowed length. */
+export const fullLength = (config: ModelConfig): number => Math.max(...allowedLengths(config));
+
 /** Throws ConfigError, naming the allowed ones, unless `length` is an allowed number of blocks. */
 export function checkLength(config: ModelConfig, length: number): void {
   const allowed = allowedLengths(config);

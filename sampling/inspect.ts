@@ -10,7 +10,7 @@ import { Program, record } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { attentionScale } from '../model/block.ts';
-import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
+import { allowedLengths, fullLength, type ModelConfig, tokenCount } from '../model/config.ts';
 import { linearDiffusion } from '../model/diffusion.ts';
 import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
@@ -144,7 +144,7 @@ export class Inspector {
   async look(request: InspectRequest): Promise<Inspection> {
     const { config } = this.#model;
     const { label, steps, guidance = usualGuidance(config), seed = 0, first = 0, at, signal } = request;
-    const { blocks = Math.max(...allowedLengths(config)) } = request;
+    const { blocks = fullLength(config) } = request;
     const way = { labels: [label], steps, blocks, guidance, seed, first };
     checkRequest(way, config);
     if (!Number.isInteger(at) || at < 0 || at >= steps)
@@ -159,7 +159,7 @@ export class Inspector {
     const x = await this.#goTo(way, at, signal);
     const schedule = scheduleOf(way, config);
     const { from, to } = schedule.steps[at]!;
-    await this.#model.require(this.#model.groupsFor(Math.max(...allowedLengths(config))), { keep: true, signal });
+    await this.#model.require(this.#model.groupsFor(fullLength(config)), { keep: true, signal });
     const inside = [`block${block}/attention/queries`, `block${block}/attention/keys`];
     const lengths: LengthInside[] = [];
     let weights: Float32Array = new Float32Array();

@@ -2,7 +2,7 @@
  * A request as a schedule: which evaluations of the network its solver makes, at which times, with how many blocks, guided or not. Pure:
  * what is loaded, tabulated, compiled, allocated and told follows from it, and the sampler only runs it.
  */
-import { allowedLengths, finestSteps, type ModelConfig } from '../model/config.ts';
+import { finestSteps, fullLength, type ModelConfig } from '../model/config.ts';
 import type { LateGroups } from '../model/dit.ts';
 import { type Blocks, blocksAt, blocksFrom, mostBlocks, type Refresh } from './blocks.ts';
 import { isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
@@ -82,7 +82,7 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
   const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level, refresh, stopAfter = steps } = request;
   const tableau = tableauOf(solver);
   const adaptive = isAdaptive(solver);
-  const blocks = request.blocks ?? Math.max(...allowedLengths(config));
+  const blocks = request.blocks ?? fullLength(config);
   const [low, high] = guidanceInterval ?? [0, 1];
   const guidedAt = (t: number) => isGuided(guidance) && low <= t && t <= high;
   const stepAt = (from: number, to: number, h = to - from): Step => ({

@@ -48,7 +48,3 @@ export const prefersMirrors = (
 ): boolean =>
   adapterClass === 'lavapipe' &&
   (mirrors === 'always' || (mirrors && multiplyAdds >= PAYS.multiplyAdds && uses >= PAYS.uses));
-
-/** Whether values are better passed between lanes than loaded again: on llvmpipe a load costs about a hundred multiplications. */
-export const prefersSubgroups = (engine: Engine): boolean =>
-  engine.adapterClass === 'lavapipe' && engine.device.features.has('subgroups');

@@ -32,12 +32,19 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   for (var first = 0u; first < params.tokens; first += 8u) {
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
+//#if MIRROR_KV == 1 || HEAD4 < 6
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
+//#else
+    for (var i = 0u; i < params.head4; i++) {
+      key[i] = load_k(key_at, i);
+      value[i] = load_v(value_at, i);
+    }
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();
@@ -99,12 +106,19 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     let row = line(head.row, first + lane);
     let lse_mine = lse[row];
     let delta_mine = delta[row];
+//#if MIRROR_QD == 1 || HEAD4 < 6
 //#unroll e HEAD4
     query[e] = load_q(query_at, e);
 //#end
 //#unroll e HEAD4
     grad[e] = load_dout(grad_at, e);
 //#end
+//#else
+    for (var i = 0u; i < params.head4; i++) {
+      query[i] = load_q(query_at, i);
+      grad[i] = load_dout(grad_at, i);
+    }
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var score4_a = vec4f();

@@ -5,8 +5,9 @@
 //
 // Vectors are private arrays with a constant index wherever it matters, which is a plain load there. They are filled through a
 // computed index first, and `head4` repeats HEAD4 as a run-time value for it: that keeps them in memory. As variables they would all
-// stay live across the loads, each of which is forty basic blocks, and compile ten times as long. The loop over eight keys stays a
-// loop, too: unrolled it ran no faster.
+// stay live across the loads, each of which is forty basic blocks, and compile ten times as long. Loads of a row of more than 20 features
+// are a loop, too, as is that over eight keys: unrolled they ran no faster, and compiled two to five times as long. Loads through
+// mirrors are straight code.
 
 /// Queries per lane.
 override EACH: u32 = 4;
@@ -37,12 +38,19 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
   for (var first = 0u; first < params.tokens; first += 8u) {
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
+//#if MIRROR_KV == 1 || HEAD4 < 6
 //#unroll e HEAD4
     key[e] = load_k(key_at, e);
 //#end
 //#unroll e HEAD4
     value[e] = load_v(value_at, e);
 //#end
+//#else
+    for (var i = 0u; i < params.head4; i++) {
+      key[i] = load_k(key_at, i);
+      value[i] = load_v(value_at, i);
+    }
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
 //#unroll a EACH
       var dot_a = vec4f();

@@ -25,7 +25,7 @@ export const attentionCandidates: Candidates<AttentionShape, AttentionVariant> =
     return [
       ...[2, 4, 8].map((each) => alone(shape, each)),
       ...(hasSubgroups(device, 4) ? [2, 4, 8].map((each) => quads(shape, each)) : []),
-      ...(hasSubgroups(device, 8) ? [2, 4].map(subgroup) : []),
+      ...(hasSubgroups(device, 8) ? [1, 2, 4].map(subgroup) : []),
       ...distinct,
     ];
   },

@@ -49,6 +49,31 @@ function reviewedAs(kind: AdapterKind, shape: AttentionShape): string {
   return id;
 }
 
+it('a driver with subgroups of four is given none that needs eight lanes, and one without subgroups none at all', () => {
+  const { device } = own;
+  const having = (lanes: number | null): GPUDevice =>
+    new Proxy(device, {
+      get(target, name) {
+        if (name === 'features') return new Set(lanes === null ? [] : ['subgroups']);
+        if (name === 'adapterInfo') return { subgroupMinSize: lanes ?? undefined, subgroupMaxSize: lanes ?? undefined };
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  const taken = (lanes: number | null, tokens: number) => {
+    const other = new Engine(having(lanes), 'lavapipe', { ownsDevice: false });
+    const { id } = attentions.reviewed(other, shapeOf(64, tokens));
+    expect(attentionCandidates.candidates(other, shapeOf(64, tokens)).map((v) => v.id)).toContain(id);
+    other.dispose();
+    return id;
+  };
+  expect([8, 9, 16, 17, 256].map((tokens) => taken(8, tokens))).toEqual(
+    [1, 2, 2, 4, 4].map((each) => `subgroup-${each}`),
+  );
+  expect(taken(4, 256)).toBe('quads-4');
+  expect(taken(null, 256)).toBe('registers-4');
+});
+
 /** What adapters of each kind take, where this device can run it. */
 function reviewedIds(shape: AttentionShape): string[] {
   const can = idsOf(shape);

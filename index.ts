@@ -239,6 +239,7 @@ export {
   type PresetName,
   parseModelConfig,
   preset,
+  usualSteps,
 } from './model/config.ts';
 export {
   ACTIVATIONS,
@@ -319,6 +320,7 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export { usualGuidance, usualLabels } from './sampling/classes.ts';
 export {
   type Choosing,
   chooseDecoded,
@@ -388,6 +390,7 @@ export { holdOut } from './training/held-out.ts';
 export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
 export type { LossCurve } from './training/metrics.ts';
+export { modelAsTrained } from './training/model-as-trained.ts';
 export { modelForData } from './training/model-for-data.ts';
 export { type NumberFields, numbersOf } from './training/numbers.ts';
 export {

@@ -25,10 +25,11 @@ import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { originIn } from '../model/autoencoder/origin.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { prefetching } from '../model/weights/source.ts';
 import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -55,7 +56,7 @@ interface EvalFlags {
   level?: number[];
   blocks?: number[];
   firstBlocks?: number;
-  guidance: number[];
+  guidance?: number[];
   solver: Solver[];
   along?: (readonly BlocksFrom[])[];
   refresh?: Refresh[];
@@ -91,7 +92,11 @@ export function addEval(command: Command): void {
       'take the first n blocks of the model alone, also of a conventional transformer, which is then cut short',
       number('--first-blocks', { integer: true, min: 1 }),
     )
-    .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
+    .option(
+      '--guidance <ws>',
+      'guidance weights (default: 1, or 0 of a model that was trained without labels)',
+      numbers('--guidance'),
+    )
     .option('--solver <names>', `${SOLVERS.join(', ')}; several separated by commas`, (text) => text.split(','), [
       'euler',
     ])
@@ -213,8 +218,9 @@ function gridOf(
     });
   }
   return {
-    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, guidance, solver },
-    steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
+    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, solver },
+    guidance: guidance ?? [usualGuidance(config)],
+    steps: adaptive.length === solver.length ? [] : (steps ?? usualSteps(config, [1, 4, 16])),
     tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
     levels: level,
   };

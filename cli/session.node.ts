@@ -16,7 +16,7 @@ export const INDEX_HELP = 'one of several adapters of that kind, from 0 (default
 
 /** What `--level` says, in every command that has it. */
 export const LEVEL_HELP =
-  "step level that the network is told, 0 (one step) to 7 (128), instead of the solver's own: log2 of --steps, 7 of dopri5 and tsit5, where the reference tells 0";
+  "step level that the network is told, 0 (one step) to 7 (128 steps, as a rule the finest), instead of the solver's own: log2 of --steps, the finest of dopri5 and tsit5, where the reference tells 0";
 
 /** The number that `--adapter-index` gives. @throws ConfigError */
 export const parseIndex = (text: string): number =>

@@ -2,6 +2,7 @@
 import { ConfigError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type BlocksFrom, describeBlocks, mostBlocks, type Refresh } from '../sampling/blocks.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { checkBlocks, checkOneOf, checkRequest, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { FEWEST } from './real.ts';
 import type { CellKey } from './results.ts';
@@ -113,7 +114,7 @@ export function checkGrid(grid: EvaluationGrid, samples: number, config: ModelCo
   if (!(Number.isInteger(samples) && samples >= FEWEST))
     throw new ConfigError(`${samples} samples cannot be judged; it takes ${FEWEST}, and thousands make sense`);
   for (const along of schedules) checkBlocks(along, config);
-  for (const cell of cellsOf(grid)) checkRequest({ ...requestOf(cell), labels: [0] }, config);
+  for (const cell of cellsOf(grid)) checkRequest({ ...requestOf(cell), labels: usualLabels(config, 1) }, config);
 }
 
 const describeRefresh = ({ blocks, every }: Refresh): string => `${blocks}:${every}`;

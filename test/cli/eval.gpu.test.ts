@@ -10,7 +10,11 @@ import { frechetDistance } from '../../evaluation/frechet.ts';
 import { paretoOf } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { describeCell, type EvaluationResults } from '../../evaluation/results.ts';
+import { serializeSafetensors } from '../../formats/safetensors.ts';
 import { shippedData, shippedModel } from '../../formats/shipped.node.ts';
+import { preset } from '../../model/config.ts';
+import { initParams } from '../../model/params.ts';
+import { modelContents } from '../../model/weights/model-file.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
 import type { SampleRequest } from '../../sampling/request.ts';
@@ -264,5 +268,21 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     expect(found.cells[0]!.fd.value / cell.fd.value).toBeGreaterThan(0.95);
     expect(found.cells[0]!.fd.value / cell.fd.value).toBeLessThan(1.05);
     expect(found.provenance.data.name).toBe('s.npz');
+  });
+
+  it('of a model without classes draws none, and nobody judges them', async () => {
+    const config = preset('tiny', { width: 16, heads: 2, patch: 14, unconditional: true });
+    const { tensors, metadata } = await modelContents(config, initParams(config, 1));
+    writeFileSync(join(cli.folder, 'none.safetensors'), serializeSafetensors(tensors, metadata));
+    const args = ['eval', 'none.safetensors', '--steps', '1', '--blocks', '4', ...common, '--out', 'none'];
+    const { code, stdout } = await cli.run(...args);
+    expect(code).toBe(0);
+    const { cells } = JSON.parse(stdout) as EvaluationResults;
+    expect(cells.map(({ guidance, agreement }) => [guidance, agreement])).toEqual([[0, null]]);
+    for (const more of [[], ['--loss-map']])
+      expect(await cli.run('eval', 'none.safetensors', '--guidance', '1', ...more)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('guidance 1 was asked for; this model was trained without labels to guide by'),
+      });
   });
 });

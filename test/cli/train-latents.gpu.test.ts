@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSafetensors, writeSafetensors } from '../../formats/safetensors.node.ts';
-import type { TensorToWrite } from '../../formats/safetensors.ts';
+import { parseSafetensors, type TensorToWrite } from '../../formats/safetensors.ts';
 import { originIn } from '../../model/autoencoder/origin.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../../model/config.ts';
 import { initParams, type ParamSet, paramLayout } from '../../model/params.ts';
@@ -69,7 +69,16 @@ describe('a recipe on latents', () => {
       dropout: 0.1,
     });
     expect([model.lengths, train.guidance, train.emaDecay]).toEqual([{ min: 4, group: 4 }, null, 0.999]);
+    expect(model.unconditional).toBe(true);
+    // As runs of earlier versions are: they go on, and say from then on what their model knows.
+    const kept = readFileSync(at('celeb', 'config.json'), 'utf8');
+    const earlier = kept.replace(/,\s*"unconditional": true/, '');
+    expect(earlier).not.toBe(kept);
+    writeFileSync(at('celeb', 'config.json'), earlier);
     expect(await cli.run('train', '--resume', '--steps', '3', '--out', 'celeb')).toMatchObject({ code: 0 });
+    const { header } = parseSafetensors(readFileSync(at('celeb', 'checkpoints', 'step-3', 'ema.safetensors')));
+    for (const text of [header.metadata.get('odelt.model')!, readFileSync(at('celeb', 'config.json'), 'utf8')])
+      expect(text).toMatch(/"unconditional": ?true/);
     const events = (await readMetrics(at('celeb', 'metrics.jsonl')))!.events;
     expect(events.map(({ step }) => step)).toEqual([1, 2, 3]);
     // Latents and noise are standard normal, and the new network says 0: the velocity's mean square is 2.
@@ -86,6 +95,19 @@ describe('a recipe on latents', () => {
       ...['1: 0', '2: 0.0001', '3: 0.0001'],
       ...['4: 0.00001', '5: 0.00001'],
     ]);
+  });
+
+  it('draws no class, and refuses classes and guidance, as it was trained without labels', async () => {
+    const sample = (...args: string[]) =>
+      cli.run('sample', '--model', 'celeb', '--steps', '1', '--out', 'l.npy', ...args);
+    const { code, stdout } = await sample('--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ labels: Array(8).fill(null), guidance: 0 });
+    for (const [flag, value, message] of [
+      ['--labels', '0', 'class 0 was asked for (label 0); this model was trained without labels'],
+      ['--guidance', '2', 'guidance 2 was asked for; this model was trained without labels to guide by'],
+    ] as const)
+      expect(await sample(flag, value)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
   });
 
   it('makes what no command shows as pictures: that is said before anything is computed', async () => {

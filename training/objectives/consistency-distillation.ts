@@ -25,7 +25,7 @@ import {
 export const consistencyDistillation: Objective = {
   draw: (request) => levelDraws(request, finestLevel(request.train)),
   rows: consistencyRows,
-  inputs({ train, sorted, depth }) {
+  inputs({ train, sorted, full }) {
     const later = Float32Array.from(sorted, ({ t }) => t + 1 / train.finest);
     return {
       h: filled(train.batch, 1 / train.finest),
@@ -33,7 +33,7 @@ export const consistencyDistillation: Objective = {
       rest: later.map((t) => 1 - t),
       // The network ignores levels: its input for them is 0.
       step: filled(train.batch, 0),
-      full: filledIntegers(train.batch, depth),
+      full: filledIntegers(train.batch, full),
     };
   },
   record(ctx, { main, own, path, average, teacher }) {

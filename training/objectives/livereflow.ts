@@ -51,7 +51,7 @@ export const livereflow: Objective = {
     }));
     return [...reflow, ...flowRows(request)];
   },
-  inputs({ train, shares, rows, position, told, none, depth }) {
+  inputs({ train, shares, rows, position, told, none, full }) {
     const count = shares.timeRows;
     if (count === 0) return {};
     const reflow = rows.slice(0, count);
@@ -65,7 +65,7 @@ export const livereflow: Objective = {
       back: filled(count, -1),
       targets: position.slice(0, count),
       none: filledIntegers(count, none),
-      full: filledIntegers(count, depth),
+      full: filledIntegers(count, full),
       ...Object.fromEntries(times),
     };
   },

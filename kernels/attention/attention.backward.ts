@@ -1,19 +1,20 @@
 /** The backward of attention.ts: queries first, then keys and values, each row owned by whom the forward's variant says. */
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Derivative } from '../../engine/tape.ts';
+import arraysSource from './attention.arrays.backward.wgsl';
 import shared from './attention.backward.wgsl';
 import fetchSource from './attention.fetch.backward.wgsl';
 import rowsSource from './attention.rows.backward.wgsl';
-import subgroupSource from './attention.subgroup.backward.wgsl';
 import type { AttentionSaved } from './attention.ts';
-import { rowsKernel, sharingKernel, subgroupKernel } from './variants.ts';
+import { arraysKernel, rowsKernel, sharingKernel, subgroupKernel } from './variants.ts';
 
 const extended = ({ name, source }: Kernel, ...more: string[]): Kernel => defineKernel(name, source, shared, ...more);
 
 const gradientsOf = new Map([
   [rowsKernel, extended(rowsKernel, fetchSource, rowsSource)],
   [sharingKernel, extended(sharingKernel, fetchSource, rowsSource)],
-  [subgroupKernel, extended(subgroupKernel, subgroupSource)],
+  [arraysKernel, extended(arraysKernel, arraysSource)],
+  [subgroupKernel, extended(subgroupKernel, arraysSource)],
 ]);
 
 export const attentionBackward: Derivative<AttentionSaved> = (ctx, g, saved) => {

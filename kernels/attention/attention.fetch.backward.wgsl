@@ -3,7 +3,7 @@
 fn own_o(base: u32, i: u32) -> vec4f { return select(vec4f(), load_o(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 fn own_dout(base: u32, i: u32) -> vec4f { return select(vec4f(), load_dout(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 
-//#if SOURCE == 2
+//#if TILED == true
 fn fill_qd(head: Head, first: u32, lid: u32) {
   workgroupBarrier();
   for (var at = lid; at < ROWS * PITCH; at += WG) {
@@ -16,32 +16,24 @@ fn fill_qd(head: Head, first: u32, lid: u32) {
 //#endif
 
 fn four_q(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_q(at.x, i), load_q(at.y, i), load_q(at.z, i), load_q(at.w, i));
-//#else
-//#if SOURCE == 1
+//#if TILED == false
   return shared_by_quad(load_q(at.x, i));
 //#else
   return from_a(at.x + i);
 //#endif
-//#endif
 }
 
 fn four_dout(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_dout(at.x, i), load_dout(at.y, i), load_dout(at.z, i), load_dout(at.w, i));
-//#else
-//#if SOURCE == 1
+//#if TILED == false
   return shared_by_quad(load_dout(at.x, i));
 //#else
   return from_b(at.x + i);
-//#endif
 //#endif
 }
 
 /// lse and delta of four rows.
 fn four_lse(rows: Lines, row: u32, lid: u32) -> vec4f {
-//#if SOURCE == 1
+//#if TILED == false
   return quad(lse[line(rows, row + lid % 4u)]);
 //#else
   return vec4f(lse[line(rows, row)], lse[line(rows, row + 1u)], lse[line(rows, row + 2u)], lse[line(rows, row + 3u)]);
@@ -49,7 +41,7 @@ fn four_lse(rows: Lines, row: u32, lid: u32) -> vec4f {
 }
 
 fn four_delta(rows: Lines, row: u32, lid: u32) -> vec4f {
-//#if SOURCE == 1
+//#if TILED == false
   return quad(delta[line(rows, row + lid % 4u)]);
 //#else
   return vec4f(
@@ -57,7 +49,7 @@ fn four_delta(rows: Lines, row: u32, lid: u32) -> vec4f {
 //#endif
 }
 
-//#if SOURCE == 1
+//#if TILED == false
 fn quad(x: f32) -> vec4f {
   return vec4f(x, quadSwapX(x), quadSwapY(x), quadSwapDiagonal(x));
 }

@@ -1,11 +1,11 @@
 // Where attention.rows.wgsl has its rows from, and how invocations that share a row add up their parts.
 //
-//   SOURCE  where the four rows come from. 0: each invocation loads them (any device); 1: each of four invocations loads one and the
-//           quad shares them (subgroups of four: SwiftShader); 2: a tile of ROWS rows in workgroup memory (GPUs).
-//   SPLIT   1, or with SOURCE 2 also 2, 4, 8: invocations that share a row, so that large heads do not spill registers. They add their
+//   TILED   the four rows come from a tile of ROWS rows in workgroup memory (GPUs). Else each of four invocations loads one and the quad
+//           shares them (subgroups of four: SwiftShader).
+//   SPLIT   1, or with TILED also 2, 4, 8: invocations that share a row, so that large heads do not spill registers. They add their
 //           parts of the products by SHUFFLE, else through workgroup memory.
 
-override SOURCE: u32 = 0;
+override TILED: bool = false;
 override WG: u32 = 4;
 override EACH: u32 = 4;
 override SPLIT: u32 = 1;
@@ -17,7 +17,7 @@ override SHUFFLE: bool = false;
 
 const PITCH = PART * SPLIT;
 
-//#if SOURCE == 2
+//#if TILED == true
 var<workgroup> tile_a: array<vec4f, ROWS * PITCH>;  // keys; queries in `backward_kv`
 var<workgroup> tile_b: array<vec4f, ROWS * PITCH>;  // values; gradients of the output
 //#if SPLIT > 1 && SHUFFLE == false
@@ -42,7 +42,7 @@ fn vector_of(e: u32, lid: u32) -> u32 {
 fn own_q(base: u32, i: u32) -> vec4f { return select(vec4f(), load_q(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 fn own_k(base: u32, i: u32) -> vec4f { return select(vec4f(), load_k(base, min(i, HEAD4 - 1u)), i < HEAD4); }
 fn own_v(base: u32, i: u32) -> vec4f { return select(vec4f(), load_v(base, min(i, HEAD4 - 1u)), i < HEAD4); }
-//#if SOURCE == 2
+//#if TILED == true
 /// Brings rows from `first` on into the tiles.
 fn fill_kv(head: Head, first: u32, lid: u32) {
   workgroupBarrier();
@@ -63,7 +63,7 @@ fn from_b(at: u32) -> mat4x4f {
 }
 //#endif
 
-//#if SOURCE == 1
+//#if TILED == false
 /// In each lane its own vector, then those of its neighbours: lane l has as column c what lane l ^ c loaded. Swaps take a cycle where
 /// broadcasts, by which all would see the same order, take 16 (SwiftShader).
 fn shared_by_quad(x: vec4f) -> mat4x4f {
@@ -74,39 +74,27 @@ fn shared_by_quad(x: vec4f) -> mat4x4f {
 /// Where four rows from `first` + `j` on are, `first` being where the tile starts: for four_k and the like.
 fn four_rows(lines: Lines, first: u32, j: u32, lid: u32) -> vec4u {
   let row = first + j;
-//#if SOURCE == 0
-  return vec4u(line(lines, row), line(lines, row + 1u), line(lines, row + 2u), line(lines, row + 3u));
-//#else
-//#if SOURCE == 1
+//#if TILED == false
   return vec4u(line(lines, row + lid % 4u));
 //#else
   return vec4u(j * PITCH);
-//#endif
 //#endif
 }
 
 /// Vector i of four rows, one a column.
 fn four_k(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_k(at.x, i), load_k(at.y, i), load_k(at.z, i), load_k(at.w, i));
-//#else
-//#if SOURCE == 1
+//#if TILED == false
   return shared_by_quad(load_k(at.x, i));
 //#else
   return from_a(at.x + i);
 //#endif
-//#endif
 }
 
 fn four_v(at: vec4u, i: u32) -> mat4x4f {
-//#if SOURCE == 0
-  return mat4x4f(load_v(at.x, i), load_v(at.y, i), load_v(at.z, i), load_v(at.w, i));
-//#else
-//#if SOURCE == 1
+//#if TILED == false
   return shared_by_quad(load_v(at.x, i));
 //#else
   return from_b(at.x + i);
-//#endif
 //#endif
 }
 
@@ -134,7 +122,7 @@ fn gathered(slot: u32, lid: u32) -> vec4f {
 
 /// Which of the four rows from `row` on there are, in the invocation's order.
 fn present(row: u32, lid: u32) -> vec4<bool> {
-//#if SOURCE == 1
+//#if TILED == false
   return vec4u(row) + (vec4u(0u, 1u, 2u, 3u) ^ vec4u(lid % 4u)) < vec4u(params.tokens);
 //#else
   return vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.tokens);

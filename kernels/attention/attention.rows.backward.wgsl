@@ -18,7 +18,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   let delta_a = total(delta4_a);
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if SOURCE == 2
+//#if TILED == true
     fill_kv(head, first, lid);
 //#endif
     let end = min(ROWS, params.tokens - first);
@@ -91,7 +91,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#end
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if SOURCE == 2
+//#if TILED == true
     fill_qd(head, first, lid);
 //#endif
     let end = min(ROWS, params.tokens - first);

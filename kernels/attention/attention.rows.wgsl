@@ -24,7 +24,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#end
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if SOURCE == 2
+//#if TILED == true
     fill_kv(head, first, lid);
 //#endif
     let end = min(ROWS, params.tokens - first);

@@ -4,7 +4,7 @@ import type { Candidates } from '../family.ts';
 import {
   type AttentionShape,
   type AttentionVariant,
-  alone,
+  arrays,
   attentions,
   hasSubgroups,
   quads,
@@ -23,7 +23,7 @@ export const attentionCandidates: Candidates<AttentionShape, AttentionVariant> =
     if (engine.adapterClass === 'gpu') return distinct;
     const { device } = engine;
     return [
-      ...[2, 4, 8].map((each) => alone(shape, each)),
+      ...[1, 2, 4, 8].map(arrays),
       ...(hasSubgroups(device, 4) ? [2, 4, 8].map((each) => quads(shape, each)) : []),
       ...(hasSubgroups(device, 8) ? [1, 2, 4].map(subgroup) : []),
       ...distinct,

@@ -1,4 +1,4 @@
-/** The ways to compute attention (attention.rows.wgsl, attention.subgroup.wgsl), and which suits a device's kind. */
+/** The ways to compute attention (attention.rows.wgsl, attention.arrays.wgsl), and which suits a device's kind. */
 
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Runner } from '../../engine/tuning.ts';
@@ -6,16 +6,17 @@ import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
 import mirror from '../mirror.wgsl';
+import arraysSource from './attention.arrays.wgsl';
 import fetchSource from './attention.fetch.wgsl';
 import rowsSource from './attention.rows.wgsl';
-import subgroupSource from './attention.subgroup.wgsl';
 import shared from './attention.wgsl';
 
 const SUBGROUPS = 'enable subgroups;';
 /** One for each way to divide the work; attention.backward.ts has the gradients of each. */
 export const rowsKernel = defineKernel('attention', shared, half, mirror, fetchSource, rowsSource);
 export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, mirror, fetchSource, rowsSource);
-export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, mirror, subgroupSource);
+export const arraysKernel = defineKernel('attention.arrays', shared, half, mirror, arraysSource);
+export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, mirror, arraysSource);
 
 /** What the choice depends on. */
 export type AttentionShape = {
@@ -38,19 +39,11 @@ export interface AttentionVariant extends Variant {
 /** Values of four features that a head takes. */
 export const vectors = (head: number): number => Math.ceil(head / 4);
 
-/** Each invocation loads for itself. Runs everywhere. */
-export const alone = ({ head }: AttentionShape, each: number): AttentionVariant => ({
-  id: `registers-${each}`,
-  kernel: rowsKernel,
-  constants: { SOURCE: 0, WG: 4, EACH: each, PART: vectors(head) },
-  rows: 4 * each,
-});
-
 /** Four invocations load for each other. */
 export const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
   id: `quads-${each}`,
   kernel: sharingKernel,
-  constants: { SOURCE: 1, WG: 4, EACH: each, PART: vectors(head) },
+  constants: { TILED: false, WG: 4, EACH: each, PART: vectors(head) },
   rows: 4 * each,
 });
 
@@ -58,7 +51,15 @@ export const quads = ({ head }: AttentionShape, each: number): AttentionVariant 
 export const subgroup = (each: number): AttentionVariant => ({
   id: `subgroup-${each}`,
   kernel: subgroupKernel,
-  constants: { EACH: each },
+  constants: { SHARE: true, EACH: each },
+  rows: 8 * each,
+});
+
+/** The same, but each lane loads for itself. Runs everywhere. */
+export const arrays = (each: number): AttentionVariant => ({
+  id: `arrays-${each}`,
+  kernel: arraysKernel,
+  constants: { SHARE: false, EACH: each },
   rows: 8 * each,
 });
 
@@ -90,7 +91,7 @@ export function tiled({ device }: Runner, { head }: AttentionShape, tile: Tile):
     id: `tiled-${rows}x${walked}-${split}x${each}${exchange > 0 ? '-memory' : ''}`,
     kernel: shuffle ? sharingKernel : rowsKernel,
     constants: {
-      ...{ SOURCE: 2, WG: wg, EACH: each, SPLIT: split, PART: part, ROWS: walked, BLOCK: block, SHUFFLE: shuffle },
+      ...{ TILED: true, WG: wg, EACH: each, SPLIT: split, PART: part, ROWS: walked, BLOCK: block, SHUFFLE: shuffle },
     },
     rows,
   };
@@ -109,7 +110,7 @@ export function reviewedTile(engine: Runner, shape: AttentionShape, shuffled = t
       }
     }
   }
-  return alone(shape, 2);
+  return arrays(4);
 }
 
 /** Attention, forward and backward. */
@@ -117,15 +118,14 @@ export const attentions: Family<AttentionShape, AttentionVariant> = {
   name: 'attention',
   reviewed(engine, shape) {
     if (engine.adapterClass === 'gpu') return reviewedTile(engine, shape);
-    // Larger heads would fill the cache with four queries' vectors.
-    const each = shape.head <= 64 ? 4 : 2;
-    // On llvmpipe a load costs about a hundred multiplications; its subgroups are the processor's vectors, of four lanes where there is no AVX.
-    if (engine.adapterClass === 'lavapipe' && hasSubgroups(engine.device, 8)) {
-      // No more rows than there are: lanes compute those past the last for nothing.
-      return subgroup([1, 2].find((few) => 8 * few >= shape.tokens && few < each) ?? each);
-    }
+    const { tokens, head } = shape;
+    // No more rows a lane than there are: those past the last are computed for nothing.
+    const upTo = (most: number): number => [1, 2].find((few) => 8 * few >= tokens && few < most) ?? most;
+    // On llvmpipe, whose subgroups are the processor's vectors, of four lanes where there is no AVX, a load costs about a hundred
+    // multiplications. Larger heads would fill the cache with four queries' vectors.
+    if (engine.adapterClass === 'lavapipe' && hasSubgroups(engine.device, 8)) return subgroup(upTo(head <= 64 ? 4 : 2));
     // Four took 0.72 to 0.84 of the time up to heads of 128, which compile for 25 s with the backward pass.
-    return hasSubgroups(engine.device, 4) ? quads(shape, shape.head <= 80 ? 4 : 2) : alone(shape, each);
+    return hasSubgroups(engine.device, 4) ? quads(shape, head <= 80 ? 4 : 2) : arrays(upTo(4));
   },
 };
 

@@ -71,7 +71,7 @@ it('a driver with subgroups of four is given none that needs eight lanes, and on
     [1, 2, 2, 4, 4].map((each) => `subgroup-${each}`),
   );
   expect(taken(4, 256)).toBe('quads-4');
-  expect(taken(null, 256)).toBe('registers-4');
+  expect(taken(null, 256)).toBe('arrays-4');
 });
 
 /** What adapters of each kind take, where this device can run it. */
@@ -100,14 +100,14 @@ describe('against float64 and central differences, replayed bit for bit', () => 
   it('every variant: heads of one vector, tokens that end within a tile', async () => {
     const ids = idsOf(shapeOf(4, 37));
     expect(ids).toContain('tiled-64x16-1x2');
-    if (own.adapterClass !== 'gpu') expect(ids).toContain('registers-4');
+    if (own.adapterClass !== 'gpu') expect(ids).toContain('arrays-4');
     await checkEach(ids, { batch: 1, tokens: 38, heads: 2, head: 4 });
   });
 
   // How many vectors a head has is no matter of how many rows an invocation has: one variant for each source of rows. Of those that share
   // rows among themselves, what each kind of adapter takes is below.
   it('each source of rows, heads of two vectors', async () => {
-    const ids = ['tiled-64x16-1x2', ...(own.adapterClass === 'gpu' ? [] : ['registers-4'])];
+    const ids = ['tiled-64x16-1x2', ...(own.adapterClass === 'gpu' ? [] : ['arrays-4'])];
     await checkEach(ids, { batch: 1, tokens: 39, heads: 2, head: 8 });
   });
 
@@ -125,8 +125,10 @@ describe('against float64 and central differences, replayed bit for bit', () => 
     { batch: 2, tokens: 6, heads: 3, head: 12 },
     { batch: 1, tokens: 19, heads: 2, head: 5 },
   ]) {
-    it(`what each kind of adapter takes: ${JSON.stringify(c)}`, () =>
-      checkEach(reviewedIds(shapeOf(c.head, c.tokens, c.heads)), c));
+    it(`what each kind of adapter takes, and CPU drivers without subgroups: ${JSON.stringify(c)}`, () => {
+      const alone = own.adapterClass === 'gpu' ? [] : ['arrays-2'];
+      return checkEach([...reviewedIds(shapeOf(c.head, c.tokens, c.heads)), ...alone], c);
+    });
   }
 
   // What this adapter takes is in the contract's cases; the rest of what software takes, in the small heads above.
@@ -134,9 +136,9 @@ describe('against float64 and central differences, replayed bit for bit', () => 
   it('what GPUs take: heads of 64', () =>
     checkEach([reviewedAs('gpu', shapeOf(64, 17, 2))], { batch: 1, tokens: 17, heads: 2, head: 64 }));
 
-  it('over f16: what each kind takes, and each SOURCE of rows', async () => {
-    const sources = own.adapterClass === 'gpu' ? [] : ['registers-2'];
-    for (const id of new Set([...reviewedIds(shapeOf(12, 21)), ...sources])) {
+  it('over f16: what each kind takes, and by arrays', async () => {
+    const others = own.adapterClass === 'gpu' ? [] : ['arrays-2'];
+    for (const id of new Set([...reviewedIds(shapeOf(12, 21)), ...others])) {
       force(id);
       const k = { batch: 2, tokens: 21, heads: 2, head: 12, scale: 'd' };
       await checkCase(engine, attentionHalfContract, k).catch((cause) => expect.fail(`${id}: ${cause.message}`));

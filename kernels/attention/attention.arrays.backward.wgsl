@@ -1,4 +1,4 @@
-// The gradients of attention by a subgroup of eight lanes, as attention.subgroup.wgsl computes it, which comes before this.
+// The gradients of attention with vectors in private arrays, as attention.arrays.wgsl computes it, which comes before this.
 
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -30,6 +30,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   let delta_a = total(delta4_a);
 //#end
   for (var first = 0u; first < params.tokens; first += 8u) {
+//#if SHARE == true
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
 //#if MIRROR_KV == 1 || HEAD4 < 6
@@ -45,14 +46,31 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
       value[i] = load_v(value_at, i);
     }
 //#endif
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+//#if SHARE == false
+      let key_at = line(head.k, first + j);
+      let value_at = line(head.v, first + j);
+      for (var i = 0u; i < params.head4; i++) {
+        key[i] = load_k(key_at, i);
+        value[i] = load_v(value_at, i);
+      }
+//#endif
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
 //#end
 //#unroll e HEAD4
+//#if SHARE == true
       let key_e = subgroupShuffle(key[e], j);
+//#else
+      let key_e = key[e];
+//#endif
+//#if SHARE == true
       let value_e = subgroupShuffle(value[e], j);
+//#else
+      let value_e = value[e];
+//#endif
 //#unroll a EACH
       score4_a += query_a[e] * key_e;
       dp4_a += grad_a[e] * value_e;
@@ -101,6 +119,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#end
   }
   for (var first = 0u; first < params.tokens; first += 8u) {
+//#if SHARE == true
     let query_at = line(head.q, first + lane);
     let grad_at = line(head.out, first + lane);
     let row = line(head.row, first + lane);
@@ -119,21 +138,43 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
       grad[i] = load_dout(grad_at, i);
     }
 //#endif
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+//#if SHARE == false
+      let query_at = line(head.q, first + j);
+      let grad_at = line(head.out, first + j);
+      let row = line(head.row, first + j);
+      let lse_j = lse[row];
+      let delta_j = delta[row];
+      for (var i = 0u; i < params.head4; i++) {
+        query[i] = load_q(query_at, i);
+        grad[i] = load_dout(grad_at, i);
+      }
+//#endif
 //#unroll a EACH
       var score4_a = vec4f();
       var dp4_a = vec4f();
 //#end
 //#unroll e HEAD4
+//#if SHARE == true
       let query_e = subgroupShuffle(query[e], j);
+//#else
+      let query_e = query[e];
+//#endif
+//#if SHARE == true
       let grad_e = subgroupShuffle(grad[e], j);
+//#else
+      let grad_e = grad[e];
+//#endif
 //#unroll a EACH
       score4_a += key_a[e] * query_e;
       dp4_a += value_a[e] * grad_e;
 //#end
 //#end
+//#if SHARE == true
       let lse_j = subgroupShuffle(lse_mine, j);
       let delta_j = subgroupShuffle(delta_mine, j);
+//#endif
 //#unroll a EACH
       let p_a = exp(total(score4_a) - lse_j);
       let ds_a = p_a * (total(dp4_a) - delta_j) * params.scale;

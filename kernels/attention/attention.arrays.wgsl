@@ -1,6 +1,6 @@
-// Attention for drivers where a load costs as much as a hundred multiplications (llvmpipe): a subgroup
-// of eight lanes works on 8 * EACH queries (keys in `backward_kv`) of one (sample, head). Lane j loads the j-th of eight
-// keys once and the others get it by shuffling. Needs `subgroups` of at least eight lanes.
+// Attention for CPU drivers, where a load costs as much as a hundred multiplications (llvmpipe): eight lanes work on 8 * EACH queries (keys
+// in `backward_kv`) of one (sample, head), a key at a time. With SHARE lane j loads the j-th of eight keys once and the others get it by
+// shuffling, which needs `subgroups` of at least eight lanes. Else every lane loads every key.
 // Grid: (ceil(tokens / (8 EACH)), heads, batch).
 //
 // Vectors are private arrays with a constant index wherever it matters, which is a plain load there. They are filled through a
@@ -9,6 +9,8 @@
 // are a loop, too, as is that over eight keys: unrolled they ran no faster, and compiled two to five times as long. Loads through
 // mirrors are straight code.
 
+/// Whether lanes load for each other, or each for itself.
+override SHARE: bool = true;
 /// Queries per lane.
 override EACH: u32 = 4;
 
@@ -36,6 +38,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#end
   }
   for (var first = 0u; first < params.tokens; first += 8u) {
+//#if SHARE == true
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
 //#if MIRROR_KV == 1 || HEAD4 < 6
@@ -51,12 +54,25 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
       value[i] = load_v(value_at, i);
     }
 //#endif
+//#endif
     for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+//#if SHARE == false
+      let key_at = line(head.k, first + j);
+      let value_at = line(head.v, first + j);
+      for (var i = 0u; i < params.head4; i++) {
+        key[i] = load_k(key_at, i);
+        value[i] = load_v(value_at, i);
+      }
+//#endif
 //#unroll a EACH
       var dot_a = vec4f();
 //#end
 //#unroll e HEAD4
+//#if SHARE == true
       let key_e = subgroupShuffle(key[e], j);
+//#else
+      let key_e = key[e];
+//#endif
 //#unroll a EACH
       dot_a += query_a[e] * key_e;
 //#end
@@ -70,7 +86,11 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
       weight_a = weight_a * rescale_a + p_a;
 //#end
 //#unroll e HEAD4
+//#if SHARE == true
       let value_e = subgroupShuffle(value[e], j);
+//#else
+      let value_e = value[e];
+//#endif
 //#unroll a EACH
       sum_a[e] = sum_a[e] * rescale_a + p_a * value_e;
 //#end

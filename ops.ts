@@ -19,16 +19,8 @@ export {
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { createTape } from './kernels/derivatives.ts';
 export { silu } from './kernels/elementwise.ts';
-export {
-  euler,
-  eulerEach,
-  eulerWithin,
-  flowInterpolate,
-  guide,
-  mean2,
-  mixEach,
-  velocityToward,
-} from './kernels/flow.ts';
+export { euler, eulerEach, guide, mean2, velocityToward } from './kernels/flow.ts';
+export { eulerWithin, flowInterpolate, mixEach } from './kernels/flow-training.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedResidual } from './kernels/matmul/gate.ts';

@@ -9,7 +9,8 @@
  * Teacher: the one that was given, throughout.
  * Source: baselines/targets_consistency_distillation.py of the reference.
  */
-import { eulerEach, eulerWithin, velocityToward } from '../../kernels/flow.ts';
+import { eulerEach, velocityToward } from '../../kernels/flow.ts';
+import { eulerWithin } from '../../kernels/flow-training.ts';
 import {
   BOUND,
   consistencyRows,

@@ -11,7 +11,8 @@
  */
 import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { eulerEach, flowInterpolate, guide } from '../../kernels/flow.ts';
+import { eulerEach, guide } from '../../kernels/flow.ts';
+import { flowInterpolate } from '../../kernels/flow-training.ts';
 import { scatterRows } from '../../kernels/gather.ts';
 import {
   evaluate,

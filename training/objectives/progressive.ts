@@ -15,7 +15,8 @@
  */
 import { type ScalarValues, scalarInput } from '../../engine/scalar.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { eulerWithin, guide, mean2 } from '../../kernels/flow.ts';
+import { guide, mean2 } from '../../kernels/flow.ts';
+import { eulerWithin } from '../../kernels/flow-training.ts';
 import type { TrainConfig } from '../config.ts';
 import {
   BOUND,

@@ -57,8 +57,6 @@ export interface ModelConfig {
 /** Steps of the finest grid where a description does not say. */
 const FINEST = 128;
 
-const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));
-
 /** Time steps of the finest grid that a model was trained for. */
 export const finestSteps = ({ finest = FINEST }: Pick<ModelConfig, 'finest'>): number => finest;
 
@@ -247,16 +245,16 @@ function parseConventions({
     reject('predicts', predicts, '"velocity", "data" or "noise"', 'leave it out for the velocity');
   }
   if (unconditional !== undefined && typeof unconditional !== 'boolean') {
-    reject('unconditional', unconditional, 'true or false', 'leave it out for a model that was trained with labels');
+    reject('unconditional', unconditional, 'true or false', 'leave it out for false');
   }
-  if (finest !== undefined && !(Number.isSafeInteger(finest) && Number(finest) >= 2 && isPowerOfTwo(Number(finest)))) {
+  if (finest !== undefined && !(typeof finest === 'number' && finest > 1 && Number.isInteger(Math.log2(finest)))) {
     reject('finest', finest, 'a power of two, 2 or more', `leave it out for ${FINEST}`);
   }
   return {
     ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
     ...(known === undefined || known === 'velocity' ? {} : { predicts: known }),
     ...(unconditional === true ? { unconditional } : {}),
-    ...(finest === undefined || finest === FINEST ? {} : { finest: finest as number }),
+    ...(finest === undefined || finest === FINEST ? {} : { finest }),
   };
 }
 

@@ -22,15 +22,10 @@ export function checkClasses(
   { labels = [], guidance = 0 }: { readonly labels?: readonly (number | null)[]; readonly guidance?: number },
 ): void {
   if (!unconditional) return;
+  const refuse = (asked: string, hint: string): never => {
+    throw new ConfigError(`${asked} was asked for; this model was trained without labels`, { hint });
+  };
   const at = labels.findIndex((label) => label !== null);
-  if (at >= 0) {
-    throw new ConfigError(`class ${labels[at]} was asked for (label ${at}); this model was trained without labels`, {
-      hint: 'give every sample no class: null, or --labels none',
-    });
-  }
-  if (guidance !== 0) {
-    throw new ConfigError(`guidance ${guidance} was asked for; this model was trained without labels to guide by`, {
-      hint: 'leave guidance out, or give 0',
-    });
-  }
+  if (at >= 0) refuse(`class ${labels[at]} (label ${at})`, 'give every sample no class: null, or --labels none');
+  if (guidance !== 0) refuse(`guidance ${guidance}`, 'leave it out, or give 0');
 }

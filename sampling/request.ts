@@ -133,11 +133,9 @@ function checkSteps(steps: number | undefined, config: Pick<ModelConfig, 'ignore
     throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
   const finest = finestSteps(config);
   if (!config.ignoreDt && (steps > finest || !Number.isInteger(Math.log2(steps)))) {
-    const coarser = Array.from({ length: Math.log2(finest) }, (_, level) => 2 ** level);
-    const sizes =
-      finest > 4 ? `1, 1/2, ..., 1/${finest}` : [...coarser, finest].map((T) => (T > 1 ? `1/${T}` : T)).join(', ');
-    throw new ConfigError(`this model was trained for step sizes ${sizes}; ${steps} steps are none of them`, {
-      hint: `use ${coarser.join(', ')} or ${finest} steps`,
+    const known = Array.from({ length: Math.log2(finest) + 1 }, (_, level) => 2 ** level);
+    throw new ConfigError(`this model was trained for ${known.join(', ')} steps; ${steps} steps are none of them`, {
+      hint: 'use one of those numbers',
     });
   }
   if (steps <= MOST_STEPS) return;

@@ -14,6 +14,7 @@ import { type AutoencoderNetwork, HALVES } from '../model/autoencoder/network.ts
 import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
 import { paramLayout, zeroParams } from '../model/params.ts';
 import { ResidentModel, type Storing } from '../model/weights/residency.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { parseTrainConfig, TRAIN_DEFAULTS } from '../training/config.ts';
 import { createState } from '../training/state.ts';
@@ -50,9 +51,10 @@ export async function problemsOf(
       const model = new ResidentModel(dry, config, source, { precision, activations, dry: true });
       const sampler = new Sampler(dry, model, { batch: 1, ahead });
       for (const blocks of allowedLengths(config)) {
-        for (const guidance of [1, 2]) {
+        // A model without classes is never guided.
+        for (const guidance of config.unconditional ? [0] : [1, 2]) {
           if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
-          await sampler.sample({ labels: [0], steps: 1, blocks, guidance });
+          await sampler.sample({ labels: usualLabels(config, 1), steps: 1, blocks, guidance });
         }
       }
       sampler.dispose();

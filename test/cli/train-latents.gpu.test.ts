@@ -104,8 +104,8 @@ describe('a recipe on latents', () => {
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ labels: Array(8).fill(null), guidance: 0 });
     for (const [flag, value, message] of [
-      ['--labels', '0', 'class 0 was asked for (label 0); this model was trained without labels'],
-      ['--guidance', '2', 'guidance 2 was asked for; this model was trained without labels to guide by'],
+      ['--labels', '0', 'class 0 (label 0) was asked for; this model was trained without labels'],
+      ['--guidance', '2', 'guidance 2 was asked for; this model was trained without labels'],
     ] as const)
       expect(await sample(flag, value)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
   });

@@ -60,6 +60,6 @@ it('samples, cells of an evaluation, sheets and what is inside are of no class',
   const last = lengths.at(-1)!;
   expect(last.blocks).toBe(4);
   expect(bits(x.map((value, i) => value + last.velocity[i]! / 2))).toBe(bits(expected.values.subarray(0, 64)));
-  await expect(inspector.look({ label: 1, steps: 2, at: 0 })).rejects.toThrow('class 1 was asked for');
+  await expect(inspector.look({ label: 1, steps: 2, at: 0 })).rejects.toThrow('class 1 (label 0) was asked for');
   inspector.dispose();
 });

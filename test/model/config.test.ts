@@ -168,7 +168,7 @@ test('what few models have is left out where it is as usual', () => {
   const coarse = { ...PRESETS.tiny, finest: 32 };
   expect(parseModelConfig(coarse)).toEqual(coarse);
   expect(parseModelConfig({ ...coarse, finest: 128 })).toEqual(PRESETS.tiny);
-  for (const finest of [1, 24, 2.5, '32', 2 ** 60 + 2 ** 8])
+  for (const finest of [1, 24, 2.5, '32', null])
     expect(() => parseModelConfig({ ...coarse, finest })).toThrow(
       'model.finest must be a power of two, 2 or more; found',
     );

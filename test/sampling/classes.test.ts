@@ -39,18 +39,14 @@ describe('of a model without classes', () => {
   it.each([
     [
       { labels: [null, 2] },
-      'class 2 was asked for (label 1); this model was trained without labels',
+      'class 2 (label 1) was asked for; this model was trained without labels',
       'give every sample no class: null, or --labels none',
     ],
-    [
-      { guidance: 1 },
-      'guidance 1 was asked for; this model was trained without labels to guide by',
-      'leave guidance out, or give 0',
-    ],
+    [{ guidance: 1 }, 'guidance 1 was asked for; this model was trained without labels', 'leave it out, or give 0'],
     [
       { guidance: -0.5 },
-      'guidance -0.5 was asked for; this model was trained without labels to guide by',
-      'leave guidance out, or give 0',
+      'guidance -0.5 was asked for; this model was trained without labels',
+      'leave it out, or give 0',
     ],
   ])('%o is refused, but not of others', (fields, message, hint) => {
     const request: SampleRequest = { ...none, ...fields };

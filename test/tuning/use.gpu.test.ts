@@ -145,6 +145,9 @@ describe('problems', () => {
     const problems = await problemsOf(engine, config);
     const sampling = await problemsOf(engine, config, { training: false });
     const training = await problemsOf(engine, config, { sampling: false });
+    // One that is never guided has the problems of one that is: shapes hold no number of samples.
+    const without = await problemsOf(engine, { ...config, unconditional: true }, { training: false });
+    expect(keys(without)).toEqual(keys(sampling));
     expect(mergeKeys(sampling, training)).toEqual(keys(problems));
     // The sizes of the tiny preset: 64 features, 256 in the MLP, six modulations a block and two for the head, patches of 16 pixels.
     const products = sampling.filter(({ family }) => family === 'product').map(({ shape }) => `${shape.n} ${shape.k}`);

@@ -31,6 +31,7 @@ import { prefetching } from '../model/weights/source.ts';
 import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
+import { inLockedFolder } from '../training/lock.node.ts';
 import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
 import { addMerge } from './eval-merge.ts';
@@ -187,7 +188,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   try {
     const evaluated = flags.firstBlocks === undefined ? file : { ...file, ...firstBlocks(file, flags.firstBlocks) };
     if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(evaluated, flags, signal);
-    await evaluateFrom(evaluated, { ...flags, out }, signal);
+    await inLockedFolder(out, () => evaluateFrom(evaluated, { ...flags, out }, signal));
   } finally {
     await file.close();
   }

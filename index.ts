@@ -103,12 +103,14 @@ export {
   FEATURE_NAMES,
   type FeatureName,
   type Features,
+  type Fitting,
   featuresOf,
   featuresOfData,
   type PictureShape,
   pixelFeatures,
   principalFeatures,
   principalFeaturesAgain,
+  principalFeaturesInTurns,
   randomFeatures,
 } from './evaluation/features.ts';
 export { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from './evaluation/flow.ts';

@@ -11,7 +11,7 @@ import { factsOf } from '../training/objectives/facts.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, unconfiguredModel } from '../training/run-config.node.ts';
 import type { Settings } from '../training/settings.ts';
-import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import { checkObjective, checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { readModel, readWeights } from './models.node.ts';
 import { type ProgressLine, log as say } from './output.node.ts';
@@ -102,7 +102,7 @@ export async function newRun(
     ...reading,
     size: given.imageSize ?? preset(presetName).imageSize,
     channels: encodedChannels(given.channels),
-    onShape: (shape) => void modelForData(presetName, shape, given),
+    onShape: (shape) => checkObjective(modelForData(presetName, shape, given), train),
   });
   const model = modelForData(presetName, data, given);
   const config = { model, train, data: place, ...(validation === undefined ? {} : { validation }) };

@@ -66,6 +66,28 @@ describe('an output that cannot be written', () => {
   });
 });
 
+it.each([
+  ['x.gif', []],
+  ['x.jpg', []],
+  ['x.npz', []],
+  ['-', []],
+  ['x.NPY', ['merge', 'nowhere.json']],
+])('a sample called %s is none that can be written, and refused before the work', async (out, args) => {
+  const { code, stderr } = await cli.run('sample', ...args, '--out', out);
+  expect([code, stderr]).toEqual([
+    2,
+    `ConfigError: --out is '${out}'; a PNG, or as .npy the numbers, can be written\n  hint: give a file that ends with .png or .npy\n`,
+  ]);
+  expect(existsSync(join(cli.folder, out))).toBe(false);
+});
+
+it('the same goes for decode and, without numbers, demo', async () => {
+  const decode = await cli.run('decode', 'nowhere.npy', '--autoencoder', 'nowhere', '--out', 'x.jpeg');
+  expect(decode).toMatchObject({ code: 2, stderr: expect.stringContaining("--out is 'x.jpeg'; a PNG, or as .npy") });
+  const demo = await cli.run('demo', '--adapter', 'none', '--out', 'x.npy');
+  expect(demo).toMatchObject({ code: 2, stderr: expect.stringContaining("--out is 'x.npy'; a PNG can be written") });
+});
+
 it('sample refuses a budget for a part, before it reads the model', async () => {
   const { code, stderr } = await cli.run('sample', '--model', 'nowhere', '--shard', '0/2', '--budget', '50ms');
   expect([code, stderr]).toEqual([2, expect.stringContaining('--budget and --shard exclude each other')]);

@@ -1,8 +1,10 @@
 /** What `odelt train` starts with: configuration, data, and weights of other models; of a new run and of one that goes on. */
+import { join } from 'node:path';
 import { type Communicator, fromFirst } from '../cluster/communicator.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
+import { checkpointSteps } from '../training/checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
@@ -17,6 +19,20 @@ import { readModel, readWeights } from './models.node.ts';
 import { type ProgressLine, log as say } from './output.node.ts';
 import { dataPlace, encodedChannels, openPlace, type TrainFlags } from './train-flags.ts';
 import { validationPlace, withHeldOut } from './train-watch.ts';
+
+/** Flags whose --resume is decided. */
+export type Begun = TrainFlags & { resume?: number | true };
+
+/**
+ * Decides --resume auto: where the folder has a checkpoint the run goes on, and flags that only begin one say nothing. So one command
+ * begins a run, and goes on with it whenever it is given again.
+ */
+export async function begunBefore(flags: TrainFlags, folder: string, processes: Communicator): Promise<Begun> {
+  const { resume, ...rest } = flags;
+  if (resume !== 'auto') return { ...rest, resume };
+  const steps = await fromFirst(processes, () => checkpointSteps(join(folder, 'checkpoints')));
+  return steps.length > 0 ? { ...rest, resume: true, init: undefined, teacher: undefined } : rest;
+}
 
 /** What training starts with. */
 export interface Run {
@@ -40,7 +56,7 @@ export function readingProgress(line: Pick<ProgressLine, 'update'>): (done: numb
 /** A run that goes on: its configuration, with what flags change, and its data. */
 export async function resumedRun(
   folder: string,
-  flags: TrainFlags,
+  flags: Begun,
   settings: Settings,
   reading: OpenOptions,
   processes: Communicator,
@@ -58,7 +74,7 @@ export async function resumedRun(
 }
 
 /** What the run began with; of checkpoints that no run made (`odelt convert --optimizer`), their model and what is given now. */
-async function configBefore(folder: string, step: TrainFlags['resume'], { train, data }: Settings): Promise<RunConfig> {
+async function configBefore(folder: string, step: Begun['resume'], { train, data }: Settings): Promise<RunConfig> {
   const model = await unconfiguredModel(folder, step === true ? undefined : step);
   if (!model) return readRunConfig(folder);
   say(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
@@ -66,7 +82,7 @@ async function configBefore(folder: string, step: TrainFlags['resume'], { train,
 }
 
 /** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
-async function resumedConfig(folder: string, step: TrainFlags['resume'], settings: Settings): Promise<RunConfig> {
+async function resumedConfig(folder: string, step: Begun['resume'], settings: Settings): Promise<RunConfig> {
   const { preset: name, model, train, data } = settings;
   const before = await configBefore(folder, step, settings);
   const { imageSize, channels, classes, ignoreDt } = before.model;

@@ -1,5 +1,5 @@
 /** `odelt stats`: mean and covariance of pictures' features, as a file that NumPy, the reference and `odelt eval --reference` read. */
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { createFeatureSums } from '../evaluation/feature-statistics.ts';
@@ -34,7 +34,7 @@ const CHUNK = 64;
 
 export function addStats(command: Command): void {
   command
-    .argument('[data]', 'pictures (default: the bundled ones)', shippedData())
+    .addArgument(new Argument('[data]', 'pictures').default(shippedData(), 'the bundled ones'))
     .option('--features <name>', `${FEATURES_HELP} (default: pca64)`, (text: string) => parseFeatures(text))
     .option('--part <which>', 'train or test (default: train if it is there)')
     .option(

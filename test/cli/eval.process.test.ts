@@ -65,7 +65,9 @@ it.each([
   [['--updates', '5', '--samples', '10'], '--updates 5 and --samples 10 both say how long runs are'],
   [['--steps', '3'], 'this model was trained for step sizes'],
   [['--count', '5'], '5 samples cannot be judged; it takes 8'],
-  [['--lr', '0'], '--lr is 0; it must be positive'],
+  [['--lr', '0'], "--lr is '0'; it must be a number above 0"],
+  [['--lr', '-1'], "--lr is '-1'; it must be a number above 0"],
+  [['--beta1', '1'], "--beta1 is '1'; it must be a number at least 0 and below 1"],
   [['--set', 'model.lengths=null'], 'the model runs 12 blocks and no other number'],
   [['--objective', 'progressive'], '--objective progressive needs a teacher'],
 ])('an ablation with %j is a wrong argument', async (args, message) => {

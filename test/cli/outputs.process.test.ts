@@ -60,6 +60,21 @@ describe('an output that cannot be written', () => {
     expect(await cli.run('bench', which, '--save', '', ...adapter)).toMatchObject({ code: 2 });
   });
 
+  it.skipIf(!existsSync('/proc/self'))(
+    'is found where the system makes no folders, whatever permissions say',
+    async () => {
+      const { code, stderr } = await cli.run('train', '--out', '/proc/run', ...adapter);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^OutputError: --out '\/proc\/run' cannot be written: /),
+      ]);
+      // A folder that takes files has none of the attempt afterwards.
+      const before = readdirSync(cli.folder);
+      expect((await cli.run('train', '--out', 'new', ...adapter)).stderr).toContain("adapter 'none'");
+      expect(readdirSync(cli.folder)).toEqual(before);
+    },
+  );
+
   it('is found by convert before it reads the model, and after it looked at its flags', async () => {
     expect((await cli.run('convert', 'nowhere', '--out', 'empty')).stderr).toContain('it is a folder');
     expect((await cli.run('convert', 'nowhere', '--out', 'empty', '--dtype', 'f8')).stderr).toContain('--dtype is');

@@ -48,7 +48,7 @@ export {
   sizeOf,
   type Tensor,
 } from './engine/tensor.ts';
-export type { ShapeClass, Tuning, TuningChoice } from './engine/tuning.ts';
+export type { Runner, ShapeClass, Tuning, TuningChoice } from './engine/tuning.ts';
 export {
   type AblationCell,
   type AblationMean,
@@ -186,7 +186,7 @@ export {
 } from './evaluation/stored.ts';
 export { createVelocities, type Velocities, type VelocityRequest } from './evaluation/velocities.ts';
 export { type ByteSource, blobSource, bytesSource } from './formats/byte-source.ts';
-export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
+export type { Bounds, Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   type Dtype,
   parseSafetensors,
@@ -241,6 +241,7 @@ export {
   type PresetName,
   parseModelConfig,
   preset,
+  usualSteps,
 } from './model/config.ts';
 export {
   ACTIVATIONS,
@@ -321,6 +322,7 @@ export {
   type Settings,
   type Wanted,
 } from './sampling/budget.ts';
+export { usualGuidance, usualLabels } from './sampling/classes.ts';
 export {
   type Choosing,
   chooseDecoded,
@@ -390,6 +392,7 @@ export { holdOut } from './training/held-out.ts';
 export type { GroupNorms, Inspected } from './training/inspection.ts';
 export type { Losses } from './training/losses.ts';
 export type { LossCurve } from './training/metrics.ts';
+export { modelAsTrained } from './training/model-as-trained.ts';
 export { modelForData } from './training/model-for-data.ts';
 export { type NumberFields, numbersOf } from './training/numbers.ts';
 export {

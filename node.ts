@@ -4,9 +4,8 @@
  * @module odelt/node
  */
 import type { NodeDeviceOptions } from './engine/adapters.node.ts';
-import { adapterKind } from './engine/device.ts';
 import { createNodeEngine } from './engine/engine.node.ts';
-import { Engine, type EngineOptions } from './engine/engine.ts';
+import { type Engine, type EngineOptions, engineOn } from './engine/engine.ts';
 import { type TunedEngineOptions, withTuning } from './tuning/with-tuning.ts';
 
 export { type Cluster, joinCluster } from './cluster/cluster.node.ts';
@@ -78,7 +77,7 @@ export { type FileStore, fileStore, readTable, writeTable } from './tuning/store
 export interface NodeEngineOptions
   extends NodeDeviceOptions,
     TunedEngineOptions,
-    Pick<EngineOptions, 'submissionBudget'> {
+    Pick<EngineOptions, 'mirrors' | 'submissionBudget'> {
   /** A device of your own; it stays alive when the engine is disposed. Options of the device then do not matter. */
   readonly device?: GPUDevice;
 }
@@ -86,12 +85,12 @@ export interface NodeEngineOptions
 /**
  * An engine on the adapter asked for: 'gpu', 'lavapipe', 'swiftshader', or the best there is ('auto', the default; the
  * environment variable ODELT_ADAPTER changes it). Dispose it when done.
- * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError; TuningError.
+ * @throws UnsupportedError naming every driver that was tried and what would help; LimitError; ConfigError; TuningError; UsageError for a
+ * `device` that is none.
  */
 export async function createEngine(options: NodeEngineOptions = {}): Promise<Engine> {
-  const { device, submissionBudget } = options;
-  const engine = device
-    ? new Engine(device, adapterKind(device.adapterInfo), { ownsDevice: false, submissionBudget })
+  const engine = options.device
+    ? engineOn(options.device, options)
     : (await createNodeEngine({ onError: () => {}, ...options })).engine;
   return withTuning(engine, options, async () => (await import('./tuning/store.node.ts')).fileStore());
 }

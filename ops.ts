@@ -18,23 +18,16 @@ export {
 } from './kernels/conv/convolution.ts';
 export { checkLabels, crossEntropy, type RowTeam } from './kernels/cross-entropy.ts';
 export { createTape } from './kernels/derivatives.ts';
-export { mul, silu } from './kernels/elementwise.ts';
-export {
-  euler,
-  eulerEach,
-  eulerWithin,
-  flowInterpolate,
-  guide,
-  mean2,
-  mixEach,
-  velocityToward,
-} from './kernels/flow.ts';
+export { silu } from './kernels/elementwise.ts';
+export { euler, eulerEach, guide, mean2, velocityToward } from './kernels/flow.ts';
+export { eulerWithin, flowInterpolate, mixEach } from './kernels/flow-training.ts';
 export { gatherRows, scatterRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedResidual } from './kernels/matmul/gate.ts';
 export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
 export { gatedMlp } from './kernels/matmul/mlp.ts';
 export { mse, mseSeed } from './kernels/mse.ts';
+export { mul } from './kernels/mul.ts';
 export { type GroupNormOptions, type GroupNormWeights, groupnorm } from './kernels/norm/groupnorm.ts';
 export { layernorm } from './kernels/norm/layernorm.ts';
 export { patchify, unpatchify } from './kernels/patches.ts';

@@ -8,6 +8,7 @@ import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import type { MemoryBar } from '../pictures/memory-plot.ts';
 import { estimateSampling, type Settings } from '../sampling/budget.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { formulaFill } from '../verify/formula-params.ts';
 
@@ -74,7 +75,7 @@ export function memorySettings(config: ModelConfig, only?: string): MemorySettin
 }
 
 const requested = (config: ModelConfig, { batch, steps }: MemoryRequest) => ({
-  labels: Array.from({ length: batch }, (_, i) => i % config.classes),
+  labels: usualLabels(config, batch),
   steps,
 });
 

@@ -10,12 +10,13 @@ import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { createTape } from '../kernels/derivatives.ts';
 import { block } from '../model/block.ts';
-import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, tokenCount, usualSteps } from '../model/config.ts';
 import { type Model, rowsPerGroup, velocity } from '../model/dit.ts';
 import { groupIndices, paramLayout } from '../model/params.ts';
 import type { Precision } from '../model/weights/quantize.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { formulaFill } from '../verify/formula-params.ts';
 import { type ProgramTimes, type Share, sharesBy, timeDispatches } from './breakdown.ts';
@@ -132,12 +133,13 @@ export function patternSource(config: ModelConfig): GroupSource {
   };
 }
 
-/** Few and all blocks, at 1, 4 and 16 steps. */
+/** Few and all blocks, at 1, 4 and 16 steps, or the model's finest. */
 export function defaultPairs(config: ModelConfig): Pair[] {
   const lengths = allowedLengths(config);
   const [few, all] = [lengths[0]!, lengths.at(-1)!];
-  const pairs = [few, all].flatMap((blocks) => [1, 4].map((steps) => ({ steps, blocks })));
-  return [...new Map([...pairs, { steps: 16, blocks: all }].map((p) => [`${p.steps}/${p.blocks}`, p])).values()];
+  const pairs = [few, all].flatMap((blocks) => usualSteps(config, [1, 4]).map((steps) => ({ steps, blocks })));
+  const [most] = usualSteps(config, [16]) as [number];
+  return [...new Map([...pairs, { steps: most, blocks: all }].map((p) => [`${p.steps}/${p.blocks}`, p])).values()];
 }
 
 /**
@@ -379,7 +381,7 @@ async function sampling(
     const model = owned.add(new ResidentModel(engine, config, source), (m) => m.dispose());
     // All requests keep their blocks on the GPU: what is timed is sampling, not loading.
     const sampler = owned.add(new Sampler(engine, model, { batch, ahead: false }), (s) => s.dispose());
-    const labels = Array.from({ length: batch }, (_, i) => i % config.classes);
+    const labels = usualLabels(config, batch);
     const tasks = pairs.map(
       ({ steps, blocks }): Task => ({ run: () => sampler.sample({ labels, steps, blocks, signal, keepBlocks: true }) }),
     );

@@ -11,9 +11,11 @@ import { openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { describeMeasured } from '../evaluation/results.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
-import { preset } from '../model/config.ts';
+import { preset, usualSteps } from '../model/config.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import { parseTrainConfig, TRAIN_OPTIONS, type TrainConfig } from '../training/config.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
+import { modelAsTrained } from '../training/model-as-trained.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
 import { MODEL_OPTIONS, OUT_OPTIONS, settingsOf } from '../training/settings.ts';
@@ -34,8 +36,8 @@ interface AblationFlags {
   preset?: string;
   config?: string;
   set?: string[];
-  steps: number;
-  guidance: number;
+  steps?: number;
+  guidance?: number;
   count: number;
   features?: FeatureChoice;
   out: string;
@@ -76,8 +78,12 @@ export function addAblation(command: Command): void {
   addFlags(command, SHARED_OPTIONS, { emaDecay: { default: DEFAULTS.emaDecay } });
   addFlags(command, { saveEvery });
   command
-    .option('--steps <T>', 'time steps of the samples', integer('--steps'), 16)
-    .option('--guidance <w>', 'guidance weight of the samples', number('--guidance'), 1)
+    .option('--steps <T>', 'time steps of the samples (default: 16, or the finest)', integer('--steps'))
+    .option(
+      '--guidance <w>',
+      'guidance weight of the samples (default: 1, or 0 of models that are trained without labels)',
+      number('--guidance'),
+    )
     .option('--count <n>', 'samples of each run and number of blocks', integer('--count'), 2000)
     .option('--features <name>', `${FEATURES_HELP} (default: auto)`, (text: string) => parseFeatures(text))
     .option('--out <folder>', 'for runs, ablation.json, .csv, .md and .svg', join('out', 'ablation'))
@@ -123,7 +129,7 @@ function updatesOf({ updates, samples }: AblationFlags, train: Partial<TrainConf
 }
 
 async function ablate(flags: AblationFlags, before: Parameters<typeof settingsOf>[0]): Promise<void> {
-  const { variants: names, seeds, steps, guidance, count, out } = flags;
+  const { variants: names, seeds, count, out } = flags;
   const settings = settingsOf([
     { model: { preset: DEFAULTS.preset, ...DEFAULTS.model }, train: { emaDecay: DEFAULTS.emaDecay } },
     ...before,
@@ -146,7 +152,8 @@ async function ablate(flags: AblationFlags, before: Parameters<typeof settingsOf
   const place = dataPlace(settings.data.path);
   const size = given.imageSize ?? preset(presetName).imageSize;
   const data = await openPlace(place, { signal, size, channels: encodedChannels(given.channels) });
-  const method = { model: modelForData(presetName, data, given), train };
+  const method = { model: modelAsTrained(modelForData(presetName, data, given), train), train };
+  const { guidance = usualGuidance(method.model), steps = usualSteps(method.model, [16])[0]! } = flags;
   const variants: Variant[] = (names ?? variantNames(method)).map((name) => variantOf(name, method));
   for (const { model, parts } of variants) {
     for (const { blocks, first } of parts) {

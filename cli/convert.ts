@@ -15,7 +15,7 @@ import {
 import { checkOutput } from '../formats/files.node.ts';
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.node.ts';
 import { originIn, originMetadata } from '../model/autoencoder/origin.ts';
-import type { LengthConfig, ModelConfig } from '../model/config.ts';
+import { type LengthConfig, type ModelConfig, parseModelConfig, usualSteps } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { ditTensors } from '../model/weights/imports/dit-export.ts';
@@ -41,6 +41,8 @@ interface ConvertFlags {
   imageSize?: number;
   lengths?: LengthConfig;
   ignoreDt?: boolean;
+  unconditional?: boolean;
+  finest?: number;
   optimizer?: boolean;
   firstBlocks?: number;
   evaluation?: string;
@@ -92,6 +94,12 @@ export function addConvert(command: Command): void {
     .option('--lengths <min,group>', 'numbers of blocks the model may run', lengths)
     .option('--ignore-dt', 'the model was trained without step sizes')
     .option(
+      '--finest <n>',
+      'time steps of the finest grid that the model was trained for; an evaluation in more steps is left out (default: 128)',
+      number('--finest', { integer: true, min: 2 }),
+    )
+    .option('--unconditional', 'the model was trained without labels; an evaluation of it with labels is left out')
+    .option(
       '--first-blocks <n>',
       'write the first n blocks alone, as a smaller model; its evaluation is left out',
       number('--first-blocks', { integer: true, min: 1 }),
@@ -131,8 +139,8 @@ async function convert(path: string, out: string | undefined, flags: ConvertFlag
   checkEvaluationFlags(flags);
   const output = outputOf(out, flags);
   await checkOutput(output.name, output.path, { folder: flags.optimizer });
-  const { heads, imageSize, lengths, ignoreDt } = flags;
-  const hints: ModelHints = { heads, imageSize, lengths, ignoreDt, program };
+  const { heads, imageSize, lengths, ignoreDt, unconditional, finest } = flags;
+  const hints: ModelHints = { heads, imageSize, lengths, ignoreDt, unconditional, finest, program };
   if (flags.optimizer) return convertState(path, output.path, hints, flags);
   const model = await withFirstBlocks(await read(path, weights, hints), flags.firstBlocks);
   const { config, params, from, classNames } = model;
@@ -237,7 +245,14 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
     if (useless)
       throw new ConfigError(`--${useless[0]} is for checkpoints of other programs; ${path} describes its model`);
     const model = await readModel(path, weights);
-    const { config, params, metadata, path: from } = model;
+    const { params, metadata, path: from } = model;
+    const { unconditional = model.config.unconditional, finest = model.config.finest } = hints;
+    const config = parseModelConfig({ ...model.config, unconditional, finest });
+    const evaluation = evaluationOf(model, from);
+    // Of samples that the model, as it is described now, does not draw.
+    const foreign =
+      (unconditional && evaluation?.guidance !== 0) ||
+      evaluation?.cells.some(({ steps }) => usualSteps(config, [steps])[0] !== steps);
     return {
       config,
       params,
@@ -245,7 +260,7 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
       from,
       extra: { ...kept(metadata.get('odelt.step')), ...originMetadata(originIn(metadata, from)) },
       classNames: classNamesOf(model, from),
-      evaluation: evaluationOf(model, from),
+      evaluation: foreign ? undefined : evaluation,
     };
   }
   const checkpoint = await openCheckpointFile(foreign);

@@ -10,11 +10,12 @@ import { describeMeasured } from '../evaluation/results.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { shippedData, shippedModel } from '../formats/shipped.node.ts';
-import { allowedLengths } from '../model/config.ts';
+import { allowedLengths, usualSteps } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, prefetching, reporting } from '../model/weights/source.ts';
 import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
 import { writePng } from '../pictures/png.node.ts';
+import { checkClasses, usualGuidance, usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { openDataset } from '../training/data/open.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -25,6 +26,8 @@ import { checkEnding } from './sample-output.ts';
 import { number, openSession } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
+/** Pictures side by side where there are no classes, else one of each. */
+const COLUMNS = 10;
 /** Pictures computed at once, at most. */
 const MOST_AT_ONCE = 128;
 
@@ -32,7 +35,7 @@ interface DemoFlags {
   model: string;
   data: string;
   perClass: number;
-  guidance: number;
+  guidance?: number;
   seed: number;
   out: string;
   adapter?: string;
@@ -44,7 +47,8 @@ interface Cell {
   readonly blocks: number;
   readonly secondsPerPicture: number;
   readonly peakBytes: number;
-  readonly agreement: number;
+  /** Share of pictures of the class asked for; null where none was. */
+  readonly agreement: number | null;
   /** Fréchet distance of the model's stored evaluation, where it has this cell. */
   readonly fd?: Measured;
 }
@@ -67,12 +71,23 @@ function storedDistances(file: ModelSource & { path: string }, guidance: number)
   };
 }
 
+const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
+
 export function addDemo(command: Command): void {
   command
     .option('--model <path>', '.safetensors file, its URL, checkpoint or run folder', shippedModel())
     .option('--data <path>', 'pictures that class agreement is judged by', shippedData())
-    .option('--per-class <n>', 'pictures per class and cell', number('--per-class', { integer: true, min: 1 }), 3)
-    .option('--guidance <w>', 'guidance weight', number('--guidance'), 1)
+    .option(
+      '--per-class <n>',
+      'pictures per class and cell; of a model without classes ten times as many',
+      number('--per-class', { integer: true, min: 1 }),
+      3,
+    )
+    .option(
+      '--guidance <w>',
+      'guidance weight (default: 1, or 0 of a model that was trained without labels)',
+      number('--guidance'),
+    )
     .option('--seed <n>', 'seed of the noise', number('--seed', { integer: true, min: 0, max: 2 ** 32 - 1 }), 0)
     .option('--out <file>', 'PNG to write', join('out', 'demo.png'))
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
@@ -101,12 +116,16 @@ async function demoOf(
 ): Promise<void> {
   const { config, source: file } = opened;
   checkShown(config, flags.model);
-  const distances = storedDistances(opened, flags.guidance);
+  const { guidance = usualGuidance(config) } = flags;
+  checkClasses(config, { guidance });
+  const distances = storedDistances(opened, guidance);
   const lengths = allowedLengths(config);
-  const count = config.classes * flags.perClass;
-  const cellGrid = { columns: config.classes, scale: 1, pad: 2 };
+  const allSteps = usualSteps(config, STEPS);
+  const columns = config.unconditional ? COLUMNS : config.classes;
+  const count = columns * flags.perClass;
+  const cellGrid = { columns, scale: 1, pad: 2 };
   const cell = gridSize(count, { width: config.imageSize, height: config.imageSize }, cellGrid);
-  checkPictureSize(`a sheet of ${count} pictures per cell`, STEPS.length * cell.width, lengths.length * cell.height);
+  checkPictureSize(`a sheet of ${count} pictures per cell`, allSteps.length * cell.width, lengths.length * cell.height);
   // The first row is drawn while the blocks of the next ones arrive. Rows share blocks: what has been read is kept.
   const groups = lengths.flatMap((blocks) => groupsFor(config, blocks));
   const source = prefetching(file, { keep: true });
@@ -114,10 +133,11 @@ async function demoOf(
   const { imageSize: size, channels } = config;
   const data = await openDataset(flags.data, { split: 'test', size, channels: channels === 1 ? 1 : 3, signal });
   checkComparable(config, data);
-  const reference = prepareReference(data);
+  // Of no class that was asked for, none can be agreed with.
+  const reference = guidance === 0 ? null : prepareReference(data);
   const { engine, adapter } = await openSession(flags.adapter);
   log(`${flags.model} on ${adapter.adapter.name}`);
-  const labels = Array.from({ length: count }, (_, i) => i % config.classes);
+  const labels = usualLabels(config, count);
   const line = new ProgressLine();
   const shown = reporting(source, groups, (progress) => line.reading(progress));
   const model = new ResidentModel(engine, config, shown);
@@ -128,10 +148,10 @@ async function demoOf(
   const cells: Cell[] = [];
   const pictures: Picture[][] = [];
   for (const blocks of lengths) {
-    const common = { labels, blocks, guidance: flags.guidance, seed: flags.seed, signal };
+    const common = { labels, blocks, guidance, seed: flags.seed, signal };
     // The first use of a number of blocks compiles its program and its shaders; that is not sampling time.
     await sampler.sample({ ...common, labels: labels.slice(0, 1), steps: 1 });
-    for (const steps of STEPS) {
+    for (const steps of allSteps) {
       engine.memory.resetPeak();
       const cellStarted = performance.now();
       const { values } = await sampler.sample({
@@ -140,32 +160,31 @@ async function demoOf(
         onProgress: ({ done, total }) => line.update(`L=${blocks} T=${steps}: step ${done}/${total}`),
       });
       const seconds = (performance.now() - cellStarted) / 1000;
-      const { share } = classAgreement(reference, values, labels);
       cells.push({
         steps,
         blocks,
         secondsPerPicture: seconds / labels.length,
         peakBytes: engine.memory.report().peak,
-        agreement: share,
+        agreement: reference && classAgreement(reference, values, labels.map(Number)).share,
         fd: distances?.of(steps, blocks),
       });
       pictures.push(fromUnit(values, config.imageSize, config.imageSize, config.channels));
     }
   }
   line.end();
-  const at = (r: number, c: number) => r * STEPS.length + c;
+  const at = (r: number, c: number) => r * allSteps.length + c;
   const sheet = contactSheet({
     title: 'ODE_t(ODE_l): time steps and blocks chosen per call',
     subtitle: `same noise everywhere; rows: blocks L, columns: time steps T; ${distances ? `${distances.source}; ` : ''}${adapter.adapter.name}`,
     rowLabels: lengths.map((L) => `L=${L}`),
-    columnLabels: STEPS.map((T) => `T=${T}`),
+    columnLabels: allSteps.map((T) => `T=${T}`),
     cell: (r, c) => pictures[at(r, c)]!,
     caption: (r, c) => {
       const cell = cells[at(r, c)]!;
       const cost = `${(cell.secondsPerPicture * 1000).toFixed(0)} ms/picture, ${bytes(cell.peakBytes)}`;
-      const agreement = `agreement ${(100 * cell.agreement).toFixed(0)} %`;
+      const agreement = cell.agreement === null ? '' : `, agreement ${percent(cell.agreement)}`;
       // First, as a caption ends where its cell does.
-      return `${cell.fd ? `FD ${cell.fd.value.toPrecision(3)}, ` : ''}${cost}, ${agreement}`;
+      return `${cell.fd ? `FD ${cell.fd.value.toPrecision(3)}, ` : ''}${cost}${agreement}`;
     },
     grid: cellGrid,
   });
@@ -181,7 +200,7 @@ async function demoOf(
       c.secondsPerPicture.toFixed(3).padStart(10),
     ];
     print(
-      `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${`${(100 * c.agreement).toFixed(0)} %`.padStart(16)}${c.fd ? `  ${describeMeasured(c.fd)}` : ''}`,
+      `${columns.join(' ')} ${c.peakBytes.toLocaleString('en').padStart(16)} ${(c.agreement === null ? '-' : percent(c.agreement)).padStart(16)}${c.fd ? `  ${describeMeasured(c.fd)}` : ''}`,
     );
   }
   if (distances) log(distances.source);

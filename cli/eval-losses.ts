@@ -8,6 +8,7 @@ import { checkOutput, writeText } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { allowedLengths } from '../model/config.ts';
 import { prefetching } from '../model/weights/source.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import { fingerprint } from '../training/data/fingerprint.node.ts';
 import { openParts } from '../training/data/open.ts';
 import { checkComparable } from '../training/model-for-data.ts';
@@ -19,7 +20,7 @@ import { openSession } from './session.node.ts';
 export interface LossFlags {
   readonly weights: WhichWeights;
   readonly blocks?: number[];
-  readonly guidance: number[];
+  readonly guidance?: number[];
   readonly times: number;
   readonly count: number;
   readonly data?: string;
@@ -38,12 +39,13 @@ export async function mapLosses(
   signal: AbortSignal,
 ): Promise<void> {
   checkShown(config, path);
-  const { times, count, seed, batch, out, guidance } = flags;
+  const { times, count, seed, batch, out, guidance = [usualGuidance(config)] } = flags;
   const blocks = flags.blocks ?? allowedLengths(config);
   if (guidance.length !== 1 || !(guidance[0] === 0 || guidance[0] === 1)) {
     throw new ConfigError(`--guidance is ${guidance.join()}; a map of losses takes one, 0 (no class) or 1 (the class)`);
   }
-  checkLossMap({ config, times, blocks });
+  const labelled = guidance[0] === 1;
+  checkLossMap({ config, times, blocks, labelled });
   for (const name of ['loss-map.json', 'loss-map.csv']) await checkOutput('--out', join(out, name));
   const channels = config.channels === 1 ? 1 : 3;
   const parts = await openParts(flags.data ?? shippedData(), { size: config.imageSize, channels, signal });
@@ -57,7 +59,7 @@ export async function mapLosses(
     const { name } = session.adapter.adapter;
     log(`${path} on ${name}: losses of ${heldOut.indices.length} pictures of ${heldOut.data.name}`);
     const cells = await lossMap(session.engine, {
-      ...{ config, source, times, blocks, seed, batch, signal, pictures: heldOut, labelled: guidance[0] === 1 },
+      ...{ config, source, times, blocks, seed, batch, signal, pictures: heldOut, labelled },
       onProgress: (done, of) => line.update(`${Math.floor(done)}/${of} times and levels`),
     });
     line.end();

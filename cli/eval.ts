@@ -25,10 +25,11 @@ import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
 import { originIn } from '../model/autoencoder/origin.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { prefetching } from '../model/weights/source.ts';
 import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } from '../sampling/blocks.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
 import { inLockedFolder } from '../training/lock.node.ts';
@@ -47,15 +48,16 @@ import {
 } from './eval-real.ts';
 import { checkShown, type Evaluated, openDecoder, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { INDEX_HELP, number, numbers, openSession, parseIndex } from './session.node.ts';
+import { INDEX_HELP, LEVEL_HELP, number, numbers, openSession, parseIndex } from './session.node.ts';
 
 interface EvalFlags {
   weights: WhichWeights;
   steps?: number[];
   tolerance?: number[];
+  level?: number[];
   blocks?: number[];
   firstBlocks?: number;
-  guidance: number[];
+  guidance?: number[];
   solver: Solver[];
   along?: (readonly BlocksFrom[])[];
   refresh?: Refresh[];
@@ -91,7 +93,11 @@ export function addEval(command: Command): void {
       'take the first n blocks of the model alone, also of a conventional transformer, which is then cut short',
       number('--first-blocks', { integer: true, min: 1 }),
     )
-    .option('--guidance <ws>', 'guidance weights', numbers('--guidance'), [1])
+    .option(
+      '--guidance <ws>',
+      'guidance weights (default: 1, or 0 of a model that was trained without labels)',
+      numbers('--guidance'),
+    )
     .option('--solver <names>', `${SOLVERS.join(', ')}; several separated by commas`, (text) => text.split(','), [
       'euler',
     ])
@@ -110,6 +116,7 @@ export function addEval(command: Command): void {
       `of dopri5 and tsit5, instead of --steps: errors of a step (default: ${ADAPTIVE_DEFAULTS.tolerance})`,
       numbers('--tolerance'),
     )
+    .option('--level <ds>', `${LEVEL_HELP}; several separated by commas`, numbers('--level'))
     .option('--count <n>', 'samples of each cell', number('--count', { integer: true, min: 1 }), 1000)
     .option('--features <name>', `${FEATURES_HELP} (default: auto)`, (text: string) => parseFeatures(text))
     .option('--data <path>', DATA_HELP)
@@ -157,7 +164,7 @@ same class in all of them, and compares each set with real pictures:
 
 Intervals are of 95 %. The line "real" has held-out real pictures in the samples' place: no model gets below it but
 by chance. Figures of other features, counts or data cannot be compared with these. Ctrl-C leaves the cells that are
-done; the same command goes on, and other steps, blocks and weights may be added to a folder.
+done; the same command goes on, and other steps, blocks, weights and levels may be added to a folder.
 
 Examples:
   odelt eval --steps 1,4 --blocks 4,12 --count 200
@@ -173,9 +180,9 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   for (const solver of flags.solver) checkOneOf('--solver', solver, SOLVERS);
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
-  const alien = (['steps', 'tolerance', 'along', 'refresh', 'features', 'reference', 'decode', 'shard'] as const).find(
-    (name) => flags[name] !== undefined,
-  );
+  const alien = (
+    ['steps', 'tolerance', 'along', 'refresh', 'level', 'features', 'reference', 'decode', 'shard'] as const
+  ).find((name) => flags[name] !== undefined);
   if (flags.lossMap && alien) {
     throw new ConfigError(`--loss-map draws no samples, and --${alien} says how they are drawn or compared`, {
       hint: `leave one of them out`,
@@ -196,7 +203,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
 
 /** The cells that flags ask for. @throws ConfigError for flags of another kind of solver */
 function gridOf(
-  { steps, tolerance, blocks, along, refresh, guidance, solver }: EvalFlags,
+  { steps, tolerance, blocks, along, refresh, guidance, solver, level }: EvalFlags,
   config: ModelConfig,
 ): EvaluationGrid {
   const adaptive = solver.filter(isAdaptive);
@@ -212,9 +219,11 @@ function gridOf(
     });
   }
   return {
-    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, guidance, solver },
-    steps: adaptive.length === solver.length ? [] : (steps ?? [1, 4, 16]),
+    ...{ blocks: blocks ?? allowedLengths(config), schedules: along, refreshes: refresh, solver },
+    guidance: guidance ?? [usualGuidance(config)],
+    steps: adaptive.length === solver.length ? [] : (steps ?? usualSteps(config, [1, 4, 16])),
     tolerances: adaptive.length === 0 ? [] : (tolerance ?? [ADAPTIVE_DEFAULTS.tolerance]),
+    levels: level,
   };
 }
 

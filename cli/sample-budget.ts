@@ -27,6 +27,7 @@ interface Excluded {
   readonly maxMemory?: number;
   readonly refresh?: object;
   readonly guidanceInterval?: readonly number[];
+  readonly level?: number;
   readonly shard?: object;
   readonly decode?: string;
 }
@@ -40,6 +41,7 @@ export function checkBudgetFlags({
   maxMemory,
   refresh,
   guidanceInterval,
+  level,
   decode,
 }: Excluded): void {
   if (!budget) return;
@@ -57,7 +59,8 @@ export function checkBudgetFlags({
     );
   }
   const chosen = { '--steps': steps, '--blocks': blocks };
-  const others = { '--max-memory': maxMemory, '--refresh': refresh, '--guidance-interval': guidanceInterval };
+  const how = { '--refresh': refresh, '--guidance-interval': guidanceInterval, '--level': level };
+  const others = { '--max-memory': maxMemory, ...how };
   for (const [flag, value] of Object.entries({ ...chosen, ...others })) {
     if (value === undefined) continue;
     const why =

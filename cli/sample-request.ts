@@ -1,12 +1,13 @@
 /** What `odelt sample` is asked for, from its flags and the model: labels, solver, blocks; and the same in words. */
 import { ConfigError } from '../engine/errors.ts';
 import type { Budget } from '../evaluation/afford.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, checkActivations } from '../model/dit.ts';
 import { PRECISIONS, type Precision } from '../model/weights/quantize.ts';
 import { checkPictureSize, gridSize } from '../pictures/picture.ts';
 import { type Blocks, LOADING, type Loading, parseBlocks, type Refresh } from '../sampling/blocks.ts';
 import type { Wanted } from '../sampling/budget.ts';
+import { checkClasses, usualGuidance, usualLabels } from '../sampling/classes.ts';
 import type { DecoderPrecision } from '../sampling/decoding.ts';
 import { jaxLabels } from '../sampling/jax-draws.ts';
 import { describeLabel, parseLabels } from '../sampling/labels.ts';
@@ -40,6 +41,7 @@ export interface SampleFlags {
   controller?: Controller;
   firstStep?: number | 'auto';
   maxSteps?: number;
+  level?: number;
   guidanceInterval?: [number, number];
   blocks?: string;
   loadBlocks?: Loading;
@@ -64,7 +66,7 @@ export interface SampleFlags {
   json?: boolean;
 }
 
-/** Time steps, and the weight of guidance, where nothing is asked. */
+/** Time steps, and the weight of guidance of a model that knows classes, where nothing is asked. */
 export const STEPS = 16;
 export const GUIDANCE = 2;
 
@@ -73,7 +75,7 @@ export const columnsFor = (count: number, labels: readonly (number | null)[]): n
   Math.ceil(count / new Set(labels).size);
 
 /**
- * Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all classes, where nothing is asked.
+ * Labels of pictures: `count` of them, the asked ones in equal runs; eight each, of all that there are, where nothing is asked.
  * @throws ConfigError; LimitError where they make too large a sheet.
  */
 function chooseLabels(
@@ -82,9 +84,11 @@ function chooseLabels(
   imageSize: number,
   names?: readonly string[],
 ) {
-  const { classes } = config;
+  const { classes, unconditional } = config;
   const asked: (number | null)[] =
-    text === undefined ? Array.from({ length: classes }, (_, i) => i) : parseLabels(text, classes, names, '--labels');
+    text === undefined
+      ? usualLabels(config, unconditional ? 1 : classes)
+      : parseLabels(text, classes, names, '--labels');
   const total = count ?? 8 * asked.length;
   const columns = columnsFor(total, asked.slice(0, total));
   const side = { width: imageSize, height: imageSize };
@@ -93,7 +97,7 @@ function chooseLabels(
     const { width, height } = gridSize(to - from, side, { columns, scale });
     checkPictureSize(`a sheet of ${to - from} pictures`, width, height);
   }
-  if (rng === 'jax' && text === undefined) return jaxLabels(seed, 0, total, classes);
+  if (rng === 'jax' && text === undefined && !unconditional) return jaxLabels(seed, 0, total, classes);
   return Array.from({ length: total }, (_, i) => asked[Math.floor((i * asked.length) / total)]!);
 }
 
@@ -111,11 +115,12 @@ export function requestOf(
   shown: Pick<ModelConfig, 'imageSize'>,
   names?: readonly string[],
 ): { request: SampleRequest; wanted: Wanted } {
-  const { precision, activations, residentBlocks, solver = 'euler', guidance = GUIDANCE, guidanceInterval } = flags;
+  const { precision, activations, residentBlocks, solver = 'euler', guidanceInterval } = flags;
+  const { guidance = usualGuidance(config, GUIDANCE) } = flags;
   checkOneOf('--solver', solver, SOLVERS);
-  const { tolerance, controller, firstStep, maxSteps } = flags;
-  const steps = flags.steps ?? (isAdaptive(solver) ? undefined : STEPS);
-  const how = { solver, steps, tolerance, controller, firstStep, maxSteps };
+  const { tolerance, controller, firstStep, maxSteps, level } = flags;
+  const steps = flags.steps ?? (isAdaptive(solver) ? undefined : usualSteps(config, [STEPS])[0]);
+  const how = { solver, steps, tolerance, controller, firstStep, maxSteps, level };
   checkSolver(how, config);
   checkGuidance(guidance, guidanceInterval);
   checkOneOf('--precision', precision, PRECISIONS);
@@ -124,6 +129,7 @@ export function requestOf(
   checkOneOf('--load-blocks', flags.loadBlocks, LOADING);
   checkActivations(config, activations ?? 'f32');
   const labels = chooseLabels(flags, config, shown.imageSize, names);
+  checkClasses(config, { labels, guidance });
   const batch = Math.min(flags.batch, labels.length);
   const wanted = { blocks: chooseBlocks(flags, config), precision, activations, residentBlocks, batch };
   const { loadBlocks, refresh } = flags;
@@ -148,7 +154,9 @@ export function describeSolver({
   solver = 'euler',
   steps,
   tolerance = ADAPTIVE_DEFAULTS.tolerance,
+  level,
 }: SampleRequest): string {
-  if (isAdaptive(solver)) return `${solver} at ${tolerance}`;
-  return solver === 'euler' ? `T=${steps}` : `${solver}, T=${steps}`;
+  const told = level === undefined ? '' : `, level ${level}`;
+  if (isAdaptive(solver)) return `${solver} at ${tolerance}${told}`;
+  return `${solver === 'euler' ? '' : `${solver}, `}T=${steps}${told}`;
 }

@@ -14,7 +14,7 @@ import { addSampleMerge } from './sample-merge.ts';
 import { checkOutputs } from './sample-output.ts';
 import { GUIDANCE, type SampleFlags, STEPS } from './sample-request.ts';
 import { sampleFrom } from './sample-run.ts';
-import { INDEX_HELP, number, parseIndex, TUNING_HELP } from './session.node.ts';
+import { INDEX_HELP, LEVEL_HELP, number, parseIndex, TUNING_HELP } from './session.node.ts';
 
 export function addSample(command: Command): void {
   command
@@ -27,11 +27,11 @@ export function addSample(command: Command): void {
     )
     .option(
       '--labels <list>',
-      'classes by number or name, e.g. 0,3,9 or sneaker,bag (default: all); "none" for unconditional',
+      'classes by number or name, e.g. 0,3,9 or sneaker,bag (default: all); none: no class, as always of a model that was trained without labels',
     )
     .option(
       '--steps <T>',
-      `steps: 1, 2, 4, ..., 128 (default: ${STEPS}; adaptive solvers choose their own)`,
+      `steps: 1, 2, 4, ..., 128, or what the model was trained for (default: ${STEPS}; adaptive solvers choose their own)`,
       number('--steps', { integer: true, min: 1 }),
     )
     .option(
@@ -46,6 +46,7 @@ export function addSample(command: Command): void {
       'of dopri5 and tsit5: most steps, rejected ones included (default: 4096)',
       number('--max-steps', { integer: true, min: 1 }),
     )
+    .option('--level <d>', LEVEL_HELP, number('--level'))
     .option(
       '--blocks <L>',
       'transformer blocks to run (default: all), or numbers from times on, e.g. 4@0,8@0.5,12@0.8; auto lets --max-memory choose',
@@ -86,7 +87,7 @@ export function addSample(command: Command): void {
     )
     .option(
       '--guidance <w>',
-      `0: no class, 1: the class, else classifier-free guidance at twice the work (default: ${GUIDANCE}; with --budget the evaluation's)`,
+      `0: no class, 1: the class, else classifier-free guidance at twice the work (default: ${GUIDANCE}, or 0 of a model that was trained without labels; with --budget the evaluation's)`,
       number('--guidance'),
     )
     .option('--guidance-interval <from,to>', 'guide at these times only, e.g. 0.2,0.8 (default: always)', parseInterval)

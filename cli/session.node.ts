@@ -15,6 +15,10 @@ export interface Session {
 /** What `--adapter-index` says, in every command that has it. */
 export const INDEX_HELP = 'one of several adapters of that kind, from 0 (default: ODELT_ADAPTER_INDEX, else the first)';
 
+/** What `--level` says, in every command that has it. */
+export const LEVEL_HELP =
+  "step level that the network is told, 0 (one step) to 7 (128 steps, as a rule the finest), instead of the solver's own: log2 of --steps, the finest of dopri5 and tsit5, where the reference tells 0";
+
 /** The number that `--adapter-index` gives. @throws ConfigError */
 export const parseIndex = (text: string): number =>
   number('--adapter-index', { integer: true, min: 0, max: 9999 })(text);

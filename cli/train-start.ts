@@ -2,12 +2,13 @@
 import { join } from 'node:path';
 import { type Communicator, fromFirst } from '../cluster/communicator.ts';
 import { ConfigError } from '../engine/errors.ts';
-import { type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { type ModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
 import { checkpointSteps } from '../training/checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
+import { modelAsTrained } from '../training/model-as-trained.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { factsOf } from '../training/objectives/facts.ts';
 import { changesOnResume } from '../training/resume.ts';
@@ -86,14 +87,17 @@ async function resumedConfig(folder: string, step: Begun['resume'], settings: Se
   const { preset: name, model, train, data } = settings;
   const before = await configBefore(folder, step, settings);
   const { imageSize, channels, classes, ignoreDt } = before.model;
+  const trained = parseTrainConfig({ ...before.train, ...train });
   const config: RunConfig = {
     ...before,
     data: data.path === undefined ? before.data : dataPlace(data.path),
-    model:
+    model: modelAsTrained(
       name === undefined
-        ? parseModelConfig({ ...before.model, ...model })
+        ? { ...before.model, ...model }
         : preset(name, { imageSize, channels, classes, ignoreDt, ...model }),
-    train: parseTrainConfig({ ...before.train, ...train }),
+      trained,
+    ),
+    train: trained,
   };
   changesOnResume(before, config);
   const validation = validationPlace(data.validation);
@@ -120,7 +124,7 @@ export async function newRun(
     channels: encodedChannels(given.channels),
     onShape: (shape) => checkObjective(modelForData(presetName, shape, given), train),
   });
-  const model = modelForData(presetName, data, given);
+  const model = modelAsTrained(modelForData(presetName, data, given), train);
   const config = { model, train, data: place, ...(validation === undefined ? {} : { validation }) };
   return { config, ...(await withHeldOut(config, data, reading)), ...(await startOf(flags, model, train, log)) };
 }

@@ -59,7 +59,7 @@ const numbersOf = (list: string): number[] => list.split(',').map(Number);
 /** What is written beside the metrics, as `out` says. @throws ConfigError for samples that the model does not make */
 export async function watchOf(
   engine: Engine,
-  { model, train, latents }: Pick<RunConfig, 'model' | 'train'> & { readonly latents?: LatentsOrigin },
+  { model, latents }: Pick<RunConfig, 'model'> & { readonly latents?: LatentsOrigin },
   out: Settings['out'],
   signal: AbortSignal,
 ): Promise<WatchOptions> {
@@ -74,11 +74,10 @@ export async function watchOf(
   const decoder = decode === undefined ? undefined : await (await openDecoder(decode, model, latents)).create(engine);
   const sheet = await sampleSheet(engine, model, {
     decoder,
-    steps: numbersOf(sampleSteps),
+    ...(sampleSteps === undefined ? {} : { steps: numbersOf(sampleSteps) }),
     ...(sampleBlocks === undefined ? {} : { blocks: numbersOf(sampleBlocks) }),
     count: sampleCount,
     guidance: out.sampleGuidance,
-    unconditional: train.guidance === null,
   });
   log(
     `samples: L=${sheet.blocks.join(',')} x T=${sheet.steps.join(',')} every ${sampleEvery} updates, ${bytes(sheet.peakBytes)} of GPU memory more while they are drawn`,

@@ -36,8 +36,8 @@ export function addTrain(command: Command): void {
     .option(
       '--recipe <name>',
       `settings of a published run: ${Object.entries(RECIPES)
-        .map(([name, { data }]) => `${name} (data: ${data})`)
-        .join('; ')}`,
+        .map(([name, { settings, data }]) => `${name} (${settings.model?.preset}; data: ${data})`)
+        .join('; ')}. These runs start from a checkpoint of shortcut-models: --init`,
     )
     .option(
       '--config <file>',
@@ -99,7 +99,8 @@ Examples:
   odelt train --objective naive --out runs/flow
   odelt train --objective progressive --teacher runs/flow --out runs/few-steps
   odelt train --preset dit-b/2 --batch 8 --accumulate 4 --recompute blocks    (less memory)
-  odelt train --recipe celebahq256 --data my-latents/ --set model.preset=dit-xl/2
+  odelt train --recipe imagenet256-xl --init shortcut.safetensors --data my-latents/ --out runs/xl
+  odelt train --resume --lr 1e-5 --steps 200000 --out runs/xl    (as the recipes go on)
   odelt train --config runs/first/config.yaml --out runs/again
 
 Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume continues bit for bit.`,

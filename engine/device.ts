@@ -1,6 +1,14 @@
 /** Owns turning a WebGPU `GPU` into a device with its limits, features and error watch; knows no runtime (browser-safe). */
 
-import { ConfigError, DeviceLostError, LimitError, OdeltError, OutOfMemoryError, UnsupportedError } from './errors.ts';
+import {
+  ConfigError,
+  DeviceLostError,
+  LimitError,
+  OdeltError,
+  OutOfMemoryError,
+  UnsupportedError,
+  UsageError,
+} from './errors.ts';
 
 /** What executes the shaders: hardware, one of the two known software Vulkan drivers, or another software one. */
 export type AdapterKind = 'gpu' | 'lavapipe' | 'swiftshader' | 'software';
@@ -93,9 +101,25 @@ export function adapterKind(info: DriverWords): AdapterKind {
   return 'gpu';
 }
 
+const NO_WORDS = { vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: false };
+
+/**
+ * A device that has `adapterInfo`, which Safari 26.0 and Chrome before 132 leave out: what its adapter says of itself, else nothing.
+ * @throws UsageError for what is no device.
+ */
+export function informed(device: GPUDevice, info?: GPUAdapterInfo): GPUDevice {
+  if (typeof (device as Partial<GPUDevice> | null)?.createComputePipeline !== 'function') {
+    throw new UsageError(`a GPUDevice was expected, not ${Object.prototype.toString.call(device)}`, {
+      hint: 'await adapter.requestDevice() gives one',
+    });
+  }
+  if (!device.adapterInfo) Object.defineProperty(device, 'adapterInfo', { value: info ?? NO_WORDS });
+  return device;
+}
+
 /** Describes an adapter (all it offers) or a device (what it was granted). */
 export function describeAdapter(source: GPUAdapter | GPUDevice): AdapterDescription {
-  const info = 'adapterInfo' in source ? source.adapterInfo : source.info;
+  const info = ('info' in source ? source.info : source.adapterInfo) ?? NO_WORDS;
   const kind = adapterKind(info);
   const limits = Object.fromEntries(
     [...COMPUTE_LIMITS, ...ALIGNMENT_LIMITS].map((name) => [name, source.limits[name]]),
@@ -199,7 +223,7 @@ export async function deviceFromAdapter(
   }
   // Dawn's device runs its callbacks on the instance behind `gpu` without owning it: were `gpu` collected first, the
   // process would crash in freed memory. So whoever holds the device holds `gpu`.
-  Object.defineProperty(device, Symbol('instance'), { value: gpu });
+  Object.defineProperty(informed(device, adapter.info), Symbol('instance'), { value: gpu });
   const granted = describeAdapter(device);
   // Dawn under Node lists them with the adapter alone.
   if (granted.matrixUnits.length === 0 && granted.features.includes('chromium-experimental-subgroup-matrix')) {

@@ -10,13 +10,13 @@ export interface NodeEngine {
 
 /** Acquires a device and makes an engine on it. @throws UnsupportedError naming the ways out when there is none. */
 export async function createNodeEngine(
-  options: NodeDeviceOptions & Pick<EngineOptions, 'submissionBudget'> = {},
+  options: NodeDeviceOptions & Pick<EngineOptions, 'mirrors' | 'submissionBudget'> = {},
 ): Promise<NodeEngine> {
   const node = await requestNodeDevice(options);
   const wait = node.adapter.kind === 'gpu' ? undefined : waitAsleep;
-  const { submissionBudget } = options;
+  const { mirrors, submissionBudget } = options;
   const { matrixUnits, kind } = node.adapter;
-  return { engine: new Engine(node.device, kind, { wait, matrixUnits, submissionBudget }), node };
+  return { engine: new Engine(node.device, kind, { wait, matrixUnits, mirrors, submissionBudget }), node };
 }
 
 /**

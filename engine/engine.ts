@@ -2,7 +2,15 @@
  * The engine: one GPU device with its accountant, its pipelines and its persistent tensors, and the only way bytes go to
  * and come from the GPU. Knows no mathematics.
  */
-import { type AdapterKind, type DeviceWatch, type MatrixUnit, matrixUnitsOf, watchDevice } from './device.ts';
+import {
+  type AdapterKind,
+  adapterKind,
+  type DeviceWatch,
+  informed,
+  type MatrixUnit,
+  matrixUnitsOf,
+  watchDevice,
+} from './device.ts';
 import { ConfigError, DeviceLostError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
@@ -348,6 +356,15 @@ export class Engine {
     if (this.#ownsDevice) this.device.destroy();
     else this.#watch.stop();
   }
+}
+
+/** An engine on a caller's own device, which outlives it. @throws UsageError for what is no device. */
+export function engineOn(
+  device: GPUDevice,
+  { mirrors, submissionBudget }: Pick<EngineOptions, 'mirrors' | 'submissionBudget'>,
+): Engine {
+  const { adapterInfo } = informed(device);
+  return new Engine(device, adapterKind(adapterInfo), { ownsDevice: false, mirrors, submissionBudget });
 }
 
 /** Arrays of the 32-bit words that make up a tensor of each type. */

@@ -71,6 +71,9 @@ export class PipelineCache {
         return p;
       });
       this.#pending.set(k, pending);
+      // What failed for want of memory may be tried again.
+      const settled = () => this.#pending.delete(k);
+      pending.then(settled, settled);
     }
     return pending;
   }

@@ -217,7 +217,8 @@ export class Program {
 
   /** Tells, once the queue is done, what the dispatches took that were submitted last. */
   #measure(from: number, to: number): void {
-    void this.#engine.timeSubmission().then((milliseconds) => this.#submissions.took(from, to, milliseconds));
+    const submitted = this.#submissions.submitted(from, to);
+    void this.#engine.timeSubmission().then((milliseconds) => this.#submissions.took(submitted, milliseconds));
   }
 
   #submit(from: number, to: number): void {
@@ -320,11 +321,14 @@ export class Program {
 
   #variant({ node }: Step) {
     const { kernel, entry, constants = {} } = node.dispatch;
-    const written = new Set(node.bindings.filter((b) => b.writable).map((b) => placeOf(b.tensor).buffer));
+    const results = node.bindings.filter((b) => b.writable);
+    const written = new Set(results.map((b) => placeOf(b.tensor).buffer));
+    const plans = results.some((b) => this.#kept.has(b.tensor.storage));
+    // Of planned tensors all, in whatever slabs they lie: that depends on the batch, and drivers may compute otherwise from what is writable.
     // What has no place yet lies outside the arena when it gets one, and so beside no planned tensor.
-    const shared = node.bindings.filter((b) => {
-      const place = b.tensor.storage.place;
-      return !b.writable && !b.mirror && place !== null && written.has(place.buffer);
+    const shared = node.bindings.filter(({ writable, mirror, tensor: { storage } }) => {
+      if (writable || mirror || storage.place === null) return false;
+      return (plans && this.#kept.has(storage)) || written.has(storage.place.buffer);
     });
     const twice = shared.find((a, i) => shared.findIndex((b) => b.tensor.storage === a.tensor.storage) < i);
     if (twice) {

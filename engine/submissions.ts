@@ -4,8 +4,14 @@
  * programs run, by when the queue is done, and scales with its workgroups. Nothing here touches a GPU.
  */
 
-/** Dispatches that are submitted together while nothing is known of them. */
-const UNKNOWN = 16;
+/**
+ * What is submitted together at most while nothing is known of it. So many workgroups, of 40 million operations each, take an integrated
+ * GPU half a second.
+ */
+const UNKNOWN = { dispatches: 16, workgroups: 4096 } as const;
+
+/** Milliseconds below which a submission was not done by itself: hosts hear of several at once, after they have been busy, or poll. */
+const TOGETHER = 1;
 
 /** A stretch of dispatches, up to `end`. */
 interface Stretch {
@@ -16,36 +22,48 @@ interface Stretch {
   rate: number | null;
 }
 
+/** What has been submitted: stretches, and the workgroups that they had then. */
+export type Submitted = readonly { readonly stretch: Stretch; readonly work: number }[];
+
+const workOf = (counts: Uint32Array, i: number): number => counts[3 * i]! * counts[3 * i + 1]! * counts[3 * i + 2]!;
+
 export class Submissions {
   readonly #dispatches: number;
   readonly #budget: number;
-  #stretches: Stretch[];
+  #stretches: readonly Stretch[];
   #ends: readonly number[] = [];
   #stale = true;
   #runs = 0;
+  /** Submissions that were done together, and when that is sure what they took. */
+  #done: Submitted = [];
+  #took = 0;
 
   /** `budget`: milliseconds; Infinity parts nothing. */
   constructor(dispatches: number, budget: number) {
     this.#dispatches = dispatches;
     this.#budget = budget;
-    const count = budget === Number.POSITIVE_INFINITY ? 1 : Math.ceil(dispatches / UNKNOWN);
-    const ends = Array.from({ length: count }, (_, i) => (i === count - 1 ? dispatches : (i + 1) * UNKNOWN));
-    this.#stretches = ends.map((end) => ({ end, work: 0, rate: null }));
+    this.#stretches = [{ end: dispatches, work: 0, rate: null }];
   }
 
   /** Says how many workgroups each dispatch has from now on, three numbers each. */
   resize(counts: Uint32Array): void {
-    let i = 0;
-    for (const stretch of this.#stretches) {
-      stretch.work = 0;
-      for (; i < stretch.end; i++) stretch.work += counts[3 * i]! * counts[3 * i + 1]! * counts[3 * i + 2]!;
-    }
+    let begin = 0;
+    this.#stretches = this.#stretches.flatMap((stretch) => {
+      const pieces =
+        stretch.rate === null && this.#budget < Number.POSITIVE_INFINITY ? unknown(counts, begin, stretch) : [stretch];
+      for (const piece of pieces) {
+        piece.work = 0;
+        for (; begin < piece.end; begin++) piece.work += workOf(counts, begin);
+      }
+      return pieces;
+    });
     this.#stale = true;
   }
 
   /** After which dispatches a submission ends, the last one among them. */
   ends(counts: Uint32Array): readonly number[] {
     if (!this.#stale) return this.#ends;
+    this.#settle();
     this.#stale = false;
     this.#divide(counts);
     const ends: number[] = [];
@@ -72,22 +90,36 @@ export class Submissions {
     return submissions > 1 || (this.#runs & (this.#runs - 1)) === 0;
   }
 
-  /** Takes what dispatches `from` .. `to` - 1 took, submitted together. */
-  took(from: number, to: number, milliseconds: number): void {
-    const within = this.#stretches.filter(({ end, work }, i) => {
-      const begin = i === 0 ? 0 : this.#stretches[i - 1]!.end;
-      return begin >= from && end <= to && work > 0;
-    });
-    const work = within.reduce((sum, stretch) => sum + stretch.work, 0);
-    const expected = within.reduce((sum, stretch) => sum + (stretch.rate ?? 0) * stretch.work, 0);
+  /** What dispatches `from` .. `to` - 1 are, to be told to `took`. */
+  submitted(from: number, to: number): Submitted {
+    const begins = [0, ...this.#stretches.map(({ end }) => end)];
+    return this.#stretches
+      .filter(({ end, work }, i) => begins[i]! >= from && end <= to && work > 0)
+      .map((stretch) => ({ stretch, work: stretch.work }));
+  }
+
+  /** Takes how long it took from the submission before it until it was done. It is believed when the next one, or a run, begins. */
+  took(submitted: Submitted, milliseconds: number): void {
+    if (milliseconds >= TOGETHER) this.#settle();
+    this.#done = [...this.#done, ...submitted];
+    this.#took += milliseconds;
+    this.#stale = true;
+  }
+
+  /** Learns from what was done together. */
+  #settle(): void {
+    const [done, milliseconds] = [this.#done, this.#took];
+    this.#done = [];
+    this.#took = 0;
+    const work = done.reduce((sum, part) => sum + part.work, 0);
+    const expected = done.reduce((sum, part) => sum + (part.stretch.rate ?? 0) * part.work, 0);
     if (work === 0) return;
     // A measurement may be too long, by what the queue did before, but not too short.
     const off = milliseconds / expected;
     const factor = off > 1 ? (1 + off) / 2 : off;
-    for (const stretch of within) {
+    for (const stretch of new Set(done.map((part) => part.stretch))) {
       stretch.rate = expected > 0 && stretch.rate !== null ? stretch.rate * factor : milliseconds / work;
     }
-    this.#stale = true;
   }
 
   /** Parts stretches that take longer than the budget by themselves, down to single dispatches. */
@@ -112,4 +144,21 @@ export class Submissions {
     this.resize(counts);
     this.#stale = false;
   }
+}
+
+/** A stretch that begins at `begin`, in pieces as large as they may be while nothing is known. */
+function unknown(counts: Uint32Array, begin: number, stretch: Stretch): Stretch[] {
+  const { end } = stretch;
+  const ends: number[] = [];
+  let [first, sum] = [begin, 0];
+  for (let i = begin; i < end; i++) {
+    const work = workOf(counts, i);
+    if (i > first && (i - first === UNKNOWN.dispatches || sum + work > UNKNOWN.workgroups)) {
+      ends.push(i);
+      [first, sum] = [i, 0];
+    }
+    sum += work;
+  }
+  // What has been submitted keeps its stretch, if it can.
+  return ends.length === 0 ? [stretch] : [...ends, end].map((to) => ({ end: to, work: 0, rate: null }));
 }

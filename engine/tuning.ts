@@ -1,5 +1,5 @@
 /** What an engine carries to choose between ways to compute an operation, without knowing what either means. */
-import type { Engine } from './engine.ts';
+import type { AdapterKind, MatrixUnit } from './device.ts';
 
 /** What a choice may depend on: sizes and kinds by name, never the number of samples. */
 export type ShapeClass = Readonly<Record<string, number | string | boolean>>;
@@ -12,13 +12,20 @@ export interface TuningChoice {
   readonly variant: string;
 }
 
+/** What runs kernels, as far as a choice may depend on it: an engine. */
+export interface Runner {
+  readonly device: GPUDevice;
+  readonly adapterClass: AdapterKind;
+  readonly matrixUnits: readonly MatrixUnit[];
+}
+
 /** Choices measured beforehand, as `tuningOf` of odelt/bench makes it. Asked whenever an operation is recorded or run that has several variants. */
 export interface Tuning {
   /**
-   * The variant of a family for a shape on this engine; undefined where nothing is known: the family's own choice is taken.
+   * The variant of a family for a shape on that engine; undefined where nothing is known: the family's own choice is taken.
    * @throws UsageError where what is known is none of the variants there.
    */
-  variant(engine: Engine, family: string, shape: ShapeClass): { readonly id: string } | undefined;
+  variant(engine: Runner, family: string, shape: ShapeClass): { readonly id: string } | undefined;
   /** All that `variant` knows, so that it can be written down and made again with `tuningOf`. Training runs need it. */
   readonly choices?: readonly TuningChoice[];
 }

@@ -16,6 +16,7 @@ import { checkpointSteps, type OnNotice } from '../training/checkpoint.node.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import { inLockedFolder } from '../training/lock.node.ts';
 import { readMetrics } from '../training/metrics.node.ts';
+import { modelAsTrained } from '../training/model-as-trained.ts';
 import { runTraining } from '../training/run.node.ts';
 import { type RunConfig, readRunConfig } from '../training/run-config.node.ts';
 import {
@@ -243,7 +244,11 @@ async function trainRun(
   tell: Tell,
 ): Promise<void> {
   const at = join(folder, name);
-  const config: RunConfig = { model: variant.model, train: { ...variant.train, seed }, data: place };
+  const config: RunConfig = {
+    model: modelAsTrained(variant.model, variant.train),
+    train: { ...variant.train, seed },
+    data: place,
+  };
   if (updates > 0) checkSameRun(await readRunConfig(at), config, at);
   if (updates === config.train.steps) return;
   // A run that was killed before its first checkpoint has nothing to go on from.

@@ -1,7 +1,7 @@
 /** What an ablation compares: variants of a model and of its training, and what they give, as plain data, tables and a plot. */
 import { ConfigError } from '../engine/errors.ts';
 import { knownNames } from '../formats/options.ts';
-import { allowedLengths, type ModelConfig, parseModelConfig } from '../model/config.ts';
+import { allowedLengths, fullLength, type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { batchShares, type TrainConfig } from '../training/config.ts';
 import type { Measured } from './measured.ts';
@@ -100,7 +100,7 @@ export function workOfSample({ model, train }: Method): number {
   const mean = lengths.reduce((sum, blocks) => sum + blocks, 0) / lengths.length;
   const { timePairs, lengthRows } = batchShares(train, model);
   // Backward is worth two forward passes; time targets are two, of all blocks.
-  return 3 * mean + (2 * timePairs * model.depth + lengthRows * mean) / train.batch;
+  return 3 * mean + (2 * timePairs * fullLength(model) + lengthRows * mean) / train.batch;
 }
 
 /** What an ablation is, apart from its variants and seeds: results of other settings are not comparable. */

@@ -109,7 +109,8 @@ export function describeBought({ chosen, better: next, within, cells: all }: Bou
 /**
  * Seconds for a picture of every cell here: a step at the fewest blocks as measured, times the steps, times what a step of more
  * blocks took in the evaluation for one of the fewest. The latter is compared at the most steps that both have, where what is done
- * once counts least.
+ * once counts least, and held to what can be: no less than one, and no more than as many times the blocks. An evaluation whose
+ * machine was busy says otherwise.
  */
 export function secondsOfCells({ cells }: StoredEvaluation, { blocks: fewest, step, once }: Pace): Priced[] {
   const of = (blocks: number) => cells.filter((cell) => cell.blocks === blocks);
@@ -124,7 +125,8 @@ export function secondsOfCells({ cells }: StoredEvaluation, { blocks: fewest, st
     if (both.length === 0) return perStep(list) / perStep(base);
     return perStep(both) / perStep(base.filter(({ steps }) => both.some((cell) => cell.steps === steps)));
   };
-  const ratios = new Map([...new Set(cells.map(({ blocks }) => blocks))].map((blocks) => [blocks, ratio(blocks)]));
+  const likely = (blocks: number): number => Math.min(Math.max(ratio(blocks), 1), blocks / fewest);
+  const ratios = new Map([...new Set(cells.map(({ blocks }) => blocks))].map((blocks) => [blocks, likely(blocks)]));
   return cells.map((cell) => ({ cell, cost: once + cell.steps * step * ratios.get(cell.blocks)! }));
 }
 

@@ -4,6 +4,7 @@ import type { Decoder } from '../model/autoencoder/decoder.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { classAgreement, type Reference } from './agreement.ts';
 import type { Features } from './features.ts';
@@ -66,7 +67,7 @@ export async function drawCells(
     for (const key of cells) {
       const request = { ...requestOf(key), seed, signal };
       // The first use of a number of blocks compiles, and a change of it loads weights: neither is sampling time.
-      const warm = await sampler.sample({ ...request, labels: [0] });
+      const warm = await sampler.sample({ ...request, labels: usualLabels(config, 1) });
       await decoder?.decode(warm);
       engine.memory.resetPeak();
       const all = new Float32Array((to - from) * features.width);
@@ -74,7 +75,7 @@ export async function drawCells(
       // Batches are the same however the samples are divided: an adaptive solver's steps depend on who is computed together.
       for (let first = from; first < to; first += batch) {
         const rows = Math.min(batch, to - first);
-        const labels = Array.from({ length: rows }, (_, i) => (first + i) % config.classes);
+        const labels = usualLabels(config, rows, first);
         onSamples?.(key, first - from);
         const started = performance.now();
         const samples = await sampler.sample({
@@ -88,8 +89,9 @@ export async function drawCells(
         const found = await features.of(values);
         all.set(found, (first - from) * features.width);
         if (judged && key.guidance !== 0) {
-          const votes = features.classesOf?.(found) ?? classAgreement(judges!, values, labels).votes;
-          sums.agreed += labels.filter((label, i) => label === votes[i]).length;
+          const asked = labels.map((label) => label ?? config.classes);
+          const votes = features.classesOf?.(found) ?? classAgreement(judges!, values, asked).votes;
+          sums.agreed += asked.filter((label, i) => label === votes[i]).length;
         }
         const share = rows / solves.length;
         sums.evaluations += share * evaluations;

@@ -2,6 +2,7 @@
 import { ConfigError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type BlocksFrom, describeBlocks, mostBlocks, type Refresh } from '../sampling/blocks.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import { checkBlocks, checkOneOf, checkRequest, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { FEWEST } from './real.ts';
 import type { CellKey } from './results.ts';
@@ -19,11 +20,13 @@ export interface EvaluationGrid {
   readonly refreshes?: readonly Refresh[];
   readonly guidance: readonly number[];
   readonly solver: Solver | readonly Solver[];
+  /** Step levels that the network is told, each of them with every other choice. Default: what the solver tells. */
+  readonly levels?: readonly number[];
 }
 
 /** How a cell is drawn, as a request says it. */
-export const requestOf = ({ steps, tolerance, blocks, along, refresh, guidance, solver }: CellKey) => ({
-  ...{ blocks: along ?? blocks, refresh, guidance, solver: solver as Solver },
+export const requestOf = ({ steps, tolerance, blocks, along, refresh, guidance, solver, level }: CellKey) => ({
+  ...{ blocks: along ?? blocks, refresh, guidance, solver: solver as Solver, level },
   ...(steps === null ? { tolerance } : { steps }),
 });
 
@@ -31,10 +34,12 @@ const solversOf = ({ solver }: EvaluationGrid): readonly Solver[] => (typeof sol
 
 /** The cells of a grid, in the order of drawing: by weight, then blocks, so that each number of blocks is compiled once. */
 export function cellsOf(grid: EvaluationGrid): CellKey[] {
-  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance } = grid;
+  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance, levels = [] } = grid;
   const solvers = solversOf(grid);
   type Way = Omit<CellKey, 'blocks' | 'guidance'>;
-  const ways = solvers.flatMap((solver): Way[] =>
+  const told = (ways: readonly Way[]): readonly Way[] =>
+    levels.length === 0 ? ways : ways.flatMap((way) => levels.map((level) => ({ ...way, level })));
+  const solved = solvers.flatMap((solver): Way[] =>
     isAdaptive(solver)
       ? tolerances.map((tolerance) => ({ steps: null, tolerance, solver }))
       : steps.map((T) => ({ steps: T, solver })),
@@ -43,8 +48,9 @@ export function cellsOf(grid: EvaluationGrid): CellKey[] {
     (solvers.includes('euler') ? refreshes : [])
       .filter((refresh) => refresh.blocks > L)
       .flatMap((refresh) => steps.filter((T) => T > 1).map((T) => ({ steps: T, solver: 'euler', refresh })));
+  const ways = told(solved);
   return guidance.flatMap((w) => [
-    ...blocks.flatMap((L) => [...ways, ...refreshed(L)].map((way) => ({ ...way, blocks: L, guidance: w }))),
+    ...blocks.flatMap((L) => [...ways, ...told(refreshed(L))].map((way) => ({ ...way, blocks: L, guidance: w }))),
     ...schedules.flatMap((along) => ways.map((way) => ({ ...way, blocks: mostBlocks(along), along, guidance: w }))),
   ]);
 }
@@ -80,7 +86,7 @@ function checkWays(
  * @throws ConfigError; LimitError for more steps than there may be
  */
 export function checkGrid(grid: EvaluationGrid, samples: number, config: ModelConfig): void {
-  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance } = grid;
+  const { steps, tolerances = [], blocks, schedules = [], refreshes = [], guidance, levels = [] } = grid;
   const solvers = solversOf(grid);
   for (const solver of solvers) checkOneOf('the solver', solver, SOLVERS);
   checkWays(grid, solvers);
@@ -99,6 +105,7 @@ export function checkGrid(grid: EvaluationGrid, samples: number, config: ModelCo
     blocks,
     schedules: schedules.map(describeBlocks),
     refreshes: refreshes.map(describeRefresh),
+    levels,
   };
   for (const [name, values] of Object.entries(shown)) {
     if (new Set<unknown>(values).size < values.length)
@@ -107,7 +114,7 @@ export function checkGrid(grid: EvaluationGrid, samples: number, config: ModelCo
   if (!(Number.isInteger(samples) && samples >= FEWEST))
     throw new ConfigError(`${samples} samples cannot be judged; it takes ${FEWEST}, and thousands make sense`);
   for (const along of schedules) checkBlocks(along, config);
-  for (const cell of cellsOf(grid)) checkRequest({ ...requestOf(cell), labels: [0] }, config);
+  for (const cell of cellsOf(grid)) checkRequest({ ...requestOf(cell), labels: usualLabels(config, 1) }, config);
 }
 
 const describeRefresh = ({ blocks, every }: Refresh): string => `${blocks}:${every}`;

@@ -5,18 +5,17 @@
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
 import { normals } from '../engine/philox.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, finestSteps, fullLength, type ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { heatMap } from '../pictures/heat-map.ts';
+import { checkClasses } from '../sampling/classes.ts';
 import { unitImages } from './features.ts';
 import { type Measured, measuredMean } from './measured.ts';
 import type { Pictures } from './real.ts';
 import { describeMeasured } from './results.ts';
 import { createVelocities } from './velocities.ts';
 
-/** log2 of the finest grid's steps. */
-const FINEST = 7;
 /** What the noise is for: apart from that of samples and training. */
 const NOISE = 0x65760006;
 
@@ -42,7 +41,7 @@ export interface LossMapOptions {
   /** Times 0, 1 / times, ..., as the reference has 32. */
   readonly times: number;
   readonly blocks: readonly number[];
-  /** Whether the network is told the pictures' labels, or "no class". */
+  /** Whether the network is told the pictures' labels, or "no class", as an unconditional one must be. */
   readonly labelled: boolean;
   readonly seed: number;
   /** Pictures computed at once. */
@@ -55,19 +54,29 @@ export interface LossMapOptions {
 /**
  * Times and levels of a map: those whose step ends at data at the latest. A model that is told no levels has the finest only.
  */
-export function lossPoints(times: number, { ignoreDt }: Pick<ModelConfig, 'ignoreDt'>): { t: number; level: number }[] {
-  const levels = ignoreDt ? [FINEST] : Array.from({ length: FINEST + 1 }, (_, level) => level);
+export function lossPoints(
+  times: number,
+  config: Pick<ModelConfig, 'ignoreDt' | 'finest'>,
+): { t: number; level: number }[] {
+  const finest = Math.log2(finestSteps(config));
+  const levels = config.ignoreDt ? [finest] : Array.from({ length: finest + 1 }, (_, level) => level);
   return levels.flatMap((level) =>
     Array.from({ length: times }, (_, i) => ({ t: i / times, level })).filter(
-      ({ t }) => level === FINEST || t + 2 ** -level <= 1,
+      ({ t }) => level === finest || t + 2 ** -level <= 1,
     ),
   );
 }
 
-/** @throws ConfigError for a model that predicts noise, and for blocks or times that make no sense */
-export function checkLossMap({ config, times, blocks }: Pick<LossMapOptions, 'config' | 'times' | 'blocks'>): void {
+/** @throws ConfigError for a model that predicts noise, for labels of one that knows none, and for blocks or times that make no sense */
+export function checkLossMap({
+  config,
+  times,
+  blocks,
+  labelled,
+}: Pick<LossMapOptions, 'config' | 'times' | 'blocks' | 'labelled'>): void {
   if (config.predicts === 'noise')
     throw new ConfigError('a map of losses is of models that predict velocities; this one predicts noise');
+  checkClasses(config, { guidance: Number(labelled) });
   if (!(Number.isInteger(times) && times >= 1 && times <= 128))
     throw new ConfigError(`the number of times is ${times}; it must be an integer from 1 to 128`);
   const allowed = allowedLengths(config);
@@ -89,8 +98,9 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
   const count = pictures.indices.length;
   const batch = Math.min(options.batch, count);
   const size = config.imageSize ** 2 * config.channels;
-  const full = Math.max(...allowedLengths(config));
+  const full = fullLength(config);
   const points = lossPoints(times, config);
+  const finest = Math.log2(finestSteps(config));
   const losses = points.map(() => blocks.map(() => new Float64Array(count)));
   const told = (level: number) => (config.ignoreDt ? 0 : level);
   const model = new ResidentModel(engine, config, source);
@@ -109,7 +119,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
         const velocity = (point: Float32Array, time: number, of: number, L: number) =>
           velocities.of({ x: point, labels, t: time, level: told(of), blocks: L });
         let target = x1.map((data, i) => data - x0[i]!);
-        if (level < FINEST) {
+        if (level < finest) {
           const h = 2 ** -(level + 1);
           const half = await velocity(x, t, level + 1, full);
           const other = await velocity(
@@ -139,7 +149,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
   return points.flatMap(({ t, level }, at) =>
     blocks.map((L, b) => ({
       ...{ t, level, blocks: L },
-      target: level === FINEST ? ('flow' as const) : ('two half steps' as const),
+      target: level === finest ? ('flow' as const) : ('two half steps' as const),
       trained: Number.isInteger(t * 2 ** level),
       loss: measuredMean(losses[at]![b]!, { seed }),
     })),
@@ -165,7 +175,7 @@ export function lossMapPlots(cells: readonly LossCell[]): Map<string, string> {
       const at = (r: number, c: number) =>
         cells.find(({ level, t, blocks }) => level === levels[r] && t === times[c] && blocks === L);
       const svg = heatMap({
-        title: `Loss of held-out pictures, L=${L} (level ${FINEST}: flow; others: two half steps)`,
+        title: `Loss of held-out pictures, L=${L} (level ${levels.at(-1)}: flow; others: two half steps)`,
         ...{ row: 'level', column: 'time t' },
         rowLabels: levels.map(String),
         columnLabels: times.map((t) => String(Number(t.toFixed(4)))),

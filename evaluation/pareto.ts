@@ -3,6 +3,7 @@ import { linePlot, type Series } from '../pictures/line-plot.ts';
 import {
   type Cell,
   describeDepth,
+  describeLevel,
   describeMeasured,
   type EvaluationResults,
   type Pareto,
@@ -23,10 +24,11 @@ function front(cells: readonly Cell[], cost: Cost): ParetoPoint[] {
   const sorted = [...cells].sort((a, b) => costOf[cost](a) - costOf[cost](b) || a.fd.value - b.fd.value);
   for (const cell of sorted) {
     if (points.some(({ fd }) => fd.value <= cell.fd.value)) continue;
-    const { steps, tolerance, blocks, along, refresh, guidance, solver, fd } = cell;
+    const { steps, tolerance, blocks, along, refresh, guidance, solver, level, fd } = cell;
     points.push({
       ...{ steps, ...(tolerance === undefined ? {} : { tolerance }), blocks },
       ...{ ...(along ? { along } : {}), ...(refresh ? { refresh } : {}), guidance, solver },
+      ...(level === undefined ? {} : { level }),
       ...{ cost: costOf[cost](cell), fd },
     });
   }
@@ -46,6 +48,7 @@ const named = (cell: ParetoPoint): string =>
     cell.steps === null ? `tol=${cell.tolerance}` : `T=${cell.steps}`,
     `L=${describeDepth(cell)}`,
     cell.guidance === 1 ? '' : `w=${cell.guidance}`,
+    describeLevel(cell).trim(),
   ]
     .filter(Boolean)
     .join(' ');
@@ -60,8 +63,11 @@ export const paretoRows = (points: readonly ParetoPoint[], cost: Cost): string[]
   ]),
 ];
 
-const kindOf = ({ solver, along, refresh }: Cell): string =>
-  along ? `${solver}, blocks by time` : refresh ? 'euler, late blocks refreshed' : solver;
+const kindOf = (cell: Cell): string => {
+  const { solver, along, refresh } = cell;
+  const kind = along ? `${solver}, blocks by time` : refresh ? 'euler, late blocks refreshed' : solver;
+  return `${kind}${describeLevel(cell)}`;
+};
 
 /** All cells as points with their intervals, a colour for each kind, and the front as a labelled line. SVG. */
 export function paretoPlot({ cells, pareto = paretoOf(cells), provenance }: EvaluationResults, cost: Cost): string {

@@ -2,7 +2,7 @@
 import { heatMap } from '../pictures/heat-map.ts';
 import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { paretoPlot } from './pareto.ts';
-import { type Cell, describeMeasured, type EvaluationResults } from './results.ts';
+import { type Cell, describeLevel, describeMeasured, type EvaluationResults } from './results.ts';
 
 const byNumber = (a: number, b: number): number => a - b;
 /** How finely a cell was solved: its steps, or an adaptive solver's tolerance. */
@@ -10,17 +10,18 @@ const fineness = ({ steps, tolerance }: Cell): number => steps ?? tolerance!;
 const distinct = (values: readonly number[]): number[] => [...new Set(values)].sort(byNumber);
 
 /**
- * SVG documents by their file names: for each solver and guidance weight the Fréchet distance against seconds (a line for each number of
+ * SVG documents by their file names: for each solver, level and guidance weight the Fréchet distance against seconds (a line for each number of
  * blocks), against GPU bytes (a line for each number of steps, as those of one number of blocks take nearly the same bytes), and as a table;
  * for all cells together what the best for each cost is.
  */
 export function evaluationPlots(results: EvaluationResults): Map<string, string> {
   const plots = new Map<string, string>();
   const plain = results.cells.filter(({ along, refresh }) => !along && !refresh);
-  const ways = new Map(plain.map(({ solver, guidance }) => [`${solver}-w${guidance}`, { solver, guidance }]));
-  for (const [name, { solver, guidance }] of ways) {
-    const cells = plain.filter((cell) => cell.solver === solver && cell.guidance === guidance);
-    const how = `${solver}, guidance ${guidance}`;
+  const named = (cell: Cell) => `${cell.solver}${describeLevel(cell).replaceAll(' ', '-')}-w${cell.guidance}`;
+  const ways = new Map(plain.map((cell) => [named(cell), cell]));
+  for (const [name, way] of ways) {
+    const cells = plain.filter((cell) => named(cell) === name);
+    const how = `${way.solver}${describeLevel(way)}, guidance ${way.guidance}`;
     const seconds = (cell: Cell) => cell.secondsPerSample;
     const adaptive = cells.some(({ steps }) => steps === null);
     const megabytes = (cell: Cell) => cell.peakBytes / 1e6;

@@ -1,7 +1,7 @@
 /** What the cells of a model's evaluation cost on this adapter: time measured once and scaled, memory estimated to the byte. */
 import type { Engine } from '../engine/engine.ts';
 import { InterruptedError } from '../engine/errors.ts';
-import type { ModelConfig } from '../model/config.ts';
+import { type ModelConfig, usualSteps } from '../model/config.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
 import { estimateSampling, type Settings } from '../sampling/budget.ts';
@@ -21,7 +21,7 @@ export interface Drawing {
   readonly signal?: AbortSignal;
 }
 
-/** Steps that are timed: their difference is what steps take, whatever is done once. */
+/** Steps that are timed, as far as the model knows them: their difference is what steps take, whatever is done once. */
 const [FEW, MANY] = [1, 4];
 /** Rounds are repeated for so many seconds, and so often at most. */
 const SECONDS = 0.3;
@@ -73,16 +73,16 @@ export async function measurePace(
       await sampler.sample({ labels: labels.slice(0, batch), steps, blocks, solver, guidance, signal });
       return (performance.now() - started) / 1000 / batch;
     };
-    const counts = [FEW, MANY] as const;
-    for (const steps of counts) await draw(steps);
+    const [most] = usualSteps(config, [MANY]) as [number];
+    for (const steps of [FEW, most]) await draw(steps);
     const taken: { few: number; many: number }[] = [];
     const began = performance.now();
     do {
-      taken.push({ few: await draw(FEW), many: await draw(MANY) });
+      taken.push({ few: await draw(FEW), many: await draw(most) });
     } while (taken.length < MOST_ROUNDS && performance.now() - began < 1000 * SECONDS);
     const [few, many] = [median(taken.map((round) => round.few)), median(taken.map((round) => round.many))];
     // Where the clock is too coarse, or the machine too busy, to tell one step from four, all of it is put down to steps.
-    const step = many > few ? (many - few) / (MANY - FEW) : many / MANY;
+    const step = many > few ? (many - few) / (most - FEW) : many / most;
     return { blocks, step, once: Math.max(0, few - FEW * step), batch };
   } finally {
     sampler.dispose();

@@ -19,6 +19,8 @@ export interface CellKey {
   readonly refresh?: Refresh;
   readonly guidance: number;
   readonly solver: string;
+  /** Step level that the network was told, where it was not the solver's own. */
+  readonly level?: number;
 }
 
 type OrNull<T> = { readonly [Key in keyof T]: T[Key] | null };
@@ -149,13 +151,17 @@ export const sameCell = (a: CellKey, b: CellKey): boolean =>
   a.solver === b.solver &&
   sameWay(a, b);
 
-const way = ({ along, refresh }: CellKey): string =>
-  `${along ? describeBlocks(along) : ''} ${refresh ? `${refresh.blocks}:${refresh.every}` : ''}`;
+const way = ({ along, refresh, level }: CellKey): string =>
+  `${along ? describeBlocks(along) : ''} ${refresh ? `${refresh.blocks}:${refresh.every}` : ''} ${level ?? ''}`;
 const sameWay = (a: CellKey, b: CellKey): boolean => way(a) === way(b);
 
 /** "8", "4@0,12@0.5", or "4 refresh 12:2": how many blocks a cell runs. */
 export const describeDepth = ({ blocks, along, refresh }: Pick<CellKey, 'blocks' | 'along' | 'refresh'>): string =>
   `${describeBlocks(along ?? blocks)}${refresh ? ` refresh ${refresh.blocks}:${refresh.every}` : ''}`;
+
+/** " level 0" where the network was told a level that is not the solver's own, else nothing. */
+export const describeLevel = ({ level }: Pick<CellKey, 'level'>): string =>
+  level === undefined ? '' : ` level ${level}`;
 
 /** The order of a table: by weight, then blocks, then from coarse to fine. */
 export const compareCells = (a: CellKey, b: CellKey): number =>
@@ -168,7 +174,7 @@ export const compareCells = (a: CellKey, b: CellKey): number =>
 /** In words, as progress and plots name it. */
 export const describeCell = (key: CellKey): string => {
   const { steps, tolerance, guidance, solver } = key;
-  return `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${describeDepth(key)} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}`;
+  return `${steps === null ? `tol=${tolerance}` : `T=${steps}`} L=${describeDepth(key)} w=${guidance}${solver === 'euler' ? '' : ` ${solver}`}${describeLevel(key)}`;
 };
 
 /** Results that were written as JSON. @throws ConfigError for what are none; `name` is the file, and `hint` the remedy, for the message. */
@@ -230,7 +236,7 @@ export function checkSameSettings(before: Provenance, now: Provenance, name: str
   throw new ConfigError(
     `${name} has results of other settings${others === undefined ? '' : ` than ${others}`}: ${different.join('; ')}`,
     {
-      hint: 'give another folder for other settings; steps, blocks, guidance and solver may be added to one',
+      hint: 'give another folder for other settings; steps, blocks, guidance, solver and level may be added to one',
     },
   );
 }
@@ -244,7 +250,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...['steps', 'tolerance', 'blocks', 'guidance', 'solver'],
     ...measured.flatMap((name) => [name, `${name}_low`, `${name}_high`]),
     ...['secondsPerSample', 'peakBytes', 'bytesRead', 'evaluations', 'accepted', 'rejected'],
-    ...['along', 'refresh'],
+    ...['along', 'refresh', 'level'],
   ];
   const three = (m: Measured | null | undefined): (number | string)[] => (m ? [m.value, m.low, m.high] : ['', '', '']);
   const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].flatMap(three);
@@ -257,7 +263,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...[cell.accepted ?? '', cell.rejected ?? ''],
     // Lists have no commas of their own in this table.
     ...[cell.along ? describeBlocks(cell.along).replaceAll(',', ' ') : ''],
-    ...[cell.refresh ? `${cell.refresh.blocks}:${cell.refresh.every}` : ''],
+    ...[cell.refresh ? `${cell.refresh.blocks}:${cell.refresh.every}` : '', cell.level ?? ''],
   ]);
   const last = floor
     ? [
@@ -270,7 +276,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
           ...figures(floor),
           ...three(floor.agreement),
           ...three(null),
-          ...Array(8).fill(''),
+          ...Array(9).fill(''),
         ],
       ]
     : [];
@@ -298,7 +304,7 @@ export function resultRows({ cells, floor, nearest, provenance }: EvaluationResu
       : String(cell.steps);
   const rows = cells.map((cell) => [
     describeDepth(cell),
-    `${steps(cell)}${several ? ` ${cell.solver}` : ''}`,
+    `${steps(cell)}${several ? ` ${cell.solver}` : ''}${describeLevel(cell)}`,
     String(cell.guidance),
     ...figures(cell),
     said(cell.agreement),

@@ -3,26 +3,25 @@ import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import type { Decoder } from '../model/autoencoder/decoder.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { type ParamSet, paramLayout } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import { memorySource } from '../model/weights/source.ts';
 import { checkPictureSize, contactSheet, fromUnit, gridSize, type Picture } from '../pictures/picture.ts';
+import { usualGuidance, usualLabels } from '../sampling/classes.ts';
 import { checkRequest } from '../sampling/request.ts';
 import { Sampler } from '../sampling/sampler.ts';
 
 /** What a sheet shows. */
 export interface SheetOptions {
-  /** Numbers of time steps, one column each. Default 1, 4 and 16. */
+  /** Numbers of time steps, one column each. Default 1, 4 and 16, or the model's finest in the place of more. */
   readonly steps?: readonly number[];
   /** Numbers of blocks, one row each. Default: up to four of those that may run, the fewest and all among them. */
   readonly blocks?: readonly number[];
-  /** Samples in each cell, of classes 0, 1, ... in turn. Default 8. */
+  /** Samples in each cell, of classes 0, 1, ... in turn; of no class, where the model is unconditional. Default 8. */
   readonly count?: number;
-  /** Default 1. */
+  /** Default 1; 0 of an unconditional model, which takes no other. */
   readonly guidance?: number;
-  /** Without labels. Default false. */
-  readonly unconditional?: boolean;
   /** Of the noise. Default 0. */
   readonly seed?: number;
   /** What makes pictures of a model's latents; the sheet does not dispose it. */
@@ -61,18 +60,15 @@ export async function sampleSheet(
   config: ModelConfig,
   options: SheetOptions = {},
 ): Promise<SampleSheet> {
-  const { steps = [1, 4, 16], blocks = sheetBlocks(config), count = 8, seed = 0, unconditional = false } = options;
-  const { decoder } = options;
-  const { classes } = config;
+  const { steps = usualSteps(config, [1, 4, 16]), blocks = sheetBlocks(config), count = 8, seed = 0 } = options;
+  const { decoder, guidance = usualGuidance(config) } = options;
   const { imageSize, channels } = decoder?.shown ?? config;
   if (channels !== 1 && channels !== 3) {
     throw new ConfigError(`the model makes latents of ${channels} channels; samples are drawn of 1 or 3`, {
       hint: 'give the autoencoder that decodes them (--decode FILE), or train it without sheets of samples',
     });
   }
-  const labels = Array.from({ length: count }, (_, i) => (unconditional ? null : i % classes));
-  // Without labels there is nothing to guide by.
-  const guidance = unconditional ? 0 : (options.guidance ?? 1);
+  const labels = usualLabels(config, count);
   const layout = { columns: Math.ceil(Math.sqrt(count)), scale: imageSize < 48 ? 2 : 1, pad: 2 };
   const cell = gridSize(count, { width: imageSize, height: imageSize }, layout);
   checkPictureSize(`a sheet of ${count} samples per cell`, steps.length * cell.width, blocks.length * cell.height);

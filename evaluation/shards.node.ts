@@ -72,8 +72,9 @@ export async function writeShardCell(
   record: ShardRecord,
   { features, ...drawn }: Drawn,
 ): Promise<ShardRecord> {
-  const { steps, tolerance, blocks, along, refresh, guidance, solver } = drawn.key;
-  const how = steps === null ? `tol${tolerance}` : `T${steps}`;
+  const { steps, tolerance, blocks, along, refresh, guidance, solver, level } = drawn.key;
+  const told = level === undefined ? '' : `-level${level}`;
+  const how = `${steps === null ? `tol${tolerance}` : `T${steps}`}${told}`;
   const own = along ? along.map((part) => `${part.blocks}from${part.from}`).join('_') : String(blocks);
   const depth = refresh ? `${own}-refresh${refresh.blocks}x${refresh.every}` : own;
   const file = `features-${solver}-${how}-L${depth}-w${guidance}.npy`;

@@ -147,9 +147,11 @@ export function storedEvaluation(
       hint: 'give results.json as `odelt eval` of this model wrote it',
     });
   };
-  // What a step of them costs here follows from no other cell's.
-  const fixed = cells.filter(({ steps, along, refresh }) => steps !== null && !along && !refresh);
-  if (fixed.length === 0) refuse('has no cells of fixed steps');
+  // What a step of them costs here follows from no other cell's; and sampling tells the solver's own level.
+  const fixed = cells.filter(
+    ({ steps, along, refresh, level }) => steps !== null && !along && !refresh && level === undefined,
+  );
+  if (fixed.length === 0) refuse("has no cells of fixed steps and blocks at the solver's own level");
   const malformed = [...fixed, ...(floor ? [floor] : [])].find(({ fd }) => typeof fd?.value !== 'number');
   if (malformed) refuse('has a cell or a floor without a distance');
   const best = fixed.reduce((a, b) => (b.fd.value < a.fd.value ? b : a));

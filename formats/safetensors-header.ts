@@ -56,7 +56,7 @@ function failFor(file: string): Fail {
 
 /**
  * Length of the header in bytes from a file's first 8 bytes and its size. Throws CheckpointError if the file cannot hold
- * such a header.
+ * such a header, or is what Python's pickle or torch.save writes.
  */
 export function headerLength(first: Uint8Array, fileBytes: number, file: string): number {
   const fail = failFor(file);
@@ -64,6 +64,13 @@ export function headerLength(first: Uint8Array, fileBytes: number, file: string)
   const view = new DataView(first.buffer, first.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   const most = fileBytes - LENGTH_BYTES;
+  const pickled = first[0] === 0x80 && first[1]! <= 5;
+  const zipped = first[0] === 0x50 && first[1] === 0x4b;
+  if (length > most && (pickled || zipped)) {
+    throw new CheckpointError(`${file} is ${pickled ? 'a pickle' : 'a zip archive'}, no safetensors file`, {
+      hint: '`odelt convert` makes a model file of a checkpoint of another program',
+    });
+  }
   if (length < 2 || length > most) fail(`claims a header of ${length} bytes; from 2 to ${most} are possible`);
   if (length > MAX_HEADER) {
     throw new CheckpointError(`${file}: claims a header of ${length} bytes; up to ${MAX_HEADER} are read`, {

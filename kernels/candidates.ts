@@ -1,7 +1,6 @@
 /** Every family of kernels with what it may choose among, and tuning that says which: pages without tuning load none of it. */
-import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
-import { type ShapeClass, shapeKey, type Tuning, type TuningChoice } from '../engine/tuning.ts';
+import { type Runner, type ShapeClass, shapeKey, type Tuning, type TuningChoice } from '../engine/tuning.ts';
 import { attentionCandidates } from './attention/candidates.ts';
 import { convolutionCandidates } from './conv/candidates.ts';
 import type { Candidates, Variant } from './family.ts';
@@ -22,7 +21,7 @@ const ALL = [
  * The variant of that id.
  * @throws UsageError where there is none on the engine's device, or no such family.
  */
-export function variantOf(engine: Engine, { family, candidates }: Candidates, shape: ShapeClass, id: string): Variant {
+export function variantOf(engine: Runner, { family, candidates }: Candidates, shape: ShapeClass, id: string): Variant {
   const all = candidates(engine, shape);
   const found = all.find((v) => v.id === id);
   if (found) return found;

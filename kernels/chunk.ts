@@ -4,7 +4,7 @@ import { UsageError } from '../engine/errors.ts';
 import { type Scalar, times } from '../engine/scalar.ts';
 import { columns, lastDim, rowSize, type Tensor } from '../engine/tensor.ts';
 import { contract } from './contract.ts';
-import { mul } from './elementwise.ts';
+import { mul } from './mul.ts';
 
 /** What the backward of a chunk needs: rows of x, columns of a chunk. */
 export interface ChunkSaved {

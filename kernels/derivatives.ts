@@ -8,6 +8,8 @@ import { attentionBackward } from './attention/attention.backward.ts';
 import { wideAttentionBackward } from './attention/wide.backward.ts';
 import { chunkBackward } from './chunk.backward.ts';
 import { convolutionBackward } from './conv/convolution.backward.ts';
+import { siluDerivative } from './elementwise.backward.ts';
+import { velocityTowardBackward } from './flow-training.ts';
 import { gatherBackward } from './gather.backward.ts';
 import { gatedLinearBackward, linearBackward } from './matmul/linear.backward.ts';
 import { gatedMlpBackward } from './matmul/mlp.backward.ts';
@@ -25,6 +27,8 @@ const derivatives: Derivatives = {
   groupnorm: groupnormBackward,
   layernorm: layernormBackward,
   linear: linearBackward,
+  silu: siluDerivative,
+  velocityToward: velocityTowardBackward,
   wideAttention: wideAttentionBackward,
 };
 

@@ -4,7 +4,7 @@
  * that a sample's numbers do not depend on the batch it is in.
  */
 import type { Engine } from '../engine/engine.ts';
-import type { ShapeClass } from '../engine/tuning.ts';
+import type { Runner, ShapeClass } from '../engine/tuning.ts';
 
 /** One way to compute an operation; a family adds what its kernels need to know. */
 export interface Variant {
@@ -17,14 +17,14 @@ export interface Family<S extends ShapeClass = ShapeClass, V extends Variant = V
   /** Its name in tuning tables. */
   readonly name: string;
   /** The variant that is taken without tuning: known to be good on adapters of this kind, or portable. */
-  reviewed(engine: Engine, shape: S): V;
+  reviewed(engine: Runner, shape: S): V;
 }
 
 /** All that tuning may choose among. Apart from the family, so that pages without tuning do not load it. */
 export interface Candidates<S extends ShapeClass = ShapeClass, V extends Variant = Variant> {
   readonly family: Family<S, V>;
   /** All variants that this engine's device can run for the shape, the reviewed one among them, a few dozen at most. */
-  candidates(engine: Engine, shape: S): readonly V[];
+  candidates(engine: Runner, shape: S): readonly V[];
 }
 
 /** The variant to use. @throws UsageError where the engine's tuning names one that there is not, or not on this device. */

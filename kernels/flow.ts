@@ -1,7 +1,7 @@
-/** The elementwise arithmetic of flow matching and its sampler: interpolation, Euler step, guidance. Only `velocityToward` is differentiable. */
+/** The elementwise arithmetic of sampling: Euler step, guidance, velocities towards an end. Of these `velocityToward` is differentiable. */
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
-import { defineKernel } from '../engine/kernel.ts';
+import { defineKernel, type Kernel } from '../engine/kernel.ts';
 import { ceilDiv, type Scalar } from '../engine/scalar.ts';
 import { rowSize, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
 import { contract } from './contract.ts';
@@ -11,8 +11,10 @@ import lib from './lib.wgsl';
 const kernel = defineKernel('flow', lib, source);
 const constants = { WG: 64, EACH: 8 };
 
-function elementwise(
+/** Dispatches an entry point of flow.wgsl or of flow-training.wgsl, for the elements of `like`. */
+export function launchFlow(
   ctx: Context,
+  kernel: Kernel,
   entry: string,
   tensors: Record<string, Tensor>,
   like: Tensor,
@@ -34,47 +36,22 @@ function elementwise(
   });
 }
 
-/**
- * The straight path from noise x0 to data x1 (both [B, ...]) at the samples' times t [B]:
- * xt = (1 - (1 - sigmaMin) t) x0 + t x1, and its velocity v = x1 - (1 - sigmaMin) x0 (Lipman et al. 2023, eq. 20-23).
- */
-export function flowInterpolate(
-  ctx: Context,
-  x0: Tensor,
-  x1: Tensor,
-  t: Tensor,
-  sigmaMin = 0,
-): { xt: Tensor; v: Tensor } {
-  const xt = ctx.empty('xt', x0.shape);
-  const v = ctx.empty('v', x0.shape);
-  elementwise(ctx, 'interpolate', { a: x0, b: x1, t, result: xt, velocity: v }, x0, 1 - sigmaMin);
-  return { xt, v };
-}
-
 /** One Euler step, in place: x += h v, for the rows of v. */
 export function euler(ctx: Context, x: Tensor, v: Tensor, h: Scalar): void {
-  elementwise(ctx, 'advance', { a: v, result: x }, v, h);
+  launchFlow(ctx, kernel, 'advance', { a: v, result: x }, v, h);
 }
 
 /** x + h v with a step size per sample, h [B]. */
 export function eulerEach(ctx: Context, x: Tensor, v: Tensor, h: Tensor): Tensor {
   const next = ctx.empty('next', x.shape);
-  elementwise(ctx, 'advance_each', { a: x, b: v, t: h, result: next }, x, 0);
+  launchFlow(ctx, kernel, 'advance_each', { a: x, b: v, t: h, result: next }, x, 0);
   return next;
 }
 
-/** x + h v, h [B], every element held within [-bound, bound]. */
-export function eulerWithin(ctx: Context, x: Tensor, v: Tensor, h: Tensor, bound: number): Tensor {
-  const next = ctx.empty('next', x.shape);
-  elementwise(ctx, 'advance_within', { a: x, b: v, t: h, result: next }, x, bound);
-  return next;
-}
-
-/** a + w (b - a) with a weight per sample, w [B]. */
-export function mixEach(ctx: Context, a: Tensor, b: Tensor, w: Tensor): Tensor {
-  const mixed = ctx.empty('mixed', a.shape);
-  elementwise(ctx, 'mix_each', { a, b, t: w, result: mixed }, a, 0);
-  return mixed;
+/** What the backward of `velocityToward` needs. */
+export interface TowardSaved {
+  readonly t: Tensor;
+  readonly floor: number;
 }
 
 /**
@@ -83,75 +60,49 @@ export function mixEach(ctx: Context, a: Tensor, b: Tensor, w: Tensor): Tensor {
  */
 export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor, floor = 0): Tensor {
   const v = ctx.empty('v', end.shape);
-  elementwise(ctx, 'toward', { a: x, b: end, t, result: v }, v, floor);
-  ctx.tape?.add({
-    name: 'velocityToward',
-    inputs: [x, end],
-    outputs: [v],
-    backward(g) {
-      for (const [i, SIGN] of [-1, 1].entries()) {
-        if (!g.needs(i)) continue;
-        elementwise(ctx, 'toward_backward', { a: g.dy(0), t, result: g.out(i) }, v, floor, { SIGN });
-      }
-    },
-  });
+  launchFlow(ctx, kernel, 'toward', { a: x, b: end, t, result: v }, v, floor);
+  ctx.tape?.add({ name: 'velocityToward', inputs: [x, end], outputs: [v], saved: { t, floor } satisfies TowardSaved });
   return v;
 }
 
 /** Classifier-free guidance: vUncond + w (vCond - vUncond) (Ho & Salimans 2022). */
 export function guide(ctx: Context, vUncond: Tensor, vCond: Tensor, w: Scalar): Tensor {
   const guided = ctx.empty('guided', vUncond.shape);
-  elementwise(ctx, 'mix_by', { a: vUncond, b: vCond, result: guided }, guided, w);
+  launchFlow(ctx, kernel, 'mix_by', { a: vUncond, b: vCond, result: guided }, guided, w);
   return guided;
 }
 
 /** (a + b) / 2. */
 export function mean2(ctx: Context, a: Tensor, b: Tensor): Tensor {
   const mean = ctx.empty('mean', a.shape);
-  elementwise(ctx, 'mix_by', { a, b, result: mean }, mean, 0.5);
+  launchFlow(ctx, kernel, 'mix_by', { a, b, result: mean }, mean, 0.5);
   return mean;
 }
 
-interface FlowCase {
+/** Samples, elements of each, and a number. */
+export interface FlowCase {
   batch: number;
   row: number;
   /** sigmaMin, h or w. */
   k: number;
 }
 
-const cases = (...ks: number[]): FlowCase[] =>
+/** Small cases for each k. */
+export const flowCases = (...ks: number[]): FlowCase[] =>
   ks.flatMap((k) => [
     { batch: 1, row: 1, k },
     { batch: 3, row: 67, k },
   ]);
 
 /** Work per element: operations, and values read and written. */
-const bench = (flops: number, values: number) => ({
+export const flowBench = (flops: number, values: number) => ({
   cases: [{ batch: 64, row: 4096, k: 0.5 }],
   cost: ({ batch, row }: FlowCase) => ({ flops: flops * batch * row, bytes: 4 * values * batch * row }),
 });
 
-export const flowInterpolateContract = contract<FlowCase>({
-  name: 'flowInterpolate',
-  cases: cases(0, 1e-5),
-  inputs: ({ batch, row }) => ({
-    x0: { shape: [batch, row] },
-    x1: { shape: [batch, row] },
-    t: { shape: [batch], fill: (i) => i / 2 },
-  }),
-  run: (ctx, { x0, x1, t }, { k }) => ({ ...flowInterpolate(ctx, x0!, x1!, t!, k) }),
-  reference: ({ x0, x1, t }, { row, k }) => ({
-    xt: x0!.map((x, i) => (1 - (1 - k) * t![Math.floor(i / row)]!) * x + t![Math.floor(i / row)]! * x1![i]!),
-    v: x0!.map((x, i) => x1![i]! - (1 - k) * x),
-  }),
-  differentiable: [],
-  reduction: () => 2,
-  bench: bench(5, 4),
-});
-
 export const eulerContract = contract<FlowCase>({
   name: 'euler',
-  cases: cases(0.25),
+  cases: flowCases(0.25),
   inputs: ({ batch, row }) => ({ x: { shape: [batch, row] }, v: { shape: [batch, row] } }),
   run(ctx, { x, v }, { k }) {
     const moved = guide(ctx, x!, v!, 0); // a copy: the contract must find its inputs unchanged when it runs again
@@ -161,12 +112,12 @@ export const eulerContract = contract<FlowCase>({
   reference: ({ x, v }, { k }) => ({ x: x!.map((value, i) => value + k * v![i]!) }),
   differentiable: [],
   reduction: () => 2,
-  bench: bench(5, 6), // guide as a copy, then the step: three values each
+  bench: flowBench(5, 6), // guide as a copy, then the step: three values each
 });
 
 export const guideContract = contract<FlowCase>({
   name: 'guide',
-  cases: cases(1.5, 0),
+  cases: flowCases(1.5, 0),
   inputs: ({ batch, row }) => ({ u: { shape: [batch, row] }, c: { shape: [batch, row] } }),
   run: (ctx, { u, c }, { k }) => ({ guided: guide(ctx, u!, c!, k), mean: mean2(ctx, u!, c!) }),
   reference: ({ u, c }, { k }) => ({
@@ -175,41 +126,12 @@ export const guideContract = contract<FlowCase>({
   }),
   differentiable: [],
   reduction: () => 2,
-  bench: bench(5, 6), // guide and mean2: three values each
-});
-
-export const flowEachContract = contract<FlowCase>({
-  name: 'flowEach',
-  cases: cases(0.75),
-  inputs: ({ batch, row }) => ({
-    a: { shape: [batch, row] },
-    b: { shape: [batch, row] },
-    t: { shape: [batch], fill: (i) => (i % 4) / 4 },
-  }),
-  run: (ctx, { a, b, t }, { k }) => ({
-    moved: eulerEach(ctx, a!, b!, t!),
-    within: eulerWithin(ctx, a!, b!, t!, k),
-    mixed: mixEach(ctx, a!, b!, t!),
-    toward: velocityToward(ctx, a!, b!, t!),
-  }),
-  reference: ({ a, b, t }, { row, k }) => {
-    const each = (f: (x: number, y: number, w: number) => number) =>
-      a!.map((x, i) => f(x, b![i]!, t![Math.floor(i / row)]!));
-    return {
-      moved: each((x, y, w) => x + w * y),
-      within: each((x, y, w) => Math.max(-k, Math.min(k, x + w * y))),
-      mixed: each((x, y, w) => x + w * (y - x)),
-      toward: each((x, y, w) => (y - x) / (1 - w)),
-    };
-  },
-  differentiable: [],
-  reduction: () => 2,
-  bench: bench(12, 12), // four operations: three values each
+  bench: flowBench(5, 6), // guide and mean2: three values each
 });
 
 export const velocityTowardContract = contract<FlowCase>({
   name: 'velocityToward',
-  cases: cases(0.05, 0.4),
+  cases: flowCases(0.05, 0.4),
   inputs: ({ batch, row }) => ({
     x: { shape: [batch, row] },
     end: { shape: [batch, row] },

@@ -1,8 +1,7 @@
-// Elementwise steps of flow matching and of its sampler. Sample b owns `row` of the elements.
+// Elementwise steps of sampling; flow-training.wgsl has those of training. Sample b owns `row` of the elements.
 
 override WG: u32 = 64;
 override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
-override SIGN: f32 = 1.0;
 
 struct Params {
   size: u32,
@@ -15,18 +14,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<storage, read> t: array<f32>;  // one per sample
-@group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
-
-// result = (1 - k t) a + t b;  velocity = its derivative by t = b - k a.
-@compute @workgroup_size(WG)
-fn interpolate(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
-  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
-    let time = t[i / params.row];
-    result[i] = (1.0 - params.k * time) * a[i] + time * b[i];
-    velocity[i] = b[i] - params.k * a[i];
-  }
-}
 
 // result = a + k (b - a).
 @compute @workgroup_size(WG)
@@ -49,38 +36,11 @@ fn advance_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) grou
   for (var i = first; i < min(first + WG * EACH, params.size); i += WG) { result[i] = a[i] + t[i / params.row] * b[i]; }
 }
 
-// result = a + t b, held within [-k, k].
-@compute @workgroup_size(WG)
-fn advance_within(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
-  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
-    result[i] = clamp(a[i] + t[i / params.row] * b[i], -params.k, params.k);
-  }
-}
-
-// result = a + t (b - a).
-@compute @workgroup_size(WG)
-fn mix_each(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
-  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
-    result[i] = a[i] + t[i / params.row] * (b[i] - a[i]);
-  }
-}
-
 // result = (b - a) / max(1 - t, k).
 @compute @workgroup_size(WG)
 fn toward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
   let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
   for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
     result[i] = (b[i] - a[i]) / max(1.0 - t[i / params.row], params.k);
-  }
-}
-
-// Of toward, whose result's gradient is a: result = SIGN a / max(1 - t, k), the gradient of b (SIGN 1) or of a (SIGN -1).
-@compute @workgroup_size(WG)
-fn toward_backward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
-  for (var i = first; i < min(first + WG * EACH, params.size); i += WG) {
-    result[i] = SIGN * a[i] / max(1.0 - t[i / params.row], params.k);
   }
 }

@@ -13,12 +13,6 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 
-/// d silu(x) / dx.
-fn silu_slope(x: f32) -> f32 {
-  let s = sigmoid(x);
-  return s * (1.0 + x * (1.0 - s));
-}
-
 const GELU_A = 0.7978845608028654; // sqrt(2 / pi)
 const GELU_B = 0.044715;
 
@@ -30,10 +24,4 @@ fn safe_tanh(x: f32) -> f32 {
 /// The tanh form of GELU (Hendrycks & Gimpel 2016).
 fn gelu(x: f32) -> f32 {
   return 0.5 * x * (1.0 + safe_tanh(GELU_A * (x + GELU_B * x * x * x)));
-}
-
-/// d gelu(x) / dx.
-fn gelu_slope(x: f32) -> f32 {
-  let t = safe_tanh(GELU_A * (x + GELU_B * x * x * x));
-  return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU_A * (1.0 + 3.0 * GELU_B * x * x);
 }

@@ -11,13 +11,8 @@ import { convolutionHalfContract } from './conv/half-kernel.contract.ts';
 import { copyRowsContract } from './conv/rows.ts';
 import { crossEntropyContract } from './cross-entropy.ts';
 import { siluContract } from './elementwise.ts';
-import {
-  eulerContract,
-  flowEachContract,
-  flowInterpolateContract,
-  guideContract,
-  velocityTowardContract,
-} from './flow.ts';
+import { eulerContract, guideContract, velocityTowardContract } from './flow.ts';
+import { flowEachContract, flowInterpolateContract } from './flow-training.ts';
 import { gatherContract } from './gather.ts';
 import { halfContracts } from './half-activations.contracts.ts';
 import { histogramContract } from './histogram.ts';

@@ -43,6 +43,7 @@ export const sinusoidContract = contract<{ batch: number; largest: number; scale
     { batch: 7, largest: 1 },
     { batch: 8, largest: 7 },
     { batch: 5, largest: 0.007, scale: 1000 },
+    { batch: 9, largest: 1, scale: 1000 },
   ],
   inputs: ({ batch, largest }) => ({
     values: { shape: [batch], fill: (i) => (batch === 1 ? largest : Math.fround((largest * i) / (batch - 1))) },
@@ -60,7 +61,7 @@ export const sinusoidContract = contract<{ batch: number; largest: number; scale
     return { features };
   },
   differentiable: [],
-  reduction: () => 1,
-  // The frequency's exp() may be off by a few units in the last place, times an angle of up to 7.
-  slack: 8,
+  // The frequency and the angle are rounded, which the angle multiplies.
+  reduction: ({ largest, scale = 1 }) => largest * scale,
+  slack: 4,
 });

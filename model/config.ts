@@ -42,7 +42,33 @@ export interface ModelConfig {
    * timeScale * t of a diffusion with timeScale discrete steps, of which 0 is data (DiT, model/diffusion.ts); not to be trained.
    */
   readonly predicts?: Predicts;
+  /**
+   * True where training gave every sample "no class", so that rows of other labels were never trained: sampling then takes no label and no
+   * guidance. Training sets it (training/model-as-trained.ts); a parsed description leaves false out.
+   */
+  readonly unconditional?: boolean;
+  /**
+   * Time steps of the finest grid that the model was trained for, a power of two; 128 where it is absent. One that knows step sizes takes no
+   * more, and this level is what it learned the flow at. Training sets it (training/model-as-trained.ts).
+   */
+  readonly finest?: number;
 }
+
+/** Steps of the finest grid where a description does not say. */
+const FINEST = 128;
+
+const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));
+
+/** Time steps of the finest grid that a model was trained for. */
+export const finestSteps = ({ finest = FINEST }: Pick<ModelConfig, 'finest'>): number => finest;
+
+/**
+ * The numbers of steps, powers of two, that are taken where nobody says: those that are wanted, or the model's finest in the place of more, each
+ * once. One that knows no step sizes takes any.
+ */
+export const usualSteps = (config: Pick<ModelConfig, 'ignoreDt' | 'finest'>, wanted: readonly number[]): number[] => [
+  ...new Set(config.ignoreDt ? wanted : wanted.map((T) => Math.min(T, finestSteps(config)))),
+];
 
 /** Values of the fields that a description may leave out. */
 const DEFAULTS = { mlpRatio: 4, dropout: 0, lengths: null, ignoreDt: false } as const;
@@ -128,7 +154,13 @@ function knownFields(fields: Record<string, unknown>, known: readonly string[], 
   }
 }
 
-const FIELDS = [...Object.keys(PRESETS.tiny), 'timeScale', 'predicts'] as (keyof ModelConfig)[];
+const FIELDS = [
+  ...Object.keys(PRESETS.tiny),
+  'timeScale',
+  'predicts',
+  'unconditional',
+  'finest',
+] as (keyof ModelConfig)[];
 
 function parseLengths(value: unknown, depth: number): LengthConfig | null {
   if (value === null) return null;
@@ -149,7 +181,8 @@ function parseLengths(value: unknown, depth: number): LengthConfig | null {
 
 /**
  * Checks a description (parsed JSON or a literal) and fills in what may be left out (mlpRatio 4, dropout 0, lengths null,
- * ignoreDt false, timeScale 1, predicts the velocity). Throws ConfigError naming the field, its value and the remedy.
+ * ignoreDt false, timeScale 1, predicts the velocity, unconditional false,
+ * finest 128). Throws ConfigError naming the field, its value and the remedy.
  */
 export function parseModelConfig(json: unknown): ModelConfig {
   const given = record('a model description', json);
@@ -200,7 +233,12 @@ export function parseModelConfig(json: unknown): ModelConfig {
 }
 
 /** What few models have, left out where it is as usual. */
-function parseConventions({ timeScale, predicts }: Record<string, unknown>): Partial<ModelConfig> {
+function parseConventions({
+  timeScale,
+  predicts,
+  unconditional,
+  finest,
+}: Record<string, unknown>): Partial<ModelConfig> {
   if (timeScale !== undefined && !(typeof timeScale === 'number' && timeScale > 0 && timeScale <= 1e6)) {
     reject('timeScale', timeScale, 'positive and at most 1000000', 'leave it out for 1');
   }
@@ -208,9 +246,17 @@ function parseConventions({ timeScale, predicts }: Record<string, unknown>): Par
   if (predicts !== undefined && known === undefined) {
     reject('predicts', predicts, '"velocity", "data" or "noise"', 'leave it out for the velocity');
   }
+  if (unconditional !== undefined && typeof unconditional !== 'boolean') {
+    reject('unconditional', unconditional, 'true or false', 'leave it out for a model that was trained with labels');
+  }
+  if (finest !== undefined && !(Number.isSafeInteger(finest) && Number(finest) >= 2 && isPowerOfTwo(Number(finest)))) {
+    reject('finest', finest, 'a power of two, 2 or more', `leave it out for ${FINEST}`);
+  }
   return {
     ...(timeScale === undefined || timeScale === 1 ? {} : { timeScale }),
     ...(known === undefined || known === 'velocity' ? {} : { predicts: known }),
+    ...(unconditional === true ? { unconditional } : {}),
+    ...(finest === undefined || finest === FINEST ? {} : { finest: finest as number }),
   };
 }
 
@@ -218,6 +264,8 @@ function parseConventions({ timeScale, predicts }: Record<string, unknown>): Par
 export const spelledOut = (config: ModelConfig): Required<ModelConfig> => ({
   timeScale: 1,
   predicts: 'velocity',
+  unconditional: false,
+  finest: FINEST,
   ...config,
 });
 
@@ -256,6 +304,9 @@ export function allowedLengths(config: ModelConfig): number[] {
   const { min, group } = config.lengths;
   return Array.from({ length: Math.floor((config.depth - min) / group) + 1 }, (_, i) => min + i * group);
 }
+
+/** The most blocks that one may ask for: less than `depth` where that is no allowed length. */
+export const fullLength = (config: ModelConfig): number => Math.max(...allowedLengths(config));
 
 /** Throws ConfigError, naming the allowed ones, unless `length` is an allowed number of blocks. */
 export function checkLength(config: ModelConfig, length: number): void {

@@ -10,10 +10,11 @@ import { Program, record } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
 import { attentionScale } from '../model/block.ts';
-import { allowedLengths, type ModelConfig, tokenCount } from '../model/config.ts';
+import { allowedLengths, fullLength, type ModelConfig, tokenCount } from '../model/config.ts';
 import { linearDiffusion } from '../model/diffusion.ts';
 import { modulatedVelocity, rowsPerGroup } from '../model/dit.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
+import { usualGuidance } from './classes.ts';
 import {
   applyVelocity,
   createInputs,
@@ -30,13 +31,13 @@ import { scheduleOf } from './schedule.ts';
 
 /** One sample on its way with Euler's method, and where to look. */
 export interface InspectRequest {
-  /** Class of the sample; null is "no class". */
+  /** Class of the sample; null is "no class", and all that an unconditional model takes. */
   readonly label: number | null;
   /** Steps T of the way. */
   readonly steps: number;
   /** Blocks L of the way. Default: the most that the model has. */
   readonly blocks?: number;
-  /** As of a sample's request. Defaults 1, 0 and 0. */
+  /** As of a sample's request. */
   readonly guidance?: number;
   readonly seed?: number;
   readonly first?: number;
@@ -142,8 +143,8 @@ export class Inspector {
    */
   async look(request: InspectRequest): Promise<Inspection> {
     const { config } = this.#model;
-    const { label, steps, guidance = 1, seed = 0, first = 0, at, signal } = request;
-    const { blocks = Math.max(...allowedLengths(config)) } = request;
+    const { label, steps, guidance = usualGuidance(config), seed = 0, first = 0, at, signal } = request;
+    const { blocks = fullLength(config) } = request;
     const way = { labels: [label], steps, blocks, guidance, seed, first };
     checkRequest(way, config);
     if (!Number.isInteger(at) || at < 0 || at >= steps)
@@ -158,7 +159,7 @@ export class Inspector {
     const x = await this.#goTo(way, at, signal);
     const schedule = scheduleOf(way, config);
     const { from, to } = schedule.steps[at]!;
-    await this.#model.require(this.#model.groupsFor(Math.max(...allowedLengths(config))), { keep: true, signal });
+    await this.#model.require(this.#model.groupsFor(fullLength(config)), { keep: true, signal });
     const inside = [`block${block}/attention/queries`, `block${block}/attention/keys`];
     const lengths: LengthInside[] = [];
     let weights: Float32Array = new Float32Array();
@@ -182,7 +183,7 @@ export class Inspector {
   /** The program of one evaluation with so many blocks, the same that sampling dispatches but for its end, and what to run it with. */
   async program(
     blocks: number,
-    guidance = 1,
+    guidance = usualGuidance(this.#model.config),
     signal?: AbortSignal,
   ): Promise<{ program: Program; values: ScalarValues }> {
     await this.#model.require(this.#model.groupsFor(blocks), { keep: true, signal });

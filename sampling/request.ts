@@ -1,7 +1,8 @@
 /** What a caller may ask a sampler for, and the check of every field of it before anything is computed. */
 import { ConfigError, LimitError, UsageError } from '../engine/errors.ts';
-import { blocksThatRun, checkLength, type ModelConfig } from '../model/config.ts';
+import { blocksThatRun, checkLength, finestSteps, type ModelConfig } from '../model/config.ts';
 import { BLOCKS_HINT, type Blocks, blocksFrom, describeBlocks, LOADING, type Loading, type Refresh } from './blocks.ts';
+import { checkClasses, usualGuidance } from './classes.ts';
 import { checkShard, type Shard } from './shards.ts';
 import { CONTROLLERS, type Controller } from './solvers/controller.ts';
 import { ADAPTIVE, type AdaptiveName, FIXED, type FixedName } from './solvers/tableaux.ts';
@@ -28,9 +29,9 @@ export const ADAPTIVE_DEFAULTS = { tolerance: 1e-3, controller: 'integral', firs
 
 /** What to sample, in how many steps and with how many blocks. */
 export interface SampleRequest {
-  /** Class of each sample; null is "no class". At least one. */
+  /** Class of each sample; null is "no class", and all that an unconditional model takes. At least one. */
   readonly labels: readonly (number | null)[];
-  /** Number of steps T: a power of two up to 128 for shortcut models. Needed, but for adaptive solvers, which choose their own. */
+  /** Number of steps T: for shortcut models a power of two up to their finest grid's, as a rule 128. Needed, but for adaptive solvers, which choose their own. */
   readonly steps?: number;
   /** Default 'euler'. A step of euler and consistency evaluates the network once, of midpoint and heun twice, of rk4 four times. */
   readonly solver?: Solver;
@@ -62,7 +63,10 @@ export interface SampleRequest {
    * An approximation (docs/concepts.md). It keeps [samples, T, D] on the GPU, twice that where guided, and does not stream blocks.
    */
   readonly refresh?: Refresh;
-  /** 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. */
+  /**
+   * 0: "no class"; 1: the label (default); otherwise v_u + w (v_c - v_u), at twice the work. An unconditional model takes 0 alone, its
+   * default.
+   */
   readonly guidance?: number;
   /** Guides at times in this interval only, ends included; elsewhere the label's velocity is taken as it is. Default [0, 1]. */
   readonly guidanceInterval?: readonly [number, number];
@@ -85,8 +89,8 @@ export interface SampleRequest {
   /** For `consistency`: the noise [samples, H, W, C] of each step but the last, instead of the seed's. It takes GPU memory for a batch of it. */
   readonly renoise?: readonly Float32Array[];
   /**
-   * Step level fed to the network instead of log2(steps), 7 (the finest) for adaptive solvers and 0 for consistency: for replaying recorded
-   * runs, whose adaptive solvers tell 0; allows any number of steps.
+   * Step level that the network is told, from 0 to the model's finest (as a rule 7), instead of log2(steps), of the finest by adaptive solvers and
+   * of 0 by consistency. The reference's adaptive solvers tell 0. Allows any number of steps; none for a model that is told no step sizes.
    */
   readonly level?: number;
   /** Of solvers with fixed steps: ends after so many of the T, from 1; the samples are then what is under way there. Default T. */
@@ -116,8 +120,6 @@ export type Requested = Pick<
   'labels' | 'steps' | 'solver' | 'guidance' | 'guidanceInterval' | 'loadBlocks' | 'refresh'
 >;
 
-/** Steps of the finest grid that shortcut models are trained for. */
-export const FINEST = 128;
 /** Steps of models that know no step sizes: beyond these, t moves by less than float32 tells apart near 1. */
 const MOST_STEPS = 2 ** 16;
 /** Numbers of samples and seeds are 32-bit words on the GPU. */
@@ -125,20 +127,35 @@ const WORDS = 2 ** 32;
 /** Most bytes of one request's samples in the host's memory. */
 const MOST_BYTES = 2 ** 31;
 
-/** @throws ConfigError unless T suits the model (a power of two up to 128 where it knows step sizes); LimitError beyond 65,536. */
-function checkSteps(steps: number | undefined, ignoreDt: boolean): void {
+/** @throws ConfigError unless T suits the model (a power of two up to its finest where it knows step sizes); LimitError beyond 65,536. */
+function checkSteps(steps: number | undefined, config: Pick<ModelConfig, 'ignoreDt' | 'finest'>): void {
   if (steps === undefined || !Number.isInteger(steps) || steps < 1)
     throw new ConfigError(`the number of steps is ${steps}; it must be a positive integer`);
-  if (!ignoreDt && (steps > FINEST || !Number.isInteger(Math.log2(steps)))) {
-    throw new ConfigError(
-      `this model was trained for step sizes 1, 1/2, ..., 1/${FINEST}; ${steps} steps are none of them`,
-      {
-        hint: `use 1, 2, 4, 8, 16, 32, 64 or ${FINEST} steps`,
-      },
-    );
+  const finest = finestSteps(config);
+  if (!config.ignoreDt && (steps > finest || !Number.isInteger(Math.log2(steps)))) {
+    const coarser = Array.from({ length: Math.log2(finest) }, (_, level) => 2 ** level);
+    const sizes =
+      finest > 4 ? `1, 1/2, ..., 1/${finest}` : [...coarser, finest].map((T) => (T > 1 ? `1/${T}` : T)).join(', ');
+    throw new ConfigError(`this model was trained for step sizes ${sizes}; ${steps} steps are none of them`, {
+      hint: `use ${coarser.join(', ')} or ${finest} steps`,
+    });
   }
   if (steps <= MOST_STEPS) return;
   throw new LimitError(`${steps} steps are more than ${MOST_STEPS}`, { asked: steps, available: MOST_STEPS });
+}
+
+/** @throws UsageError for what is no number; ConfigError for a level that the model does not know. */
+function checkLevel(level: number | undefined, config: Pick<ModelConfig, 'ignoreDt' | 'finest'>): void {
+  if (level === undefined) return;
+  if (!Number.isFinite(level)) throw new UsageError(`level is ${shown(level)}, not a finite number`);
+  if (config.ignoreDt)
+    throw new ConfigError(`level is ${level}; this model is told no step sizes`, { hint: 'leave the level out' });
+  const steps = finestSteps(config);
+  const finest = Math.log2(steps);
+  if (level >= 0 && level <= finest) return;
+  throw new ConfigError(`level is ${level}; this model was trained for levels 0 to ${finest}`, {
+    hint: `the level is log2 of a number of steps: 0 for one, ${finest} for ${steps}`,
+  });
 }
 
 /** Whether a guidance weight (default 1) needs the velocity both with and without the label. */
@@ -217,10 +234,14 @@ function checkRenoise({ renoise, solver, steps, labels }: SampleRequest, config:
   for (const [i, noise] of renoise.entries()) checkNoise(`renoise[${i}]`, noise, labels.length, config);
 }
 
-/** @throws ConfigError for an option of another kind of solver, or a value that makes no sense. */
-export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }: Pick<ModelConfig, 'ignoreDt'>): void {
+/** @throws ConfigError for an option of another kind of solver, or a value that makes no sense; UsageError for a level that is no number. */
+export function checkSolver(
+  request: Omit<SampleRequest, 'labels'>,
+  { ignoreDt, finest }: Pick<ModelConfig, 'ignoreDt' | 'finest'>,
+): void {
   const { solver = 'euler', steps, tolerance, controller, firstStep, maxSteps } = request;
   checkOneOf('the solver', solver, SOLVERS);
+  checkLevel(request.level, { ignoreDt, finest });
   const own = { tolerance, controller, firstStep, maxSteps };
   if (!isAdaptive(solver)) {
     const given = Object.entries(own).find(([, value]) => value !== undefined)?.[0];
@@ -231,7 +252,7 @@ export function checkSolver(request: Omit<SampleRequest, 'labels'>, { ignoreDt }
     }
     const { stopAfter } = request;
     // Consistency models are told no step size.
-    checkSteps(steps, ignoreDt || request.level !== undefined || solver === 'consistency');
+    checkSteps(steps, { ignoreDt: ignoreDt || request.level !== undefined || solver === 'consistency', finest });
     if (stopAfter !== undefined && !(Number.isInteger(stopAfter) && stopAfter >= 1 && stopAfter <= steps!))
       throw new ConfigError(`stopAfter is ${shown(stopAfter)}; of ${steps} steps it must be one from 1 to ${steps}`);
     return;
@@ -325,12 +346,11 @@ export function checkGuidance(guidance: number, interval: readonly [number, numb
  */
 export function checkRequest(request: SampleRequest, config: ModelConfig): void {
   checkObject('the request', request);
-  const { labels, guidance = 1, seed = 0, first = 0 } = request;
+  const { labels, guidance = usualGuidance(config), seed = 0, first = 0 } = request;
   if (request.shard !== undefined) checkShard(request.shard);
   checkLabels(labels, config, request.shard);
+  checkClasses(config, request);
   checkSolver(request, config);
-  if (request.level !== undefined && !Number.isFinite(request.level))
-    throw new UsageError(`level is ${shown(request.level)}, not a finite number`);
   if (request.blocks !== undefined) checkBlocks(request.blocks, config);
   checkOneOf('loadBlocks', request.loadBlocks, LOADING);
   checkRefresh(request, config);

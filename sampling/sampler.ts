@@ -12,6 +12,7 @@ import { largestActivation } from '../model/dit.ts';
 import { groupIndices } from '../model/params.ts';
 import type { ResidentModel } from '../model/weights/residency.ts';
 import { blocksAt, describeBlocks } from './blocks.ts';
+import { usualGuidance } from './classes.ts';
 import { type Sink, writeConditions, writeTime } from './evaluation.ts';
 import type { Evaluator, Way } from './evaluators.ts';
 import { Pace } from './pace.ts';
@@ -173,7 +174,7 @@ export class Sampler {
 
   async #sample(request: SampleRequest, meter: PeakMeter): Promise<Samples> {
     const { config } = this.model;
-    const { labels, guidance = 1, seed = 0, first = 0 } = request;
+    const { labels, guidance = usualGuidance(config), seed = 0, first = 0 } = request;
     const rowLabels = labels.map((label) => (guidance === 0 ? config.classes : (label ?? config.classes)));
     const distinct = [...new Set(isGuided(guidance) ? [...rowLabels, config.classes] : rowLabels)];
     const prepared = await this.#prepare(scheduleOf(request, config), distinct, request, meter);

@@ -2,10 +2,10 @@
  * A request as a schedule: which evaluations of the network its solver makes, at which times, with how many blocks, guided or not. Pure:
  * what is loaded, tabulated, compiled, allocated and told follows from it, and the sampler only runs it.
  */
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { finestSteps, fullLength, type ModelConfig } from '../model/config.ts';
 import type { LateGroups } from '../model/dit.ts';
 import { type Blocks, blocksAt, blocksFrom, mostBlocks, type Refresh } from './blocks.ts';
-import { FINEST, isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
+import { isAdaptive, isGuided, type SampleRequest, type Solver } from './request.ts';
 import { ADAPTIVE, FIXED, type Tableau } from './solvers/tableaux.ts';
 
 /** Blocks after the first `after`: they run, and what they add is kept, or what was kept is added instead. */
@@ -82,7 +82,7 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
   const { solver = 'euler', steps = 0, guidance = 1, guidanceInterval, level, refresh, stopAfter = steps } = request;
   const tableau = tableauOf(solver);
   const adaptive = isAdaptive(solver);
-  const blocks = request.blocks ?? Math.max(...allowedLengths(config));
+  const blocks = request.blocks ?? fullLength(config);
   const [low, high] = guidanceInterval ?? [0, 1];
   const guidedAt = (t: number) => isGuided(guidance) && low <= t && t <= high;
   const stepAt = (from: number, to: number, h = to - from): Step => ({
@@ -110,7 +110,7 @@ export function scheduleOf(request: SampleRequest, config: ModelConfig): Schedul
     solver,
     tableau,
     kept: tableau.nodes.length === 1 ? 0 : tableau.nodes.length,
-    level: config.ignoreDt ? 0 : (level ?? levelOf(solver, steps)),
+    level: config.ignoreDt ? 0 : (level ?? levelOf(solver, steps, config)),
     steps: planned,
     stepAt,
     variants: [...new Map(occurring.map((e) => [variantKey(e), variantOf(e)])).values()],
@@ -134,5 +134,5 @@ export const conditionKey = ({ t, blocks }: Condition): string => `${t}/${blocks
  * What a network that knows step sizes is told: the size of the solver's steps or, by an adaptive one, the finest, which is where it has
  * learned the field itself. The consistency sampler always goes the whole way.
  */
-const levelOf = (solver: Solver, steps: number): number =>
-  Math.log2(isAdaptive(solver) ? FINEST : solver === 'consistency' ? 1 : steps);
+const levelOf = (solver: Solver, steps: number, config: ModelConfig): number =>
+  Math.log2(isAdaptive(solver) ? finestSteps(config) : solver === 'consistency' ? 1 : steps);

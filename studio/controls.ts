@@ -1,11 +1,15 @@
 /** The controls of what is drawn: they show a state, and tell of another one. */
+import { usualSteps } from '../model/config.ts';
 import type { LoadedModel } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { fitted, STEPS, type State } from './state.ts';
 
-/** The names of a model's classes. */
+/** The names of the classes that a model knows. */
 export const names = ({ config, classNames }: LoadedModel): string[] =>
-  Array.from({ length: config.classes }, (_, label) => classNames?.[label] ?? `class ${label}`);
+  Array.from(
+    { length: config.unconditional ? 0 : config.classes },
+    (_, label) => classNames?.[label] ?? `class ${label}`,
+  );
 
 /** The name of a class. */
 export const nameOf = (model: LoadedModel, label: number | null): string =>
@@ -46,16 +50,22 @@ export function createControls(onChange: (change: Partial<State>) => void): Cont
   return {
     offer(model) {
       lengths = model.lengths.map((length) => length.blocks);
+      steps.max = `${usualSteps(model.config, STEPS).length - 1}`;
       blocks.max = `${lengths.length - 1}`;
       blocks.disabled = lengths.length === 1;
       const options = names(model).map((text, value) => make('option', { value: `${value}`, textContent: text }));
-      label.replaceChildren(make('option', { value: '', textContent: 'One of each' }), ...options);
+      const { unconditional = false } = model.config;
+      const first = unconditional ? 'No class' : 'One of each';
+      label.replaceChildren(make('option', { value: '', textContent: first }), ...options);
+      // A model without classes leaves no choice.
+      label.disabled = unconditional;
+      guidance.disabled = unconditional;
     },
     show(state) {
       steps.value = `${STEPS.indexOf(state.steps as (typeof STEPS)[number])}`;
       say(steps, state.steps, `${state.steps} steps`);
       if (lengths.length > 0) {
-        const { blocks: now } = fitted(state, lengths, Number.POSITIVE_INFINITY);
+        const { blocks: now } = fitted(state, lengths, { classes: Number.POSITIVE_INFINITY, ignoreDt: true });
         blocks.value = `${lengths.indexOf(now!)}`;
         say(blocks, now!, `${now} of ${lengths.at(-1)} blocks`);
       }

@@ -1,4 +1,5 @@
 /** What a draw took, as numbers and bars beside those of all blocks and the most steps; and which blocks run. */
+import { usualSteps } from '../model/config.ts';
 import type { LoadedDecoder, LoadedModel, Sampled } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { STEPS } from './state.ts';
@@ -38,7 +39,6 @@ export function createCosts(): Costs {
   let by: LoadedDecoder | null = null;
   /** Blocks of it that run or are to run, and those of them that are on the GPU. */
   let [wanted, resident] = [0, 0];
-  const most = STEPS.at(-1)!;
   const rows = {
     time: row('Time per picture'),
     memory: row('GPU memory at peak'),
@@ -108,6 +108,7 @@ export function createCosts(): Costs {
       }
       const full = measured.get(guided);
       if (full) {
+        const most = usualSteps(model.config, STEPS).at(-1)!;
         const whole = Math.max(ms, full.msPerStep * most + decoding);
         rows.time.show(time(ms), `of about ${time(whole)} at T ${most}, L ${blocksOf(model)}`, ms / whole);
         const peak = Math.max(full.peakBytes, pictures.peakBytes);

@@ -1,4 +1,7 @@
 /** The tab *Look inside*: ties the address, the worker, the pictures, the attention and the times together. The newest wish ends the one before. */
+
+import { usualSteps } from '../model/config.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import type { Inspection } from '../sampling/inspect.ts';
 import type { LoadedModel } from '../web/protocol.ts';
 import { nameOf, names } from './controls.ts';
@@ -54,7 +57,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
 
   /** What is asked of the worker, and the choices that it follows from. */
   function wanted({ model, decoder }: Opened) {
-    const shown = fitted(state, lengthsOf(model), model.config.classes);
+    const shown = fitted(state, lengthsOf(model), model.config);
     const { heads, imageSize, patch } = model.config;
     const blocks = shown.blocks!;
     const running = runningOf(model, blocks);
@@ -63,7 +66,8 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     const at = fittedLook(of, { steps: shown.steps, blocks: running, heads, patches: (imageSize / patch) ** 2 });
     const first = shown.label === null ? Math.min(SHOWN_CLASS, model.config.classes - 1) : 0;
     const { steps, guidance, seed } = shown;
-    const request = { label: shown.label ?? first, steps, blocks, guidance, seed, first, at: at.step, block: at.block };
+    const label = shown.label ?? usualLabels(model.config, 1, first)[0]!;
+    const request = { label, steps, blocks, guidance, seed, first, at: at.step, block: at.block };
     return { shown, at, running, request };
   }
 
@@ -120,7 +124,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     byId('look-times-text', 'p').textContent = '';
     offer(
       inputs.steps,
-      STEPS.map((steps) => [`${steps}`, `${steps}`]),
+      usualSteps(model.config, STEPS).map((steps) => [`${steps}`, `${steps}`]),
     );
     offer(
       inputs.blocks,
@@ -128,8 +132,9 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     );
     offer(
       inputs.label,
-      names(model).map((name, label) => [`${label}`, name]),
+      model.config.unconditional ? [['', nameOf(model, null)]] : names(model).map((name, label) => [`${label}`, name]),
     );
+    for (const input of [inputs.label, inputs.guidance]) input.disabled = model.config.unconditional ?? false;
     const heads = Array.from({ length: model.config.heads }, (_, i): [string, string] => [`${i}`, `head ${i + 1}`]);
     offer(inputs.head, [['', 'mean of all heads'], ...heads]);
     inputs.shown.disabled = opened.decoder !== null;
@@ -144,7 +149,8 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     );
     inputs.step.max = `${shown.steps - 1}`;
     inputs.step.disabled = shown.steps === 1;
-    const values = { ...shown, ...at, label: shown.label ?? first, head: at.head ?? '' };
+    const label = shown.label ?? usualLabels(model.config, 1, first)[0] ?? '';
+    const values = { ...shown, ...at, label, head: at.head ?? '' };
     for (const [name, input] of Object.entries(inputs)) input.value = `${values[name as keyof typeof inputs]}`;
     const said = `${at.step + 1} of ${shown.steps}`;
     byId('look-step-value', 'output').textContent = said;
@@ -162,7 +168,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   async function measure({ model, session }: Opened): Promise<void> {
     timing = new AbortController();
     const { signal } = timing;
-    const { blocks, guidance } = fitted(state, lengthsOf(model), model.config.classes);
+    const { blocks, guidance } = fitted(state, lengthsOf(model), model.config);
     timeButton.textContent = 'Stop';
     trouble.hide();
     byId('look-times-text', 'p').textContent = 'Measuring.';

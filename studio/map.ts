@@ -1,4 +1,5 @@
 /** The map of T x L: one noise drawn in every cell, with the time that it took. */
+import { usualSteps } from '../model/config.ts';
 import type { LoadedModel, Sampled } from '../web/protocol.ts';
 import { byId, make } from './dom.ts';
 import { paint } from './paint.ts';
@@ -18,8 +19,9 @@ export interface MapOptions {
 
 /** Draws the map cell by cell, few blocks and few steps first. @throws what `draw` throws; what has been drawn stays. */
 export async function drawMap({ model, caption, draw, onChoose }: MapOptions): Promise<void> {
+  const known = usualSteps(model.config, STEPS);
   const cells = model.lengths.map(({ blocks }) =>
-    STEPS.map((steps) => {
+    known.map((steps) => {
       const canvas = make('canvas', { width: 1, height: 1 });
       const said = make('span', { textContent: '\u00a0' });
       const button = make('button', { type: 'button', disabled: true }, canvas, said);
@@ -29,7 +31,7 @@ export async function drawMap({ model, caption, draw, onChoose }: MapOptions): P
     }),
   );
   const head = make('tr', {}, make('th', { scope: 'col', textContent: '' }));
-  head.append(...STEPS.map((steps) => make('th', { scope: 'col', textContent: `T ${steps}` })));
+  head.append(...known.map((steps) => make('th', { scope: 'col', textContent: `T ${steps}` })));
   const rows = cells.map((row) => {
     const title = make('th', { scope: 'row', textContent: `L ${row[0]!.blocks}` });
     return make('tr', {}, title, ...row.map(({ button }) => make('td', {}, button)));

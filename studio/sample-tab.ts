@@ -1,4 +1,5 @@
 /** The tab *Sample*: ties controls, address, worker, pictures, costs and map together. The newest wish ends the one before. */
+import { usualLabels } from '../sampling/classes.ts';
 import { isGuided } from '../sampling/request.ts';
 import type { LoadedModel, Sampled } from '../web/protocol.ts';
 import { createControls, nameOf } from './controls.ts';
@@ -14,7 +15,7 @@ import type { Tab, TabContext } from './tab.ts';
 import { createTrouble } from './trouble.ts';
 import { count, modelText } from './words.ts';
 
-/** Pictures in the row where all are of one class, and most where there is one of each. */
+/** Pictures in the row where all are of one class or of none, and most where there is one of each. */
 const ROW = 10;
 
 export function mountTab(root: HTMLElement, { params, write, shared }: TabContext): Tab {
@@ -138,7 +139,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
     const { guidance, seed, label } = own(state, model);
     // Of one of each, the last of the row that is easy to recognise; the same noise as there.
     const index = label === null ? Math.min(7, model.config.classes - 1) : 0;
-    const of = label ?? index;
+    const of = label ?? usualLabels(model.config, 1, index)[0]!;
     mapButton.textContent = 'Stop';
     trouble.hide();
     try {
@@ -195,11 +196,12 @@ const own = (state: State, { lengths, config }: LoadedModel): State =>
   fitted(
     state,
     lengths.map(({ blocks }) => blocks),
-    config.classes,
+    config,
   );
 
 function requestOf({ steps, blocks, label, guidance, seed }: State, { config }: LoadedModel): Drawn {
-  const labels = Array.from({ length: label === null ? Math.min(ROW, config.classes) : ROW }, (_, i) => label ?? i);
+  const each = config.unconditional ? ROW : Math.min(ROW, config.classes);
+  const labels = label === null ? usualLabels(config, each) : new Array<number>(ROW).fill(label);
   return { steps, blocks: blocks!, labels, guidance, seed };
 }
 

@@ -1,7 +1,9 @@
 /** What is chosen to be drawn, and how it stands in the address. Pure: knows neither page nor worker. */
+import { type ModelConfig, usualSteps } from '../model/config.ts';
+import { usualGuidance } from '../sampling/classes.ts';
 import type { Changes } from './address.ts';
 
-/** The numbers of steps that can be chosen. */
+/** The numbers of steps that can be chosen, as far as a model knows them. */
 export const STEPS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
 /** What to draw. */
@@ -47,15 +49,22 @@ export function changesOf({ steps, blocks, label, guidance, seed }: State): Chan
   };
 }
 
-/** The state that a model can draw: its own number of blocks nearest to what is chosen, and no class that it lacks. */
-export function fitted(state: State, lengths: readonly number[], classes: number): State {
+/** The state that a model can draw: its own number of blocks nearest to what is chosen, no more steps than it knows, no class that it lacks, and no guidance without classes. */
+export function fitted(
+  state: State,
+  lengths: readonly number[],
+  config: Pick<ModelConfig, 'classes' | 'unconditional' | 'ignoreDt' | 'finest'>,
+): State {
   const most = lengths.at(-1)!;
-  const { blocks, label } = state;
+  const { steps, blocks, label, guidance } = state;
+  const { classes, unconditional } = config;
   const near = (a: number, b: number) => (Math.abs(b - blocks!) < Math.abs(a - blocks!) ? b : a);
   return {
     ...state,
     blocks: blocks === null ? most : lengths.reduce(near),
-    label: label !== null && label < classes ? label : null,
+    steps: usualSteps(config, [steps])[0]!,
+    label: label !== null && !unconditional && label < classes ? label : null,
+    guidance: usualGuidance(config, guidance),
   };
 }
 

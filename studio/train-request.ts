@@ -1,6 +1,7 @@
 /** What the tab *Train* asks the worker for: models, options, data and what is shown meanwhile. Pure: knows neither page nor worker. */
 import { normals } from '../engine/philox.ts';
-import { allowedLengths, type ModelConfig, parseModelConfig, preset } from '../model/config.ts';
+import { allowedLengths, type ModelConfig, parseModelConfig, preset, usualSteps } from '../model/config.ts';
+import { usualLabels } from '../sampling/classes.ts';
 import type { TrainConfig } from '../training/config.ts';
 import { FASHION_CLASSES } from '../training/fashion-classes.ts';
 import { POINT_MODEL, POINT_TRAINING, pointData } from '../training/points.ts';
@@ -97,7 +98,7 @@ export const isPlane = ({ imageSize, channels }: ModelConfig): boolean => imageS
 export function cellsOf(model: ModelConfig) {
   const allowed = allowedLengths(model);
   const blocks = [...new Set([allowed[0]!, allowed[allowed.length >> 1]!, allowed.at(-1)!])];
-  const steps: readonly number[] = isPlane(model) ? POINT_STEPS : PICTURE_STEPS;
+  const steps = usualSteps(model, isPlane(model) ? POINT_STEPS : PICTURE_STEPS);
   return { blocks, steps, cells: blocks.flatMap((L) => steps.map((T) => ({ steps: T, blocks: L }))) };
 }
 
@@ -106,7 +107,7 @@ export function showOf(model: ModelConfig, updates: number): ShowRequest {
   const every = Math.max(LEAST_BETWEEN, Math.ceil(updates / DRAWINGS));
   const { cells } = cellsOf(model);
   if (isPlane(model)) return { every, flow: { cells, noise: flowNoise(), places: places() } };
-  const labels = Array.from({ length: PICTURES }, (_, i) => i % model.classes);
+  const labels = usualLabels(model, PICTURES);
   return { every, samples: cells.map((cell) => ({ ...cell, labels, seed: 0 })) };
 }
 

@@ -14,14 +14,14 @@ export const count = (n: number, one: string): string => `${n} ${one}${n === 1 ?
 
 /** What is open, in a line or two. */
 export function modelText({ model, fileName, decoder }: Pick<Opened, 'model' | 'fileName' | 'decoder'>): string {
-  const { imageSize, channels, depth, classes } = model.config;
+  const { imageSize, channels, depth, classes, unconditional } = model.config;
   const name = fileName ?? 'The shipped model, Fashion-MNIST';
   const square = (side: number) => `${side} \u00d7 ${side}`;
   const what = decoder
     ? `${square(decoder.shown.imageSize)} pixels, which ${decoder.fileName} makes of ${square(imageSize)} latents of ${channels} channels`
     : `${square(imageSize)} pixels`;
   const note = decoder?.warning ? ` Note: ${decoder.warning}.` : '';
-  return `${name}: ${what}, ${count(depth, 'block')}, ${classes} classes.${note}`;
+  return `${name}: ${what}, ${count(depth, 'block')}, ${unconditional ? 'no' : classes} classes.${note}`;
 }
 
 /** What the page can see of why there may be no WebGPU. */

@@ -5,7 +5,7 @@
 import type { Context } from '../engine/context.ts';
 import { type Scalar, type ScalarValues, scalarInput } from '../engine/scalar.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { flowInterpolate } from '../kernels/flow.ts';
+import { flowInterpolate } from '../kernels/flow-training.ts';
 import { gatherRows, scatterRows } from '../kernels/gather.ts';
 import { randomNormal } from '../kernels/random/random.ts';
 import type { ModelConfig } from '../model/config.ts';

@@ -3,7 +3,7 @@
  * samples with more blocks come first. No GPU here.
  */
 import { integers } from '../engine/philox.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { allowedLengths, fullLength, type ModelConfig } from '../model/config.ts';
 import { rowsPerGroup } from '../model/dit.ts';
 import { batchShares, type TrainConfig } from './config.ts';
 import { type OwnInputs, type Row, STREAM, type TargetDraws } from './objectives/objective.ts';
@@ -37,7 +37,7 @@ export function drawStep(
     lengths: choose(STREAM.lengths, train.batch),
     targetLengths:
       train.lengthTarget === 'full'
-        ? new Array<number>(shares.lengthRows).fill(allowed.at(-1)!)
+        ? new Array<number>(shares.lengthRows).fill(fullLength(model))
         : choose(STREAM.targetLengths, shares.lengthRows),
   };
 }
@@ -112,7 +112,7 @@ export function assembleBatch(
     .sort((a, b) => b.length - a.length || a.r - b.r);
   return {
     position,
-    own: objective.inputs?.({ ...request, rows, sorted, position, told, depth: model.depth }) ?? {},
+    own: objective.inputs?.({ ...request, rows, sorted, position, told, full: fullLength(model) }) ?? {},
     main: {
       ...columns(sorted, told),
       levels: Float32Array.from(sorted, (s) => s.level),

@@ -16,6 +16,7 @@ import { groupDigest } from '../model/weights/digests.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { DataShape } from './data/dataset.ts';
+import { modelAsTrained } from './model-as-trained.ts';
 import type { NumberFields } from './numbers.ts';
 import type { TrainSets } from './state.ts';
 
@@ -55,7 +56,7 @@ export async function checkpointBytes(state: TrainingState): Promise<Uint8Array<
     ...(data ? { [DATA_KEY]: JSON.stringify(shapeOf(data)) } : {}),
     [DIGEST_KEY]: await groupDigest(tensors.map(encode)),
   };
-  return serializeSafetensors(tensors, modelMetadata(model, extra, classNames));
+  return serializeSafetensors(tensors, modelMetadata(modelAsTrained(model, train), extra, classNames));
 }
 
 /**
@@ -83,8 +84,9 @@ export async function parseCheckpoint(bytes: Uint8Array, name = 'the checkpoint'
   let model: ModelConfig;
   let train: TrainConfig;
   try {
-    model = parseModelConfig(JSON.parse(described[0]!));
     train = parseTrainConfig(JSON.parse(described[1]!));
+    // Checkpoints of earlier versions do not say what follows from how they train.
+    model = modelAsTrained(parseModelConfig(JSON.parse(described[0]!)), train);
   } catch (cause) {
     throw new CheckpointError(`${name}: its model or options are not valid`, { cause });
   }
@@ -134,8 +136,14 @@ const under = (prefix: string, file: TensorSource): TensorSource => ({
 });
 
 /** The averaged weights of a state as a model file, which `Sampler` and every command can sample. @throws as checkpointBytes. */
-export async function trainedModel({ model, classNames, sets, step }: TrainingState): Promise<Uint8Array<ArrayBuffer>> {
+export async function trainedModel({
+  model,
+  train,
+  classNames,
+  sets,
+  step,
+}: TrainingState): Promise<Uint8Array<ArrayBuffer>> {
   const extra = { [STEP_KEY]: String(step) };
-  const { tensors, metadata } = await modelContents(model, sets.ema, { extra, classNames });
+  const { tensors, metadata } = await modelContents(modelAsTrained(model, train), sets.ema, { extra, classNames });
   return serializeSafetensors(tensors, metadata);
 }

@@ -17,10 +17,10 @@ export function checkFits(model: Pick<ModelConfig, 'imageSize' | 'channels' | 'c
   }
 }
 
-/** @throws ConfigError for pictures that what the model draws cannot be compared with: of another size, or of fewer classes. */
+/** @throws ConfigError for pictures that what the model draws cannot be compared with: of another size, or of fewer classes than it draws. */
 export function checkComparable(model: ModelConfig, data: DataShape): void {
   checkFits(model, { ...data, classes: model.classes });
-  if (data.classes >= model.classes) return;
+  if (model.unconditional || data.classes >= model.classes) return;
   throw new ConfigError(`'${data.name}' has ${data.classes} classes; the model draws ${model.classes}`, {
     hint: 'give --data the pictures that the model was trained on',
   });

@@ -9,7 +9,10 @@ export interface Recipe {
   readonly data: string;
 }
 
-/** The runs of ODE_t(ODE_l) (arXiv 2506.21714): DiT-B/2 with 4, 8 or 12 blocks on latents of 256 x 256 pictures. */
+/**
+ * The runs of ODE_t(ODE_l) (arXiv 2506.21714; flags in the README of github.com/gudovskiy/odelt) on latents of 256 x 256 pictures. They start
+ * from a checkpoint of shortcut-models (`--init`), and are gone on with at 1e-5.
+ */
 const paper = {
   batch: 256,
   steps: 100_000,
@@ -22,21 +25,25 @@ const paper = {
   lengthEvery: 8,
   targetsFromEma: true,
 } as const;
-const model = { preset: 'dit-b/2', imageSize: 32, channels: 4, lengths: { min: 4, group: 4 } } as const;
+const latents = { imageSize: 32, channels: 4 } as const;
+const base = { preset: 'dit-b/2', ...latents, lengths: { min: 4, group: 4 } } as const;
+const extraLarge = { preset: 'dit-xl/2', ...latents, lengths: { min: 12, group: 8 } } as const;
+const imagenet = { ...paper, guidance: { weight: 1.5, distill: true }, classDropout: 0.1 } as const;
 const LATENTS = 'latents of 32 x 32 x 4 of 256 x 256 pictures by the Stable Diffusion autoencoder, times 0.18215';
 
 /** All recipes by name. */
 export const RECIPES: Readonly<Record<string, Recipe>> = {
   celebahq256: {
-    settings: { model, train: { ...paper, guidance: null, classDropout: 1 } },
+    settings: { model: { ...base, dropout: 0.1 }, train: { ...paper, guidance: null, classDropout: 1 } },
     data: `CelebA-HQ: ${LATENTS}; no labels`,
   },
   imagenet256: {
-    settings: {
-      model: { ...model, classes: 1000 },
-      train: { ...paper, guidance: { weight: 1.5, distill: true }, classDropout: 0.1 },
-    },
+    settings: { model: { ...base, classes: 1000 }, train: imagenet },
     data: `ImageNet: ${LATENTS}; 1,000 labels`,
+  },
+  'imagenet256-xl': {
+    settings: { model: { ...extraLarge, classes: 1000 }, train: imagenet },
+    data: 'as imagenet256',
   },
 };
 

@@ -3,6 +3,7 @@ import { ConfigError } from '../engine/errors.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
 import { type ModelConfig, spelledOut } from '../model/config.ts';
 import type { TrainConfig } from './config.ts';
+import { modelAsTrained } from './model-as-trained.ts';
 import { factsOf } from './objectives/facts.ts';
 
 /** The schedule may change, and what costs memory but changes no number. */
@@ -50,7 +51,9 @@ export function changesOnResume(
   { otherTuning = false }: { otherTuning?: boolean } = {},
 ): ConfigChange['changed'] {
   const train = differences('training', before.train, now.train);
-  const all = { ...differences('model', spelledOut(before.model), spelledOut(now.model)), ...train };
+  // What follows from the training's options is compared there.
+  const spelled = ({ model }: Configured) => spelledOut(modelAsTrained(model, before.train));
+  const all = { ...differences('model', spelled(before), spelled(now)), ...train };
   const { scheduled } = factsOf(before.train.objective);
   const may = MAY_CHANGE.filter((field) => !(scheduled && field === 'training.steps'));
   const fixed = Object.entries(all).filter(([field]) => !may.includes(field));

@@ -9,6 +9,7 @@ import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { checkpointModel, checkpointSteps } from './checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
+import { modelAsTrained } from './model-as-trained.ts';
 import type { ConfigChange } from './resume.ts';
 import { settingsText } from './settings.ts';
 
@@ -61,9 +62,11 @@ export async function readRunConfig(folder: string): Promise<RunConfig> {
   } catch (cause) {
     return refuse("is not a run's configuration", cause);
   }
+  const train = parseTrainConfig(raw.train);
   return {
-    model: parseModelConfig(raw.model),
-    train: parseTrainConfig(raw.train),
+    // Runs of earlier versions do not say what follows from how they train.
+    model: modelAsTrained(parseModelConfig(raw.model), train),
+    train,
     data: raw.data,
     ...(raw.validation === undefined ? {} : { validation: raw.validation as string }),
     ...(raw.pictures === undefined ? {} : { pictures: parseFingerprint(raw.pictures, path) }),

@@ -25,6 +25,7 @@ import { latentsOrigin, type TrainingData } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint } from './data/fingerprint.node.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
+import { modelAsTrained } from './model-as-trained.ts';
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
 import { exists, type RunConfig, readRunConfig, tuningToRecord, writeConfig, writeJson } from './run-config.node.ts';
@@ -86,7 +87,9 @@ export interface RunOptions {
  * another process trains into it, or the processes of a cluster were not given the same; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
  * saving a state that cannot be trained on.
  */
-export async function runTraining(engine: Engine, options: RunOptions): Promise<string> {
+export async function runTraining(engine: Engine, given: RunOptions): Promise<string> {
+  const { model: asked, train: how } = given.config;
+  const options = { ...given, config: { ...given.config, model: modelAsTrained(asked, how) } };
   const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY, communicator = alone } = options;
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);

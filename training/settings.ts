@@ -14,6 +14,7 @@ import {
 import { parseYaml, type Yaml, yamlText } from '../formats/yaml.ts';
 import { type ModelConfig, PRESETS, type PresetName } from '../model/config.ts';
 import { TRAIN_DEFAULTS, TRAIN_OPTIONS, type TrainConfig } from './config.ts';
+import { modelAsAsked } from './model-as-trained.ts';
 
 /** An option that may be left out, as its value follows from something else. */
 const optional = <T>(option: Option<T>): Option<T | undefined> => ({
@@ -79,14 +80,12 @@ const every = (byDefault: number, help: string) => integer(byDefault, { min: 1, 
 const isList = (x: unknown) => typeof x === 'string' && /^[1-9]\d{0,4}(,[1-9]\d{0,4})*$/.test(x);
 
 /** Positive integers, separated by commas. */
-const list = <T extends string | undefined>(byDefault: T, help: string) =>
-  ({
-    ...text(help),
-    default: byDefault,
-    rule: 'positive integers separated by commas',
-    accepts: (x: unknown) => (x === undefined && byDefault === undefined) || isList(x),
-    value: 'n,...',
-  }) as Option<T extends string ? string : string | undefined>;
+const list = (help: string): Option<string | undefined> => ({
+  ...text(help),
+  rule: 'positive integers separated by commas',
+  accepts: (x) => x === undefined || isList(x),
+  value: 'n,...',
+});
 
 /** Where the pictures are. */
 export const DATA_OPTIONS = {
@@ -120,8 +119,10 @@ export const OUT_OPTIONS = {
     rule: '0 or a positive integer',
     help: 'updates between sheets of samples in samples/ of the run folder; 0: none',
   }),
-  sampleSteps: list('1,4,16', 'numbers of time steps T of the samples, one column each'),
-  sampleBlocks: list(undefined, 'numbers of blocks L of the samples, one row each; up to four of those that may run'),
+  sampleSteps: list(
+    'numbers of time steps T of the samples, one column each; 1,4,16, or its finest in the place of more',
+  ),
+  sampleBlocks: list('numbers of blocks L of the samples, one row each; up to four of those that may run'),
   sampleCount: every(8, 'samples in each cell of a sheet'),
   decode: {
     ...text(
@@ -129,7 +130,13 @@ export const OUT_OPTIONS = {
     ),
     value: 'file',
   } as Option<string | undefined>,
-  sampleGuidance: real(1, { rule: 'a number', value: 'weight', help: 'guidance weight of the samples' }),
+  sampleGuidance: optional(
+    real(1, {
+      rule: 'a number',
+      value: 'weight',
+      help: 'guidance weight of the samples; 1, or 0 of a model that is trained without labels',
+    }),
+  ),
 } as const satisfies OptionSet;
 
 /** Seconds of a time such as 30m; null where it is none. */
@@ -249,5 +256,5 @@ export function settingsText({
   validation?: string;
 }): string {
   const data = { path, ...(validation === undefined ? {} : { validation }) };
-  return `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model, train, data })}`;
+  return `# Everything that this run is; begins the same run again with --config.\n${yamlText({ model: modelAsAsked(model), train, data })}`;
 }

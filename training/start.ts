@@ -61,18 +61,26 @@ export function checkTeacher({ objective }: TrainConfig, given: boolean): void {
   }
 }
 
-/** @throws CheckpointError for a teacher whose description is not the student's, but for dropout: its velocities would be others. */
+/**
+ * @throws CheckpointError for a teacher whose description is not the student's, but for dropout: its velocities would be others. One that
+ * knows classes may teach a student without: it has learned "no class", too.
+ */
 export function checkTeacherModel(teacher: ModelConfig, student: ModelConfig, label: string): void {
   const [theirs, ours] = [spelledOut(teacher), spelledOut(student)];
   const fields = (Object.keys(ours) as (keyof ModelConfig)[]).filter(
-    (field) => field !== 'dropout' && JSON.stringify(theirs[field]) !== JSON.stringify(ours[field]),
+    (field) =>
+      field !== 'dropout' &&
+      !(field === 'unconditional' && ours.unconditional) &&
+      JSON.stringify(theirs[field]) !== JSON.stringify(ours[field]),
   );
   if (fields.length === 0) return;
   const list = (of: ModelConfig) => fields.map((field) => `${field} ${JSON.stringify(of[field])}`).join(', ');
   throw new CheckpointError(`the teacher ${label} has ${list(theirs)}; the model has ${list(ours)}`, {
     hint: fields.includes('ignoreDt')
       ? 'take a teacher that was trained without step levels: --objective naive, fm, icfm or rfm'
-      : 'train the student as its teacher was, with its sizes and what it predicts',
+      : fields.includes('unconditional')
+        ? 'take a teacher that was trained with labels, or train the student without, too: --unconditional'
+        : 'train the student as its teacher was, with its sizes and what it predicts',
   });
 }
 

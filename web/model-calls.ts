@@ -4,7 +4,7 @@ import { UsageError } from '../engine/errors.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
 import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
-import { allowedLengths } from '../model/config.ts';
+import { allowedLengths, fullLength } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
 import { type ModelSource, memorySource, rangeSource } from '../model/weights/source.ts';
@@ -113,7 +113,7 @@ export function createModelCalls() {
       const loaded = current('time');
       const { sharesBy, timeDispatches } = await import('../bench/breakdown.ts');
       return within(async (engine) => {
-        const { blocks = Math.max(...allowedLengths(loaded.model.config)), guidance } = args;
+        const { blocks = fullLength(loaded.model.config), guidance } = args;
         const { program, values } = await (await inspectorOn(loaded, engine)).program(blocks, guidance, signal);
         const { dispatches, ...times } = await timeDispatches(engine, program, { values, signal });
         return { ...times, kernels: sharesBy(dispatches) };

@@ -3,7 +3,7 @@ import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from '../evaluation/flow.ts';
 import { createVelocities } from '../evaluation/velocities.ts';
-import { allowedLengths, type ModelConfig } from '../model/config.ts';
+import { fullLength, type ModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import { memorySource } from '../model/weights/source.ts';
@@ -88,7 +88,7 @@ export async function flowOf(
   signal: AbortSignal,
 ): Promise<Flow[]> {
   checkFlow(model.config, request);
-  await model.require(model.groupsFor(Math.max(...allowedLengths(model.config))), { keep: true, signal });
+  await model.require(model.groupsFor(fullLength(model.config)), { keep: true, signal });
   const velocities = createVelocities(engine, model, flowRows(model.config, request));
   try {
     return await traceFlow(velocities, model.config, request, signal);

@@ -1,10 +1,11 @@
 /** `train` in the worker: a run that hands over checkpoints, and goes on from its last state on a new device where the GPU was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DeviceLostError, InterruptedError } from '../engine/errors.ts';
-import { type ModelConfig, parseModelConfig } from '../model/config.ts';
+import type { ModelConfig } from '../model/config.ts';
 import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from '../training/checkpoint.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import { datasetOf, type TrainingData } from '../training/data/dataset.ts';
+import { modelAsTrained } from '../training/model-as-trained.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { type NumberFields, numbersOf } from '../training/numbers.ts';
 import { changesOnResume } from '../training/resume.ts';
@@ -62,18 +63,18 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   };
   if (!resume) {
     const { model = 'tiny' } = request;
+    const train = parseTrainConfig(request.train ?? {});
     const data = await dataOf(request.data, signal);
     return began({
-      ...{ data, carried: carriedOf(request), state: undefined },
-      model: typeof model === 'string' ? modelForData(model, data) : parseModelConfig(model),
-      train: parseTrainConfig(request.train ?? {}),
+      ...{ data, carried: carriedOf(request), state: undefined, train },
+      model: modelAsTrained(typeof model === 'string' ? modelForData(model, data) : model, train),
     });
   }
   const state = await parseCheckpoint(resume instanceof Blob ? new Uint8Array(await resume.arrayBuffer()) : resume);
   const carried = request.data ? carriedOf({ keepData: state.data !== undefined, ...request }) : state.data;
   const data = carried ? await numbersOf(carried) : await dataOf(request.data, signal);
-  const model = typeof request.model === 'object' ? parseModelConfig(request.model) : state.model;
   const train = parseTrainConfig({ ...state.train, ...request.train });
+  const model = modelAsTrained(typeof request.model === 'object' ? request.model : state.model, train);
   changesOnResume({ ...state, data: data.name }, { model, train, data: data.name });
   return began({ model, train, data, carried, state });
 }

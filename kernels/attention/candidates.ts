@@ -1,5 +1,5 @@
 /** All ways to compute attention on a device, for tuning to choose among. */
-import type { Engine } from '../../engine/engine.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Candidates } from '../family.ts';
 import {
   type AttentionShape,
@@ -34,7 +34,7 @@ export const attentionCandidates: Candidates<AttentionShape, AttentionVariant> =
 const found = (v: AttentionVariant | null): v is AttentionVariant => v !== null;
 
 /** Tiles that may be good somewhere: up to 72 features of rows in each invocation, and 64 to 256 invocations. */
-function allTiled(engine: Engine, shape: AttentionShape): AttentionVariant[] {
+function allTiled(engine: Runner, shape: AttentionShape): AttentionVariant[] {
   const all: AttentionVariant[] = [];
   for (const split of [1, 2, 4, 8]) {
     for (const each of [1, 2, 4]) {

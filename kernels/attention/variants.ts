@@ -1,6 +1,7 @@
 /** The ways to compute attention (attention.rows.wgsl, attention.subgroup.wgsl), and which suits a device's kind. */
-import type { Engine } from '../../engine/engine.ts';
+
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
@@ -74,7 +75,7 @@ interface Tile {
 }
 
 /** A tile in workgroup memory; null where the device's limits forbid it. */
-export function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile): AttentionVariant | null {
+export function tiled({ device }: Runner, { head }: AttentionShape, tile: Tile): AttentionVariant | null {
   const { rows, walked, split, each } = tile;
   const wg = (rows / each) * split;
   const part = Math.ceil(vectors(head) / split);
@@ -96,7 +97,7 @@ export function tiled({ device }: Engine, { head }: AttentionShape, tile: Tile):
 }
 
 /** The tile for GPUs that nobody has tuned for: 16 to 20 features of a row, two rows, in an invocation. */
-export function reviewedTile(engine: Engine, shape: AttentionShape, shuffled = true): AttentionVariant {
+export function reviewedTile(engine: Runner, shape: AttentionShape, shuffled = true): AttentionVariant {
   const length = vectors(shape.head);
   const split = length <= 4 ? 1 : length <= 8 ? 2 : length <= 20 ? 4 : 8;
   const most = shape.tokens <= 32 ? 32 : 64;

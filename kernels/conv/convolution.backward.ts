@@ -4,7 +4,7 @@ import { defineKernel } from '../../engine/kernel.ts';
 import { ceilDiv } from '../../engine/scalar.ts';
 import type { Derivative } from '../../engine/tape.ts';
 import { lastDim, maxSize, type Tensor } from '../../engine/tensor.ts';
-import { reluBackward } from '../elementwise.ts';
+import { reluBackward } from '../elementwise.backward.ts';
 import lib from '../lib.wgsl';
 import type { Patches } from '../matmul/matmul.ts';
 import { readingPatches } from '../matmul/patches.ts';

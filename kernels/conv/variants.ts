@@ -1,6 +1,7 @@
 /** The ways to compute a convolution, and which suits a device's kind. */
-import type { Engine } from '../../engine/engine.ts';
+
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Constants } from '../../engine/wgsl.ts';
 import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
@@ -82,7 +83,7 @@ export const TILES = [gpuTile(64, 64, 8), gpuTile(64, 32, 8), gpuTile(128, 64, 8
 export const SUBGROUPS = { 8: [subgroupTile(8, 4, 1)], 4: [subgroupTile(4, 4, 2), subgroupTile(4, 4, 4)] } as const;
 
 /** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-export function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
+export function lanesOf({ adapterClass, device }: Runner): 4 | 8 | null {
   const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
   if (lanes === null || !device.features.has('subgroups')) return null;
   return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;

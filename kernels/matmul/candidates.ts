@@ -1,5 +1,5 @@
 /** All ways to compute a matrix product on a device, for tuning to choose among. */
-import type { Engine } from '../../engine/engine.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Candidates } from '../family.ts';
 import { fittingTile, type GpuTile, gpuTile, type ProductVariant, registerTile } from './tiles.ts';
 import { unitsBytes, unitsTile } from './units.ts';
@@ -16,7 +16,7 @@ export const productCandidates: Candidates<ProductShape, ProductVariant> = {
   },
 };
 
-function subgroupTiles(engine: Engine, shape: ProductShape): readonly ProductVariant[] {
+function subgroupTiles(engine: Runner, shape: ProductShape): readonly ProductVariant[] {
   const lanes = lanesOf(engine);
   if (lanes === null || !shape.vec) return [];
   const tiles = SUBGROUPS[lanes].filter(({ tileM }) => shape.layout !== 'TN' || tileM % (4 * lanes) === 0);
@@ -52,7 +52,7 @@ function gpuTiles({ layout, n }: ProductShape): ProductVariant[] {
 }
 
 /** Products of halves by matrix units, where the device has them for f16 with sums in f32. */
-function unitTiles(engine: Engine, { layout, weights, activations }: ProductShape): ProductVariant[] {
+function unitTiles(engine: Runner, { layout, weights, activations }: ProductShape): ProductVariant[] {
   const { features, limits, adapterInfo } = engine.device;
   const has = (feature: string) => (features as ReadonlySet<string>).has(feature);
   if (layout !== 'NN' || weights !== 'f16' || activations !== 'f16') return [];

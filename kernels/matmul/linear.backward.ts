@@ -3,7 +3,7 @@ import type { Context } from '../../engine/context.ts';
 import type { Gradients } from '../../engine/gradients.ts';
 import type { Derivative } from '../../engine/tape.ts';
 import { lastDim, type Tensor } from '../../engine/tensor.ts';
-import { geluBackward, siluBackward } from '../elementwise.ts';
+import { geluBackward, siluBackward } from '../elementwise.backward.ts';
 import { columnSum } from '../reduce.ts';
 import { gateBackward } from './gate.ts';
 import { type GatedLinearSaved, type LinearSaved, matrixRows } from './linear.ts';

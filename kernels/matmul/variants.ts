@@ -1,5 +1,5 @@
 /** The ways to compute a matrix product, and which suits a device's kind; candidates.ts has more. */
-import type { Engine } from '../../engine/engine.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Family } from '../family.ts';
 import {
   fittingTile,
@@ -42,7 +42,7 @@ export const products: Family<ProductShape, ProductVariant> = {
 export const REGISTER = registerTile(4, 1, 2);
 
 /** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-export function lanesOf({ adapterClass, device }: Engine): 4 | 8 | null {
+export function lanesOf({ adapterClass, device }: Runner): 4 | 8 | null {
   const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
   if (lanes === null || !device.features.has('subgroups')) return null;
   return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
@@ -79,7 +79,7 @@ export const LOWERED = {
 export const fewRows = ({ rows, layout }: ProductShape): boolean => rows === 'one' && layout !== 'TN';
 
 /** Measured: docs/architecture.md. */
-function reviewedSubgroup(engine: Engine, shape: ProductShape): ProductVariant {
+function reviewedSubgroup(engine: Runner, shape: ProductShape): ProductVariant {
   const tiles = fewRows(shape) ? LOWERED : SUBGROUPS;
   switch (lanesOf(engine)) {
     case 8:

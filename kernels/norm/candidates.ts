@@ -1,5 +1,5 @@
 /** All ways to work on rows on a device, for tuning to choose among. */
-import type { Engine } from '../../engine/engine.ts';
+import type { Runner } from '../../engine/tuning.ts';
 import type { Candidates } from '../family.ts';
 import { invocation, kept, type NormShape, type NormVariant, norms, workgroup } from './variants.ts';
 
@@ -13,7 +13,7 @@ export const normCandidates: Candidates<NormShape, NormVariant> = {
 };
 
 /** A subgroup for a row; on CPU drivers one takes many rows, as starting a workgroup costs more than a row's work. */
-function subgroup(engine: Engine, shape: NormShape): NormVariant {
+function subgroup(engine: Runner, shape: NormShape): NormVariant {
   const narrowest = engine.device.adapterInfo.subgroupMinSize ?? 4;
   const [size, rows] = engine.adapterClass === 'gpu' ? [64, Math.max(1, 64 / narrowest)] : [narrowest, 16];
   const constants = { TEAM: 2, VEC: shape.vec, WG: size, ROWS: rows, KEEP: kept(shape, narrowest) };

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { weightsDigest } from '../../evaluation/evaluate.ts';
-import { evaluationOf } from '../../evaluation/stored.ts';
+import { evaluationMetadata, evaluationOf, type StoredEvaluation } from '../../evaluation/stored.ts';
 import { parseSafetensors, serializeSafetensors } from '../../formats/safetensors.ts';
 import { fromGolden, parseModelConfig } from '../../model/config.ts';
 import { initParams, paramEntries, paramLayout } from '../../model/params.ts';
@@ -61,6 +61,29 @@ describe('a pickle of the reference', () => {
     expect(await cli.run('convert', PICKLE, '--out', 'half.safetensors', ...HINTS)).toMatchObject({ code: 0 });
     const { header } = parseSafetensors(written('half.safetensors'));
     expect([...header.tensors.values()].every(({ dtype }) => dtype === 'F16')).toBe(true);
+  });
+
+  it('knows no classes where that is said; so does a file of our own, which keeps no evaluation with labels', async () => {
+    const model = async (file: string) => (await parseModelFile(written(file), file)).config;
+    const marked = ['convert', PICKLE, 'marked.safetensors', '--unconditional', ...HINTS];
+    expect(await cli.run(...marked)).toMatchObject({ code: 0 });
+    expect(await model('marked.safetensors')).toEqual({ ...TINY, unconditional: true });
+    expect(await cli.run('convert', 'marked.safetensors', 'again.safetensors')).toMatchObject({ code: 0 });
+    expect(await model('again.safetensors')).toEqual({ ...TINY, unconditional: true });
+    const fd = { value: 1, low: 1, high: 1 };
+    const evaluation: StoredEvaluation = {
+      ...{ features: 'random', count: 10, solver: 'euler', guidance: 1, adapter: 'x', date: '2026-01-01', floor: null },
+      cells: [{ steps: 1, blocks: 2, fd, secondsPerSample: 1, peakBytes: 1, bytesRead: 1 }],
+    };
+    const { tensors, metadata } = await modelContents(TINY, initParams(TINY, 1), {
+      extra: evaluationMetadata(evaluation),
+    });
+    put('evaluated.safetensors', serializeSafetensors(tensors, metadata));
+    const own = await cli.run('convert', 'evaluated.safetensors', 'own.safetensors', '--unconditional');
+    expect(own).toMatchObject({ code: 0 });
+    const found = await parseModelFile(written('own.safetensors'), 'own');
+    expect(found.config).toEqual({ ...TINY, unconditional: true });
+    expect(evaluationOf(found, 'own')).toBeUndefined();
   });
 
   it('asks for what it does not say', async () => {

@@ -10,9 +10,14 @@ import { frechetDistance } from '../../evaluation/frechet.ts';
 import { paretoOf } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { describeCell, type EvaluationResults } from '../../evaluation/results.ts';
+import { serializeSafetensors } from '../../formats/safetensors.ts';
 import { shippedData, shippedModel } from '../../formats/shipped.node.ts';
+import { preset } from '../../model/config.ts';
+import { initParams } from '../../model/params.ts';
+import { modelContents } from '../../model/weights/model-file.ts';
 import { ResidentModel } from '../../model/weights/residency.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
+import type { SampleRequest } from '../../sampling/request.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import { openDataset } from '../../training/data/open.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
@@ -27,6 +32,26 @@ afterAll(() => cli?.remove());
 const COUNT = 24;
 const common = ['--count', String(COUNT), '--batch', '8', '--features', 'random', '--out', 'results', '--json'];
 const results = () => JSON.parse(readFileSync(join(cli.folder, 'results/results.json'), 'utf8')) as EvaluationResults;
+
+/** COUNT samples of the shipped model as a request says, and how far they are from the real pictures that the command compares with. */
+async function drawnByLibrary(request: Omit<SampleRequest, 'labels'>) {
+  const engine = await testEngine();
+  const { config, source, close } = await openModelSource(shippedModel());
+  const labels = Array.from({ length: COUNT }, (_, i) => i % 10);
+  const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: 8 });
+  const { values } = await sampler.sample({ ...request, labels, seed: 0 });
+  await close();
+  engine.dispose();
+  const data = await openDataset(shippedData(), { split: 'test' });
+  const features = featuresOf('random', data);
+  const { reference } = realPictures({ test: data }, COUNT, 0);
+  const real = await featuresOfData(features, data, reference.indices);
+  const fd = frechetDistance(
+    featureStatistics(await features.of(values), features.width),
+    featureStatistics(real, features.width),
+  );
+  return { fd, values, labels, data, source };
+}
 
 describe('an evaluation', { timeout: 600_000 }, () => {
   it('stopped by Ctrl-C keeps its cells, and the same command makes the rest', async () => {
@@ -81,19 +106,7 @@ describe('an evaluation', { timeout: 600_000 }, () => {
   });
 
   it('has the figures of samples drawn through the library', async () => {
-    const engine = await testEngine();
-    const { config, source, close } = await openModelSource(shippedModel());
-    const labels = Array.from({ length: COUNT }, (_, i) => i % 10);
-    const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: 8 });
-    const { values } = await sampler.sample({ labels, steps: 2, blocks: 8, seed: 0 });
-    const data = await openDataset(shippedData(), { split: 'test' });
-    const features = featuresOf('random', data);
-    const { reference } = realPictures({ test: data }, COUNT, 0);
-    const real = await featuresOfData(features, data, reference.indices);
-    const fd = frechetDistance(
-      featureStatistics(await features.of(values), features.width),
-      featureStatistics(real, features.width),
-    );
+    const { fd, values, labels, data, source } = await drawnByLibrary({ steps: 2, blocks: 8 });
     const { provenance, cells, floor, nearest } = results();
     const cell = cells.find(({ steps, blocks }) => steps === 2 && blocks === 8)!;
     expect(cell.fd.value / fd).toBeCloseTo(1, 8);
@@ -112,8 +125,19 @@ describe('an evaluation', { timeout: 600_000 }, () => {
       samples: COUNT,
       features: { name: 'random', width: 64 },
     });
-    await close();
-    engine.dispose();
+  });
+
+  it('has a cell of another level beside that of the solver itself, of samples drawn with it', async () => {
+    const { code, stderr } = await cli.run('eval', '--steps', '2', '--blocks', '8', '--level', '0', ...common);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('T=2 L=8 w=1 level 0: FD');
+    const [own, told] = results().cells.filter(
+      ({ steps, blocks, guidance }) => steps === 2 && blocks === 8 && guidance === 1,
+    );
+    expect([own!.level, told!.level]).toEqual([undefined, 0]);
+    const { fd } = await drawnByLibrary({ steps: 2, blocks: 8, level: 0 });
+    expect(told!.fd.value / fd).toBeCloseTo(1, 8);
+    expect(Math.abs(own!.fd.value / fd - 1)).toBeGreaterThan(0.01);
   });
 
   it('has cells of other solvers, of blocks by time and of refreshed ones, and says which are the best for their cost', async () => {
@@ -244,5 +268,21 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     expect(found.cells[0]!.fd.value / cell.fd.value).toBeGreaterThan(0.95);
     expect(found.cells[0]!.fd.value / cell.fd.value).toBeLessThan(1.05);
     expect(found.provenance.data.name).toBe('s.npz');
+  });
+
+  it('of a model without classes draws none, and nobody judges them', async () => {
+    const config = preset('tiny', { width: 16, heads: 2, patch: 14, unconditional: true });
+    const { tensors, metadata } = await modelContents(config, initParams(config, 1));
+    writeFileSync(join(cli.folder, 'none.safetensors'), serializeSafetensors(tensors, metadata));
+    const args = ['eval', 'none.safetensors', '--steps', '1', '--blocks', '4', ...common, '--out', 'none'];
+    const { code, stdout } = await cli.run(...args);
+    expect(code).toBe(0);
+    const { cells } = JSON.parse(stdout) as EvaluationResults;
+    expect(cells.map(({ guidance, agreement }) => [guidance, agreement])).toEqual([[0, null]]);
+    for (const more of [[], ['--loss-map']])
+      expect(await cli.run('eval', 'none.safetensors', '--guidance', '1', ...more)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('guidance 1 was asked for; this model was trained without labels to guide by'),
+      });
   });
 });

@@ -33,6 +33,8 @@ it.each([
   [['--solver', 'dopri5', '--steps', '4'], '--solver dopri5 chooses its own steps; --steps 4 were asked for'],
   [['--tolerance', '0.1'], '--tolerance is for adaptive solvers; euler takes fixed steps'],
   [['--solver', 'tsit5', '--tolerance', '0'], 'tolerance is 0; it must be above 0'],
+  [['--level', '0,9'], 'level is 9; this model was trained for levels 0 to 7'],
+  [['--loss-map', '--level', '0'], '--loss-map draws no samples, and --level says how they are drawn'],
   [['--shard', '4/4'], '--shard 4/4 is part 4 of 4'],
   [['--shard', '0/9', '--count', '64', '--batch', '8'], '64 samples in batches of 8 are 8, which cannot be 9 parts'],
   [['--reference', 's.npz', '--data', 'd'], '--data and --reference both say what samples are compared with'],

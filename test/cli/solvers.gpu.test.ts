@@ -2,7 +2,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readNpy } from '../../formats/npy.ts';
+import { shippedModel } from '../../formats/shipped.node.ts';
+import { ResidentModel } from '../../model/weights/residency.ts';
+import { openModelSource } from '../../model/weights/source.node.ts';
+import { Sampler } from '../../sampling/sampler.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
+import { testEngine } from '../support/engine.ts';
 
 let cli: Cli;
 beforeAll(async () => {
@@ -48,6 +54,27 @@ it('runs other numbers of blocks from other times on, and says so', async () => 
   expect(refreshed.code, refreshed.stderr).toBe(0);
   expect(refreshed.stderr).toContain('1 pictures, T=4, L=4, L=12 every 2 steps');
   expect(JSON.parse(refreshed.stdout)).toMatchObject({ blocks: 4, refresh: { blocks: 12, every: 2 }, evaluations: 4 });
+});
+
+it('tells the network another level, and draws what the library draws with it', async () => {
+  const drawn = async (...options: string[]) => {
+    const { code, stderr } = await cli.run(...ONE, '--guidance', '0', '--seed', '3', ...options, '--out', 's.npy');
+    expect(code, stderr).toBe(0);
+    return { stderr, values: readNpy(readFileSync(join(cli.folder, 's.npy')), 's.npy').values };
+  };
+  const engine = await testEngine();
+  const { config, source, close } = await openModelSource(shippedModel());
+  const sampler = new Sampler(engine, new ResidentModel(engine, config, source), { batch: 1 });
+  const how = { solver: 'dopri5', tolerance: 0.1, blocks: 4, guidance: 0, seed: 3 } as const;
+  const library = async (level?: number) => (await sampler.sample({ ...how, labels: [7], level })).values;
+  const adaptive = ['--solver', 'dopri5', '--tolerance', '0.1'];
+  const told = await drawn(...adaptive, '--level', '0');
+  expect(told.stderr).toContain('1 pictures, dopri5 at 0.1, level 0, L=4');
+  expect(told.values).toEqual(await library(0));
+  expect((await drawn(...adaptive)).values).toEqual(await library(7));
+  expect(told.values).not.toEqual(await library());
+  await close();
+  engine.dispose();
 });
 
 it('takes fixed steps with other solvers, and refuses what does not fit together', async () => {

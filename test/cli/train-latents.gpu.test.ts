@@ -3,10 +3,11 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSafetensors, writeSafetensors } from '../../formats/safetensors.node.ts';
-import type { TensorToWrite } from '../../formats/safetensors.ts';
+import { parseSafetensors, type TensorToWrite } from '../../formats/safetensors.ts';
 import { originIn } from '../../model/autoencoder/origin.ts';
-import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
-import { type ParamSet, paramLayout } from '../../model/params.ts';
+import { type ModelConfig, parseModelConfig, preset } from '../../model/config.ts';
+import { initParams, type ParamSet, paramLayout } from '../../model/params.ts';
+import { modelContents } from '../../model/weights/model-file.ts';
 import { loadCheckpoint } from '../../training/checkpoint.node.ts';
 import { openTrainingData } from '../../training/data/open.ts';
 import { readMetrics } from '../../training/metrics.node.ts';
@@ -45,21 +46,68 @@ describe('a recipe on latents', () => {
 
   it('trains from end to end, and goes on', async () => {
     writeFileSync(at('latents.npy'), latents(10, 32));
+    // From a model without numbers of blocks, as the published runs.
+    const plain = preset('dit-b/2', { width: 16, heads: 2, depth: 8, classes: 1, lengths: null });
+    const { tensors, metadata } = await modelContents(plain, initParams(plain, 5));
+    await writeSafetensors(at('shortcut.safetensors'), tensors, metadata);
     const args = ['--data', 'latents.npy', '--recipe', 'celebahq256', ...tiny, '--batch', '8', '--warmup', '1'];
-    const { code, stderr } = await cli.run('train', ...args, '--steps', '2', '--out', 'celeb');
-    expect(code).toBe(0);
+    const init = ['--init', 'shortcut.safetensors'];
+    const { code, stderr } = await cli.run('train', ...args, ...init, '--steps', '2', '--out', 'celeb');
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/initialised 1 parameter: BlockEmbedder_0\/Embed_0\/embedding \(not there\)\n/);
     expect(stderr).toContain('data: NumPy arrays of numbers, [N, H, W, C], without labels: one class');
     expect(stderr).toContain('latents: 10 pictures of 32x32x4, 1 classes, read from disk as they are needed');
     expect(stderr).not.toContain('paired');
     const { model, train } = await readRunConfig(at('celeb'));
-    expect(model).toMatchObject({ imageSize: 32, channels: 4, patch: 2, width: 16, depth: 8, classes: 1 });
+    expect(model).toMatchObject({
+      imageSize: 32,
+      channels: 4,
+      patch: 2,
+      width: 16,
+      depth: 8,
+      classes: 1,
+      dropout: 0.1,
+    });
     expect([model.lengths, train.guidance, train.emaDecay]).toEqual([{ min: 4, group: 4 }, null, 0.999]);
+    expect(model.unconditional).toBe(true);
+    // As runs of earlier versions are: they go on, and say from then on what their model knows.
+    const kept = readFileSync(at('celeb', 'config.json'), 'utf8');
+    const earlier = kept.replace(/,\s*"unconditional": true/, '');
+    expect(earlier).not.toBe(kept);
+    writeFileSync(at('celeb', 'config.json'), earlier);
     expect(await cli.run('train', '--resume', '--steps', '3', '--out', 'celeb')).toMatchObject({ code: 0 });
+    const { header } = parseSafetensors(readFileSync(at('celeb', 'checkpoints', 'step-3', 'ema.safetensors')));
+    for (const text of [header.metadata.get('odelt.model')!, readFileSync(at('celeb', 'config.json'), 'utf8')])
+      expect(text).toMatch(/"unconditional": ?true/);
     const events = (await readMetrics(at('celeb', 'metrics.jsonl')))!.events;
     expect(events.map(({ step }) => step)).toEqual([1, 2, 3]);
     // Latents and noise are standard normal, and the new network says 0: the velocity's mean square is 2.
     expect(events[0]!.losses.flow).toBeGreaterThan(1.8);
     expect(events[0]!.losses.flow).toBeLessThan(2.2);
+  });
+
+  it('goes on at a tenth of the rate', async () => {
+    const on = ['--resume', '--lr', '1e-5', '--steps', '5', '--out', 'celeb'];
+    expect(await cli.run('train', ...on)).toMatchObject({ code: 0 });
+    const events = (await readMetrics(at('celeb', 'metrics.jsonl')))!.events;
+    // The warm-up's first update has none.
+    expect(events.map(({ step, lr }) => `${step}: ${lr}`)).toEqual([
+      ...['1: 0', '2: 0.0001', '3: 0.0001'],
+      ...['4: 0.00001', '5: 0.00001'],
+    ]);
+  });
+
+  it('draws no class, and refuses classes and guidance, as it was trained without labels', async () => {
+    const sample = (...args: string[]) =>
+      cli.run('sample', '--model', 'celeb', '--steps', '1', '--out', 'l.npy', ...args);
+    const { code, stdout } = await sample('--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ labels: Array(8).fill(null), guidance: 0 });
+    for (const [flag, value, message] of [
+      ['--labels', '0', 'class 0 was asked for (label 0); this model was trained without labels'],
+      ['--guidance', '2', 'guidance 2 was asked for; this model was trained without labels to guide by'],
+    ] as const)
+      expect(await sample(flag, value)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
   });
 
   it('makes what no command shows as pictures: that is said before anything is computed', async () => {
@@ -78,7 +126,7 @@ describe('a recipe on latents', () => {
 
   it('does not go on with pictures', async () => {
     await pictureFolder(at('pets'), ['cat'], 4);
-    const { code, stderr } = await cli.run('train', '--resume', '--steps', '4', '--out', 'celeb', '--data', 'pets');
+    const { code, stderr } = await cli.run('train', '--resume', '--steps', '6', '--out', 'celeb', '--data', 'pets');
     expect(stderr).toContain('ConfigError: the run was trained on other data (latents): pictures: 10, now 4; size:');
     expect(code).toBe(2);
   });

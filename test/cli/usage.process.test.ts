@@ -79,6 +79,16 @@ describe('wrong arguments', () => {
       'write a time for each picture like 50ms or 2s, or a peak of GPU memory like 60MB or 1.5GB',
     ],
     [
+      ['sample', '--level', '8', '--json'],
+      'level is 8; this model was trained for levels 0 to 7',
+      'the level is log2 of a number of steps: 0 for one, 7 for 128',
+    ],
+    [
+      ['sample', '--budget', '2s', '--level', '0', '--json'],
+      "--budget and --level exclude each other: the model's evaluation does not say how good samples drawn so are",
+      'leave out one of them',
+    ],
+    [
       ['sample', '--budget', '2s', '--steps', '4', '--json'],
       '--budget and --steps exclude each other: --budget chooses steps and blocks',
       'leave out one of them',

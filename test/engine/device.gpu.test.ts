@@ -26,8 +26,23 @@ import {
   takeFirst,
 } from '../../engine/adapters.node.ts';
 import { dawnFlags, loadDawn } from '../../engine/dawn.node.ts';
-import { adapterKind, COMPUTE_LIMITS, type ComputeLimit, chooseLimits, requestDevice } from '../../engine/device.ts';
-import { ConfigError, DataError, DeviceLostError, LimitError, UnsupportedError } from '../../engine/errors.ts';
+import {
+  adapterKind,
+  COMPUTE_LIMITS,
+  type ComputeLimit,
+  chooseLimits,
+  describeAdapter,
+  requestDevice,
+} from '../../engine/device.ts';
+import { engineOn } from '../../engine/engine.ts';
+import {
+  ConfigError,
+  DataError,
+  DeviceLostError,
+  LimitError,
+  UnsupportedError,
+  UsageError,
+} from '../../engine/errors.ts';
 import { cacheFolder } from '../../engine/folders.node.ts';
 import { readTar, swiftshaderIcd, unpackSwiftshader } from '../../engine/swiftshader.node.ts';
 import { runProgram } from '../support/child.ts';
@@ -178,7 +193,7 @@ describe('options', () => {
     const gpu = (features: readonly string[]) => {
       const device = {
         ...{ features: new Set(features), limits, adapterInfo: words },
-        ...{ lost: new Promise<never>(() => {}), addEventListener: () => {} },
+        ...{ lost: new Promise<never>(() => {}), addEventListener: () => {}, createComputePipeline: () => {} },
       };
       // Dawn's are objects whose fields are getters of their prototype.
       const listed = Object.create(
@@ -190,6 +205,27 @@ describe('options', () => {
     const units = async (...features: string[]) => (await requestDevice(gpu(features))).adapter.matrixUnits;
     expect(await units('chromium-experimental-subgroup-matrix')).toEqual([unit]);
     expect(await units()).toEqual([]);
+  });
+
+  it('does without the words of a device that tells none (Safari 26.0), by those of its adapter', async () => {
+    const limits = Object.fromEntries(COMPUTE_LIMITS.map((name) => [name, 1]));
+    const made = () => ({
+      ...{ features: new Set(), limits, lost: new Promise<never>(() => {}), addEventListener: () => {} },
+      createComputePipeline: () => {},
+    });
+    const info = { vendor: 'apple', architecture: 'metal-3', device: '', description: '', subgroupMinSize: 32 };
+    const adapter = { features: new Set(), limits, info, requestDevice: async () => made() };
+    const { device, adapter: described } = await requestDevice({
+      requestAdapter: async () => adapter,
+    } as unknown as GPU);
+    expect(described).toMatchObject({ name: 'metal-3', vendor: 'apple', kind: 'gpu' });
+    expect(device.adapterInfo.subgroupMinSize).toBe(32);
+    // A caller's own, whose adapter nobody knows.
+    const own = engineOn(made() as unknown as GPUDevice, { mirrors: false });
+    expect([own.adapterClass, own.mirrors, own.device.adapterInfo.subgroupMinSize]).toEqual(['gpu', false, undefined]);
+    expect(describeAdapter(own.device).name).toBe('unnamed adapter');
+    for (const wrong of [{}, null, 'gpu']) expect(() => engineOn(wrong as never, {})).toThrow(UsageError);
+    expect(() => engineOn({} as never, {})).toThrow('a GPUDevice was expected, not [object Object]');
   });
 
   it('refuses where there is no WebGPU or no adapter', async () => {

@@ -58,6 +58,25 @@ describe('a compilation that fails frees what it took', () => {
     expect(engine.memory.report()).toMatchObject({ live, buffers });
   });
 
+  it('for a driver without memory to compile, which may be tried again', async () => {
+    let failures = 1;
+    const device = new Proxy(engine.device, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target);
+        if (name === 'createComputePipelineAsync' && failures-- > 0)
+          return () => Promise.reject(new Error('no memory'));
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    const other = new Engine(device, engine.adapterClass, { ownsDevice: false });
+    const x = floats(other, 'x', range(4));
+    await rejection(siluProgram(other, x, 1), Error);
+    const program = await siluProgram(other, x, 1);
+    program.program.run();
+    other.dispose();
+    expect(failures).toBeLessThan(0);
+  });
+
   it('for a tensor too large for one binding, which is named', async () => {
     const most = engine.device.limits.maxStorageBufferBindingSize;
     const { live, buffers } = engine.memory.report();

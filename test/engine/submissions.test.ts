@@ -11,7 +11,7 @@ function measured(parts: Submissions, counts: Uint32Array, each: (dispatch: numb
   for (const end of parts.ends(counts)) {
     let sum = 0;
     for (let i = begin; i < end; i++) sum += each(i) * counts[3 * i]!;
-    parts.took(begin, end, sum);
+    parts.took(parts.submitted(begin, end), sum);
     begin = end;
   }
   return parts.ends(counts);
@@ -29,6 +29,21 @@ describe('submissions', () => {
     const parts = of(counts, 100);
     expect(parts.ends(counts)).toEqual([16, 32, 40]);
     expect(measured(parts, counts, () => 0.1)).toEqual([40]);
+  });
+
+  it('hold few workgroups while nothing is known, and a dispatch of many alone', () => {
+    const counts = groups(1, 8192, 8192, 2048, 2048, 2048, 1, 1, 0, 0);
+    const parts = of(counts, 100);
+    expect(parts.ends(counts)).toEqual([1, 2, 3, 5, 10]);
+    // Likewise what had nothing to do when the rest was measured.
+    expect(measured(parts, counts, () => 1e-3)).toEqual([10]);
+    const idle = groups(1, ...new Array(15).fill(0));
+    const others = of(idle, 100);
+    expect(measured(others, idle, () => 1)).toEqual([16]);
+    const busy = groups(1, ...new Array(15).fill(1024));
+    const fresh = of(idle, 100);
+    fresh.resize(busy);
+    expect(fresh.ends(busy)).toEqual([4, 8, 12, 16]);
   });
 
   it('are no longer than the budget once measured, down to single dispatches', () => {
@@ -58,10 +73,39 @@ describe('submissions', () => {
     const counts = groups(...new Array(16).fill(1));
     const parts = of(counts, 100);
     expect(measured(parts, counts, () => 1)).toEqual([16]);
-    parts.took(0, 16, 144);
+    parts.took(parts.submitted(0, 16), 144);
     expect(parts.ends(counts)).toEqual([16]);
-    parts.took(0, 16, 144);
+    parts.took(parts.submitted(0, 16), 144);
     expect(parts.ends(counts)).toHaveLength(2);
+  });
+
+  it('that a busy host hears of together are believed together', () => {
+    const counts = groups(...new Array(64).fill(100));
+    const parts = of(counts, 500);
+    // 475 ms each, of which the host hears after 1.9 seconds: all the time is the first one's.
+    const ends = parts.ends(counts);
+    expect(ends).toEqual([16, 32, 48, 64]);
+    const all = ends.map((end, i) => parts.submitted(ends[i - 1] ?? 0, end));
+    all.forEach((submitted, i) => {
+      parts.took(submitted, i === 0 ? 1900 : 0.02);
+    });
+    expect(parts.ends(counts)).toEqual(ends);
+    // One by one each says its own.
+    parts.ends(counts).forEach((end, i, ends) => {
+      parts.took(parts.submitted(ends[i - 1] ?? 0, end), i === 0 ? 450 : 20);
+    });
+    expect(parts.ends(counts)).toEqual([48, 64]);
+  });
+
+  it('are learned from by the workgroups that they had, not those of now', () => {
+    const counts = groups(...new Array(16).fill(10));
+    const parts = of(counts, 100);
+    const submitted = parts.submitted(0, 16);
+    const more = groups(...new Array(16).fill(100));
+    parts.resize(more);
+    parts.took(submitted, 32);
+    // 0.2 ms a workgroup, 320 ms now.
+    expect(parts.ends(more)).toHaveLength(4);
   });
 
   it('follow the numbers of workgroups, also where there are none', () => {

@@ -10,7 +10,8 @@ import { maxSize, type Tensor } from '../../engine/tensor.ts';
 import { add, addGradients } from '../../kernels/add.ts';
 import { chunk } from '../../kernels/chunk.ts';
 import { createTape } from '../../kernels/derivatives.ts';
-import { mul, silu } from '../../kernels/elementwise.ts';
+import { silu } from '../../kernels/elementwise.ts';
+import { mul } from '../../kernels/mul.ts';
 import { type Arrays, block, blockReference, blockShapes, randomArrays } from '../support/block.ts';
 import { testEngine } from '../support/engine.ts';
 

@@ -142,10 +142,16 @@ describe('seconds of cells', () => {
     );
   });
 
+  it('are no less for more blocks, and no more than as many times, whatever a busy machine measured', () => {
+    const busy = evaluation(cell(16, 4, 3, 2), cell(16, 8, 2, 9), cell(16, 12, 1, 1));
+    const costs = secondsOfCells(busy, pace).map(({ cost }) => cost);
+    for (const [i, times] of [1, 2, 1].entries()) expect(costs[i]).toBeCloseTo(0.002 + 16 * 0.01 * times, 12);
+  });
+
   it('compare blocks at steps that both have, and where there are none, by seconds a step', () => {
     const shared = evaluation(cell(4, 4, 3, 4), cell(128, 4, 1, 500), cell(4, 8, 2, 6), cell(64, 8, 1, 900));
     expect(secondsOfCells(shared, pace)[2]!.cost).toBeCloseTo(0.002 + 4 * 0.01 * 1.5, 12);
-    const apart = evaluation(cell(4, 4, 3, 4), cell(8, 8, 2, 20));
-    expect(secondsOfCells(apart, pace)[1]!.cost).toBeCloseTo(0.002 + 8 * 0.01 * 2.5, 12);
+    const apart = evaluation(cell(4, 4, 3, 4), cell(8, 8, 2, 14));
+    expect(secondsOfCells(apart, pace)[1]!.cost).toBeCloseTo(0.002 + 8 * 0.01 * 1.75, 12);
   });
 });

@@ -64,6 +64,18 @@ it('has the losses of velocities that samplers give, in any batch, and the same 
     expect(loss.low).toBeLessThan(loss.value);
     expect(loss.high).toBeGreaterThan(loss.value);
   }
+  // Of a model that was trained for four steps at most, level 2 is the flow's.
+  const coarse = await lossMap(engine, { ...options, config: { ...config, finest: 4 }, batch: 5 });
+  expect(coarse.length).toBeLessThan(cells.length);
+  expect(coarse[0]!.loss).toEqual(cells[0]!.loss);
+  for (const cell of coarse) expect(cell.target).toBe(cell.level === 2 ? 'flow' : 'two half steps');
+  const flow = mse(
+    await moved(1, 2, 4),
+    x1.map((x, i) => x - noise[i]!),
+  );
+  const finest = coarse.find(({ level, t, blocks }) => level === 2 && t === 0 && blocks === 4)!;
+  expect(finest.loss.value / flow).toBeCloseTo(1, 4);
+  expect([...lossMapPlots(coarse).values()][0]).toContain('level 2: flow');
   sampler.dispose();
   expect(await lossMap(engine, { ...options, batch: 5 })).toEqual(cells);
   const parts = await lossMap(engine, { ...options, batch: 2 });

@@ -148,6 +148,26 @@ describe('tables and plots', () => {
     expect(resultsCsv(both).split('\n')[1]).toContain(',0.75,0.5,1.25,,,,0.5,');
   });
 
+  it('of another level than the solvers are apart, and say it', async () => {
+    const told = { ...cell(4, 4, 2), level: 0 };
+    const both = { ...results, cells: [cells[1]!, told] };
+    const files = await writeResults(join(folder, 'c'), both);
+    expect(files.filter((name) => name.startsWith('fd-table'))).toEqual([
+      'fd-table-euler-w1.svg',
+      'fd-table-euler-level-0-w1.svg',
+    ]);
+    expect(resultRows(both).map(([, steps]) => steps)).toEqual(['T', '4', '4 level 0', '']);
+    const lines = resultsCsv(both).trimEnd().split('\n');
+    expect(lines.map((line) => line.split(',').at(-1))).toEqual(['level', '', '0', '']);
+    expect(new Set(lines.map((line) => line.split(',').length)).size).toBe(1);
+    const { seconds } = paretoOf([told]);
+    expect(seconds).toEqual([
+      { ...{ steps: 4, blocks: 4, guidance: 1, solver: 'euler', level: 0 }, cost: 0.016, fd: told.fd },
+    ]);
+    expect(paretoRows(seconds, 'seconds')[1]![1]).toBe('T=4 L=4 level 0');
+    expect(paretoPlot(both, 'seconds')).toContain('>euler level 0</text>');
+  });
+
   it('a heat map darkens with the value and leaves gaps empty', () => {
     const svg = heatMap({
       ...{ title: 'a < b', row: 'r', column: 'c', rowLabels: ['1', '2'], columnLabels: ['x', 'y'] },
@@ -194,7 +214,7 @@ describe('what a budget buys', () => {
     expect(svg).toContain('>T=4 L=4@0,8@0.5</text>');
     expect(svg).toContain('>euler, blocks by time</text>');
     expect(svg.match(/r="1.8"/g)).toHaveLength(6);
-    expect(resultsCsv({ ...results, cells: [mixed] }).split('\n')[1]).toMatch(/,4@0 8@0.5,$/);
+    expect(resultsCsv({ ...results, cells: [mixed] }).split('\n')[1]).toMatch(/,4@0 8@0.5,,$/);
     expect(resultRows({ ...results, cells: [mixed] })[1]!.slice(0, 2)).toEqual(['4@0,8@0.5', '4']);
   });
 });
@@ -247,7 +267,25 @@ describe('a grid', () => {
       ...{ blocks: several.schedules![0], refresh: undefined, guidance: 1, solver: 'heun', steps: 4 },
     });
   });
+  it('of several levels has every way at each, apart from those of the solvers themselves', () => {
+    const told: EvaluationGrid = {
+      ...{ steps: [4], tolerances: [0.1], blocks: [4], guidance: [1], solver: ['euler', 'tsit5'], levels: [0, 7] },
+      refreshes: [{ blocks: 12, every: 2 }],
+    };
+    checkGrid(told, 100, config);
+    const keys = cellsOf(told);
+    expect(keys.map(describeCell)).toEqual([
+      ...['T=4 L=4 w=1 level 0', 'T=4 L=4 w=1 level 7'],
+      ...['tol=0.1 L=4 w=1 tsit5 level 0', 'tol=0.1 L=4 w=1 tsit5 level 7'],
+      ...['T=4 L=4 refresh 12:2 w=1 level 0', 'T=4 L=4 refresh 12:2 w=1 level 7'],
+    ]);
+    expect(keys.map((key) => requestOf(key).level)).toEqual([0, 7, 0, 7, 0, 7]);
+    const own = cellsOf({ ...told, levels: undefined });
+    expect([...own, ...keys].filter((key) => [...own, ...keys].filter((o) => sameCell(key, o)).length > 1)).toEqual([]);
+  });
   it.each([
+    [{ levels: [0, 0] }, 'levels has a value twice: 0, 0'],
+    [{ levels: [0, 8] }, 'level is 8; this model was trained for levels 0 to 7'],
     [{ refreshes: [{ blocks: 4, every: 2 }] }, 'refresh 4:2 makes no cell'],
     [
       { refreshes: [{ blocks: 12, every: 2 }], solver: 'heun' as const },

@@ -59,6 +59,7 @@ describe('what is kept of results', () => {
       cell(1, 4, 9, { guidance: 2 }),
       cell(1, 2, 2.5, { solver: 'heun' }),
       cell(null, 2, 1, { solver: 'tsit5', tolerance: 0.1 }),
+      cell(1, 2, 0.5, { level: 7 }),
     );
     const { guidance, solver, cells } = storedEvaluation(several, tinyModel, '2026-01-31');
     expect([guidance, solver, cells.map(({ fd }) => fd.value)]).toEqual([2, 'euler', [2, 9]]);
@@ -66,6 +67,7 @@ describe('what is kept of results', () => {
 
   it.each([
     [results(cell(null, 2, 1, { solver: 'tsit5' })), 'has no cells of fixed steps'],
+    [results(cell(1, 2, 1, { level: 0 })), 'has no cells of fixed steps'],
     [results(cell(1, 3, 1)), 'has cell 0 of another model: this model cannot run 3 of its 4 blocks'],
     [results(cell(1, 2, 1), cell(1, 2, 1)), 'has T=1 L=2 twice'],
     [results(cell(1, 2, Number.NaN)), 'has cell 0: a distance of NaN, which is no finite number'],

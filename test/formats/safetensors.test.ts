@@ -231,6 +231,19 @@ test('tensors in any order are read if they fill the data exactly, and refused o
   expect(Math.min(read, refused)).toBeGreaterThan(200);
 });
 
+test.each([
+  ['a pickle', [0x80, 4, 0x95, 1, 2, 3, 0, 0]],
+  ['a zip archive', [0x50, 0x4b, 3, 4, 0, 0, 8, 8]],
+])('%s is told by its first bytes, with what reads it', (what, start) => {
+  const bytes = Uint8Array.from([...start, ...new Uint8Array(24)]);
+  expect(() => parseSafetensors(bytes, 'sc.pkl')).toThrow(
+    expect.objectContaining({
+      message: `sc.pkl is ${what}, no safetensors file`,
+      hint: expect.stringContaining('odelt convert'),
+    }),
+  );
+});
+
 test('a header longer than the file is refused before it is read', () => {
   for (const length of [2n ** 63n, 100_000_001n, 9n]) {
     const bytes = new Uint8Array(16);

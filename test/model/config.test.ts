@@ -12,6 +12,7 @@ import {
   patchSize,
   preset,
   tokenCount,
+  usualSteps,
 } from '../../model/config.ts';
 import { paramLayout } from '../../model/params.ts';
 
@@ -158,6 +159,22 @@ test('what few models have is left out where it is as usual', () => {
   expect(parseModelConfig(JSON.parse(JSON.stringify(parseModelConfig(data))))).toEqual(data);
   expect(preset('tiny', { predicts: 'data' })).toEqual(data);
   for (const name of Object.keys(PRESETS)) expect(preset(name)).not.toHaveProperty('predicts');
+  const without = { ...PRESETS.tiny, unconditional: true };
+  expect(parseModelConfig(without)).toEqual(without);
+  expect(parseModelConfig({ ...without, unconditional: false })).toEqual(PRESETS.tiny);
+  expect(() => parseModelConfig({ ...without, unconditional: 1 })).toThrow(
+    'model.unconditional must be true or false; found 1',
+  );
+  const coarse = { ...PRESETS.tiny, finest: 32 };
+  expect(parseModelConfig(coarse)).toEqual(coarse);
+  expect(parseModelConfig({ ...coarse, finest: 128 })).toEqual(PRESETS.tiny);
+  for (const finest of [1, 24, 2.5, '32', 2 ** 60 + 2 ** 8])
+    expect(() => parseModelConfig({ ...coarse, finest })).toThrow(
+      'model.finest must be a power of two, 2 or more; found',
+    );
+  expect(usualSteps(preset('tiny'), [1, 4, 16, 256])).toEqual([1, 4, 16, 128]);
+  expect(usualSteps({ ...preset('tiny'), finest: 8 }, [1, 4, 16, 64])).toEqual([1, 4, 8]);
+  expect(usualSteps({ ...preset('tiny'), finest: 8, ignoreDt: true }, [1, 64])).toEqual([1, 64]);
   expect(() => parseModelConfig({ ...dit, timeScale: 0 })).toThrow(
     'model.timeScale must be positive and at most 1000000; found 0',
   );

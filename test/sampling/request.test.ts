@@ -24,6 +24,8 @@ describe('a request', () => {
     {},
     { blocks: 4, guidance: 0, seed: 2 ** 32 - 1, first: 2 ** 32 - 3 },
     { blocks: 12, guidance: -1.5, seed: 0, first: 0, level: 2.5, steps: 5 },
+    { level: 0 },
+    { steps: undefined, solver: 'tsit5', level: 7 },
     { noise: new Float32Array(3 * pixels), keepBlocks: true, onProgress: () => {} },
     { steps: 128 },
     { steps: 4, stopAfter: 1 },
@@ -84,6 +86,8 @@ describe('a request', () => {
     [{ steps: 0 }, 'the number of steps is 0; it must be a positive integer'],
     [{ steps: 3 }, '3 steps are none of them'],
     [{ steps: Number.NaN, level: 1 }, 'the number of steps is NaN'],
+    [{ level: 7.5 }, 'level is 7.5; this model was trained for levels 0 to 7'],
+    [{ ...adaptive, level: -1 }, 'level is -1; this model was trained for levels 0 to 7'],
     [{ blocks: 5 }, 'this model cannot run 5 of its 12 blocks'],
     [{ blocks: Number.NaN }, 'this model cannot run NaN'],
     [{ guidance: Number.POSITIVE_INFINITY }, 'guidance is Infinity; it must be a finite number'],
@@ -111,6 +115,12 @@ describe('a request', () => {
     const error = refusal({ ...good, ...fields });
     expect(error).toBeInstanceOf(ConfigError);
     expect(error.message).toContain(message);
+  });
+
+  it('of a level for a model that is told none is refused', () => {
+    const untold = { ...config, ignoreDt: true };
+    expect(() => checkRequest({ ...good, level: 0 }, untold)).toThrow('level is 0; this model is told no step sizes');
+    expect(() => checkRequest({ ...good, steps: 3 }, untold)).not.toThrow();
   });
 
   it('for more than fits is a LimitError with what was asked and what there is', () => {

@@ -38,10 +38,21 @@ it.each([
   expect(parseHash(hash)).toEqual(START);
 });
 
+const ten = { classes: 10, ignoreDt: false };
+
 it('a model draws its own number of blocks that is nearest, and classes that it has', () => {
-  expect(fitted(START, [4, 8, 12], 10).blocks).toBe(12);
-  expect(fitted({ ...START, blocks: 7, label: 9 }, [4, 8, 12], 10)).toMatchObject({ blocks: 8, label: 9 });
-  expect(fitted({ ...START, blocks: 99, label: 10 }, [4, 8, 12], 10)).toMatchObject({ blocks: 12, label: null });
+  expect(fitted(START, [4, 8, 12], ten).blocks).toBe(12);
+  expect(fitted({ ...START, blocks: 7, label: 9 }, [4, 8, 12], ten)).toMatchObject({ blocks: 8, label: 9 });
+  expect(fitted({ ...START, blocks: 99, label: 10 }, [4, 8, 12], ten)).toMatchObject({
+    blocks: 12,
+    label: null,
+  });
+  const fine = { ...START, steps: 64 };
+  const finest = { ...ten, finest: 32 };
+  expect([ten, finest, { ...finest, ignoreDt: true }].map((of) => fitted(fine, [4], of).steps)).toEqual([64, 32, 64]);
+  const chosen = { ...START, label: 3, guidance: 2 };
+  expect(fitted(chosen, [4], ten)).toMatchObject({ label: 3, guidance: 2 });
+  expect(fitted(chosen, [4], { ...ten, unconditional: true })).toMatchObject({ label: null, guidance: 0 });
 });
 
 it('few steps come first, for a third more work at most', () => {

@@ -127,27 +127,33 @@ describe('documents that are wrong', () => {
 
 describe('recipes', () => {
   const latents = { name: 'latents', height: 32, width: 32, channels: 4 };
+  const base = { width: 768, heads: 12, depth: 12, lengths: { min: 4, group: 4 }, dropout: 0 };
+  const large = { width: 1152, heads: 16, depth: 28, lengths: { min: 12, group: 8 }, dropout: 0 };
+  const guided = { guidance: { weight: 1.5, distill: true }, classDropout: 0.1 };
   it.each([
-    ['celebahq256', 1, { guidance: null, classDropout: 1 }],
-    ['imagenet256', 1000, { guidance: { weight: 1.5, distill: true }, classDropout: 0.1 }],
-  ])('%s is the published run from end to end', (name, classes, labels) => {
+    ['celebahq256', 1, { ...base, dropout: 0.1 }, { guidance: null, classDropout: 1 }],
+    ['imagenet256', 1000, base, guided],
+    ['imagenet256-xl', 1000, large, guided],
+  ])('%s is the published run from end to end', (name, classes, sizes, labels) => {
     const { preset, model, train } = settingsOf([recipe(name).settings]);
     expect(modelForData(preset!, { ...latents, classes }, model)).toEqual({
       ...PRESETS['dit-b/2'],
-      ...{ imageSize: 32, channels: 4, patch: 2, width: 768, heads: 12, depth: 12, classes },
-      lengths: { min: 4, group: 4 },
+      ...{ imageSize: 32, channels: 4, patch: 2, mlpRatio: 4, classes, ...sizes },
     });
     expect(parseTrainConfig(train)).toEqual({
       ...TRAIN_DEFAULTS,
       ...{ batch: 256, steps: 100_000, lr: 1e-4, warmup: 5000, weightDecay: 0.1, beta1: 0.9, beta2: 0.999 },
       ...{ emaDecay: 0.999, finest: 128, timeEvery: 8, lengthEvery: 8, targetsFromEma: true, clip: 0, ...labels },
     });
-    expect(RECIPES[name]!.data).toContain('latents of 32 x 32 x 4');
+    expect(RECIPES[name]!.data).toMatch(/latents of 32 x 32 x 4|as imagenet256/);
   });
 
   it('of another name are refused, naming the nearest', () => {
     const { message, hint } = errorOf(() => recipe('celebahq'));
-    expect([message, hint]).toEqual(["there is no recipe 'celebahq'", 'known: celebahq256, imagenet256']);
+    expect([message, hint]).toEqual([
+      "there is no recipe 'celebahq'",
+      'known: celebahq256, imagenet256, imagenet256-xl',
+    ]);
     expect(errorOf(() => recipe('imagenet265')).hint).toMatch(/^did you mean imagenet256\?/);
   });
 });

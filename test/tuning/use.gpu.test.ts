@@ -104,7 +104,9 @@ describe('an engine', () => {
     const notices: string[] = [];
     const { device } = engine;
     const none = await createEngine({ device });
-    expect(none.tuning).toBeUndefined();
+    expect([none.tuning, none.mirrors]).toEqual([undefined, true]);
+    const plain = await createEngine({ device, mirrors: false, submissionBudget: 70 });
+    expect([plain.mirrors, plain.submissionBudget]).toEqual([false, 70]);
     // Of the public families there is no 'square'.
     const withTable = await createEngine({ device, tuning: table, onNotice: (text) => notices.push(text) });
     expect(withTable.tuning!.choices).toEqual([]);

@@ -9,7 +9,8 @@
  * Teacher: the one that was given, throughout.
  * Source: baselines/targets_consistency_distillation.py of the reference.
  */
-import { eulerEach, eulerWithin, velocityToward } from '../../kernels/flow.ts';
+import { eulerEach, velocityToward } from '../../kernels/flow.ts';
+import { eulerWithin } from '../../kernels/flow-training.ts';
 import {
   BOUND,
   consistencyRows,
@@ -25,7 +26,7 @@ import {
 export const consistencyDistillation: Objective = {
   draw: (request) => levelDraws(request, finestLevel(request.train)),
   rows: consistencyRows,
-  inputs({ train, sorted, depth }) {
+  inputs({ train, sorted, full }) {
     const later = Float32Array.from(sorted, ({ t }) => t + 1 / train.finest);
     return {
       h: filled(train.batch, 1 / train.finest),
@@ -33,7 +34,7 @@ export const consistencyDistillation: Objective = {
       rest: later.map((t) => 1 - t),
       // The network ignores levels: its input for them is 0.
       step: filled(train.batch, 0),
-      full: filledIntegers(train.batch, depth),
+      full: filledIntegers(train.batch, full),
     };
   },
   record(ctx, { main, own, path, average, teacher }) {

@@ -31,14 +31,14 @@ function consistencyLevel(train: TrainConfig, update: number): number {
 export const consistency: Objective = {
   draw: (request) => levelDraws(request, consistencyLevel(request.train, request.update)),
   rows: consistencyRows,
-  inputs({ train, sorted, depth }) {
+  inputs({ train, sorted, full }) {
     const later = Float32Array.from(sorted, ({ t, level }) => t + 2 ** -level);
     return {
       later,
       rest: later.map((t) => 1 - t),
       // The network ignores levels: its input for them is 0.
       step: filled(train.batch, 0),
-      full: filledIntegers(train.batch, depth),
+      full: filledIntegers(train.batch, full),
     };
   },
   record(ctx, { main, own, path, average }) {

@@ -11,7 +11,8 @@
  */
 import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { eulerEach, flowInterpolate, guide } from '../../kernels/flow.ts';
+import { eulerEach, guide } from '../../kernels/flow.ts';
+import { flowInterpolate } from '../../kernels/flow-training.ts';
 import { scatterRows } from '../../kernels/gather.ts';
 import {
   evaluate,
@@ -51,7 +52,7 @@ export const livereflow: Objective = {
     }));
     return [...reflow, ...flowRows(request)];
   },
-  inputs({ train, shares, rows, position, told, none, depth }) {
+  inputs({ train, shares, rows, position, told, none, full }) {
     const count = shares.timeRows;
     if (count === 0) return {};
     const reflow = rows.slice(0, count);
@@ -65,7 +66,7 @@ export const livereflow: Objective = {
       back: filled(count, -1),
       targets: position.slice(0, count),
       none: filledIntegers(count, none),
-      full: filledIntegers(count, depth),
+      full: filledIntegers(count, full),
       ...Object.fromEntries(times),
     };
   },

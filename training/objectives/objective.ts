@@ -60,8 +60,8 @@ export interface InputRequest extends RowRequest {
   readonly position: Uint32Array;
   /** What the network is told of a level: 0 where it ignores it. */
   readonly told: (level: number) => number;
-  /** All blocks of the model. */
-  readonly depth: number;
+  /** Blocks of targets with all blocks: the most that rows learn, too. */
+  readonly full: number;
 }
 
 /** An objective's own GPU inputs by name; their types and lengths are the same for every batch of a configuration. */
@@ -148,7 +148,7 @@ export function levelDraws({ train, from }: DrawRequest, level: number): TargetD
 export const filled = (count: number, value: number): Float32Array => new Float32Array(count).fill(value);
 export const filledIntegers = (count: number, value: number): Uint32Array => new Uint32Array(count).fill(value);
 
-/** The velocity of a model with all its blocks; `full` [R] u32: that number for each of the rows. */
+/** The velocity of a model with all the blocks that it ever runs; `full` [R] u32: that number for each of the rows. */
 export function evaluate(
   ctx: Context,
   name: string,

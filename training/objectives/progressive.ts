@@ -15,7 +15,8 @@
  */
 import { type ScalarValues, scalarInput } from '../../engine/scalar.ts';
 import type { Tensor } from '../../engine/tensor.ts';
-import { eulerWithin, guide, mean2 } from '../../kernels/flow.ts';
+import { guide, mean2 } from '../../kernels/flow.ts';
+import { eulerWithin } from '../../kernels/flow-training.ts';
 import type { TrainConfig } from '../config.ts';
 import {
   BOUND,
@@ -38,14 +39,14 @@ export function progressiveLevel(train: TrainConfig, update: number): number {
 export const progressive: Objective = {
   draw: (request) => levelDraws(request, progressiveLevel(request.train, request.update)),
   rows: consistencyRows,
-  inputs({ train, sorted, none, depth }) {
+  inputs({ train, sorted, none, full }) {
     const h = Float32Array.from(sorted, ({ level }) => 2 ** -(level + 1));
     return {
       h,
       later: Float32Array.from(sorted, ({ t }, i) => t + h[i]!),
       // The network ignores levels: its input for them is 0.
       step: filled(train.batch, 0),
-      full: filledIntegers(train.batch, depth),
+      full: filledIntegers(train.batch, full),
       ...(train.guidance?.distill ? { none: filledIntegers(train.batch, none) } : {}),
     };
   },

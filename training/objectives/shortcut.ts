@@ -88,7 +88,7 @@ export const pairRows = ({ shares, draws, label }: RowRequest): Row[] =>
 
 /** Inputs of the pairs' two steps, but the levels that these are told: the first step has length `h`. */
 export function pairInputs(
-  { shares, position, none, depth }: InputRequest,
+  { shares, position, none, full }: InputRequest,
   pairs: readonly Row[],
   h: Float32Array,
 ): OwnInputs {
@@ -102,7 +102,7 @@ export function pairInputs(
     targets0: position.slice(0, timePairs),
     ...(timeRows > timePairs ? { targets1: position.slice(timePairs, timeRows) } : {}),
     none: filledIntegers(timePairs, none),
-    full: filledIntegers(timePairs, depth),
+    full: filledIntegers(timePairs, full),
   };
 }
 

@@ -13,7 +13,7 @@
  * Source: the paper; the reference does not have it.
  */
 import { integers, uniforms } from '../../engine/philox.ts';
-import { mixEach } from '../../kernels/flow.ts';
+import { mixEach } from '../../kernels/flow-training.ts';
 import { type DrawRequest, finestLevel, flowRows, flowTimes, labelDrops, type Objective, STREAM } from './objective.ts';
 import { pairInputs, pairRows, teach, twoHalves } from './shortcut.ts';
 

@@ -59,7 +59,7 @@ export function ditConfig(weights: ForeignWeights, hints: ModelHints): ModelConf
   }
   return parseModelConfig({
     ...{ imageSize, channels, patch, width, heads, depth, mlpRatio: hidden / width, classes: rows - 1 },
-    ...{ lengths: null, ignoreDt: true },
+    ...{ lengths: null, ignoreDt: true, unconditional: hints.unconditional },
     ...(program === 'dit' ? { timeScale: STEPS, predicts: 'noise' } : {}),
   });
 }

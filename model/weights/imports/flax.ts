@@ -66,6 +66,7 @@ export function flaxConfig(weights: ForeignWeights, hints: ModelHints): ModelCon
   return parseModelConfig({
     ...{ imageSize, channels, patch, width, heads, depth, mlpRatio: hidden / width, classes: rows - 1 },
     ...{ lengths: lengthsOf(weights, depth, width, hints), ignoreDt: hints.ignoreDt ?? false },
+    ...{ unconditional: hints.unconditional, finest: hints.finest },
   });
 }
 

@@ -23,6 +23,10 @@ export interface ModelHints {
   readonly lengths?: LengthConfig;
   /** True for a model that was trained without step sizes. */
   readonly ignoreDt?: boolean;
+  /** True for a model that was trained without labels. */
+  readonly unconditional?: boolean;
+  /** Time steps of the finest grid that it was trained for. Default 128. */
+  readonly finest?: number;
   /** Which of the programs that write PyTorch names the file is from. */
   readonly program?: 'dit' | 'sit';
 }

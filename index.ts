@@ -103,12 +103,14 @@ export {
   FEATURE_NAMES,
   type FeatureName,
   type Features,
+  type Fitting,
   featuresOf,
   featuresOfData,
   type PictureShape,
   pixelFeatures,
   principalFeatures,
   principalFeaturesAgain,
+  principalFeaturesInTurns,
   randomFeatures,
 } from './evaluation/features.ts';
 export { checkFlow, type Flow, type FlowRequest, flowRows, traceFlow } from './evaluation/flow.ts';
@@ -184,7 +186,7 @@ export {
 } from './evaluation/stored.ts';
 export { createVelocities, type Velocities, type VelocityRequest } from './evaluation/velocities.ts';
 export { type ByteSource, blobSource, bytesSource } from './formats/byte-source.ts';
-export type { Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
+export type { Bounds, Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {
   type Dtype,
   parseSafetensors,

@@ -1,7 +1,6 @@
 /** `odelt bench memory`: what sampling takes of GPU memory, per number of blocks and option, as a table and as a picture. */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import {
   estimateMemory,
@@ -15,9 +14,10 @@ import {
   memorySettings,
   settingName,
 } from '../bench/memory.bench.ts';
-import { OdeltError } from '../engine/errors.ts';
+import { InterruptedError, OdeltError } from '../engine/errors.ts';
 import { checkOutput, writeText } from '../formats/files.node.ts';
 import { plotMemory } from '../pictures/memory-plot.ts';
+import { runChild, saidBy } from './child.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { describedModel } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
@@ -77,7 +77,11 @@ async function benchMemory(flags: MemoryFlags): Promise<void> {
     const rows: MemoryRow[] = [];
     for (const [i, row] of estimated.entries()) {
       if (flags.run) line.update(`${settingName(settings[i]!)} (${i + 1} of ${settings.length})`, true);
-      rows.push(flags.run ? { ...row, measured: await measureApart(flags, settings[i]!, signal) } : row);
+      const measured = flags.run ? await measureApart(flags, settings[i]!, signal) : undefined;
+      if (signal.aborted) {
+        throw new InterruptedError(`measuring was interrupted after ${i} of ${settings.length} settings`);
+      }
+      rows.push(measured ? { ...row, measured } : row);
     }
     line.end();
     const { name: device, driver } = adapter.adapter;
@@ -101,21 +105,20 @@ async function openWithoutMirrors({ adapter }: MemoryFlags) {
   return session;
 }
 
-/** Runs this command again for one setting, as only a fresh process has an honest resident set. */
-async function measureApart(flags: MemoryFlags, setting: MemorySetting, signal: AbortSignal): Promise<Measured> {
+/** Runs this command again for one setting, as only a fresh process has an honest resident set; undefined when interrupted. */
+async function measureApart(
+  flags: MemoryFlags,
+  setting: MemorySetting,
+  signal: AbortSignal,
+): Promise<Measured | undefined> {
   const model = flags.model === undefined ? ['--preset', flags.preset] : ['--model', flags.model];
   const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
   const size = ['--batch', String(flags.batch), '--steps', String(flags.steps)];
   const script = ['--expose-gc', process.argv[1]!, 'bench', 'memory', '--measure', '--only', settingName(setting)];
-  try {
-    const { stdout } = await promisify(execFile)(process.execPath, [...script, ...model, ...size, ...adapter], {
-      signal,
-    });
-    return JSON.parse(stdout) as Measured;
-  } catch (cause) {
-    const said = (cause as { stderr?: string }).stderr?.trim();
-    throw new OdeltError('measure', `measuring ${settingName(setting)} failed`, { details: said || undefined, cause });
-  }
+  const child = await runChild(process.execPath, [...script, ...model, ...size, ...adapter], { signal });
+  if (child.end === 'interrupted') return undefined;
+  if (child.code === 0) return JSON.parse(child.stdout) as Measured;
+  throw new OdeltError('measure', `measuring ${settingName(setting)} failed`, { details: saidBy(child) || undefined });
 }
 
 async function measure(flags: MemoryFlags): Promise<void> {

@@ -11,23 +11,32 @@ export interface ChildEnd {
 }
 
 export interface ChildOptions {
-  /** Seconds until it is stopped. */
-  readonly seconds: number;
+  /** Seconds until it is stopped, three weeks at most. Default: those. */
+  readonly seconds?: number;
   readonly signal?: AbortSignal;
   /** Seconds from being asked to stop to being stopped. Default 5. */
   readonly grace?: number;
   readonly env?: NodeJS.ProcessEnv;
 }
 
+/** Seconds that a timer can count at most, rounded. */
+const LONGEST = 2_000_000;
+
 /** Most characters that are kept of what a program writes to either stream: the last ones. */
 const MOST_KEPT = 32 * 2 ** 20;
+
+/** What Dawn says on some drivers, whatever is done there; see docs/troubleshooting.md. */
+const NOISE = /^Warning: maxDynamic\w+ artificially reduced.*\n?/gm;
+
+/** What a program said on standard error, without what means nothing. */
+export const saidBy = ({ stderr }: Pick<ChildEnd, 'stderr'>): string => stderr.replace(NOISE, '').trim();
 
 /**
  * Runs a program, whose input is empty. One that is out of time, or interrupted, is sent SIGTERM with all that it has started and, if that
  * does not end it, SIGKILL. Windows has no such signals: there it is ended at once, with its children.
  */
 export function runChild(program: string, args: readonly string[], options: ChildOptions): Promise<ChildEnd> {
-  const { seconds, signal, grace = 5, env = process.env } = options;
+  const { seconds = LONGEST, signal, grace = 5, env = process.env } = options;
   const started = performance.now();
   return new Promise((resolve, reject) => {
     // A process group of its own: to be stopped as a whole, and not by the terminal's Ctrl-C but by us.

@@ -21,7 +21,7 @@ import { firstBlocks } from '../model/weights/first-blocks.ts';
 import { ditTensors } from '../model/weights/imports/dit-export.ts';
 import type { ModelHints } from '../model/weights/imports/foreign.ts';
 import { importState, importWeights } from '../model/weights/imports/import.ts';
-import { checkpointFile, mayBeSafetensors, openCheckpointFile } from '../model/weights/imports/open.node.ts';
+import { checkpointFile, isSafetensors, openCheckpointFile } from '../model/weights/imports/open.node.ts';
 import { classNamesOf, describesModel, modelContents } from '../model/weights/model-file.ts';
 import { memorySource, readParams } from '../model/weights/source.ts';
 import { saveCheckpoint } from '../training/checkpoint.node.ts';
@@ -278,7 +278,7 @@ async function read(path: string, weights: WhichWeights, hints: ModelHints): Pro
 async function foreignFile(path: string): Promise<string | undefined> {
   const file = path === '' ? undefined : await checkpointFile(path);
   if (file === undefined || !(await stat(file).catch(() => null))?.isFile()) return undefined;
-  if (!(await mayBeSafetensors(file))) return file;
+  if (!(await isSafetensors(file))) return file;
   const { header, close } = await openSafetensors(file);
   await close();
   return describesModel(header.metadata) ? undefined : file;

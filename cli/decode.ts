@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError, DataError } from '../engine/errors.ts';
-import { checkOutput, failAs, readRegular } from '../formats/files.node.ts';
+import { failAs, readRegular } from '../formats/files.node.ts';
 import { readNpy } from '../formats/npy.ts';
 import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { checkPictureSize, gridSize } from '../pictures/picture.ts';
@@ -12,7 +12,7 @@ import { checkOneOf } from '../sampling/request.ts';
 import { interruptSignal } from './ends.node.ts';
 import { bytes, log, ProgressLine, printJson } from './output.node.ts';
 import { describeDecoded, openLatents } from './sample-decode.ts';
-import { isArray, writeSamples } from './sample-output.ts';
+import { checkOutputs, isArray, writeSamples } from './sample-output.ts';
 import { INDEX_HELP, limitMemory, number, openSession, parseIndex } from './session.node.ts';
 
 interface DecodeFlags {
@@ -85,7 +85,7 @@ async function readLatents(path: string): Promise<PictureBatch & { shape: readon
 async function decode(path: string, flags: DecodeFlags): Promise<void> {
   checkOneOf('--precision', flags.precision, DECODER_PRECISIONS);
   const { out, scale } = flags;
-  await checkOutput('--out', out);
+  await checkOutputs(out);
   const signal = interruptSignal('stopping after this picture');
   const latents = await readLatents(path);
   const [count, side, , channels] = latents.shape;

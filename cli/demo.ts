@@ -22,6 +22,7 @@ import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
 import { checkShown, openModel } from './models.node.ts';
 import { bytes, log, ProgressLine, print, printJson } from './output.node.ts';
+import { checkEnding } from './sample-output.ts';
 import { number, openSession } from './session.node.ts';
 
 const STEPS = [1, 4, 16];
@@ -96,6 +97,7 @@ export function addDemo(command: Command): void {
 
 async function demo(flags: DemoFlags): Promise<void> {
   const started = performance.now();
+  checkEnding(flags.out, { numbers: false });
   await checkOutput('--out', flags.out);
   const signal = interruptSignal('stopping');
   const file = await openModel(flags.model, 'ema', signal);

@@ -10,6 +10,7 @@ import { openShard, readShardFeatures, shardFile } from '../evaluation/shards.no
 import { checkShards, mergeShards, type ShardRecord } from '../evaluation/shards.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
+import { inLockedFolder } from '../training/lock.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import {
   checkLinearAlgebra,
@@ -65,6 +66,11 @@ async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   await checkOutput('--out', flags.out, { folder: true });
   const signal = interruptSignal('stopping');
   const parts = checkShards(await Promise.all(folders.map(openShard)));
+  await inLockedFolder(flags.out, () => mergeInto(parts, flags, signal));
+}
+
+/** Makes the results of parts in --out, which is locked. */
+async function mergeInto(parts: ReturnType<typeof checkShards>, flags: MergeFlags, signal: AbortSignal): Promise<void> {
   const [{ name, record }] = parts as [(typeof parts)[number]];
   const { provenance } = record;
   const { seed, samples: count } = provenance;

@@ -113,7 +113,7 @@ export async function openReal(
   const there = [parts.train, parts.test].filter((part) => part !== undefined);
   for (const part of there) check?.(part);
   const chosen = await featureSource(flags.features ?? { kind: 'auto' }, there[0]!);
-  const { features, close } = await chosen.open(newEngine);
+  const { features, close } = await chosen.open(newEngine, { signal });
   const real = realPictures(parts, count, seed);
   const digests = there.flatMap((part) => {
     const { pixels, labels } = fingerprint(part);

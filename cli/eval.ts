@@ -32,6 +32,7 @@ import { type BlocksFrom, blocksFrom, parseBlocks, parseRefresh, type Refresh } 
 import { usualGuidance } from '../sampling/classes.ts';
 import { ADAPTIVE_DEFAULTS, checkOneOf, isAdaptive, SOLVERS, type Solver } from '../sampling/request.ts';
 import { describeShard, parseShard, type Shard, shardRange } from '../sampling/shards.ts';
+import { inLockedFolder } from '../training/lock.node.ts';
 import { checkComparable } from '../training/model-for-data.ts';
 import { interruptSignal } from './ends.node.ts';
 import { addMerge } from './eval-merge.ts';
@@ -194,7 +195,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   try {
     const evaluated = flags.firstBlocks === undefined ? file : { ...file, ...firstBlocks(file, flags.firstBlocks) };
     if (flags.lossMap) return await (await import('./eval-losses.ts')).mapLosses(evaluated, flags, signal);
-    await evaluateFrom(evaluated, { ...flags, out }, signal);
+    await inLockedFolder(out, () => evaluateFrom(evaluated, { ...flags, out }, signal));
   } finally {
     await file.close();
   }

@@ -2,13 +2,12 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { InterruptedError } from '../engine/errors.ts';
-import { checkOutput } from '../formats/files.node.ts';
 import { checkPictureSize, gridSize } from '../pictures/picture.ts';
 import { openSamplePart, readPartSamples } from '../sampling/sample-parts.node.ts';
 import { checkSampleParts } from '../sampling/sample-parts.ts';
 import { interruptSignal } from './ends.node.ts';
 import { log, printJson } from './output.node.ts';
-import { isArray, writeSamples } from './sample-output.ts';
+import { checkOutputs, isArray, writeSamples } from './sample-output.ts';
 
 export function addSampleMerge(command: Command): void {
   command
@@ -24,7 +23,7 @@ export function addSampleMerge(command: Command): void {
 }
 
 async function merge(files: string[], { out, json }: { out: string; json?: boolean }): Promise<void> {
-  await checkOutput('--out', out);
+  await checkOutputs(out);
   const signal = interruptSignal('stopping');
   const parts = checkSampleParts(await Promise.all(files.map(openSamplePart)));
   const { shape, sheet } = parts[0]!.record;

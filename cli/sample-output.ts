@@ -1,5 +1,7 @@
 /** What `odelt sample` writes: a sheet, an array, or the files of a part, with all that decided its numbers. */
+import { basename, extname } from 'node:path';
 import { describeMachine } from '../bench/machine.node.ts';
+import { ConfigError } from '../engine/errors.ts';
 import { weightsDigest } from '../evaluation/evaluate.ts';
 import { checkOutput, writeAtomically } from '../formats/files.node.ts';
 import { writeNpy } from '../formats/npy-write.ts';
@@ -16,6 +18,17 @@ import type { Session } from './session.node.ts';
 /** Whether a file is to hold samples as numbers. */
 export const isArray = (out: string): boolean => out.endsWith('.npy');
 
+/** @throws ConfigError for a file whose name says that it is neither a PNG nor, with `numbers`, a .npy; one without an ending is a PNG */
+export function checkEnding(out: string, { numbers = true } = {}): void {
+  const ending = extname(out);
+  const isFile = basename(out) !== '-' && ['', '.png', '.PNG', ...(numbers ? ['.npy'] : [])].includes(ending);
+  if (isFile) return;
+  const known = numbers ? 'a PNG, or as .npy the numbers,' : 'a PNG';
+  throw new ConfigError(`--out is '${out}'; ${known} can be written`, {
+    hint: `give a file that ends with .png${numbers ? ' or .npy' : ''}`,
+  });
+}
+
 /** Samples as a sheet, or as numbers where the file's name says so. @throws OutputError */
 export async function writeSamples(
   out: string,
@@ -27,8 +40,9 @@ export async function writeSamples(
   await writePng(out, grid(fromUnit(values, shape[2], shape[1], shape[3]), sheet));
 }
 
-/** @throws as checkOutput, for each file that is to be written */
-export async function checkOutputs(out: string, shard: Shard | undefined): Promise<void> {
+/** @throws as checkEnding and as checkOutput, for each file that is to be written */
+export async function checkOutputs(out: string, shard?: Shard): Promise<void> {
+  checkEnding(out);
   for (const file of shard ? Object.values(partFiles(out, shard)) : [out]) await checkOutput('--out', file);
 }
 

@@ -4,6 +4,7 @@ import { createNodeEngine } from '../engine/engine.node.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError } from '../engine/errors.ts';
 import type { TuningChoice } from '../engine/tuning.ts';
+import { type Bounds, within } from '../formats/options.ts';
 import { log } from './output.node.ts';
 
 export interface Session {
@@ -100,25 +101,15 @@ export async function tuneAsBefore({ engine }: Session, choices: readonly Tuning
 
 /** Parsers for commander's options, with errors that name the option. */
 export const number =
-  (name: string, rule: { integer?: boolean; min?: number; max?: number } = {}) =>
+  (name: string, { integer = false, ...bounds }: { integer?: boolean } & Bounds = {}) =>
   (text: string): number => {
     const value = Number(text);
-    const { integer = false, min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = rule;
-    if (
-      text.trim() === '' ||
-      !Number.isFinite(value) ||
-      (integer && !Number.isInteger(value)) ||
-      value < min ||
-      value > max
-    ) {
-      const range = [Number.isFinite(min) ? `at least ${min}` : '', Number.isFinite(max) ? `at most ${max}` : '']
-        .filter(Boolean)
-        .join(' and ');
-      throw new ConfigError(
-        `${name} is '${text}'; it must be ${integer ? 'an integer' : 'a number'}${range ? ` ${range}` : ''}`,
-      );
-    }
-    return value;
+    const fits = (integer ? Number.isInteger(value) : Number.isFinite(value)) && within(value, bounds);
+    if (text.trim() !== '' && fits) return value;
+    const { min, above, max, below } = bounds;
+    const words = Object.entries({ 'at least': min, above, 'at most': max, below }).filter(([, x]) => x !== undefined);
+    const range = words.map(([word, x]) => ` ${word} ${x}`).join(' and');
+    throw new ConfigError(`${name} is '${text}'; it must be ${integer ? 'an integer' : 'a number'}${range}`);
   };
 
 /** The same for several, separated by commas. */

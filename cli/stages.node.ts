@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { InterruptedError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 import { writeText } from '../formats/files.node.ts';
-import { runChild } from './child.node.ts';
+import { runChild, saidBy } from './child.node.ts';
 import { scrubbed } from './private.node.ts';
 
 /** One program to run. */
@@ -124,7 +124,7 @@ async function runStage(
       ? ''
       : state === 'timed out'
         ? `it was stopped after ${limits.seconds.toFixed(0)} s`
-        : lastLines(stderr);
+        : lastLines(saidBy({ stderr }));
   return { name, title, state, seconds, code, why };
 }
 
@@ -137,4 +137,4 @@ const isJson = (text: string): boolean => {
   }
 };
 
-const lastLines = (text: string): string => text.trim().split('\n').slice(-3).join(' ').slice(-400);
+const lastLines = (text: string): string => text.split('\n').slice(-3).join(' ').slice(-400);

@@ -1,12 +1,13 @@
 /** `odelt stats`: mean and covariance of pictures' features, as a file that NumPy, the reference and `odelt eval --reference` read. */
-import type { Command } from 'commander';
-import { ConfigError } from '../engine/errors.ts';
+import { Argument, type Command } from 'commander';
+import { ConfigError, InterruptedError } from '../engine/errors.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { createFeatureSums } from '../evaluation/feature-statistics.ts';
 import { unitImages } from '../evaluation/features.ts';
 import { featureSource } from '../evaluation/open-features.node.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { featuresDigest, writeStatistics } from '../evaluation/statistics-file.ts';
+import { nextTurn } from '../evaluation/turn.ts';
 import { checkOutput, writeAtomically } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { checkOneOf } from '../sampling/request.ts';
@@ -33,7 +34,7 @@ const CHUNK = 64;
 
 export function addStats(command: Command): void {
   command
-    .argument('[data]', 'pictures (default: the bundled ones)', shippedData())
+    .addArgument(new Argument('[data]', 'pictures').default(shippedData(), 'the bundled ones'))
     .option('--features <name>', `${FEATURES_HELP} (default: pca64)`, (text: string) => parseFeatures(text))
     .option('--part <which>', 'train or test (default: train if it is there)')
     .option(
@@ -82,12 +83,19 @@ async function stats(path: string, flags: StatsFlags): Promise<void> {
   const algebra = await openLinearAlgebra(flags.linearAlgebra);
   line.update(`features of ${data.count} pictures`, true);
   const source = await featureSource(flags.features ?? { kind: 'plain', name: 'pca64' }, data);
-  const { features, close } = await source.open(async () => (await openSession(flags.adapter, flags)).engine);
+  const newEngine = async () => (await openSession(flags.adapter, flags)).engine;
+  const onFitted = (done: number, of: number) => line.update(`components of pictures: ${done}/${of}`);
+  const { features, close } = await source.open(newEngine, { signal, onFitted }).finally(() => line.end());
   try {
     const { name, width } = features;
     const sums = createFeatureSums(width, algebra);
     for (let at = 0; at < data.count; at += CHUNK) {
-      signal.throwIfAborted();
+      await nextTurn();
+      if (signal.aborted) {
+        throw new InterruptedError(
+          `stopped after the features of ${at} of ${data.count} pictures; nothing was written`,
+        );
+      }
       const indices = Uint32Array.from({ length: Math.min(CHUNK, data.count - at) }, (_, i) => at + i);
       sums.add(await features.of(unitImages(data, indices)));
       line.update(`${name} of pictures: ${at + indices.length}/${data.count}`);

@@ -28,8 +28,8 @@ export interface TrainFlags {
   recipe?: string;
   config?: string;
   set?: string[];
-  /** A step, or true for the newest checkpoint. */
-  resume?: number | true;
+  /** A step, or true for the newest checkpoint; 'auto': the newest if there is one, else a new run. */
+  resume?: number | true | 'auto';
   adapter?: string;
   adapterIndex?: number;
   tuning?: string;

@@ -1,8 +1,10 @@
 /** What `odelt train` starts with: configuration, data, and weights of other models; of a new run and of one that goes on. */
+import { join } from 'node:path';
 import { type Communicator, fromFirst } from '../cluster/communicator.ts';
 import { ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, preset } from '../model/config.ts';
 import { allSpecs, type ParamSet, paramLayout } from '../model/params.ts';
+import { checkpointSteps } from '../training/checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
 import type { OpenOptions } from '../training/data/open.ts';
@@ -12,12 +14,26 @@ import { factsOf } from '../training/objectives/facts.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { type RunConfig, readRunConfig, unconfiguredModel } from '../training/run-config.node.ts';
 import type { Settings } from '../training/settings.ts';
-import { checkTeacher, checkTeacherModel } from '../training/start.ts';
+import { checkObjective, checkTeacher, checkTeacherModel } from '../training/start.ts';
 import { warmStart, warmStartText } from '../training/warm-start.ts';
 import { readModel, readWeights } from './models.node.ts';
 import { type ProgressLine, log as say } from './output.node.ts';
 import { dataPlace, encodedChannels, openPlace, type TrainFlags } from './train-flags.ts';
 import { validationPlace, withHeldOut } from './train-watch.ts';
+
+/** Flags whose --resume is decided. */
+export type Begun = TrainFlags & { resume?: number | true };
+
+/**
+ * Decides --resume auto: where the folder has a checkpoint the run goes on, and flags that only begin one say nothing. So one command
+ * begins a run, and goes on with it whenever it is given again.
+ */
+export async function begunBefore(flags: TrainFlags, folder: string, processes: Communicator): Promise<Begun> {
+  const { resume, ...rest } = flags;
+  if (resume !== 'auto') return { ...rest, resume };
+  const steps = await fromFirst(processes, () => checkpointSteps(join(folder, 'checkpoints')));
+  return steps.length > 0 ? { ...rest, resume: true, init: undefined, teacher: undefined } : rest;
+}
 
 /** What training starts with. */
 export interface Run {
@@ -41,7 +57,7 @@ export function readingProgress(line: Pick<ProgressLine, 'update'>): (done: numb
 /** A run that goes on: its configuration, with what flags change, and its data. */
 export async function resumedRun(
   folder: string,
-  flags: TrainFlags,
+  flags: Begun,
   settings: Settings,
   reading: OpenOptions,
   processes: Communicator,
@@ -59,7 +75,7 @@ export async function resumedRun(
 }
 
 /** What the run began with; of checkpoints that no run made (`odelt convert --optimizer`), their model and what is given now. */
-async function configBefore(folder: string, step: TrainFlags['resume'], { train, data }: Settings): Promise<RunConfig> {
+async function configBefore(folder: string, step: Begun['resume'], { train, data }: Settings): Promise<RunConfig> {
   const model = await unconfiguredModel(folder, step === true ? undefined : step);
   if (!model) return readRunConfig(folder);
   say(`${folder} has checkpoints and no config.json: goes on with the settings given now, and defaults`);
@@ -67,7 +83,7 @@ async function configBefore(folder: string, step: TrainFlags['resume'], { train,
 }
 
 /** The run's configuration with what was given instead. @throws ConfigError for what a run cannot change. */
-async function resumedConfig(folder: string, step: TrainFlags['resume'], settings: Settings): Promise<RunConfig> {
+async function resumedConfig(folder: string, step: Begun['resume'], settings: Settings): Promise<RunConfig> {
   const { preset: name, model, train, data } = settings;
   const before = await configBefore(folder, step, settings);
   const { imageSize, channels, classes, ignoreDt } = before.model;
@@ -106,7 +122,7 @@ export async function newRun(
     ...reading,
     size: given.imageSize ?? preset(presetName).imageSize,
     channels: encodedChannels(given.channels),
-    onShape: (shape) => void modelForData(presetName, shape, given),
+    onShape: (shape) => checkObjective(modelForData(presetName, shape, given), train),
   });
   const model = modelAsTrained(modelForData(presetName, data, given), train);
   const config = { model, train, data: place, ...(validation === undefined ? {} : { validation }) };

@@ -20,7 +20,7 @@ import { addFlags } from './option-flags.ts';
 import { bytes, duration, ProgressLine, printJson, log as say } from './output.node.ts';
 import { INDEX_HELP, number, openSession, parseIndex, TUNING_HELP, tuneAsBefore, tuneSession } from './session.node.ts';
 import { channels, inFlags, layersBeforeFlags, layersOfFlags, type TrainFlags } from './train-flags.ts';
-import { newRun, readingProgress, resumedRun } from './train-start.ts';
+import { begunBefore, newRun, readingProgress, resumedRun } from './train-start.ts';
 import { drawLosses, watchOf } from './train-watch.ts';
 
 /** The command's default: its runs are short. */
@@ -74,7 +74,7 @@ export function addTrain(command: Command): void {
     .option('--out <folder>', `run folder: config, metrics.jsonl, checkpoints (default ${RUN_FOLDER})`)
     .option(
       '--resume [step]',
-      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup, --recompute and --shard-state may change',
+      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup, --recompute and --shard-state may change. auto: begin where there is no checkpoint, else go on',
       resumeStep,
     );
   addFlags(command, DATA_OPTIONS);
@@ -94,6 +94,7 @@ Examples:
   odelt train --steps 500 --out runs/first
   odelt train --resume --out runs/first
   odelt train --resume step-250 --lr 3e-4 --out runs/first    (from an earlier checkpoint, more slowly)
+  odelt train --resume auto --out runs/first                  (begins, or goes on: for jobs that are started again)
   odelt train --data my-pictures/ --preset dit-s/2 --batch 16
   odelt train --objective naive --out runs/flow
   odelt train --objective progressive --teacher runs/flow --out runs/few-steps
@@ -112,21 +113,24 @@ Ctrl-C finishes the update, writes a checkpoint and exits with 130; --resume con
     });
 }
 
-function resumeStep(text: string): number {
+function resumeStep(text: string): number | 'auto' {
+  if (text === 'auto') return text;
   const step = /^(?:step-)?(\d+)$/.exec(text)?.[1];
   if (step !== undefined) return Number(step);
-  throw new ConfigError(`--resume is '${text}'; it must be a checkpoint, such as step-250`, {
-    hint: 'leave the step out for the newest checkpoint; --out names the run folder',
+  throw new ConfigError(`--resume is '${text}'; it must be a checkpoint, such as step-250, or auto`, {
+    hint: 'leave that out for the newest checkpoint; --out names the run folder',
   });
 }
 
 /** `processes`: those that were started together; the first of them alone reads and writes the run folder, and says how it goes. */
-async function train(flags: TrainFlags, before: readonly Layer[], processes: Communicator): Promise<void> {
+async function train(given: TrainFlags, before: readonly Layer[], processes: Communicator): Promise<void> {
   const speaks = processes.rank === 0;
   const log = speaks ? say : () => {};
+  const layers = [...before, ...layersOfFlags(given)];
+  const folder = given.out ?? settingsOf(layers).out.folder ?? RUN_FOLDER;
+  const flags = await begunBefore(given, folder, processes);
   const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
-  const settings = settingsOf([own, ...before, ...layersOfFlags(flags)]);
-  const folder = flags.out ?? settings.out.folder ?? RUN_FOLDER;
+  const settings = settingsOf([own, ...layers]);
   if (speaks) await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
   const line = speaks ? new ProgressLine() : { update: () => {}, end: () => {} };
@@ -171,6 +175,7 @@ async function train(flags: TrainFlags, before: readonly Layer[], processes: Com
     params,
     teacher,
     resume: flags.resume ?? false,
+    restart: given.resume === 'auto',
     otherTuning: flags.tuning !== undefined,
     saveEvery,
     keep,

@@ -14,6 +14,7 @@ import { openModelSource } from '../model/weights/source.node.ts';
 import { prefetching } from '../model/weights/source.ts';
 import { checkpointSteps, type OnNotice } from '../training/checkpoint.node.ts';
 import type { TrainingData } from '../training/data/dataset.ts';
+import { inLockedFolder } from '../training/lock.node.ts';
 import { readMetrics } from '../training/metrics.node.ts';
 import { modelAsTrained } from '../training/model-as-trained.ts';
 import { runTraining } from '../training/run.node.ts';
@@ -160,10 +161,14 @@ const partFolder = (folder: string, { first }: VariantPart): string =>
 
 /**
  * Trains every variant with every seed and evaluates it, but what the folder has already. @returns what there is in the end.
- * @throws ConfigError for a folder of other settings; what training, sampling and writing throw; InterruptedError, with all that is
- * done in the folder
+ * @throws ConfigError for a folder of other settings, or that another process writes into; what training, sampling and writing throw;
+ * InterruptedError, with all that is done in the folder
  */
-export async function runAblation(engine: Engine, options: AblationOptions): Promise<AblationResults> {
+export const runAblation = (engine: Engine, options: AblationOptions): Promise<AblationResults> =>
+  inLockedFolder(options.folder, () => ablateInto(engine, options));
+
+/** What the locked folder lacks. */
+async function ablateInto(engine: Engine, options: AblationOptions): Promise<AblationResults> {
   const { folder, variants, seeds, settings, signal, onProgress, onRun } = options;
   const before = await readAblation(folder);
   if (before) checkSameAblation(before.settings, settings, fileOf(folder));

@@ -1,10 +1,11 @@
 /** What pictures are compared by: numbers made of their pixels. Networks come in by the same interface. */
-import { UsageError } from '../engine/errors.ts';
+import { InterruptedError, UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
 import { createFeatureSums } from './feature-statistics.ts';
 import { squareBlocks } from './square-blocks.ts';
 import { leadingEigenvectors } from './symmetric.ts';
+import { nextTurn } from './turn.ts';
 
 /** A map from pictures to numbers. */
 export interface Features {
@@ -114,16 +115,15 @@ export function randomFeatures(shape: PictureShape): Features {
   };
 }
 
-/**
- * The leading 64 principal components of training pictures (10,000 of them at most), or as many as there are numbers: in directions of
- * most variance first, not scaled. Pictures of more than 1,024 numbers are averaged over square blocks first.
- * @throws UsageError for fewer than two pictures
- */
-export function principalFeatures(data: Dataset): Features {
+/** Fits principal components, yielding how many pictures have been looked at, and of how many. */
+function* fitted(data: Dataset): Generator<readonly [done: number, of: number], Features> {
   const { of, width: from } = poolingFor(data, MOST_CORRELATED);
   const sums = createFeatureSums(from);
   const chosen = permutation(CHOICE, data.count).subarray(0, MOST_TRAINING);
-  for (let at = 0; at < chosen.length; at += 256) sums.add(of(unitImages(data, chosen.subarray(at, at + 256))));
+  for (let at = 0; at < chosen.length; at += 256) {
+    sums.add(of(unitImages(data, chosen.subarray(at, at + 256))));
+    yield [Math.min(at + 256, chosen.length), chosen.length];
+  }
   const { mean, covariance } = sums.statistics();
   const width = Math.min(COMPONENTS, from);
   const { vectors } = leadingEigenvectors(covariance, from, width);
@@ -131,6 +131,38 @@ export function principalFeatures(data: Dataset): Features {
   identity.set(mean);
   identity.set(vectors, from);
   return principalFeaturesAgain(data, identity);
+}
+
+/**
+ * The leading 64 principal components of training pictures (10,000 of them at most), or as many as there are numbers: in directions of
+ * most variance first, not scaled. Pictures of more than 1,024 numbers are averaged over square blocks first.
+ * @throws UsageError for fewer than two pictures
+ */
+export function principalFeatures(data: Dataset): Features {
+  const work = fitted(data);
+  let step = work.next();
+  while (!step.done) step = work.next();
+  return step.value;
+}
+
+/** How long work goes on. */
+export interface Fitting {
+  readonly signal?: AbortSignal;
+  /** Told how many pictures have been looked at, and of how many. */
+  readonly onFitted?: (done: number, of: number) => void;
+}
+
+/** The same features, while others get their turn. @throws UsageError as `principalFeatures`; InterruptedError */
+export async function principalFeaturesInTurns(data: Dataset, { signal, onFitted }: Fitting): Promise<Features> {
+  const work = fitted(data);
+  for (let step = work.next(); ; step = work.next()) {
+    if (step.done) return step.value;
+    const [done, of] = step.value;
+    onFitted?.(done, of);
+    await nextTurn();
+    if (!signal?.aborted) continue;
+    throw new InterruptedError(`fitting principal components was interrupted after ${done} of ${of} pictures`);
+  }
 }
 
 /**

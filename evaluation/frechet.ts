@@ -3,6 +3,7 @@ import { InterruptedError, NonFiniteError, UsageError } from '../engine/errors.t
 import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
 import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
 import { intervalOf, type Measured, REPLICATES, type Resampling, resampledSets } from './measured.ts';
+import { nextTurn } from './turn.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
 export const REFERENCE_OFFSET = 1e-6;
@@ -82,7 +83,7 @@ export async function measuredFrechet(
     values.push(count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra)));
     if (performance.now() - since < TURN) continue;
     onResampled?.(values.length, replicates);
-    await new Promise<void>((resolve) => setTimeout(resolve));
+    await nextTurn();
     if (signal?.aborted)
       throw new InterruptedError(`an interval was interrupted after ${values.length} of ${replicates} sets`);
     since = performance.now();

@@ -15,7 +15,14 @@ import {
   takesPictures,
 } from './classifier-features.ts';
 import type { FeatureChoice } from './feature-choice.ts';
-import { type Features, featuresOf, type PictureShape } from './features.ts';
+import {
+  type FeatureName,
+  type Features,
+  type Fitting,
+  featuresOf,
+  type PictureShape,
+  principalFeaturesInTurns,
+} from './features.ts';
 import { onnxFeatures } from './onnx-features.node.ts';
 import { checkNetworkOf, featuresOfStatistics, type StatisticsFile } from './statistics-file.ts';
 
@@ -28,8 +35,11 @@ export interface OpenedFeatures {
 
 /** Features whose files have been read; `open` makes them. */
 export interface FeatureSource {
-  /** `newEngine` gives an engine of their own, so that what they take is not counted as sampling's; it is disposed with them. */
-  open(newEngine: () => Promise<Engine>): Promise<OpenedFeatures>;
+  /**
+   * `newEngine` gives an engine of their own, so that what they take is not counted as sampling's; it is disposed with them.
+   * @throws InterruptedError while principal components are fitted
+   */
+  open(newEngine: () => Promise<Engine>, fitting?: Fitting): Promise<OpenedFeatures>;
 }
 
 /** Larger than any classifier. */
@@ -41,9 +51,12 @@ export async function readClassifier(path: string): Promise<ClassifierFile> {
   return parseClassifierFile(await readRegular(path, { most: MOST_BYTES, fail }), path);
 }
 
-const plain = (features: () => Features): FeatureSource => ({
-  open: async () => ({ features: features(), close: async () => {} }),
+const plain = (features: (fitting: Fitting) => Features | Promise<Features>): FeatureSource => ({
+  open: async (_, fitting = {}) => ({ features: await features(fitting), close: async () => {} }),
 });
+
+const named = (name: FeatureName, data: Dataset): FeatureSource =>
+  plain((fitting) => (name === 'pca64' ? principalFeaturesInTurns(data, fitting) : featuresOf(name, data)));
 
 function ofClassifier(file: ClassifierFile, name: string, data: NamedData): FeatureSource {
   checkTakes(file, name, data);
@@ -70,11 +83,11 @@ function ofClassifier(file: ClassifierFile, name: string, data: NamedData): Feat
  * @throws ConfigError for a classifier of other pictures; CheckpointError for files that hold no such network; and what `onnxFeatures` throws
  */
 export async function featureSource(choice: FeatureChoice, data: Dataset): Promise<FeatureSource> {
-  if (choice.kind === 'plain') return plain(() => featuresOf(choice.name, data));
+  if (choice.kind === 'plain') return named(choice.name, data);
   if (choice.kind === 'auto') {
     const file = await readClassifier(shippedClassifier());
     const fits = takesPictures(file, data) && data.classNames !== undefined && knowsClasses(file, data);
-    return fits ? ofClassifier(file, 'classifier', data) : plain(() => featuresOf('pca64', data));
+    return fits ? ofClassifier(file, 'classifier', data) : named('pca64', data);
   }
   return networkSource(choice, data);
 }

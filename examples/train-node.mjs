@@ -25,7 +25,12 @@ if (pictures === undefined) {
   process.exit(2);
 }
 
-const data = await openDataset(pictures, { size: 28 }); // cropped and scaled to 28 x 28
+// Pictures that are not there, or none: in a line, with the remedy.
+const fail = ({ name, message, hint }) => {
+  console.error(`${name}: ${message}${hint ? `\n  hint: ${hint}` : ''}`);
+  process.exit(1);
+};
+const data = await openDataset(pictures, { size: 28 }).catch(fail); // cropped and scaled to 28 x 28
 const config = {
   data: pictures, // a note for the run's config.json
   model: modelForData('tiny', data),

@@ -3,8 +3,8 @@
  * before the work whose result they take.
  */
 import { createHash } from 'node:crypto';
-import { access, constants, type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname, resolve, sep } from 'node:path';
+import { access, constants, type FileHandle, lstat, mkdtemp, open, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import { ConfigError, OdeltError, type OdeltErrorOptions, OutputError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 
@@ -182,6 +182,11 @@ export async function checkOutput(name: string, path: string, options: { folder?
       // A file is replaced by a rename: its folder must be writable, and it must not be protected itself.
       for (const place of isTarget ? [at, dirname(at)] : [at]) {
         await access(place, constants.W_OK).catch((cause: unknown) => refuse(`no permission to write ${place}`, cause));
+      }
+      // Some systems' folders, such as /proc, take nothing new whatever the permissions say.
+      if (!isTarget) {
+        const tried = await mkdtemp(join(at, '.odelt-')).catch((cause: Error) => refuse(cause.message, cause));
+        await rmdir(tried);
       }
       return;
     }

@@ -6,7 +6,7 @@ import { ConfigError } from '../engine/errors.ts';
 
 /** How text says a value, on a command line or in a file. */
 export type OptionText =
-  | { readonly kind: 'number'; readonly integer: boolean; readonly min?: number; readonly max?: number }
+  | ({ readonly kind: 'number'; readonly integer: boolean } & Bounds)
   | { readonly kind: 'switch' }
   | { readonly kind: 'choice'; readonly choices: readonly string[] }
   | { readonly kind: 'text' }
@@ -45,7 +45,8 @@ interface Words {
   readonly value?: string;
 }
 
-interface Bounds {
+/** Bounds of a number. */
+export interface Bounds {
   /** Smallest and largest value. */
   readonly min?: number;
   readonly max?: number;
@@ -54,7 +55,8 @@ interface Bounds {
   readonly below?: number;
 }
 
-const within = (x: number, { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity }: Bounds) =>
+/** Whether a number keeps its bounds. */
+export const within = (x: number, { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity }: Bounds) =>
   x >= min && x <= max && x > above && x < below;
 
 /** A whole number; `also` is a further condition that the rule states. */
@@ -69,7 +71,7 @@ export function integer(
 /** A finite number. */
 export function real(byDefault: number, { min, max, above, below, ...words }: Words & Bounds): Option<number> {
   const accepts = (x: unknown) => Number.isFinite(x) && within(x as number, { min, max, above, below });
-  const text = { kind: 'number', integer: false, min: min ?? above, max: max ?? below } as const;
+  const text = { kind: 'number', integer: false, min, max, above, below } as const;
   return { default: byDefault, accepts, text, value: 'x', ...words };
 }
 

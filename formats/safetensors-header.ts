@@ -80,6 +80,13 @@ export function headerLength(first: Uint8Array, fileBytes: number, file: string)
   return length;
 }
 
+/**
+ * Whether a file's first bytes are those of safetensors: a length below 4 GiB, then an object. To be asked before any other format is
+ * looked for, as a length may be of the bytes that a pickle (0x80) or a zip file ('PK') begins with.
+ */
+export const beginsSafetensors = (first: Uint8Array): boolean =>
+  first[LENGTH_BYTES] === 0x7b && first.subarray(4, LENGTH_BYTES).every((byte) => byte === 0);
+
 type Json = string | number | Json[] | Map<string, Json>;
 
 /**

@@ -1,13 +1,14 @@
 /**
- * One training process per run folder. The lock is a folder `lock` that holds one entry, named after its owner's pid and start:
- * it is taken by renaming a prepared folder to that name, which the system refuses while `lock` has an entry, so of several
- * starters one wins. A dead owner's entry is removed by its own name, which can never be that of a newer owner. It guards against
- * processes of this machine only.
+ * One process that writes per folder: of a run, of latents, of results. The lock is a folder `lock` that holds one entry, named
+ * after its owner's pid and start: it is taken by renaming a prepared folder to that name, which the system refuses while `lock` has
+ * an entry, so of several starters one wins. A dead owner's entry is removed by its own name, which can never be that of a newer
+ * owner. It guards against processes of this machine only.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError, ConfigError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError, OutputError } from '../engine/errors.ts';
+import { makeFolder } from '../engine/folders.node.ts';
 
 const ENTRY = /^pid-(\d+)-start-(\d+)-[0-9a-f-]+$/;
 /** Looks at a lock that others take and give back meanwhile. */
@@ -46,7 +47,7 @@ const isTaken = (error: unknown) =>
   ['ENOTEMPTY', 'EEXIST', 'EPERM', 'EACCES', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 /**
- * Takes the lock of a run folder, which must exist. Returns what gives it back; a killed process needs not.
+ * Takes the lock of a folder, which must exist. Returns what gives it back; a killed process needs not.
  * @throws ConfigError naming the process that has it; CheckpointError when the folder cannot be written.
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
@@ -68,7 +69,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     for (let attempt = 1; ; attempt++) {
       const owner = await removeDead(lock);
       if (owner !== null) {
-        throw new ConfigError(`process ${owner} is training into ${folder}`, {
+        throw new ConfigError(`process ${owner} is writing into ${folder}`, {
           hint: `wait for it, stop it (kill ${owner}), or choose another --out`,
         });
       }
@@ -91,6 +92,24 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     await rm(join(lock, own), { force: true }).catch(() => undefined);
     await rmdir(lock).catch(() => undefined);
   };
+}
+
+/**
+ * Works in a folder that no other process writes into meanwhile; a missing one is made, and goes again where nothing came of it.
+ * @throws OutputError; what lockFolder and `work` throw
+ */
+export async function inLockedFolder<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  const isNew = !(await stat(folder).catch(() => null));
+  await makeFolder(folder).catch((cause) => {
+    throw new OutputError(`${folder} cannot be written`, { cause, hint: 'check free space and permissions' });
+  });
+  const unlock = await lockFolder(folder);
+  try {
+    return await work();
+  } finally {
+    await unlock();
+    if (isNew) await rmdir(folder).catch(() => undefined);
+  }
 }
 
 /** Removes the entries of dead owners. Returns the pid of a living one. */

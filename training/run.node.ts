@@ -43,6 +43,8 @@ export interface RunOptions {
   readonly data: TrainingData;
   /** Goes on from the folder's newest checkpoint, or from that of this step; false: the folder must not hold a run. */
   readonly resume: boolean | number;
+  /** Of a new run: begins again where an earlier one was ended before its first checkpoint, whose log is dropped. Default false: refuses. */
+  readonly restart?: boolean;
   /** Updates between checkpoints. */
   readonly saveEvery: number;
   /** Newest checkpoints that are kept, at least 1. Default 2. */
@@ -131,7 +133,7 @@ async function openRun(options: RunOptions): Promise<Start['from']> {
   const { folder, config, resume, environment, onNotice = () => {} } = options;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
-  if (resume === false) await refuseEarlierRun(folder);
+  if (resume === false) await refuseEarlierRun(folder, options.restart ?? false);
   await writing(folder, async () => {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
@@ -266,12 +268,12 @@ async function isOver(communicator: Communicator, ends: number): Promise<boolean
 }
 
 /** @throws ConfigError when a new run in this folder would write over something. */
-async function refuseEarlierRun(folder: string): Promise<void> {
+async function refuseEarlierRun(folder: string, restart: boolean): Promise<void> {
   if ((await checkpointSteps(join(folder, 'checkpoints'))).length > 0) {
     throw new ConfigError(`${folder} already holds a run`, { hint: 'add --resume to go on, or choose another --out' });
   }
   const updates = (await readMetrics(join(folder, 'metrics.jsonl')))?.events.length ?? 0;
-  if (updates > 0) {
+  if (updates > 0 && !restart) {
     throw new ConfigError(`${folder} already holds a run of ${updates} updates and no checkpoint`, {
       hint: 'choose another --out, or remove the folder',
     });

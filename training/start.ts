@@ -3,13 +3,18 @@ import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, spelledOut } from '../model/config.ts';
 import { initParams, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
-import type { TrainConfig } from './config.ts';
+import { batchShares, type TrainConfig } from './config.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './state.ts';
 
-/** @throws ConfigError for a model that has no velocity to train, or is told step levels which the objective does not teach. */
-export function checkObjective(model: ModelConfig, { objective }: TrainConfig): void {
+/**
+ * @throws ConfigError for a model that has no velocity to train, or is told step levels which the objective does not teach, and for
+ * batches of which every row's target is the network's own.
+ */
+export function checkObjective(model: ModelConfig, train: TrainConfig): void {
+  const { objective } = train;
+  checkRows(model, train);
   if (model.predicts === 'noise') {
     throw new ConfigError(
       'model.predicts is "noise", as of a diffusion with discrete steps; training teaches velocities',
@@ -20,6 +25,22 @@ export function checkObjective(model: ModelConfig, { objective }: TrainConfig): 
   throw new ConfigError(`training.objective ${objective} teaches no step level, and model.ignoreDt is false`, {
     hint: 'set model.ignoreDt to true, so that sampling tells the network none',
   });
+}
+
+/** A network that only has to agree with itself learns to say 0, with a loss of 0. */
+function checkRows(model: ModelConfig, train: TrainConfig): void {
+  const { batch, timeEvery, lengthEvery } = train;
+  const { timeRows, lengthRows } = batchShares(train, model);
+  const shared = factsOf(train.objective).consistency === 'share' ? timeRows : 0;
+  if (shared + lengthRows < batch) return;
+  const parts = [
+    shared > 0 ? `${shared} learn time consistency (training.timeEvery ${timeEvery})` : '',
+    lengthRows > 0 ? `${lengthRows} learn length consistency (training.lengthEvery ${lengthEvery})` : '',
+  ];
+  throw new ConfigError(
+    `no sample learns from pictures: of training.batch ${batch}, ${parts.filter(Boolean).join(', ')}`,
+    { hint: 'give a larger training.timeEvery or training.lengthEvery, which are 8 by default, or 0 for none of it' },
+  );
 }
 
 /** The objectives that a teacher can be given for, in words. */

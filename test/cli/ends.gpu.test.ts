@@ -141,6 +141,23 @@ describe('info', () => {
   });
 });
 
+describe('bench memory --run', () => {
+  it('ends with 130 and says how many settings were measured', async () => {
+    const { code, stdout, stderr } = await cli.watch(['bench', 'memory', '--run', '--preset', 'tiny', '--json'], {
+      cwd: cli.folder,
+      onStderr: (text, kill) => {
+        if (/\(2 of \d+\)\n$/.test(text)) kill('SIGINT');
+      },
+    });
+    expect(code, stderr).toBe(130);
+    const { name, message } = JSON.parse(stdout).error;
+    expect([name, message]).toEqual([
+      'InterruptedError',
+      expect.stringMatching(/^measuring was interrupted after 1 of \d+ settings$/),
+    ]);
+  });
+});
+
 describe('sample', () => {
   it('ends quietly when nobody takes its JSON, its picture written', async () => {
     const { stdout, stderr } = await cli.bash(

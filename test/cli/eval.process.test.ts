@@ -1,11 +1,12 @@
 /** What `odelt eval` refuses before an adapter is asked for, and its help. */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { writeSafetensors } from '../../formats/safetensors.node.ts';
 import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { modelMetadata, modelTensors } from '../../model/weights/model-file.ts';
+import { lockFolder } from '../../training/lock.node.ts';
 import { buildCli, type Cli } from '../support/cli.ts';
 
 let cli: Cli;
@@ -66,7 +67,9 @@ it.each([
   [['--updates', '5', '--samples', '10'], '--updates 5 and --samples 10 both say how long runs are'],
   [['--steps', '3'], 'this model was trained for step sizes'],
   [['--count', '5'], '5 samples cannot be judged; it takes 8'],
-  [['--lr', '0'], '--lr is 0; it must be positive'],
+  [['--lr', '0'], "--lr is '0'; it must be a number above 0"],
+  [['--lr', '-1'], "--lr is '-1'; it must be a number above 0"],
+  [['--beta1', '1'], "--beta1 is '1'; it must be a number at least 0 and below 1"],
   [['--set', 'model.lengths=null'], 'the model runs 12 blocks and no other number'],
   [['--objective', 'progressive'], '--objective progressive needs a teacher'],
 ])('an ablation with %j is a wrong argument', async (args, message) => {
@@ -92,6 +95,24 @@ it('a folder that cannot be written, a model or data that are not there, are tol
     code: 1,
     stderr: expect.stringContaining('CheckpointError: nowhere.safetensors cannot be read'),
   });
+});
+
+it('a folder that another process writes into is refused; what a killed one left is not in the way', async () => {
+  const taken = join(cli.folder, 'taken');
+  mkdirSync(taken);
+  const unlock = await lockFolder(taken);
+  const refusal = `ConfigError: process ${process.pid} is writing into taken\n  hint: wait for it, stop it`;
+  expect(await run('--out', 'taken')).toMatchObject({ code: 2, stderr: expect.stringContaining(refusal) });
+  await unlock();
+  // A pid that is none, so its owner is dead: the evaluation comes to the adapter that is not there.
+  mkdirSync(join(taken, 'lock'));
+  writeFileSync(join(taken, 'lock', `pid-${2 ** 22 + 1}-start-1-00`), '');
+  for (const out of ['taken', 'fresh']) {
+    expect((await run('--out', out)).stderr).toContain("adapter 'none' is unknown");
+  }
+  // Nothing came of either: a folder that was made for it is gone, too.
+  expect(readdirSync(taken)).toEqual([]);
+  expect(existsSync(join(cli.folder, 'fresh'))).toBe(false);
 });
 
 it('the help says what every figure is', async () => {

@@ -60,10 +60,47 @@ describe('an output that cannot be written', () => {
     expect(await cli.run('bench', which, '--save', '', ...adapter)).toMatchObject({ code: 2 });
   });
 
+  it.skipIf(!existsSync('/proc/self'))(
+    'is found where the system makes no folders, whatever permissions say',
+    async () => {
+      const { code, stderr } = await cli.run('train', '--out', '/proc/run', ...adapter);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^OutputError: --out '\/proc\/run' cannot be written: /),
+      ]);
+      // A folder that takes files has none of the attempt afterwards.
+      const before = readdirSync(cli.folder);
+      expect((await cli.run('train', '--out', 'new', ...adapter)).stderr).toContain("adapter 'none'");
+      expect(readdirSync(cli.folder)).toEqual(before);
+    },
+  );
+
   it('is found by convert before it reads the model, and after it looked at its flags', async () => {
     expect((await cli.run('convert', 'nowhere', '--out', 'empty')).stderr).toContain('it is a folder');
     expect((await cli.run('convert', 'nowhere', '--out', 'empty', '--dtype', 'f8')).stderr).toContain('--dtype is');
   });
+});
+
+it.each([
+  ['x.gif', []],
+  ['x.jpg', []],
+  ['x.npz', []],
+  ['-', []],
+  ['x.NPY', ['merge', 'nowhere.json']],
+])('a sample called %s is none that can be written, and refused before the work', async (out, args) => {
+  const { code, stderr } = await cli.run('sample', ...args, '--out', out);
+  expect([code, stderr]).toEqual([
+    2,
+    `ConfigError: --out is '${out}'; a PNG, or as .npy the numbers, can be written\n  hint: give a file that ends with .png or .npy\n`,
+  ]);
+  expect(existsSync(join(cli.folder, out))).toBe(false);
+});
+
+it('the same goes for decode and, without numbers, demo', async () => {
+  const decode = await cli.run('decode', 'nowhere.npy', '--autoencoder', 'nowhere', '--out', 'x.jpeg');
+  expect(decode).toMatchObject({ code: 2, stderr: expect.stringContaining("--out is 'x.jpeg'; a PNG, or as .npy") });
+  const demo = await cli.run('demo', '--adapter', 'none', '--out', 'x.npy');
+  expect(demo).toMatchObject({ code: 2, stderr: expect.stringContaining("--out is 'x.npy'; a PNG can be written") });
 });
 
 it('sample refuses a budget for a part, before it reads the model', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { folderName } from '../../cli/bench-gpu.ts';
-import { runChild } from '../../cli/child.node.ts';
+import { runChild, saidBy } from '../../cli/child.node.ts';
 import { formatGpuReport, gatherReport } from '../../cli/gpu-report.ts';
 import { scrubbed } from '../../cli/private.node.ts';
 import { runStages, type Stage, type StageOptions, type StageRecord, stageRecords } from '../../cli/stages.node.ts';
@@ -184,4 +184,14 @@ it('folders are named for adapters by what every file system takes', () => {
     'llvmpipe-llvm-15-256-bits-lavapipe',
   );
   expect(folderName({ name: '../..', kind: 'gpu' })).toBe('adapter');
+});
+
+it("what a program said is told without Dawn's usual warnings", async () => {
+  const warnings = ['Uniform', 'Storage'].map(
+    (kind) => `Warning: maxDynamic${kind}BuffersPerPipelineLayout artificially reduced from 1000000 to 16 to fit`,
+  );
+  const body = `console.error(${JSON.stringify(`${warnings.join('\n')}\nLimitError: too large\nWarning: of mine\n`)})`;
+  const ended = await runChild(process.execPath, ['-e', body], {});
+  expect(ended.end).toBe('exited');
+  expect(saidBy(ended)).toBe('LimitError: too large\nWarning: of mine');
 });

@@ -1,5 +1,5 @@
 /** `odelt stats` of a network's features, their figures against float64, and what `odelt eval --reference` refuses of such files. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readStatistics } from '../../evaluation/statistics-file.ts';
@@ -130,5 +130,22 @@ describe('statistics of a network in ONNX', () => {
       expect(stderr).toContain("adapter 'none'");
       expect(stderr.includes('warning')).toBe(said !== '');
     }
+  });
+});
+
+describe('Ctrl-C', () => {
+  it.each([
+    ['pca64', /^InterruptedError: fitting principal components was interrupted after \d+ of 10000 pictures$/m],
+    ['random', /^InterruptedError: stopped after the features of \d+ of 10000 pictures; nothing was written$/m],
+  ])('ends the statistics of %s with 130 and says how far they were', async (features, message) => {
+    const { code, stderr } = await cli.watch(['stats', '--features', features, '--out', 'stopped.npz'], {
+      cwd: cli.folder,
+      onStderr: (text, kill) => {
+        if (text.endsWith('features of 10000 pictures\n')) kill('SIGINT');
+      },
+    });
+    expect(stderr).toMatch(message);
+    expect(code).toBe(130);
+    expect(existsSync(join(cli.folder, 'stopped.npz'))).toBe(false);
   });
 });

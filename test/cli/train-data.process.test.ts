@@ -27,6 +27,11 @@ describe('flags that do not fit', () => {
       '--batch is 8; one sample in 8 learns',
       'give a --batch that is a multiple of 16',
     ],
+    [
+      '--batch 8 --time-every 2 --length-every 2',
+      'no sample learns from pictures: of --batch 8, 4 learn time consistency (--time-every 2), 4 learn length consistency (--length-every 2)',
+      'give a larger --time-every or --length-every, which are 8 by default',
+    ],
     ['--patch 5', '--patch must be a divisor of --image-size (28); found 5', 'choose another --patch or --image-size'],
     [
       '--data pets --image-size 30',

@@ -166,3 +166,20 @@ it('--init says what was copied and what starts anew, and the run starts from it
     ).toBe(-1);
   }
 });
+
+it('--resume auto begins where there is no checkpoint, else goes on: one command, given again', async () => {
+  // As after a kill before the first checkpoint: an update in the log, which is done again.
+  mkdirSync(at('auto'));
+  const losses = { loss: 1, flow: 1 };
+  writeFileSync(at('auto', 'metrics.jsonl'), `${JSON.stringify({ step: 1, losses, seconds: 1 })}\n`);
+  const same = ['--resume', 'auto', '--steps', '3', '--init', 'teacher.safetensors', '--objective', 'naive'];
+  const begun = await train(...same, '--out', 'auto', '--max-time', '0.001s');
+  expect(begun).toMatchObject({ code: 0, stderr: expect.stringContaining('the time is over after 1 of 3 updates') });
+  const config = readFileSync(at('auto', 'config.json'), 'utf8');
+  const went = await train(...same, '--out', 'auto');
+  expect(went.code, went.stderr).toBe(0);
+  expect(readFileSync(at('auto', 'config.json'), 'utf8')).toBe(config);
+  const lines = readFileSync(at('auto', 'metrics.jsonl'), 'utf8').trim().split('\n');
+  expect(lines.map((line) => JSON.parse(line).step)).toEqual([1, 2, 3]);
+  expect(existsSync(at('auto', 'checkpoints', 'step-3'))).toBe(true);
+});

@@ -210,6 +210,7 @@ describe('help', () => {
     const { default: meta } = await import('../../package.json', { with: { type: 'json' } });
     expect((await cli.run('--version')).stdout).toBe(`${meta.version}\n`);
     expect((await cli.run('help', 'convert')).stdout).toContain('--dtype <type>');
+    expect((await cli.run('stats', '--help')).stdout).toMatch(/^ {2}data +pictures \(default: the bundled ones\)$/m);
     expect((await cli.run('bench', 'memory', '--help')).stdout).toContain('--preset <name>');
   });
 

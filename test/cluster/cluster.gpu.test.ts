@@ -67,7 +67,11 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
     const alone = await events(join(folder, 'one'));
     const weights = await tensors(join(folder, 'one'), 12);
     for (const name of ['two', 'divided']) {
-      const { code, output } = await trainBy(2, [...fresh(name), ...steps, ...(name === 'two' ? [] : [DIVIDED])]);
+      const { code, output } = await trainBy(2, [
+        ...fresh(name),
+        ...steps,
+        ...(name === 'two' ? [] : [DIVIDED, '--resume', 'auto']),
+      ]);
       expect(code, output).toBe(0);
       const told = output.match(/^optimizer's state: (\d+) kB of (\d+) kB on each of 2 processes/m);
       if (name === 'two') expect(told).toBe(null);
@@ -97,7 +101,7 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
 
   it('go on from the checkpoint of another number of processes', async () => {
     const out = join(folder, 'divided');
-    const { code, output } = await trainBy(4, ['--resume', '--out', out, '--steps', '14', '--warmup', '1']);
+    const { code, output } = await trainBy(4, ['--resume', 'auto', '--out', out, '--steps', '14', '--warmup', '1']);
     expect(code, output).toBe(0);
     expect(await lines(out)).toHaveLength(14);
     const one = await ended(process.execPath, [

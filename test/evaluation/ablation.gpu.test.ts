@@ -10,6 +10,7 @@ import { featuresOf } from '../../evaluation/features.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { openModelSource } from '../../model/weights/source.node.ts';
 import { fingerprint } from '../../training/data/fingerprint.node.ts';
+import { lockFolder } from '../../training/lock.node.ts';
 import { testEngine } from '../support/engine.ts';
 import { tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
@@ -52,6 +53,11 @@ it('goes on where it was stopped, and has what an evaluation of the run gives', 
       const runs = stop.includes('cut') ? 1 : 0;
       await expect(stopped).rejects.toThrow(`the ablation was interrupted: ${runs} of 2 runs are done`);
     }
+    const unlock = await lockFolder(at);
+    await expect(runAblation(engine, { ...options, folder: at })).rejects.toThrow(
+      `process ${process.pid} is writing into ${at}`,
+    );
+    await unlock();
     const told: string[] = [];
     const parts = await runAblation(engine, {
       ...{ ...options, folder: at },

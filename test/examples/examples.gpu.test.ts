@@ -117,5 +117,10 @@ describe('the examples for Node', () => {
     expect(width).toBeGreaterThanOrEqual(2 * 28 * 3);
     expect(height).toBeGreaterThanOrEqual(28 * 3);
     expect(await updates(2)).toBe(`update 2: loss\nwrote ${out}\n`);
+    const missing = await runExample('train-node.mjs', join(folder, 'nowhere')).catch((error) => error);
+    expect([missing.code, missing.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^DataError: .*nowhere: no such file.*\n {2}hint: .*\n$/),
+    ]);
   });
 });

@@ -2,7 +2,7 @@
  * The packed package in the hands of a stranger: TypeScript accepts programs for Node, for browsers and with a kernel of one's own, in both
  * ways of resolving modules and with declarations checked; those for Node run.
  */
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -103,8 +103,11 @@ describe('the installed package', () => {
     const missing = links.filter((path) => !statSync(join(installed, path), { throwIfNoEntry: false }));
     expect(missing).toEqual([]);
     expect(statSync(join(installed, 'index.ts'), { throwIfNoEntry: false })).toBeUndefined();
-    const said = Number(/package takes (\d+) MB/.exec(readme)![1]);
-    expect(Math.abs(statSync(tarball).size / 1e6 - said)).toBeLessThan(1);
+    const [, download, disk] = /package takes (\d+) MB to download and (\d+) MB on disk/.exec(readme)!.map(Number);
+    expect(Math.abs(statSync(tarball).size / 1e6 - download!)).toBeLessThan(1);
+    const files = readdirSync(installed, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const bytes = files.reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+    expect(Math.abs(bytes / 1e6 - disk!)).toBeLessThan(1);
   });
 
   for (const [resolution, resolving] of Object.entries(RESOLUTIONS)) {

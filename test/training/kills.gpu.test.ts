@@ -127,7 +127,7 @@ it('a second process in the same folder is refused, naming the first, and change
   await reached(out, 2, child);
   for (const args of [['--resume'], ['--data', data, ...SIZE]]) {
     const second = await start([...args, '--out', out]).done;
-    expect(second.output).toContain(`process ${child.pid} is training into ${out}`);
+    expect(second.output).toContain(`process ${child.pid} is writing into ${out}`);
     expect(second.code).toBe(2);
   }
   expect(child.exitCode).toBe(null);

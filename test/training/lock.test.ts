@@ -80,7 +80,7 @@ describe('the lock of a run folder', () => {
       const said = await Promise.all(starters.map((s) => s.go()));
       expect(said.filter((text) => text === 'locked')).toHaveLength(1);
       const owner = starters[said.indexOf('locked')]!;
-      const refusal = `ConfigError: process ${owner.pid} is training into ${folder}`;
+      const refusal = `ConfigError: process ${owner.pid} is writing into ${folder}`;
       expect(said.filter((text) => text === refusal)).toHaveLength(5);
       expect((await readdir(folder)).sort()).toEqual(['lock']);
       // All of them die as by kill -9; the next round finds what the owner left.
@@ -95,7 +95,7 @@ describe('the lock of a run folder', () => {
     const unlock = await lockFolder(folder);
     const error = (await lockFolder(folder).catch((e: unknown) => e)) as ConfigError;
     expect(error).toBeInstanceOf(ConfigError);
-    expect(error.message).toBe(`process ${process.pid} is training into ${folder}`);
+    expect(error.message).toBe(`process ${process.pid} is writing into ${folder}`);
     expect(error.hint).toMatch(/choose another --out/);
     await unlock();
     await unlock();

@@ -1,10 +1,11 @@
 /** What a run needs to begin: a model that can be trained, and a teacher whose velocities are the student's to learn. */
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { parseModelConfig } from '../../model/config.ts';
-import { parseTrainConfig } from '../../training/config.ts';
+import { parseTrainConfig, type TrainConfig } from '../../training/config.ts';
+import { factsOf } from '../../training/objectives/facts.ts';
 import { changesOnResume } from '../../training/resume.ts';
-import { checkStart, checkTeacherModel } from '../../training/start.ts';
+import { checkObjective, checkStart, checkTeacherModel } from '../../training/start.ts';
 import { tinyModel, tinyTrain } from '../support/tiny.ts';
 
 const data = parseModelConfig({ ...tinyModel, predicts: 'data' });
@@ -41,4 +42,29 @@ it('a run keeps what its model predicts', () => {
   expect(() => changesOnResume(run(data), run(tinyModel))).toThrow(
     'the run has model.predicts "data"; it cannot go on with model.predicts "velocity"',
   );
+});
+
+describe('a batch', () => {
+  const fails = (change: Partial<TrainConfig>, model = tinyModel) => {
+    const train = parseTrainConfig({ batch: 8, ...change });
+    return () => checkObjective({ ...model, ignoreDt: !factsOf(train.objective).stepLevel }, train);
+  };
+
+  it.each<[Partial<TrainConfig>, string]>([
+    [
+      { timeEvery: 2, lengthEvery: 2 },
+      '4 learn time consistency (training.timeEvery 2), 4 learn length consistency (training.lengthEvery 2)',
+    ],
+    [{ timeEvery: 1, lengthEvery: 0 }, '8 learn time consistency (training.timeEvery 1)'],
+    [{ timeEvery: 0, lengthEvery: 1 }, '8 learn length consistency (training.lengthEvery 1)'],
+    [{ objective: 'naive', lengthEvery: 1 }, '8 learn length consistency (training.lengthEvery 1)'],
+  ])('of which no sample learns from pictures is refused: %j', (change, parts) => {
+    expect(fails(change)).toThrow(`no sample learns from pictures: of training.batch 8, ${parts}`);
+  });
+
+  it('of which one does is not, nor one of a model or an objective that has no such shares', () => {
+    expect(fails({ timeEvery: 2, lengthEvery: 3 })).not.toThrow();
+    expect(fails({ timeEvery: 2, lengthEvery: 2 }, { ...tinyModel, lengths: null })).not.toThrow();
+    expect(fails({ objective: 'consistency', timeEvery: 1, lengthEvery: 2 })).not.toThrow();
+  });
 });

@@ -305,7 +305,7 @@ describe('resuming', () => {
     await run({ saveEvery: 1, onStep });
     const error = (await second) as ConfigError;
     expect(error).toBeInstanceOf(ConfigError);
-    expect(error.message).toBe(`process ${process.pid} is training into ${folder}`);
+    expect(error.message).toBe(`process ${process.pid} is writing into ${folder}`);
     expect((await readdir(folder)).sort()).toEqual([
       'checkpoints',
       'config.json',

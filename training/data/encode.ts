@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, InterruptedError } from '../../engine/errors.ts';
-import { makeFolder } from '../../engine/folders.node.ts';
 import { normals } from '../../engine/philox.ts';
 import { concatenated } from '../../formats/bytes.ts';
 import { checkOutput, digestOfFile, failAs, writeAtomically, writeText } from '../../formats/files.node.ts';
@@ -14,7 +13,7 @@ import type { AutoencoderNetwork } from '../../model/autoencoder/network.ts';
 import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
 import { addToSums, type Sums } from '../../model/autoencoder/spread.ts';
 import { readBatches } from '../batches.ts';
-import { lockFolder } from '../lock.node.ts';
+import { inLockedFolder } from '../lock.node.ts';
 import { type DataShape, isPaired, latentsOrigin, type TrainingData } from './dataset.ts';
 import { fingerprint } from './fingerprint.node.ts';
 import {
@@ -171,13 +170,7 @@ export async function encodeLatents(
   const { folder } = options;
   const recipe = recipeOf(autoencoder, data, options);
   await checkOutput('the folder of latents', folder, { folder: true });
-  await makeFolder(folder);
-  const unlock = await lockFolder(folder);
-  try {
-    return await encodeInto(autoencoder, data, recipe, options);
-  } finally {
-    await unlock();
-  }
+  return inLockedFolder(folder, () => encodeInto(autoencoder, data, recipe, options));
 }
 
 /** Encodes what the locked folder lacks. */

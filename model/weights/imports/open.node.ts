@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CheckpointError } from '../../../engine/errors.ts';
 import { failAs, openRegular, type RegularFile } from '../../../formats/files.node.ts';
+import { beginsSafetensors, LENGTH_BYTES } from '../../../formats/safetensors-header.ts';
 import { type Checkpointed, openCheckpoint } from './open.ts';
 
 /** What a folder of safetensors in many files has. */
@@ -45,13 +46,11 @@ export async function openCheckpointFile(path: string): Promise<CheckpointOnDisk
   }
 }
 
-/** Whether a file's first bytes are those of safetensors: neither of a pickle, nor of a zip file, nor of JSON. */
-export async function mayBeSafetensors(path: string): Promise<boolean> {
+/** Whether a file's first bytes are those of safetensors. @throws CheckpointError for what cannot be read. */
+export async function isSafetensors(path: string): Promise<boolean> {
   const file = await openRegular(path, failAs(CheckpointError, path));
   try {
-    const [first, second] = await file.read(0, Math.min(2, file.size));
-    const isZip = first === 0x50 && second === 0x4b;
-    return !(isZip || first === 0x80 || first === 0x7b);
+    return beginsSafetensors(await file.read(0, Math.min(LENGTH_BYTES + 1, file.size)));
   } finally {
     await file.close();
   }

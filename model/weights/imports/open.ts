@@ -7,7 +7,7 @@ import type { ByteSource } from '../../../formats/byte-source.ts';
 import { type PickleValue, readPickle } from '../../../formats/pickle.ts';
 import { ARRAY_NAMES, arrayOf, dictOf, flattened, numberOf, optaxState } from '../../../formats/pickle-arrays.ts';
 import { openPytorch } from '../../../formats/pytorch.ts';
-import { headerLength, LENGTH_BYTES, parseHeader } from '../../../formats/safetensors-header.ts';
+import { beginsSafetensors, headerLength, LENGTH_BYTES, parseHeader } from '../../../formats/safetensors-header.ts';
 import { contiguousStrides, type ElementType, type StoredTensor } from '../../../formats/stored-tensor.ts';
 import { type ForeignWeights, refuse } from './foreign.ts';
 
@@ -43,16 +43,16 @@ const text = (bytes: Uint8Array): string => new TextDecoder('utf-8').decode(byte
  */
 export async function openCheckpoint(source: ByteSource, file: string, beside?: Beside): Promise<Checkpointed> {
   const first = await source.read(0, Math.min(source.size, LEGACY_TORCH.length));
+  if (beginsSafetensors(first)) {
+    const tensors = await safetensorsOf(source, file);
+    return { kind: 'safetensors', ...sets({ tensors, bytes: source.size, file }), moments: undefined, step: undefined };
+  }
   if (LEGACY_TORCH.every((byte, i) => first[i] === byte)) {
     refuse(file, 'it was written by torch.save before PyTorch 1.6', LEGACY_HINT);
   }
   if (first[0] === 0x50 && first[1] === 0x4b) return openTorch(source, file);
   if (first[0] === 0x80) return openFlaxPickle(source, file);
   if (first[0] === 0x7b) return openIndex(source, file, beside);
-  if (source.size >= LENGTH_BYTES + 2 && first[LENGTH_BYTES] === 0x7b) {
-    const tensors = await safetensorsOf(source, file);
-    return { kind: 'safetensors', ...sets({ tensors, bytes: source.size, file }), moments: undefined, step: undefined };
-  }
   const seen = Array.from(first.subarray(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   throw new CheckpointError(`${file} is no checkpoint that can be read: it begins with ${seen || 'nothing'}`, {
     hint: 'give a pickle of the reference, a .pt of torch.save, .safetensors, or a model.safetensors.index.json',

@@ -11,7 +11,7 @@ import { initParams, paramEntries, paramsByName } from '../../../../model/params
 import { ditTensors } from '../../../../model/weights/imports/dit-export.ts';
 import type { ModelHints } from '../../../../model/weights/imports/foreign.ts';
 import { importState, importWeights } from '../../../../model/weights/imports/import.ts';
-import { openCheckpointFile } from '../../../../model/weights/imports/open.node.ts';
+import { isSafetensors, openCheckpointFile } from '../../../../model/weights/imports/open.node.ts';
 import { openCheckpoint } from '../../../../model/weights/imports/open.ts';
 import { modelTensors } from '../../../../model/weights/model-file.ts';
 import {
@@ -35,6 +35,9 @@ const CONFIG: ModelConfig = parseModelConfig({
 });
 const HINTS: ModelHints = { heads: 2, imageSize: 4, lengths: { min: 1, group: 1 } };
 const CONVENTIONAL: ModelConfig = parseModelConfig({ ...CONFIG, lengths: null, ignoreDt: true });
+
+const folder = mkdtempSync(join(tmpdir(), 'odelt-import-'));
+afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Parameters of which none is zero or like another. */
 function params(config: ModelConfig, seed = 1) {
@@ -266,8 +269,6 @@ describe("weights with PyTorch's names", () => {
 });
 
 describe('safetensors', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'odelt-import-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
   const all = modelTensors(params(CONFIG));
 
   it('with Flax names need no description of ours', async () => {
@@ -313,6 +314,26 @@ describe('a file', () => {
     const old = raw(0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.');
     expect((await fails(open(old))).message).toBe('x: it was written by torch.save before PyTorch 1.6');
   });
+
+  // A header may be padded with spaces: 0x80 begins a pickle, 'PK' a zip file, '{' JSON.
+  it.each([0x1080, 0x4b50, 0x1f7b])(
+    'of safetensors with a header of %d bytes is not taken for another',
+    async (length) => {
+      const plain = Buffer.from(safetensors(modelTensors(params(CONFIG))));
+      const header = plain.subarray(8, 8 + plain.readUInt32LE());
+      const own = Buffer.from(header.toString().trimEnd().padEnd(length));
+      expect(own).toHaveLength(length);
+      const first = Buffer.alloc(8);
+      first.writeUInt32LE(length);
+      const path = join(folder, `${length}.safetensors`);
+      writeFileSync(path, Buffer.concat([first, own, plain.subarray(8 + header.length)]));
+      expect(await isSafetensors(path)).toBe(true);
+      const checkpoint = await openCheckpointFile(path);
+      const { params: found } = await importWeights(checkpoint, 'ema', HINTS);
+      await checkpoint.close();
+      expect([checkpoint.kind, found.groups]).toEqual(['safetensors', params(CONFIG).groups]);
+    },
+  );
 
   it('whose tensors share bytes to seem larger than it is is refused', async () => {
     const deep = { ...CONVENTIONAL, depth: 12 };

@@ -1,12 +1,12 @@
 // The gradients of attention with vectors in private arrays, as attention.arrays.wgsl computes it, which comes before this.
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let head = head_of(wid);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
-  let token_a = (wid.x * EACH + a) * 8u + lane;
+  let token_a = (wid.x * EACH + a) * LANES + lane;
   let from_a = line(head.q, token_a);
   let at_a = line(head.out, token_a);
   let lse_a = lse[line(head.row, token_a)];
@@ -29,7 +29,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#unroll a EACH
   let delta_a = total(delta4_a);
 //#end
-  for (var first = 0u; first < params.tokens; first += 8u) {
+  for (var first = 0u; first < params.tokens; first += LANES) {
 //#if SHARE == true
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
@@ -47,7 +47,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
     }
 //#endif
 //#endif
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(LANES, params.tokens - first); j++) {
 //#if SHARE == false
       let key_at = line(head.k, first + j);
       let value_at = line(head.v, first + j);
@@ -94,13 +94,13 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
 //#end
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let head = head_of(wid);
   var query: Vector;
   var grad: Vector;
 //#unroll a EACH
-  let token_a = (wid.x * EACH + a) * 8u + lane;
+  let token_a = (wid.x * EACH + a) * LANES + lane;
   let key_at_a = line(head.k, token_a);
   let value_at_a = line(head.v, token_a);
   var key_a: Vector;
@@ -118,7 +118,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     dvalue_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < params.tokens; first += 8u) {
+  for (var first = 0u; first < params.tokens; first += LANES) {
 //#if SHARE == true
     let query_at = line(head.q, first + lane);
     let grad_at = line(head.out, first + lane);
@@ -139,7 +139,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
     }
 //#endif
 //#endif
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(LANES, params.tokens - first); j++) {
 //#if SHARE == false
       let query_at = line(head.q, first + j);
       let grad_at = line(head.out, first + j);

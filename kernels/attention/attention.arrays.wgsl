@@ -1,28 +1,29 @@
-// Attention for CPU drivers, where a load costs as much as a hundred multiplications (llvmpipe): eight lanes work on 8 * EACH queries (keys
-// in `backward_kv`) of one (sample, head), a key at a time. With SHARE lane j loads the j-th of eight keys once and the others get it by
-// shuffling, which needs `subgroups` of at least eight lanes. Else every lane loads every key.
-// Grid: (ceil(tokens / (8 EACH)), heads, batch).
+// Attention for CPU drivers, where a load costs as much as a hundred multiplications: LANES lanes work on LANES * EACH queries (keys in
+// `backward_kv`) of one (sample, head), a key at a time. With SHARE lane j loads the j-th of LANES keys once and the others get it by
+// shuffling, which needs `subgroups` of at least so many lanes. Else every lane loads every key.
+// Grid: (ceil(tokens / (LANES EACH)), heads, batch).
 //
 // Vectors are private arrays with a constant index wherever it matters, which is a plain load there. They are filled through a
 // computed index first, and `head4` repeats HEAD4 as a run-time value for it: that keeps them in memory. As variables they would all
 // stay live across the loads, each of which is forty basic blocks, and compile ten times as long. Loads of a row of more than 20 features
-// are a loop, too, as is that over eight keys: unrolled they ran no faster, and compiled two to five times as long. Loads through
+// are a loop, too, as is that over LANES keys: unrolled they ran no faster, and compiled two to five times as long. Loads through
 // mirrors are straight code.
 
 /// Whether lanes load for each other, or each for itself.
 override SHARE: bool = true;
+override LANES: u32 = 8;
 /// Queries per lane.
 override EACH: u32 = 4;
 
 alias Vector = array<vec4f, HEAD4>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let head = head_of(wid);
   var key: Vector;
   var value: Vector;
 //#unroll a EACH
-  let token_a = (wid.x * EACH + a) * 8u + lane;
+  let token_a = (wid.x * EACH + a) * LANES + lane;
   let at_a = line(head.q, token_a);
   var highest_a = LOWEST;
   var weight_a = 0.0;
@@ -37,7 +38,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     sum_a[i] = vec4f();
 //#end
   }
-  for (var first = 0u; first < params.tokens; first += 8u) {
+  for (var first = 0u; first < params.tokens; first += LANES) {
 //#if SHARE == true
     let key_at = line(head.k, first + lane);
     let value_at = line(head.v, first + lane);
@@ -55,7 +56,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
     }
 //#endif
 //#endif
-    for (var j = 0u; j < min(8u, params.tokens - first); j++) {
+    for (var j = 0u; j < min(LANES, params.tokens - first); j++) {
 //#if SHARE == false
       let key_at = line(head.k, first + j);
       let value_at = line(head.v, first + j);

@@ -3,16 +3,16 @@ import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Derivative } from '../../engine/tape.ts';
 import arraysSource from './attention.arrays.backward.wgsl';
 import shared from './attention.backward.wgsl';
-import fetchSource from './attention.fetch.backward.wgsl';
 import rowsSource from './attention.rows.backward.wgsl';
+import tileSource from './attention.tile.backward.wgsl';
 import type { AttentionSaved } from './attention.ts';
 import { arraysKernel, rowsKernel, sharingKernel, subgroupKernel } from './variants.ts';
 
 const extended = ({ name, source }: Kernel, ...more: string[]): Kernel => defineKernel(name, source, shared, ...more);
 
 const gradientsOf = new Map([
-  [rowsKernel, extended(rowsKernel, fetchSource, rowsSource)],
-  [sharingKernel, extended(sharingKernel, fetchSource, rowsSource)],
+  [rowsKernel, extended(rowsKernel, tileSource, rowsSource)],
+  [sharingKernel, extended(sharingKernel, tileSource, rowsSource)],
   [arraysKernel, extended(arraysKernel, arraysSource)],
   [subgroupKernel, extended(subgroupKernel, arraysSource)],
 ]);

@@ -18,21 +18,18 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
   let delta_a = total(delta4_a);
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if TILED == true
     fill_kv(head, first, lid);
-//#endif
     let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u) {
-      let keys = four_rows(head.k, first, j, lid);
-      let values = four_rows(head.v, first, j, lid);
-      let there = present(first + j, lid);
+      let at = j * PITCH;
+      let there = present(first + j);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();
 //#end
 //#unroll e PART
-      let key_e = four_k(keys, vector_of(e, lid));
-      let value_e = four_v(values, vector_of(e, lid));
+      let key_e = first_four(at + vector_of(e, lid));
+      let value_e = second_four(at + vector_of(e, lid));
 //#unroll a EACH
       score_a += query_a_e * key_e;
       dp_a += grad_a_e * value_e;
@@ -61,7 +58,7 @@ fn backward_q(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index
       let ds_a = p_a * (dp_a - delta_a) * params.scale;
 //#end
 //#unroll e PART
-      let again_e = four_k(keys, vector_of(e, lid));
+      let again_e = first_four(at + vector_of(e, lid));
 //#unroll a EACH
       sum_a_e += again_e * ds_a;
 //#end
@@ -91,21 +88,18 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#end
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if TILED == true
     fill_qd(head, first, lid);
-//#endif
     let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u) {
-      let queries = four_rows(head.q, first, j, lid);
-      let grads = four_rows(head.out, first, j, lid);
-      let there = present(first + j, lid);
+      let at = j * PITCH;
+      let there = present(first + j);
 //#unroll a EACH
       var score_a = vec4f();
       var dp_a = vec4f();
 //#end
 //#unroll e PART
-      let query_e = four_q(queries, vector_of(e, lid));
-      let grad_e = four_dout(grads, vector_of(e, lid));
+      let query_e = first_four(at + vector_of(e, lid));
+      let grad_e = second_four(at + vector_of(e, lid));
 //#unroll a EACH
       score_a += key_a_e * query_e;
       dp_a += value_a_e * grad_e;
@@ -129,15 +123,15 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_inde
 //#end
       workgroupBarrier();
 //#endif
-      let lses = four_lse(head.row, first + j, lid);
-      let deltas = four_delta(head.row, first + j, lid);
+      let lses = four_lse(head.row, first + j);
+      let deltas = four_delta(head.row, first + j);
 //#unroll a EACH
       let p_a = select(vec4f(), exp(score_a - lses), there);
       let ds_a = p_a * (dp_a - deltas) * params.scale;
 //#end
 //#unroll e PART
-      let query_again_e = four_q(queries, vector_of(e, lid));
-      let grad_again_e = four_dout(grads, vector_of(e, lid));
+      let query_again_e = first_four(at + vector_of(e, lid));
+      let grad_again_e = second_four(at + vector_of(e, lid));
 //#unroll a EACH
       dvalue_a_e += grad_again_e * p_a;
       dkey_a_e += query_again_e * ds_a;

@@ -1,10 +1,10 @@
-// Attention with rows in registers: an invocation owns EACH rows, or one of SPLIT parts of each (every SPLIT-th vector), and walks
-// the other side of the product four rows at a time, as the columns of matrices, so that each vector read serves EACH rows. How the
-// four rows come, and how parts are added up, is in attention.fetch.wgsl.
+// Attention for GPUs, with rows in registers: an invocation owns EACH rows, or one of SPLIT parts of each (every SPLIT-th vector), and walks
+// the other side of the product four rows at a time, as the columns of matrices, so that each vector read serves EACH rows. They come
+// from a tile in workgroup memory: attention.tile.wgsl.
 //
 //   BLOCK   steps of four rows between two renewals of the softmax's maximum. ROWS is a multiple of 4 BLOCK.
 //
-// Grid: (ceil(tokens / (WG / SPLIT * EACH)), heads, batch). Nothing leaves a loop early: barriers and quads need all invocations.
+// Grid: (ceil(tokens / (WG / SPLIT * EACH)), heads, batch). Nothing leaves a loop early: barriers need all invocations.
 
 fn highest_of(x: vec4f) -> f32 {
   return max(max(x.x, x.y), max(x.z, x.w));
@@ -24,20 +24,17 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#end
 //#end
   for (var first = 0u; first < params.tokens; first += ROWS) {
-//#if TILED == true
     fill_kv(head, first, lid);
-//#endif
     let end = min(ROWS, params.tokens - first);
     for (var j = 0u; j < end; j += 4u * BLOCK) {
 //#unroll b BLOCK
-      let keys_b = four_rows(head.k, first, j + 4u * b, lid);
-      let values_b = four_rows(head.v, first, j + 4u * b, lid);
-      let there_b = present(first + j + 4u * b, lid);
+      let at_b = (j + 4u * b) * PITCH;
+      let there_b = present(first + j + 4u * b);
 //#unroll a EACH
       var score_a_b = vec4f();
 //#end
 //#unroll e PART
-      let key_b_e = four_k(keys_b, vector_of(e, lid));
+      let key_b_e = first_four(at_b + vector_of(e, lid));
 //#unroll a EACH
       score_a_b += query_a_e * key_b_e;
 //#end
@@ -83,7 +80,7 @@ fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) l
 //#end
 //#unroll b BLOCK
 //#unroll e PART
-      let value_b_e = four_v(values_b, vector_of(e, lid));
+      let value_b_e = second_four(at_b + vector_of(e, lid));
 //#unroll a EACH
       sum_a_e += value_b_e * p_a_b;
 //#end

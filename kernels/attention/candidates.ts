@@ -4,12 +4,11 @@ import type { Candidates } from '../family.ts';
 import {
   type AttentionShape,
   type AttentionVariant,
-  arrays,
+  alone,
   attentions,
   hasSubgroups,
-  quads,
   reviewedTile,
-  subgroup,
+  sharing,
   tiled,
   vectors,
 } from './variants.ts';
@@ -23,9 +22,9 @@ export const attentionCandidates: Candidates<AttentionShape, AttentionVariant> =
     if (engine.adapterClass === 'gpu') return distinct;
     const { device } = engine;
     return [
-      ...[1, 2, 4, 8].map(arrays),
-      ...(hasSubgroups(device, 4) ? [2, 4, 8].map((each) => quads(shape, each)) : []),
-      ...(hasSubgroups(device, 8) ? [1, 2, 4].map(subgroup) : []),
+      ...[1, 2, 4, 8].map(alone),
+      ...(hasSubgroups(device, 4) ? [1, 2, 4, 8].map((each) => sharing(4, each)) : []),
+      ...(hasSubgroups(device, 8) ? [1, 2, 4].map((each) => sharing(8, each)) : []),
       ...distinct,
     ];
   },

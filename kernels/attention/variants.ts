@@ -7,14 +7,14 @@ import type { Family, Variant } from '../family.ts';
 import half from '../half.wgsl';
 import mirror from '../mirror.wgsl';
 import arraysSource from './attention.arrays.wgsl';
-import fetchSource from './attention.fetch.wgsl';
 import rowsSource from './attention.rows.wgsl';
+import tileSource from './attention.tile.wgsl';
 import shared from './attention.wgsl';
 
 const SUBGROUPS = 'enable subgroups;';
 /** One for each way to divide the work; attention.backward.ts has the gradients of each. */
-export const rowsKernel = defineKernel('attention', shared, half, mirror, fetchSource, rowsSource);
-export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, mirror, fetchSource, rowsSource);
+export const rowsKernel = defineKernel('attention', shared, half, mirror, tileSource, rowsSource);
+export const sharingKernel = defineKernel('attention', SUBGROUPS, shared, half, mirror, tileSource, rowsSource);
 export const arraysKernel = defineKernel('attention.arrays', shared, half, mirror, arraysSource);
 export const subgroupKernel = defineKernel('attention.subgroup', SUBGROUPS, shared, half, mirror, arraysSource);
 
@@ -39,27 +39,19 @@ export interface AttentionVariant extends Variant {
 /** Values of four features that a head takes. */
 export const vectors = (head: number): number => Math.ceil(head / 4);
 
-/** Four invocations load for each other. */
-export const quads = ({ head }: AttentionShape, each: number): AttentionVariant => ({
-  id: `quads-${each}`,
-  kernel: sharingKernel,
-  constants: { TILED: false, WG: 4, EACH: each, PART: vectors(head) },
-  rows: 4 * each,
-});
-
-/** Eight lanes load for each other, each with `each` rows. */
-export const subgroup = (each: number): AttentionVariant => ({
-  id: `subgroup-${each}`,
+/** The lanes of a subgroup load for each other, each with `each` rows. */
+export const sharing = (lanes: 4 | 8, each: number): AttentionVariant => ({
+  id: `${lanes === 4 ? 'quad' : 'subgroup'}-${each}`,
   kernel: subgroupKernel,
-  constants: { SHARE: true, EACH: each },
-  rows: 8 * each,
+  constants: { LANES: lanes, SHARE: true, EACH: each },
+  rows: lanes * each,
 });
 
-/** The same, but each lane loads for itself. Runs everywhere. */
-export const arrays = (each: number): AttentionVariant => ({
+/** Each lane loads for itself. Runs everywhere. */
+export const alone = (each: number): AttentionVariant => ({
   id: `arrays-${each}`,
   kernel: arraysKernel,
-  constants: { SHARE: false, EACH: each },
+  constants: { LANES: 8, SHARE: false, EACH: each },
   rows: 8 * each,
 });
 
@@ -91,7 +83,7 @@ export function tiled({ device }: Runner, { head }: AttentionShape, tile: Tile):
     id: `tiled-${rows}x${walked}-${split}x${each}${exchange > 0 ? '-memory' : ''}`,
     kernel: shuffle ? sharingKernel : rowsKernel,
     constants: {
-      ...{ TILED: true, WG: wg, EACH: each, SPLIT: split, PART: part, ROWS: walked, BLOCK: block, SHUFFLE: shuffle },
+      ...{ WG: wg, EACH: each, SPLIT: split, PART: part, ROWS: walked, BLOCK: block, SHUFFLE: shuffle },
     },
     rows,
   };
@@ -110,7 +102,7 @@ export function reviewedTile(engine: Runner, shape: AttentionShape, shuffled = t
       }
     }
   }
-  return arrays(4);
+  return alone(4);
 }
 
 /** Attention, forward and backward. */
@@ -120,12 +112,13 @@ export const attentions: Family<AttentionShape, AttentionVariant> = {
     if (engine.adapterClass === 'gpu') return reviewedTile(engine, shape);
     const { tokens, head } = shape;
     // No more rows a lane than there are: those past the last are computed for nothing.
-    const upTo = (most: number): number => [1, 2].find((few) => 8 * few >= tokens && few < most) ?? most;
-    // On llvmpipe, whose subgroups are the processor's vectors, of four lanes where there is no AVX, a load costs about a hundred
-    // multiplications. Larger heads would fill the cache with four queries' vectors.
-    if (engine.adapterClass === 'lavapipe' && hasSubgroups(engine.device, 8)) return subgroup(upTo(head <= 64 ? 4 : 2));
-    // Four took 0.72 to 0.84 of the time up to heads of 128, which compile for 25 s with the backward pass.
-    return hasSubgroups(engine.device, 4) ? quads(shape, head <= 80 ? 4 : 2) : arrays(upTo(4));
+    const rows = (lanes: number, most: number): number =>
+      [1, 2, 4].find((few) => lanes * few >= tokens && few < most) ?? most;
+    // Subgroups of llvmpipe are the processor's vectors, of four lanes where there is no AVX. Larger heads would fill the cache with so
+    // many queries' vectors.
+    if (engine.adapterClass === 'lavapipe' && hasSubgroups(engine.device, 8))
+      return sharing(8, rows(8, head <= 64 ? 4 : 2));
+    return hasSubgroups(engine.device, 4) ? sharing(4, rows(4, head <= 80 ? 8 : 4)) : alone(rows(8, 4));
   },
 };
 

@@ -138,7 +138,9 @@ it('refuses what makes no sense, naming the remedy', async () => {
     }
     throw new Error(`nothing refused ${JSON.stringify(request)}`);
   };
-  expect(await refusal({ steps: 3 })).toMatch(/1, 2, 4, 8, 16, 32, 64, 128 steps; 3 steps are none of them.*one of those/s);
+  expect(await refusal({ steps: 3 })).toMatch(
+    /1, 2, 4, 8, 16, 32, 64, 128 steps; 3 steps are none of them.*one of those/s,
+  );
   expect(await refusal({ steps: 256 })).toMatch(/256/);
   expect(await refusal({ steps: 0 })).toMatch(/positive/);
   expect(await refusal({ blocks: 3 })).toMatch(/3 of its 6 blocks.*2, 4, 6/s);

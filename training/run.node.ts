@@ -220,12 +220,22 @@ async function trainInto(
     options.onSave?.(at);
     return at;
   };
+  /** What ended the updates: an interrupt of theirs comes on all processes after the same update, one of anything else on this one alone. */
+  let ending: unknown;
+  const updates = async function* () {
+    try {
+      yield* trainer.run();
+    } catch (error) {
+      ending = error;
+      throw error;
+    }
+  };
   let watch: Watch | undefined;
   try {
     const run = { folder, done, steps: train.steps, samplesEach: train.batch * train.accumulate };
     watch = await startWatch(engine, run, watching, onNotice);
     options.onReady?.(trainer, done);
-    for await (const event of trainer.run()) {
+    for await (const event of updates()) {
       done = event.step;
       if (writes) await writing(metrics, () => appendEvent(metrics, event));
       savable = true;
@@ -241,8 +251,8 @@ async function trainInto(
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();
   } catch (error) {
-    // Interrupts come between updates. The launcher ends all processes when one has ended: none before the first has saved.
-    if (error instanceof InterruptedError) {
+    // The launcher ends all processes when one has ended: none before the first has saved.
+    if (error === ending && error instanceof InterruptedError) {
       await save();
       await communicator.barrier();
     } else if (savable && trainer.plan.divided) {

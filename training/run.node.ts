@@ -7,11 +7,11 @@ import { dirname, join } from 'node:path';
 import { agree } from '../cluster/agree.ts';
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
-import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 import { syncFolder } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
-import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
+import { type ParamSet, paramLayout } from '../model/params.ts';
 import {
   abandonAfter,
   checkpointSteps,
@@ -23,6 +23,7 @@ import {
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { latentsOrigin, type TrainingData } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint } from './data/fingerprint.node.ts';
+import { checkFinite } from './finite.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
 import { modelAsTrained } from './model-as-trained.ts';
@@ -31,7 +32,6 @@ import { type ConfigChange, changesOnResume } from './resume.ts';
 import { exists, type RunConfig, readRunConfig, tuningToRecord, writeConfig, writeJson } from './run-config.node.ts';
 import { checkObjective, checkStart } from './start.ts';
 import { type Start, startOfFirst, tellStart } from './start-together.ts';
-import type { TrainSets } from './state.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 import { checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
@@ -206,7 +206,7 @@ async function trainInto(
     }
     savable = false;
     const sets = await trainer.snapshot();
-    checkFinite(sets, done);
+    await checkFinite(sets, done);
     await writing(metrics, () => syncMetrics(metrics));
     const at = await saveCheckpoint(
       checkpoints,
@@ -300,17 +300,5 @@ async function writing(path: string, body: () => Promise<void>): Promise<void> {
       cause,
       hint: 'free disk space or check permissions, then add --resume to go on from the last checkpoint',
     });
-  }
-}
-
-/** A state that holds a NaN or infinity must not replace a good checkpoint: losses show it one update later than weights. */
-function checkFinite(sets: TrainSets, step: number): void {
-  for (const [part, set] of Object.entries(sets)) {
-    for (const { spec, values } of paramEntries(set)) {
-      if (values.every(Number.isFinite)) continue;
-      throw new NonFiniteError(`step ${step}: ${part}/${spec.name} is no longer finite; nothing was saved`, {
-        hint: 'continue from the last checkpoint with a lower --lr',
-      });
-    }
   }
 }

@@ -133,7 +133,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const first = done * train.accumulate * train.batch;
   const part = { of: train.batch, pictures: deal.pictures };
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
-  const sets = startingWeights(model, train, options);
+  const sets = await startingWeights(model, train, options);
   await sameSets(communicator, sets);
   const { wholeAverage = false, validation: held } = options;
   const whole = averageTeaches(train, model) || wholeAverage || held !== undefined;

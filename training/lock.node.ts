@@ -1,18 +1,55 @@
 /**
  * One training process per run folder. The lock is a folder `lock` that holds one entry, named after its owner's pid and start:
  * it is taken by renaming a prepared folder to that name, which the system refuses while `lock` has an entry, so of several
- * starters one wins. A dead owner's entry is removed by its own name, which can never be that of a newer owner. It guards against
- * processes of this machine only.
+ * starters one wins. A dead owner's entry is removed by its own name, which can never be that of a newer owner. Whether an owner lives
+ * can be told only where its pid means the same process: one of another machine or container counts as alive.
  */
-import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile, readlink, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
 
 const ENTRY = /^pid-(\d+)-start-(\d+)-[0-9a-f-]+$/;
 /** Looks at a lock that others take and give back meanwhile. */
 const ATTEMPTS = 50;
-const PREPARED = /^lock\.(\d+)\.[0-9a-f-]+\.tmp$/;
+const PREPARED = /^lock\.(\d+)(?:-([0-9a-f]{8}))?\.[0-9a-f-]+\.tmp$/;
+
+/** Where a pid means something; entries of earlier versions do not say it, and count as of here. */
+interface Place {
+  readonly host: string;
+  /** Of this start of the system, and of the machine whichever its start; '' where the system does not say. */
+  readonly boot: string;
+  readonly machine: string;
+  /** Of pids, as containers have one each. */
+  readonly namespace: string;
+}
+
+async function ownPlace(): Promise<Place> {
+  const of = (text: Promise<string>) => text.then((all) => all.trim()).catch(() => '');
+  return {
+    host: hostname(),
+    boot: await of(readFile('/proc/sys/kernel/random/boot_id', 'utf8')),
+    machine: await of(readFile('/etc/machine-id', 'utf8')),
+    namespace: await of(readlink('/proc/self/ns/pid')),
+  };
+}
+
+/** Whether its pids are those of here; 'ended': all processes of then are gone, as the machine has been started anew. */
+function relation(its: Place, own: Place): 'here' | 'elsewhere' | 'ended' {
+  if (its.boot === own.boot) {
+    const same = own.boot === '' ? its.host === own.host : its.namespace === own.namespace;
+    return same ? 'here' : 'elsewhere';
+  }
+  return its.machine !== '' && its.machine === own.machine && its.host === own.host ? 'ended' : 'elsewhere';
+}
+
+/** What an entry says; null of earlier versions, which say nothing. */
+async function placeOf(entry: string): Promise<Place | null> {
+  const text = await readFile(entry, 'utf8');
+  const place = (text === '' ? null : JSON.parse(text)) as Place | null;
+  return typeof place?.host === 'string' ? place : null;
+}
 
 /**
  * When a process began, as Linux counts it, which tells it from a later one with the same pid; '0' where the system does not say.
@@ -52,24 +89,32 @@ const isTaken = (error: unknown) =>
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const lock = join(folder, 'lock');
   const id = randomUUID();
+  const here = await ownPlace();
   const own = `pid-${process.pid}-start-${(await startOf(process.pid)) ?? '0'}-${id}`;
-  const prepared = `${lock}.${process.pid}.${id}.tmp`;
+  const place = createHash('sha256').update(JSON.stringify(here)).digest('hex').slice(0, 8);
+  const prepared = `${lock}.${process.pid}-${place}.${id}.tmp`;
   const writing = (cause: unknown): never => {
     throw new CheckpointError(`${lock} could not be written`, { cause, hint: 'free disk space or check permissions' });
   };
   for (const name of await readdir(folder).catch(writing)) {
-    const pid = PREPARED.exec(name)?.[1];
-    if (pid && !exists(Number(pid)))
+    const [, pid, mark = place] = PREPARED.exec(name) ?? [];
+    if (pid && mark === place && !exists(Number(pid)))
       await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   }
   try {
     await mkdir(prepared);
-    await writeFile(join(prepared, own), '');
+    await writeFile(join(prepared, own), JSON.stringify(here));
     for (let attempt = 1; ; attempt++) {
-      const owner = await removeDead(lock);
-      if (owner !== null) {
-        throw new ConfigError(`process ${owner} is training into ${folder}`, {
-          hint: `wait for it, stop it (kill ${owner}), or choose another --out`,
+      const owner = await removeDead(lock, here);
+      if (owner?.elsewhere !== undefined) {
+        throw new ConfigError(
+          `process ${owner.pid} on ${owner.elsewhere} is training into ${folder}, or was when that was last heard of`,
+          { hint: `wait for it, stop it, or choose another --out; if it is gone, remove ${lock}` },
+        );
+      }
+      if (owner) {
+        throw new ConfigError(`process ${owner.pid} is training into ${folder}`, {
+          hint: `wait for it, stop it (kill ${owner.pid}), or choose another --out`,
         });
       }
       // Windows renames onto nothing that exists; a lock without an entry belongs to nobody.
@@ -93,8 +138,11 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   };
 }
 
-/** Removes the entries of dead owners. Returns the pid of a living one. */
-async function removeDead(lock: string): Promise<number | null> {
+/** Removes the entries of dead owners. Returns a living one, and its host where that is elsewhere. */
+async function removeDead(
+  lock: string,
+  here: Place,
+): Promise<{ readonly pid: string; readonly elsewhere?: string } | null> {
   const entries = await readdir(lock).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw error;
@@ -102,7 +150,14 @@ async function removeDead(lock: string): Promise<number | null> {
   for (const entry of entries) {
     const [, pid, start] = ENTRY.exec(entry) ?? [];
     if (pid === undefined || start === undefined) throw new Error(`${join(lock, entry)} is no owner of a lock`);
-    if (await isAlive(Number(pid), start)) return Number(pid);
+    const place = await placeOf(join(lock, entry)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined; // given back meanwhile
+      throw error;
+    });
+    if (place === undefined) continue;
+    const where = place ? relation(place, here) : 'here';
+    if (where === 'elsewhere') return { pid, elsewhere: place!.host };
+    if (where === 'here' && (await isAlive(Number(pid), start))) return { pid };
     await rm(join(lock, entry), { force: true });
   }
   return null;

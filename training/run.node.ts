@@ -9,7 +9,7 @@ import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
-import { syncFolder } from '../formats/files.node.ts';
+import { syncFolder, TEMPORARY } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
 import { type ParamSet, paramLayout } from '../model/params.ts';
 import {
@@ -35,6 +35,9 @@ import { type Start, startOfFirst, tellStart } from './start-together.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 import { checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
+
+/** Files of a run folder that are written whole, under a temporary name first. */
+const OURS: ReadonlySet<string> = new Set(['config.json', 'config.yaml', 'env.json', 'loss.svg']);
 
 /** A run: its folder, what is trained, and who is told. */
 export interface RunOptions {
@@ -136,8 +139,7 @@ async function openRun(options: RunOptions): Promise<Start['from']> {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
-      if (/^(config\.(json|yaml)|env\.json|loss\.svg)\.\d+\.tmp$/.test(name))
-        await rm(join(folder, name), { force: true });
+      if (TEMPORARY.test(name) && OURS.has(name.replace(TEMPORARY, ''))) await rm(join(folder, name), { force: true });
     }
   });
   for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {

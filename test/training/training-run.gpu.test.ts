@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
 import type { Tuning, TuningChoice } from '../../engine/tuning.ts';
+import { OWN_NAME } from '../../formats/files.node.ts';
 import { tuningBy, tuningOf } from '../../kernels/candidates.ts';
 import { families } from '../../kernels/families.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
@@ -472,11 +473,11 @@ describe('a disk that refuses', () => {
   it.runIf(existsSync('/dev/full'))(
     'full while saving: the previous checkpoint stays whole and no rest is left',
     async () => {
-      const blocked = join(folder, 'checkpoints', `step-4.${process.pid}.tmp`);
+      const blocked = join(folder, 'checkpoints', `step-4.${OWN_NAME}.tmp`);
       const onStep = ({ step }: TrainEvent) => {
         if (step !== 3) return;
         mkdirSync(blocked);
-        symlinkSync('/dev/full', join(blocked, `optim.safetensors.${process.pid}.tmp`));
+        symlinkSync('/dev/full', join(blocked, `optim.safetensors.${OWN_NAME}.tmp`));
       };
       const error = (await rejection(run({ saveEvery: 2, onStep }))) as CheckpointError;
       expect(error).toBeInstanceOf(CheckpointError);

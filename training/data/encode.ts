@@ -6,7 +6,7 @@ import { ConfigError, InterruptedError } from '../../engine/errors.ts';
 import { makeFolder } from '../../engine/folders.node.ts';
 import { normals } from '../../engine/philox.ts';
 import { concatenated } from '../../formats/bytes.ts';
-import { checkOutput, digestOfFile, failAs, writeAtomically, writeText } from '../../formats/files.node.ts';
+import { checkOutput, digestOfFile, failAs, TEMPORARY, writeAtomically, writeText } from '../../formats/files.node.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
 import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf, gaussianSample } from '../../model/autoencoder/gaussian.ts';
@@ -140,10 +140,11 @@ async function wholeShards(folder: string, { shards }: LatentsFolder): Promise<L
 /** What the folder holds already of this recipe. @throws ConfigError for a folder of something else */
 async function before(folder: string, recipe: LatentsRecipe): Promise<readonly LatentsShard[]> {
   const names = await readdir(folder);
-  const own = /^(latents\.json|shard-\d+\.safetensors)\.\d+\.tmp$/;
-  for (const name of names.filter((each) => own.test(each))) await rm(join(folder, name), { force: true });
+  const isOwn = (name: string) =>
+    TEMPORARY.test(name) && /^(latents\.json|shard-\d+\.safetensors)$/.test(name.replace(TEMPORARY, ''));
+  for (const name of names.filter(isOwn)) await rm(join(folder, name), { force: true });
   if (!names.includes(LATENTS_INDEX)) {
-    const stranger = names.find((name) => !name.startsWith('.') && name !== 'lock' && !own.test(name));
+    const stranger = names.find((name) => !name.startsWith('.') && name !== 'lock' && !isOwn(name));
     if (stranger === undefined) return [];
     throw new ConfigError(`${folder} holds other files, such as ${stranger}`, {
       hint: 'give a folder that is empty or not there',

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { agree } from '../cluster/agree.ts';
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
-import { CheckpointError, ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError, DataError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
 import { syncFolder, TEMPORARY } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
@@ -83,7 +83,7 @@ export interface RunOptions {
 
 /**
  * Trains to the end of the schedule. @returns the folder of the last checkpoint.
- * When the signal aborts or a callback throws, what is done is saved before the error goes on.
+ * When the signal aborts, a callback throws or a picture cannot be read, what is done is saved before the error goes on.
  * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run,
  * another process trains into it, or the processes of a cluster were not given the same; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
  * saving a state that cannot be trained on.
@@ -257,7 +257,11 @@ async function trainInto(
     if (error === ending && error instanceof InterruptedError) {
       await save();
       await communicator.barrier();
-    } else if (savable && trainer.plan.divided) {
+      throw error;
+    }
+    // Pictures are read before an update: what cannot be read has changed nothing of the state.
+    if (error === ending && error instanceof DataError && done > 0) savable = trainer.updates() === done;
+    if (savable && trainer.plan.divided) {
       onNotice?.('what was done since the last checkpoint is not saved: its state is divided among processes');
     } else if (savable) {
       await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));

@@ -154,6 +154,8 @@ async function openRun(options: RunOptions): Promise<Start['from']> {
     return undefined;
   }
   const before = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : config;
+  // The caller's may not say it.
+  if (before.pictures && config.pictures) checkSameData(before.pictures, config.pictures);
   const changed = changesOnResume(before, config, options);
   const step = resume === true ? undefined : resume;
   const { state, sets, checked } = await loadCheckpoint(checkpoints, paramLayout(config.model), { step });

@@ -206,6 +206,17 @@ describe('resuming', () => {
     const error = (await rejection(goOn(tinyData(15)))) as ConfigError;
     expect(error).toBeInstanceOf(ConfigError);
     expect(error.message).toBe('the run was trained on other data (tiny): pictures: 12, now 15');
+    // What the folder says counts where the caller says nothing.
+    const own = { ...tinyData(), image: (i: number) => tinyData().image(11 - i) };
+    const unsaid = { ...config, pictures: undefined };
+    const other = runTraining(engine, {
+      ...{ folder, config: unsaid, data: own, resume: true, saveEvery: 2, environment: {} },
+    });
+    expect(await rejection(other)).toMatchObject({
+      code: 'config',
+      message: 'the run was trained on other data (tiny): contents of the pictures',
+    });
+    expect((await readRunConfig(folder)).pictures).toEqual(fingerprint(tinyData()));
     expect(await steps()).toEqual([1]);
     // Of earlier versions: nothing is recorded, so nothing is compared, and from now on it is.
     await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, pictures: undefined }));

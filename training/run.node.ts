@@ -29,7 +29,15 @@ import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics
 import { modelAsTrained } from './model-as-trained.ts';
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
-import { exists, type RunConfig, readRunConfig, tuningToRecord, writeConfig, writeJson } from './run-config.node.ts';
+import {
+  exists,
+  isConfigText,
+  type RunConfig,
+  readRunConfig,
+  tuningToRecord,
+  writeConfig,
+  writeJson,
+} from './run-config.node.ts';
 import { checkObjective, checkStart } from './start.ts';
 import { type Start, startOfFirst, tellStart } from './start-together.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
@@ -294,8 +302,16 @@ async function refuseEarlierRun(folder: string): Promise<void> {
       hint: 'choose another --out, or remove the folder',
     });
   }
-  // Of a run that did no update nothing is lost; a config.json of something else is not to be written over.
-  if (await exists(join(folder, 'config.json'))) await readRunConfig(folder);
+  // Of a run that did no update nothing is lost; files of something else are not to be written over.
+  const ours = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : null;
+  for (const name of ['config.yaml', 'env.json', 'metrics.jsonl']) {
+    const path = join(folder, name);
+    const isOurs = name === 'config.yaml' ? ours && (await isConfigText(path, ours)) : ours;
+    if (isOurs || !(await exists(path))) continue;
+    throw new ConfigError(`${path} is of no run, and a new one would write over it`, {
+      hint: 'choose another --out, or move the file',
+    });
+  }
 }
 
 /** Runs `body`; what the file system refuses becomes a CheckpointError about `path`. */

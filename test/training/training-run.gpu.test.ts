@@ -65,6 +65,7 @@ interface Options {
   readonly change?: Partial<TrainConfig>;
   readonly onStep?: (event: TrainEvent) => void;
   readonly onSave?: (folder: string) => void;
+  readonly onReady?: () => void;
 }
 
 /** What runs said of their folder since the test began. */
@@ -243,6 +244,35 @@ describe('resuming', () => {
     expect(await rejection(run())).toBeInstanceOf(ConfigError);
     expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{"model_type":"bert"}');
     expect(await readdir(folder)).toEqual(['config.json']);
+  });
+
+  it('files of something else, and a config.yaml of somebody, are not written over', async () => {
+    const texts = { 'config.yaml': '# mine\ntrain:\n  lr: 1\n', 'env.json': '{}', 'metrics.jsonl': '{"loss":1}\n' };
+    const refused = async (name: string, text: string) => {
+      expect(await rejection(run())).toMatchObject({
+        code: 'config',
+        message: `${join(folder, name)} is of no run, and a new one would write over it`,
+      });
+      expect(await readFile(join(folder, name), 'utf8')).toBe(text);
+    };
+    for (const [name, text] of Object.entries(texts)) {
+      await writeFile(join(folder, name), text);
+      await refused(name, text);
+      expect((await readdir(folder)).filter((each) => each !== 'checkpoints')).toEqual([name]);
+      await rm(join(folder, name));
+    }
+    // A run that did no update begins again; what was written into its settings stays.
+    const begun = async () => {
+      const onReady = () => {
+        throw new Error('not yet');
+      };
+      return rejection(run({ onReady }));
+    };
+    expect(await begun()).toMatchObject({ message: 'not yet' });
+    expect(await begun()).toMatchObject({ message: 'not yet' });
+    const yaml = `${await readFile(join(folder, 'config.yaml'), 'utf8')}# mine\n`;
+    await writeFile(join(folder, 'config.yaml'), yaml);
+    await refused('config.yaml', yaml);
   });
 
   it('takes a lower rate and more updates, and keeps a history of that', async () => {

@@ -283,6 +283,20 @@ describe('training', () => {
     (tensors[0]!.values as Float32Array)[40] = Number.NaN;
     writeFileSync(cut, serializeSafetensors(tensors));
     await expect(reads('cut')).rejects.toThrow('mean of its picture 1 holds NaN');
+    // One bit, which leaves a finite number; that of another picture's, too.
+    const bytes = readFileSync(at('whole', first));
+    bytes[bytes.length - 8 * SHARD - 5]! ^= 0x20;
+    writeFileSync(cut, bytes);
+    for (const i of [0, 3]) {
+      await expect(reads('cut', i)).rejects.toMatchObject({
+        code: 'data',
+        message: expect.stringMatching(
+          `^${cut} is damaged: its SHA-256 is [0-9a-f]{64}, latents.json says ${whole.shards[0]!.sha256}$`,
+        ),
+        hint: expect.stringContaining('encode the pictures again'),
+      });
+    }
+    expect((await reads('cut', SHARD)).length).toBe(36);
     writeFileSync(at('cut', LATENTS_INDEX), '{}');
     await expect(open('cut')).rejects.toThrow("latents.json has the format undefined; 'odelt latents 1' is known");
   });

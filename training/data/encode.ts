@@ -153,8 +153,11 @@ async function before(folder: string, recipe: LatentsRecipe): Promise<readonly L
   const index = await readLatentsIndex(folder);
   const other = differences(index.recipe, recipe);
   if (other.length === 0) return wholeShards(folder, index);
+  const { pixels } = recipe.pictures;
+  const others = differences({ ...index.recipe, pictures: { ...index.recipe.pictures, pixels } }, recipe);
+  const repaired = `if only pictures that could not be read were replaced, go on with "pixels": "${pixels}" in its ${LATENTS_INDEX}`;
   throw new ConfigError(`${folder} holds other latents; what differs: ${other.join(', ')}`, {
-    hint: 'give the options that it was begun with, or another folder',
+    hint: `give the options that it was begun with, or another folder${others.length === 0 ? `; ${repaired}` : ''}`,
   });
 }
 

@@ -15,6 +15,7 @@ import { parseModelConfig } from '../../../model/config.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { datasetOf, type StreamedDataset, toUnit, toUnitFlipped } from '../../../training/data/dataset.ts';
 import { type EncodeOptions, encodeLatents } from '../../../training/data/encode.ts';
+import { fingerprint } from '../../../training/data/fingerprint.node.ts';
 import { LATENTS_INDEX, type LatentsFolder } from '../../../training/data/latents.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
@@ -135,6 +136,12 @@ describe('encoding', () => {
     await expect(encode('whole', { flip: false, shard: 5 })).rejects.toThrow(
       /holds other latents; what differs: flips \(true, now false\), shard \(4, now 5\)$/,
     );
+    const repaired = { ...pictures, image: (i: number) => pictures.image(i === 3 ? 4 : i) };
+    const differs = await encodeLatents(kl, repaired, await options('whole')).catch((e: unknown) => e);
+    expect(differs).toMatchObject({
+      message: `${at('whole')} holds other latents; what differs: pictures ('pictures', now 'pictures')`,
+      hint: expect.stringContaining(`go on with "pixels": "${fingerprint(repaired).pixels}" in its latents.json`),
+    });
     const other = { ...(await originOf(imported)), encoder: '0' };
     await expect(encode('whole', { origin: other })).rejects.toThrow('what differs: autoencoder');
     const odd = { ...pictures, height: 5, width: 5, image: (i: number) => pictures.image(i).subarray(0, 75) };

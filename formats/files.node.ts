@@ -2,7 +2,7 @@
  * Files on disk, whatever their format: read only where they are regular files, written whole or not at all, and looked at
  * before the work whose result they take.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { access, constants, type FileHandle, lstat, mkdtemp, open, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { ConfigError, OdeltError, type OdeltErrorOptions, OutputError } from '../engine/errors.ts';
@@ -126,7 +126,12 @@ export async function syncFolder(path: string): Promise<void> {
   await handle?.close();
 }
 
-const temporaryOf = (path: string): string => `${path}.${process.pid}.tmp`;
+/** This process in the names of temporary files: its pid, and what tells it from one of another machine or container that has the same. */
+export const OWN_NAME = `${process.pid}-${randomBytes(4).toString('hex')}`;
+/** The end of such names, those of earlier versions too. */
+export const TEMPORARY = /\.\d+(-[0-9a-f]{8})?(\.old)?\.tmp$/;
+
+const temporaryOf = (path: string): string => `${path}.${OWN_NAME}.tmp`;
 
 /**
  * Writes a file so that `path` holds either its old content or all of the new: into a temporary neighbour that is synced

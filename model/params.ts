@@ -6,6 +6,7 @@
  */
 import { CheckpointError } from '../engine/errors.ts';
 import { normals, type RandomSource, uniforms } from '../engine/philox.ts';
+import { turns } from '../engine/turns.ts';
 import { type ModelConfig, patchSize } from './config.ts';
 
 /** How a parameter starts: zeros, normal with a standard deviation, or uniform in [-limit, limit]. */
@@ -214,10 +215,25 @@ export const initParams = (config: ModelConfig, seed: number): ParamSet => initi
 /** Initial values of a layout, each parameter by its own rule. `seed` as in `initParams`. */
 export function initialValues(layout: ParamLayout, seed: number): ParamSet {
   const set = zeroParams(layout);
-  let step = 0;
-  for (const { spec, values } of paramEntries(set))
-    draw(values, spec.init, { seed, stream: INIT_STREAM, step: step++ });
+  for (const _ of drawing(set, seed));
   return set;
+}
+
+/** As `initParams`, with turns for others in between: large models take minutes. */
+export async function initParamsInTurns(config: ModelConfig, seed: number): Promise<ParamSet> {
+  const set = zeroParams(paramLayout(config));
+  const turn = turns();
+  for (const _ of drawing(set, seed)) await turn();
+  return set;
+}
+
+/** Draws the initial values, one parameter at a time. */
+function* drawing(set: ParamSet, seed: number): Generator<void> {
+  let step = 0;
+  for (const { spec, values } of paramEntries(set)) {
+    draw(values, spec.init, { seed, stream: INIT_STREAM, step: step++ });
+    yield;
+  }
 }
 
 /** What a named tensor of a weight file gives: its shape and its values as float32. */

@@ -2,7 +2,7 @@
 import { lstat, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
-import { syncFolder } from '../formats/files.node.ts';
+import { OWN_NAME, syncFolder, TEMPORARY } from '../formats/files.node.ts';
 import { SUMS_FILE } from './checksums.node.ts';
 
 /** What a checkpoint must hold; checkpoints of earlier versions have no sums. */
@@ -61,7 +61,7 @@ export async function removeStep(folder: string, step: number): Promise<void> {
 
 /** Renames a checkpoint to what `removeLeftovers` takes away. Returns its new path. */
 async function takeName(folder: string, step: number): Promise<string> {
-  const doomed = join(folder, `step-${step}.${process.pid}.old.tmp`);
+  const doomed = join(folder, `step-${step}.${OWN_NAME}.old.tmp`);
   await rename(join(folder, `step-${step}`), doomed);
   return doomed;
 }
@@ -69,7 +69,8 @@ async function takeName(folder: string, step: number): Promise<string> {
 /** Removes what processes that are gone have left half-written or half-removed. The caller must be the only one that writes here. */
 export async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await entriesOf(folder)) {
-    if (/^step-\d+\.\d+(\.old)?\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true, force: true });
+    if (/^step-\d+$/.test(name.replace(TEMPORARY, '')) && TEMPORARY.test(name))
+      await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 

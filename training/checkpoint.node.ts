@@ -8,7 +8,7 @@ import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
-import { failAs, readRegular, syncFolder } from '../formats/files.node.ts';
+import { failAs, OWN_NAME, readRegular, syncFolder } from '../formats/files.node.ts';
 import { readTensors } from '../formats/safetensors.node.ts';
 import { safetensorsChunks } from '../formats/safetensors.ts';
 import { type LatentsOrigin, originMetadata } from '../model/autoencoder/origin.ts';
@@ -57,7 +57,7 @@ export async function saveCheckpoint(
   keep = KEPT,
 ): Promise<string> {
   const final = join(folder, `step-${state.step}`);
-  const temporary = `${final}.${process.pid}.tmp`;
+  const temporary = `${final}.${OWN_NAME}.tmp`;
   let replaced: string | null = null;
   try {
     await makeFolder(temporary);

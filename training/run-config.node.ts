@@ -37,6 +37,12 @@ export async function writeConfig(folder: string, config: RunConfig): Promise<vo
   await writeText(join(folder, 'config.yaml'), settingsText(config));
 }
 
+/** Whether this config.yaml is what `writeConfig` wrote of the run, which nobody has made their own. */
+export async function isConfigText(path: string, config: RunConfig): Promise<boolean> {
+  const bytes = await readRegular(path, { most: 16 << 20, fail: failAs(ConfigError, path) }).catch(() => null);
+  return bytes !== null && new TextDecoder().decode(bytes) === settingsText(config);
+}
+
 /** Reads a run's configuration. @throws ConfigError when the folder holds none. */
 export async function readRunConfig(folder: string): Promise<RunConfig> {
   const path = join(folder, 'config.json');

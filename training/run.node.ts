@@ -7,11 +7,11 @@ import { dirname, join } from 'node:path';
 import { agree } from '../cluster/agree.ts';
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
-import { CheckpointError, ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { CheckpointError, ConfigError, DataError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { makeFolder } from '../engine/folders.node.ts';
-import { syncFolder } from '../formats/files.node.ts';
+import { syncFolder, TEMPORARY } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
-import { type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
+import { type ParamSet, paramLayout } from '../model/params.ts';
 import {
   abandonAfter,
   checkpointSteps,
@@ -23,18 +23,29 @@ import {
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { latentsOrigin, type TrainingData } from './data/dataset.ts';
 import { checkSameData, type Fingerprint, fingerprint } from './data/fingerprint.node.ts';
+import { checkFinite } from './finite.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';
 import { modelAsTrained } from './model-as-trained.ts';
 import { checkFits } from './model-for-data.ts';
 import { type ConfigChange, changesOnResume } from './resume.ts';
-import { exists, type RunConfig, readRunConfig, tuningToRecord, writeConfig, writeJson } from './run-config.node.ts';
+import {
+  exists,
+  isConfigText,
+  type RunConfig,
+  readRunConfig,
+  tuningToRecord,
+  writeConfig,
+  writeJson,
+} from './run-config.node.ts';
 import { checkObjective, checkStart } from './start.ts';
 import { type Start, startOfFirst, tellStart } from './start-together.ts';
-import type { TrainSets } from './state.ts';
 import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
 import { checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
+
+/** Files of a run folder that are written whole, under a temporary name first. */
+const OURS: ReadonlySet<string> = new Set(['config.json', 'config.yaml', 'env.json', 'loss.svg']);
 
 /** A run: its folder, what is trained, and who is told. */
 export interface RunOptions {
@@ -82,7 +93,7 @@ export interface RunOptions {
 
 /**
  * Trains to the end of the schedule. @returns the folder of the last checkpoint.
- * When the signal aborts or a callback throws, what is done is saved before the error goes on.
+ * When the signal aborts, a callback throws or a picture cannot be read, what is done is saved before the error goes on.
  * @throws what the trainer and the callbacks throw; ConfigError when data, model and folder do not fit, the folder holds another run,
  * another process trains into it, or the processes of a cluster were not given the same; CheckpointError when the folder cannot be read or written; NonFiniteError rather than
  * saving a state that cannot be trained on.
@@ -138,8 +149,7 @@ async function openRun(options: RunOptions): Promise<Start['from']> {
     if (resume === false) await makeFolder(checkpoints);
     await removeLeftovers(checkpoints);
     for (const name of await readdir(folder)) {
-      if (/^(config\.(json|yaml)|env\.json|loss\.svg)\.\d+\.tmp$/.test(name))
-        await rm(join(folder, name), { force: true });
+      if (TEMPORARY.test(name) && OURS.has(name.replace(TEMPORARY, ''))) await rm(join(folder, name), { force: true });
     }
   });
   for (const { name, reason } of (await listCheckpoints(checkpoints)).skipped) {
@@ -154,6 +164,8 @@ async function openRun(options: RunOptions): Promise<Start['from']> {
     return undefined;
   }
   const before = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : config;
+  // The caller's may not say it.
+  if (before.pictures && config.pictures) checkSameData(before.pictures, config.pictures);
   const changed = changesOnResume(before, config, options);
   const step = resume === true ? undefined : resume;
   const { state, sets, checked } = await loadCheckpoint(checkpoints, paramLayout(config.model), { step });
@@ -208,7 +220,7 @@ async function trainInto(
     }
     savable = false;
     const sets = await trainer.snapshot();
-    checkFinite(sets, done);
+    await checkFinite(sets, done);
     await writing(metrics, () => syncMetrics(metrics));
     const at = await saveCheckpoint(
       checkpoints,
@@ -222,12 +234,22 @@ async function trainInto(
     options.onSave?.(at);
     return at;
   };
+  /** What ended the updates: an interrupt of theirs comes on all processes after the same update, one of anything else on this one alone. */
+  let ending: unknown;
+  const updates = async function* () {
+    try {
+      yield* trainer.run();
+    } catch (error) {
+      ending = error;
+      throw error;
+    }
+  };
   let watch: Watch | undefined;
   try {
     const run = { folder, done, steps: train.steps, samplesEach: train.batch * train.accumulate };
     watch = await startWatch(engine, run, watching, onNotice);
     options.onReady?.(trainer, done);
-    for await (const event of trainer.run()) {
+    for await (const event of updates()) {
       done = event.step;
       if (writes) await writing(metrics, () => appendEvent(metrics, event));
       savable = true;
@@ -243,11 +265,15 @@ async function trainInto(
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();
   } catch (error) {
-    // Interrupts come between updates. The launcher ends all processes when one has ended: none before the first has saved.
-    if (error instanceof InterruptedError) {
+    // The launcher ends all processes when one has ended: none before the first has saved.
+    if (error === ending && error instanceof InterruptedError) {
       await save();
       await communicator.barrier();
-    } else if (savable && trainer.plan.divided) {
+      throw error;
+    }
+    // Pictures are read before an update: what cannot be read has changed nothing of the state.
+    if (error === ending && error instanceof DataError && done > 0) savable = trainer.updates() === done;
+    if (savable && trainer.plan.divided) {
       onNotice?.('what was done since the last checkpoint is not saved: its state is divided among processes');
     } else if (savable) {
       await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));
@@ -278,8 +304,16 @@ async function refuseEarlierRun(folder: string, restart: boolean): Promise<void>
       hint: 'choose another --out, or remove the folder',
     });
   }
-  // Of a run that did no update nothing is lost; a config.json of something else is not to be written over.
-  if (await exists(join(folder, 'config.json'))) await readRunConfig(folder);
+  // Of a run that did no update nothing is lost; files of something else are not to be written over.
+  const ours = (await exists(join(folder, 'config.json'))) ? await readRunConfig(folder) : null;
+  for (const name of ['config.yaml', 'env.json', 'metrics.jsonl']) {
+    const path = join(folder, name);
+    const isOurs = name === 'config.yaml' ? ours && (await isConfigText(path, ours)) : ours;
+    if (isOurs || !(await exists(path))) continue;
+    throw new ConfigError(`${path} is of no run, and a new one would write over it`, {
+      hint: 'choose another --out, or move the file',
+    });
+  }
 }
 
 /** Runs `body`; what the file system refuses becomes a CheckpointError about `path`. */
@@ -292,17 +326,5 @@ async function writing(path: string, body: () => Promise<void>): Promise<void> {
       cause,
       hint: 'free disk space or check permissions, then add --resume to go on from the last checkpoint',
     });
-  }
-}
-
-/** A state that holds a NaN or infinity must not replace a good checkpoint: losses show it one update later than weights. */
-function checkFinite(sets: TrainSets, step: number): void {
-  for (const [part, set] of Object.entries(sets)) {
-    for (const { spec, values } of paramEntries(set)) {
-      if (values.every(Number.isFinite)) continue;
-      throw new NonFiniteError(`step ${step}: ${part}/${spec.name} is no longer finite; nothing was saved`, {
-        hint: 'continue from the last checkpoint with a lower --lr',
-      });
-    }
   }
 }

@@ -1,9 +1,10 @@
 /** What an objective asks of a run before its first update: a model that fits it, a teacher, and weights to start from; when the teacher changes. */
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
 import { type ModelConfig, spelledOut } from '../model/config.ts';
-import { initParams, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
+import { initParamsInTurns, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
 import { batchShares, type TrainConfig } from './config.ts';
+import { firstNonFinite } from './finite.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './state.ts';
@@ -116,15 +117,15 @@ export function checkStart(model: ModelConfig, train: TrainConfig, { from, teach
 }
 
 /** The state to go on from, or the weights of a new run: the student's and, where the objective has one, the teacher's. @throws as checkStart. */
-export function startingWeights(
+export async function startingWeights(
   model: ModelConfig,
   train: TrainConfig,
   given: Given,
-): { params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet; teacher?: ParamSet } {
+): Promise<{ params: ParamSet; ema?: ParamSet; m?: ParamSet; v?: ParamSet; teacher?: ParamSet }> {
   checkStart(model, train, given);
   const { from, teacher, params } = given;
   if (from) return from.sets;
-  return { params: params ?? teacher ?? initParams(model, train.seed), ...(teacher ? { teacher } : {}) };
+  return { params: params ?? teacher ?? (await initParamsInTurns(model, train.seed)), ...(teacher ? { teacher } : {}) };
 }
 
 /** @throws CheckpointError for weights of another model, or that are not finite. */
@@ -139,7 +140,7 @@ function checkWeights(model: ModelConfig, given: ParamSet, what: string): void {
         const message = `${what}: ${name} has shape [${there.spec.shape}], the model needs [${shape}]`;
         throw new CheckpointError(message, { hint });
       }
-      const at = there.values.findIndex((x) => !Number.isFinite(x));
+      const at = firstNonFinite(there.values);
       if (at < 0) continue;
       throw new CheckpointError(`${what}: ${name} holds ${there.values[at]} at element ${at}`, {
         hint: 'the run that made them diverged: take an earlier checkpoint of it',

@@ -100,6 +100,8 @@ export interface Trainer {
   };
   /** The loss of each sample of the last update; of none before the first. */
   sampleLosses(): Float32Array;
+  /** Updates that the state on the GPU has had; one that failed on its way counts. After an error of `run`: what a `snapshot` would be of. */
+  updates(): number;
   /** Frees everything on the GPU. */
   dispose(): void;
 }
@@ -133,7 +135,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const first = done * train.accumulate * train.batch;
   const part = { of: train.batch, pictures: deal.pictures };
   const batches = readBatches(data, { seed, flip, first, part, only: overfit });
-  const sets = startingWeights(model, train, options);
+  const sets = await startingWeights(model, train, options);
   await sameSets(communicator, sets);
   const { wholeAverage = false, validation: held } = options;
   const whole = averageTeaches(train, model) || wholeAverage || held !== undefined;
@@ -185,6 +187,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   const next = () =>
     batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
 
+  /** Updates that have changed the state, or begun to. */
+  let touched = done;
   /** Runs batch `at` of update `index`; its losses are of all rows of the batch, whoever trained them. */
   const runBatch = async (
     index: number,
@@ -193,6 +197,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   ): Promise<Part & { gradNorm: number; stop: boolean }> => {
     const at = index * train.accumulate + part;
     await next();
+    if (part === train.accumulate - 1) touched = index + 1;
     const draws = drawStep(model, train, at);
     const { batch, places, whole } = assembleDealt(model, deal, labels, draws);
     const { perSample, gradNorm } = await step.run({ images, noise, batch, places, index, lr, part });
@@ -282,6 +287,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       if (!last) throw new UsageError('there has been no update to inspect');
       return inspection.look(last.count, last.lr, { histograms });
     },
+    updates: () => touched,
     sampleLosses: () => Float32Array.from(last?.parts.flatMap(({ result }) => [...result.perSample]) ?? []),
     dispose,
   };

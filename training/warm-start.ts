@@ -2,6 +2,7 @@
 import { CheckpointError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { initParams, type ParamSet, paramEntries, type TensorSource } from '../model/params.ts';
+import { firstNonFinite } from './finite.ts';
 
 /** Which parameters came from where. */
 export interface WarmStart {
@@ -32,7 +33,7 @@ export function warmStart(
     const found = source.has(name) ? source.shape(name) : null;
     if (found?.join() === shape.join()) {
       const given = source.floats(name);
-      const at = given.findIndex((x) => !Number.isFinite(x));
+      const at = firstNonFinite(given);
       if (at >= 0) {
         throw new CheckpointError(`${label}: ${name} holds ${given[at]} at element ${at}`, {
           hint: 'the run that made it diverged: take an earlier checkpoint of it',

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, LimitError, OutOfMemoryError, OutputError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, LimitError, OutOfMemoryError, OutputError } from '../engine/errors.ts';
 import { checkOutput, writeAtomically } from '../formats/files.node.ts';
 import type { ParamSet } from '../model/params.ts';
 import { inspectionSummaries, lossHistogram, memorySummaries, updateSummaries } from './board.ts';
@@ -31,7 +31,10 @@ export interface WatchOptions {
   /** Pictures drawn by the averaged weights, in the run folder's `samples/`, after every `every` updates and the last. Default: none. */
   readonly samples?: {
     readonly every: number;
-    /** The picture of these weights after `step` updates; OutputError, OutOfMemoryError and LimitError end the drawing, not the run. */
+    /**
+     * The picture of these weights after `step` updates. OutputError, OutOfMemoryError and LimitError end the drawing, not the run;
+     * InterruptedError leaves this picture out: the run ends by its own signal.
+     */
     readonly draw: (average: ParamSet, step: number) => Promise<DrawnPicture>;
   };
 }
@@ -99,6 +102,8 @@ export async function startWatch(
         const picture = await draw(step, trainer);
         await file?.write(step, [{ tag: 'samples', ...picture }]);
       } catch (error) {
+        // The run looks for an interrupt itself, after its next update, where all of its processes agree on it.
+        if (error instanceof InterruptedError) return;
         const isOurs = [OutputError, OutOfMemoryError, LimitError].some((Kind) => error instanceof Kind);
         if (!isOurs) throw error;
         drawing = false;

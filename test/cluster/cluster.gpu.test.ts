@@ -1,4 +1,5 @@
 /** `odelt train` under mpirun: what one process does, by several; what they refuse; what is left when one of them is killed. */
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -192,5 +193,22 @@ describe.skipIf(!hasMpirun())('(skipped without mpirun: apt-get install openmpi-
     expect(output).toContain(`training was interrupted after ${done} steps`);
     expect(output).not.toContain('ClusterError');
     expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([done]);
+  });
+
+  it('stop after the same update when the first is asked to while it draws samples', async () => {
+    const out = join(folder, 'drawing');
+    const samples = ['--sample-every', '2', '--sample-count', '16', '--sample-steps', '16,64', '--sample-blocks', '4'];
+    const { output } = await trainBy(2, [...fresh('drawing'), '--steps', '100000', '--warmup', '1', ...samples], {
+      flags: ['--enable-recovery'],
+      during: async (launcher) => {
+        await reached(out, 2);
+        process.kill(rankProcess(launcher, 0), 'SIGINT');
+      },
+    });
+    // The update that the other process was in is the last.
+    expect(output).toContain('training was interrupted after 3 steps');
+    expect(output).not.toContain('ClusterError');
+    expect(existsSync(join(out, 'samples', '2.png'))).toBe(false);
+    expect(await checkpointSteps(join(out, 'checkpoints'))).toEqual([3]);
   });
 });

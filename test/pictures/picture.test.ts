@@ -6,6 +6,7 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { OutputError, UsageError } from '../../engine/errors.ts';
 import { words } from '../../engine/philox.ts';
+import { OWN_NAME } from '../../formats/files.node.ts';
 import { GLYPH_HEIGHT, GLYPH_WIDTH, glyph } from '../../pictures/font.ts';
 import { linearTicks, linePlot, logTicks, readable } from '../../pictures/line-plot.ts';
 import {
@@ -192,7 +193,7 @@ describe('PNG', () => {
     expect((await sharp(file).metadata()).width).toBe(1);
     expect(readdirSync(join(scratch, 'a', 'b'))).toEqual(['out.png']);
     await expect(writePng(join(scratch, 'a'), pictures[0]![1])).rejects.toThrow(OutputError); // a folder is in the way
-    expect(existsSync(join(scratch, `a.${process.pid}.tmp`))).toBe(false);
+    expect(existsSync(join(scratch, `a.${OWN_NAME}.tmp`))).toBe(false);
   });
 });
 

@@ -289,7 +289,8 @@ describe('a power cut', () => {
 
   /** The calls of a trace, in order, with paths below `root` and without process ids. A removal of a folder that still has entries fails and is left out. */
   function callsBelow(root: string, text: string): string[] {
-    const short = (path: string) => (path === root ? '.' : path.slice(root.length + 1)).replaceAll(/\.\d+(?=\.)/g, '');
+    const short = (path: string) =>
+      (path === root ? '.' : path.slice(root.length + 1)).replaceAll(/\.\d+(-[0-9a-f]{8})?(?=\.)/g, '');
     const begun = new Map<string, string>();
     return text.split('\n').flatMap((line) => {
       const [, thread, rest] = /^(\d+)\s+(.*)$/.exec(line) ?? [];

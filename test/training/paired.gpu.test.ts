@@ -81,7 +81,7 @@ async function trained(
 /** The same by a step that is given the arrays' own rows in the order of training, and what its batches looked like. */
 async function byHand(config: TrainConfig, last: number) {
   const model = modelFor(config.objective);
-  const state = createState(engine, startingWeights(model, config, {}));
+  const state = createState(engine, await startingWeights(model, config, {}));
   const step = await TrainStep.create(engine, model, config, state, { givenNoise: true });
   const order = dataOrder({ count: COUNT, seed: config.seed });
   const seen: { out: StepOutputs; noise: Float32Array; images: Float32Array }[] = [];
@@ -176,7 +176,7 @@ it('a run on pairs goes on bit for bit, and not on other noise', async () => {
 });
 
 it('a step says whether it is given noise', async () => {
-  const state = createState(engine, startingWeights(tinyModel, tinyTrain, {}));
+  const state = createState(engine, await startingWeights(tinyModel, tinyTrain, {}));
   const batch = assembleBatch(tinyModel, tinyTrain, [0, 1, 2, 0, 1, 2, 0, 1], drawStep(tinyModel, tinyTrain, 0));
   const images = new Float32Array(8 * PIXELS);
   for (const [givenNoise, noise, message] of [

@@ -1,14 +1,14 @@
 /** Training on pictures that are read from disk: the weights of training from memory, and of an uninterrupted run after a resume. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError } from '../../engine/errors.ts';
-import { isStreamed, type TrainingData } from '../../training/data/dataset.ts';
+import { ConfigError, DataError } from '../../engine/errors.ts';
+import { isStreamed, type StreamedDataset, type TrainingData } from '../../training/data/dataset.ts';
 import { openTrainingData } from '../../training/data/open.ts';
-import { runTraining } from '../../training/run.node.ts';
+import { type RunOptions, runTraining } from '../../training/run.node.ts';
 import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
 import { tar } from '../support/archives.ts';
 import { testEngine } from '../support/engine.ts';
@@ -51,6 +51,50 @@ it('gives the bits of memory, and of an uninterrupted run after a resume', async
   expect(setBits({ ...(await trained(memory, 4)) })).toEqual(whole);
   const sets = await trained(disk, 2);
   expect(setBits({ ...(await trained(disk, 4, { sets, step: 2 })) })).toEqual(whole);
+});
+
+it('what is done is saved when a picture cannot be read, before an update, within it or after it', async () => {
+  const data = disk as StreamedDataset;
+  const bad = new DataError('9.png is damaged');
+  /** The pictures, of which that of sample `n` is bad. */
+  const failing = (n: number): StreamedDataset => ({
+    ...data,
+    open() {
+      const reader = data.open();
+      return { ...reader, read: (i, draw) => (draw?.position === n ? Promise.reject(bad) : reader.read(i, draw)) };
+    },
+  });
+  const run = (name: string, given: TrainingData, change: Partial<RunOptions> = {}) => {
+    const config = { model: tinyModel, train: { ...train, accumulate: 2 }, data: shards };
+    const options = {
+      folder: join(scratch, name),
+      resume: false,
+      saveEvery: 100,
+      environment: {},
+      config,
+      data: given,
+    };
+    return runTraining(engine, { ...options, ...change });
+  };
+  const saved = (name: string) => readdirSync(join(scratch, name, 'checkpoints'));
+  const sums = (name: string) => readFileSync(join(scratch, name, 'checkpoints', 'step-4', 'SHA256SUMS'), 'utf8');
+  await run('whole', data);
+  // Two batches of eight pictures are an update.
+  for (const [name, n, done] of [
+    ['between', 48, 3],
+    ['within', 40, 2],
+    ['first', 0, 0],
+  ] as const) {
+    expect(await run(name, failing(n)).catch((e: unknown) => e)).toBe(bad);
+    expect(saved(name), name).toEqual(done > 0 ? [`step-${done}`] : []);
+    if (name !== 'within') continue;
+    await run(name, data, { resume: true });
+    expect(sums(name)).toBe(sums('whole'));
+  }
+  // A validation comes after its update, which is not in the metrics yet.
+  const validation = { data: failing(0), every: 2, pictures: 8 };
+  expect(await run('held', data, { validation }).catch((e: unknown) => e)).toBe(bad);
+  expect(saved('held')).toEqual([]);
 });
 
 it('a run knows its files again, and others when it sees them', async () => {

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Engine } from '../../engine/engine.ts';
 import { CheckpointError, ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
 import type { Tuning, TuningChoice } from '../../engine/tuning.ts';
+import { OWN_NAME } from '../../formats/files.node.ts';
 import { tuningBy, tuningOf } from '../../kernels/candidates.ts';
 import { families } from '../../kernels/families.ts';
 import { type ModelConfig, parseModelConfig } from '../../model/config.ts';
@@ -64,6 +65,7 @@ interface Options {
   readonly change?: Partial<TrainConfig>;
   readonly onStep?: (event: TrainEvent) => void;
   readonly onSave?: (folder: string) => void;
+  readonly onReady?: () => void;
 }
 
 /** What runs said of their folder since the test began. */
@@ -205,6 +207,17 @@ describe('resuming', () => {
     const error = (await rejection(goOn(tinyData(15)))) as ConfigError;
     expect(error).toBeInstanceOf(ConfigError);
     expect(error.message).toBe('the run was trained on other data (tiny): pictures: 12, now 15');
+    // What the folder says counts where the caller says nothing.
+    const own = { ...tinyData(), image: (i: number) => tinyData().image(11 - i) };
+    const unsaid = { ...config, pictures: undefined };
+    const other = runTraining(engine, {
+      ...{ folder, config: unsaid, data: own, resume: true, saveEvery: 2, environment: {} },
+    });
+    expect(await rejection(other)).toMatchObject({
+      code: 'config',
+      message: 'the run was trained on other data (tiny): contents of the pictures',
+    });
+    expect((await readRunConfig(folder)).pictures).toEqual(fingerprint(tinyData()));
     expect(await steps()).toEqual([1]);
     // Of earlier versions: nothing is recorded, so nothing is compared, and from now on it is.
     await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, pictures: undefined }));
@@ -231,6 +244,35 @@ describe('resuming', () => {
     expect(await rejection(run())).toBeInstanceOf(ConfigError);
     expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{"model_type":"bert"}');
     expect(await readdir(folder)).toEqual(['config.json']);
+  });
+
+  it('files of something else, and a config.yaml of somebody, are not written over', async () => {
+    const texts = { 'config.yaml': '# mine\ntrain:\n  lr: 1\n', 'env.json': '{}', 'metrics.jsonl': '{"loss":1}\n' };
+    const refused = async (name: string, text: string) => {
+      expect(await rejection(run())).toMatchObject({
+        code: 'config',
+        message: `${join(folder, name)} is of no run, and a new one would write over it`,
+      });
+      expect(await readFile(join(folder, name), 'utf8')).toBe(text);
+    };
+    for (const [name, text] of Object.entries(texts)) {
+      await writeFile(join(folder, name), text);
+      await refused(name, text);
+      expect((await readdir(folder)).filter((each) => each !== 'checkpoints')).toEqual([name]);
+      await rm(join(folder, name));
+    }
+    // A run that did no update begins again; what was written into its settings stays.
+    const begun = async () => {
+      const onReady = () => {
+        throw new Error('not yet');
+      };
+      return rejection(run({ onReady }));
+    };
+    expect(await begun()).toMatchObject({ message: 'not yet' });
+    expect(await begun()).toMatchObject({ message: 'not yet' });
+    const yaml = `${await readFile(join(folder, 'config.yaml'), 'utf8')}# mine\n`;
+    await writeFile(join(folder, 'config.yaml'), yaml);
+    await refused('config.yaml', yaml);
   });
 
   it('takes a lower rate and more updates, and keeps a history of that', async () => {
@@ -472,11 +514,11 @@ describe('a disk that refuses', () => {
   it.runIf(existsSync('/dev/full'))(
     'full while saving: the previous checkpoint stays whole and no rest is left',
     async () => {
-      const blocked = join(folder, 'checkpoints', `step-4.${process.pid}.tmp`);
+      const blocked = join(folder, 'checkpoints', `step-4.${OWN_NAME}.tmp`);
       const onStep = ({ step }: TrainEvent) => {
         if (step !== 3) return;
         mkdirSync(blocked);
-        symlinkSync('/dev/full', join(blocked, `optim.safetensors.${process.pid}.tmp`));
+        symlinkSync('/dev/full', join(blocked, `optim.safetensors.${OWN_NAME}.tmp`));
       };
       const error = (await rejection(run({ saveEvery: 2, onStep }))) as CheckpointError;
       expect(error).toBeInstanceOf(CheckpointError);

@@ -23,6 +23,7 @@ import type { ValidationOptions } from '../../training/validation.ts';
 import { testEngine } from '../support/engine.ts';
 import { eventFiles } from '../support/events.ts';
 import { tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
+import { ranksTogether } from '../support/together.ts';
 
 vi.setConfig({ testTimeout: 900_000 });
 
@@ -209,6 +210,25 @@ it('a run that goes on begins a new event file, from the update after its checkp
   for (const [version, start] of files) expect([version!.version, start!.session]).toEqual(['brain.Event:2', 1]);
   // The updates that were done twice are the same ones.
   expect(files[0]!.at(-1)!.scalars['loss/loss']).toBe(files[1]!.find(({ step }) => step === 5)!.scalars['loss/loss']);
+});
+
+it('several processes end after the same update when the first is interrupted while it draws', async () => {
+  const controller = new AbortController();
+  const draw = async () => {
+    controller.abort();
+    throw new InterruptedError('the drawing was interrupted');
+  };
+  const ends = await Promise.all(
+    ranksTogether(2).map((communicator) => {
+      const watch = communicator.rank === 0 ? { samples: { every: 2, draw } } : undefined;
+      const signal = communicator.rank === 0 ? controller.signal : undefined;
+      return run({ communicator, watch, signal }).catch((error: unknown) => error);
+    }),
+  );
+  for (const end of ends)
+    expect(end).toMatchObject({ code: 'interrupted', message: 'training was interrupted after 3 steps' });
+  expect((await lines()).length).toBe(3);
+  expect(await readdir(join(folder, 'checkpoints'))).toEqual(['step-3']);
 });
 
 it('an event file and samples that cannot be written are told once, and the run goes on to its checkpoint', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ConfigError, InterruptedError } from '../../engine/errors.ts';
 import { normals } from '../../engine/philox.ts';
 import { concatenated } from '../../formats/bytes.ts';
-import { checkOutput, digestOfFile, failAs, writeAtomically, writeText } from '../../formats/files.node.ts';
+import { checkOutput, digestOfFile, failAs, TEMPORARY, writeAtomically, writeText } from '../../formats/files.node.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
 import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf, gaussianSample } from '../../model/autoencoder/gaussian.ts';
@@ -139,10 +139,11 @@ async function wholeShards(folder: string, { shards }: LatentsFolder): Promise<L
 /** What the folder holds already of this recipe. @throws ConfigError for a folder of something else */
 async function before(folder: string, recipe: LatentsRecipe): Promise<readonly LatentsShard[]> {
   const names = await readdir(folder);
-  const own = /^(latents\.json|shard-\d+\.safetensors)\.\d+\.tmp$/;
-  for (const name of names.filter((each) => own.test(each))) await rm(join(folder, name), { force: true });
+  const isOwn = (name: string) =>
+    TEMPORARY.test(name) && /^(latents\.json|shard-\d+\.safetensors)$/.test(name.replace(TEMPORARY, ''));
+  for (const name of names.filter(isOwn)) await rm(join(folder, name), { force: true });
   if (!names.includes(LATENTS_INDEX)) {
-    const stranger = names.find((name) => !name.startsWith('.') && name !== 'lock' && !own.test(name));
+    const stranger = names.find((name) => !name.startsWith('.') && name !== 'lock' && !isOwn(name));
     if (stranger === undefined) return [];
     throw new ConfigError(`${folder} holds other files, such as ${stranger}`, {
       hint: 'give a folder that is empty or not there',
@@ -151,8 +152,11 @@ async function before(folder: string, recipe: LatentsRecipe): Promise<readonly L
   const index = await readLatentsIndex(folder);
   const other = differences(index.recipe, recipe);
   if (other.length === 0) return wholeShards(folder, index);
+  const { pixels } = recipe.pictures;
+  const others = differences({ ...index.recipe, pictures: { ...index.recipe.pictures, pixels } }, recipe);
+  const repaired = `if only pictures that could not be read were replaced, go on with "pixels": "${pixels}" in its ${LATENTS_INDEX}`;
   throw new ConfigError(`${folder} holds other latents; what differs: ${other.join(', ')}`, {
-    hint: 'give the options that it was begun with, or another folder',
+    hint: `give the options that it was begun with, or another folder${others.length === 0 ? `; ${repaired}` : ''}`,
   });
 }
 

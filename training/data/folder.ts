@@ -7,7 +7,7 @@ import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { createDecodePool } from './decode-pool.ts';
 import { checkPictureOptions, type EncodedSet, MOST_PICTURE, type PictureOptions, withoutColour } from './encoded.ts';
-import { checkBytes, failData, listFolder, mostBytes } from './reading.ts';
+import { checkBytes, checkSize, failData, listFolder, mostBytes } from './reading.ts';
 import { loadSharp } from './sharp.ts';
 
 const visible = (name: string) => !name.startsWith('.');
@@ -105,8 +105,13 @@ const recognised = (classNames: readonly string[]) =>
 export async function indexFolder(folder: string, options: PictureOptions = {}): Promise<EncodedSet> {
   const { classNames, files } = await listPictures(folder);
   options.onRecognised?.(recognised(classNames));
+  const sizes = await fileSizes(
+    files.map(({ file }) => file),
+    folder,
+    options,
+  );
   const hash = createHash('sha256');
-  for (const { file, label } of files) hash.update(`${label} ${basename(file)}\n`);
+  for (const [i, { file, label }] of files.entries()) hash.update(`${label} ${sizes[i]} ${basename(file)}\n`);
   return {
     name: basename(resolve(folder)),
     count: files.length,
@@ -117,10 +122,37 @@ export async function indexFolder(folder: string, options: PictureOptions = {}):
     identity: hash.digest('hex'),
     nameOf: (i) => files[i]!.file,
     openBytes: () => ({
-      bytes: (i) => readRegular(files[i]!.file, { most: MOST_PICTURE, fail: failData(files[i]!.file) }),
+      async bytes(i) {
+        const { file } = files[i]!;
+        const bytes = await readRegular(file, { most: MOST_PICTURE, fail: failData(file) });
+        checkSize(file, bytes.length, sizes[i]!);
+        return bytes;
+      },
       close: async () => {},
     }),
   };
+}
+
+/** Files that are looked at at a time. */
+const LOOKS = 64;
+
+/** Bytes of each file; -1 of what cannot be looked at, which its reading names when its turn comes. @throws InterruptedError */
+async function fileSizes(
+  files: readonly string[],
+  folder: string,
+  { signal, onProgress }: PictureOptions,
+): Promise<Float64Array> {
+  const sizes = new Float64Array(files.length);
+  const size = (file: string) =>
+    stat(file)
+      .then((info) => (info.isFile() ? info.size : -1))
+      .catch(() => -1);
+  for (let first = 0; first < files.length; first += LOOKS) {
+    if (signal?.aborted) throw new InterruptedError(`reading ${folder} was interrupted`);
+    sizes.set(await Promise.all(files.slice(first, first + LOOKS).map(size)), first);
+    onProgress?.(Math.min(files.length, first + LOOKS), files.length);
+  }
+  return sizes;
 }
 
 /** Bytes that the pictures of a folder take in memory. */

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import { DataError, InterruptedError, OdeltError } from '../../engine/errors.ts';
 import { normals } from '../../engine/philox.ts';
-import { readRegular } from '../../formats/files.node.ts';
+import { digestOfFile, readRegular } from '../../formats/files.node.ts';
 import { openSafetensors } from '../../formats/safetensors.node.ts';
 import { gaussianSample } from '../../model/autoencoder/gaussian.ts';
 import { isOrigin, type LatentsOrigin } from '../../model/autoencoder/origin.ts';
@@ -153,6 +153,7 @@ export async function openLatents(folder: string, options: ReadOptions = {}): Pr
     options.onProgress?.(at, done);
   }
   const largest = Math.max(...shards.map(({ bytes }) => bytes));
+  const sums = new Map<LatentsShard, Promise<string>>();
   const together = Math.min(shards.length, Math.max(1, Math.floor(TOGETHER / largest)));
   return {
     ...{ name, height, width, channels, classes, classNames, count: done, skipped: [] },
@@ -160,7 +161,7 @@ export async function openLatents(folder: string, options: ReadOptions = {}): Pr
     identity: createHash('sha256').update(JSON.stringify(index)).digest('hex'),
     groups: { sizes: shards.map(({ count }) => count), together },
     label: (i) => labels[i]!,
-    open: () => reader(folder, recipe, shards, starts, 2 * together),
+    open: () => reader(folder, recipe, shards, starts, 2 * together, sums),
   };
 }
 
@@ -196,13 +197,14 @@ async function withShard<T>(
   }
 }
 
-/** Reads latents; tensors of at most `most` shards are in memory. */
+/** Reads latents; tensors of at most `most` shards are in memory. `sums`: of the shards that have been read, by whichever reader. */
 function reader(
   folder: string,
   recipe: LatentsRecipe,
   shards: readonly LatentsShard[],
   starts: readonly number[],
   most: number,
+  sums: Map<LatentsShard, Promise<string>>,
 ) {
   const { height, width, channels, gaussian } = recipe;
   const { factor, shift } = recipe.autoencoder.scaling;
@@ -214,9 +216,19 @@ function reader(
     withShard(folder, recipe, shards[s]!, async (file) => {
       const values = await file.floats(name);
       const bad = values.findIndex((value) => !Number.isFinite(value));
-      if (bad < 0) return values;
-      throw new DataError(`${file.path}: ${name} of its picture ${Math.floor(bad / size)} holds ${values[bad]}`);
+      if (bad >= 0)
+        throw new DataError(`${file.path}: ${name} of its picture ${Math.floor(bad / size)} holds ${values[bad]}`);
+      await checkSum(file.path, shards[s]!);
+      return values;
     });
+  /** All of a shard is compared with its sum when the first of it is read. @throws DataError */
+  const checkSum = async (path: string, shard: LatentsShard) => {
+    const digest = sums.get(shard) ?? digestOfFile(path, failData(path));
+    sums.set(shard, digest);
+    const found = await digest;
+    if (found === shard.sha256) return;
+    throw new DataError(`${path} is damaged: its SHA-256 is ${found}, ${LATENTS_INDEX} says ${shard.sha256}`);
+  };
   const tensor = (s: number, name: string): Promise<Float32Array> => {
     const own = held.get(s) ?? new Map<string, Promise<Float32Array>>();
     held.delete(s);

@@ -78,6 +78,14 @@ export interface OpenFiles {
   close(): Promise<void>;
 }
 
+/** @throws DataError for a file that has not the size that it had at first. */
+export function checkSize(path: string, size: number, first: number): void {
+  if (size === first) return;
+  throw new DataError(`${path} has ${size} bytes; it had ${first} when it was looked at first`, {
+    hint: 'leave the data as they are while a run goes on; start again to take the new ones',
+  });
+}
+
 /** Files that are kept open at a time. */
 const MOST_OPEN = 32;
 
@@ -102,11 +110,7 @@ export function openFiles(): OpenFiles {
           open.delete(path);
           throw error;
         });
-        if (file.size !== size) {
-          throw new DataError(`${path} has ${file.size} bytes; it had ${size} when it was looked at first`, {
-            hint: 'leave the data as they are while a run goes on; start again to take the new ones',
-          });
-        }
+        checkSize(path, file.size, size);
         return await file.read(begin, end);
       } finally {
         entry.readers -= 1;

@@ -15,6 +15,7 @@ import { parseModelConfig } from '../../../model/config.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { datasetOf, type StreamedDataset, toUnit, toUnitFlipped } from '../../../training/data/dataset.ts';
 import { type EncodeOptions, encodeLatents } from '../../../training/data/encode.ts';
+import { fingerprint } from '../../../training/data/fingerprint.node.ts';
 import { LATENTS_INDEX, type LatentsFolder } from '../../../training/data/latents.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
@@ -135,6 +136,12 @@ describe('encoding', () => {
     await expect(encode('whole', { flip: false, shard: 5 })).rejects.toThrow(
       /holds other latents; what differs: flips \(true, now false\), shard \(4, now 5\)$/,
     );
+    const repaired = { ...pictures, image: (i: number) => pictures.image(i === 3 ? 4 : i) };
+    const differs = await encodeLatents(kl, repaired, await options('whole')).catch((e: unknown) => e);
+    expect(differs).toMatchObject({
+      message: `${at('whole')} holds other latents; what differs: pictures ('pictures', now 'pictures')`,
+      hint: expect.stringContaining(`go on with "pixels": "${fingerprint(repaired).pixels}" in its latents.json`),
+    });
     const other = { ...(await originOf(imported)), encoder: '0' };
     await expect(encode('whole', { origin: other })).rejects.toThrow('what differs: autoencoder');
     const odd = { ...pictures, height: 5, width: 5, image: (i: number) => pictures.image(i).subarray(0, 75) };
@@ -283,6 +290,20 @@ describe('training', () => {
     (tensors[0]!.values as Float32Array)[40] = Number.NaN;
     writeFileSync(cut, serializeSafetensors(tensors));
     await expect(reads('cut')).rejects.toThrow('mean of its picture 1 holds NaN');
+    // One bit, which leaves a finite number; that of another picture's, too.
+    const bytes = readFileSync(at('whole', first));
+    bytes[bytes.length - 8 * SHARD - 5]! ^= 0x20;
+    writeFileSync(cut, bytes);
+    for (const i of [0, 3]) {
+      await expect(reads('cut', i)).rejects.toMatchObject({
+        code: 'data',
+        message: expect.stringMatching(
+          `^${cut} is damaged: its SHA-256 is [0-9a-f]{64}, latents.json says ${whole.shards[0]!.sha256}$`,
+        ),
+        hint: expect.stringContaining('encode the pictures again'),
+      });
+    }
+    expect((await reads('cut', SHARD)).length).toBe(36);
     writeFileSync(at('cut', LATENTS_INDEX), '{}');
     await expect(open('cut')).rejects.toThrow("latents.json has the format undefined; 'odelt latents 1' is known");
   });

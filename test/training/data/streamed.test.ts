@@ -1,5 +1,5 @@
 /** Pictures read as they are needed: the same batches as from memory, in any order of groups, resumed anywhere, bounded, and failing well. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
@@ -9,7 +9,7 @@ import { DataError, InterruptedError, UsageError } from '../../../engine/errors.
 import { readBatches } from '../../../training/batches.ts';
 import { isStreamed, type StreamedDataset, type TrainingData } from '../../../training/data/dataset.ts';
 import { createDecodePool } from '../../../training/data/decode-pool.ts';
-import { fingerprint } from '../../../training/data/fingerprint.node.ts';
+import { checkSameData, fingerprint } from '../../../training/data/fingerprint.node.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
 import { tar } from '../../support/archives.ts';
@@ -177,6 +177,33 @@ describe('what goes wrong', () => {
     const error = await batches(await streamed('folder', path), 0, 2).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(DataError);
     expect((error as DataError).message).toMatch(/a\/3\.png: .*unsupported image format/);
+  });
+
+  it('a picture that changes during training is named, and makes another set', async () => {
+    const path = mkdtempSync(join(scratch, 'changed-'));
+    mkdirSync(join(path, 'a'));
+    const write = (i: number, png: Buffer) => writeFileSync(join(path, 'a', `${i}.png`), png);
+    pngs.slice(0, 8).forEach((png, i) => {
+      write(i, png);
+    });
+    const data = await streamed('folder', path);
+    expect((await streamed('folder', path)).identity).toBe(data.identity);
+    // The same picture, and a chunk of text more.
+    const longer = await sharp(pngs[3]).withMetadata({ density: 72 }).png().toBuffer();
+    expect(longer.length).not.toBe(pngs[3]!.length);
+    write(3, longer);
+    const error = await batches(data, 0, 2).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(DataError);
+    expect((error as DataError).message).toMatch(
+      new RegExp(`a/3\\.png has ${longer.length} bytes; it had ${pngs[3]!.length} when it was looked at first$`),
+    );
+    const now = await streamed('folder', path);
+    expect(now.identity).not.toBe(data.identity);
+    expect(() => checkSameData(fingerprint(data), fingerprint(now))).toThrow('contents of the pictures');
+    // What cannot be looked at is named when its turn comes.
+    rmSync(join(path, 'a', '3.png'));
+    symlinkSync('nowhere', join(path, 'a', '3.png'));
+    await expect(batches(await streamed('folder', path), 0, 2)).rejects.toThrow('it is a link to nothing');
   });
 
   it('closing ends the threads and what is waited for', async () => {

@@ -10,6 +10,13 @@ import { isPlane } from './train-request.ts';
 /** 'paused' is between updates, 'done' after the last; 'stopped' and 'failed' can go on where there is a checkpoint. */
 export type Phase = 'none' | 'starting' | 'running' | 'pausing' | 'paused' | 'stopped' | 'done' | 'failed';
 
+/** Whether a run is under way. */
+export const isBusy = (phase: Phase): boolean => phase === 'starting' || phase === 'running' || phase === 'pausing';
+
+/** What is said to whoever opens something meanwhile. */
+export const underWay = (): UsageError =>
+  new UsageError('A run is under way: nothing else is opened.', { hint: 'Pause or stop it first.' });
+
 /** Bytes of a run's checkpoint. */
 export interface Kept {
   readonly step: number;
@@ -42,9 +49,12 @@ export interface Run {
   stop(): void;
   /** Goes on from what is kept. @throws UsageError where nothing is. */
   resume(request: { data?: SentData; train: Partial<TrainConfig>; show: ShowRequest }): Promise<void>;
-  /** Opens a checkpoint in place of the run, and says what it is. @throws as OdeltWorker.load; the run then stays. */
+  /**
+   * Opens a checkpoint in place of the run, and says what it is.
+   * @throws UsageError while a run is under way, or where one has begun meanwhile; as OdeltWorker.load. The run then stays.
+   */
   open(file: Blob): Promise<LoadedModel>;
-  /** Draws what is kept. */
+  /** Draws what is kept, unless the run is another by then. */
   look(show: ShowRequest): Promise<void>;
 }
 
@@ -55,6 +65,8 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
   let updates: TrainEvent[] = [];
   let kept: Kept | null = null;
   let controller = new AbortController();
+  /** Runs begun, gone on with, stopped or opened so far: what comes late of one before is dropped. */
+  let runs = 0;
   const enter = (next: Phase) => {
     phase = next;
     listener.onPhase(next);
@@ -65,6 +77,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
   };
 
   async function train(request: TrainRequest): Promise<void> {
+    const mine = ++runs;
     controller = new AbortController();
     enter('starting');
     try {
@@ -84,7 +97,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
       kept = { step, bytes: checkpoint };
       enter('done');
     } catch (error) {
-      if (phase === 'stopped') return;
+      if (runs !== mine) return;
       if (error instanceof InterruptedError) {
         // Before the first update there is nothing to keep.
         enter(kept ? 'paused' : 'none');
@@ -100,17 +113,26 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     listener.onFailure(error);
   }
 
+  function refuseBusy(): void {
+    if (isBusy(phase)) throw underWay();
+  }
+
   async function look({ samples = [], flow }: ShowRequest): Promise<void> {
     if (!kept) throw new UsageError('there is no checkpoint to draw');
     const { step, bytes } = kept;
+    const mine = runs;
     try {
-      const mine = own();
-      await mine.load(bytes, { batch: Math.max(1, ...samples.map(({ labels }) => labels.length)) });
+      const drawing = own();
+      await drawing.load(bytes, { batch: Math.max(1, ...samples.map(({ labels }) => labels.length)) });
       const drawn = [];
-      for (const request of samples) drawn.push(await mine.sample(request));
-      listener.onShown(step, { samples: drawn, flow: flow ? await mine.flow(flow) : [] });
+      for (const request of samples) {
+        if (runs !== mine) return;
+        drawn.push(await drawing.sample(request));
+      }
+      const shown = { samples: drawn, flow: flow && runs === mine ? await drawing.flow(flow) : [] };
+      if (runs === mine) listener.onShown(step, shown);
     } catch (error) {
-      fail(error);
+      if (runs === mine) fail(error);
     }
   }
 
@@ -134,6 +156,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
       controller.abort();
     },
     stop() {
+      runs++;
       enter('stopped');
       const old = worker;
       worker = null;
@@ -144,6 +167,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
       return train({ ...(data ? { data } : {}), train: changed, show, resume: kept.bytes });
     },
     async open(file) {
+      refuseBusy();
       const bytes = new Uint8Array(await file.arrayBuffer());
       const model = await own().load(bytes);
       if (!model.run) {
@@ -159,6 +183,9 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
           },
         );
       }
+      // Reading takes its time, in which a run may have been begun.
+      refuseBusy();
+      runs++;
       [updates, kept] = [[], { step: model.run.step, bytes }];
       enter(model.run.step < model.run.train.steps ? 'paused' : 'done');
       return model;

@@ -23,7 +23,7 @@ import {
   showOf,
   sourceOf,
 } from './train-request.ts';
-import { createRun, type Phase } from './train-run.ts';
+import { createRun, isBusy, type Phase, underWay } from './train-run.ts';
 import { createSquare } from './train-square.ts';
 import { plainly } from './train-words.ts';
 import { createTrouble } from './trouble.ts';
@@ -61,6 +61,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
     HTMLButtonElement,
     HTMLButtonElement,
   ];
+  const opening = byId('train-open', 'input');
   const progress = byId('train-progress', 'progress');
   const say = (text: string) => {
     byId('train-status', 'p').textContent = text;
@@ -95,7 +96,6 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   async function begin(): Promise<void> {
     const wanted = lesson();
     if (!wanted || !byId('train-controls', 'form').reportValidity()) return;
-    trouble.hide();
     lay(wanted.model, chosen().steps);
     await run.begin(requestOf(wanted, chosen()));
   }
@@ -108,7 +108,6 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       say('Choose the pictures that it was trained on; then it goes on.');
       return;
     }
-    trouble.hide();
     if (run.kept.step >= steps) steps = run.kept.step + chosen().steps;
     const { lr } = chosen();
     await run.resume({
@@ -144,7 +143,9 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
 
   function showPhase(phase: Phase): void {
     root.dataset.state = phase;
-    const busy = phase === 'starting' || phase === 'running' || phase === 'pausing';
+    const busy = isBusy(phase);
+    // What it said was of the phase before.
+    trouble.hide();
     const canGoOn = !busy && run.kept !== null;
     start.hidden = busy;
     pause.hidden = !(busy || canGoOn);
@@ -158,6 +159,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       input.disabled = busy;
     }
     for (const radio of radios()) radio.disabled = busy;
+    opening.disabled = busy;
     byId('train-download', 'button').disabled = busy || !run.kept;
     byId('train-use', 'button').hidden = busy || !run.kept || model === null || isPlane(model);
     progress.classList.toggle('idle', !busy);
@@ -243,7 +245,8 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       showPhase(run.phase);
       await run.look(showOf(config, train.steps));
     } catch (error) {
-      trouble.show(plainly(error, run.kept?.step ?? null));
+      // To try again would train instead.
+      trouble.show(plainly(error, run.kept?.step ?? null), 'none');
     }
   }
 
@@ -280,7 +283,6 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   stop.addEventListener('click', () => run.stop());
   byId('train-download', 'button').addEventListener('click', download);
   byId('train-use', 'button').addEventListener('click', () => void use());
-  const opening = byId('train-open', 'input');
   opening.addEventListener('change', () => {
     const [file] = opening.files ?? [];
     opening.value = '';
@@ -299,15 +301,18 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   return {
     show() {},
     drop(dropped) {
+      // Mere text, or a link.
+      if (!Array.from(dropped.items).some(({ kind }) => kind === 'file')) return;
       void droppedFiles(dropped).then(
         (found) => {
+          if (isBusy(run.phase)) return void trouble.show(underWay(), 'none');
           const [first] = found;
           if (found.length === 1 && first!.path.endsWith('.safetensors')) return openFile(first!.file);
           source = 'pictures';
           showSource();
           take(found);
         },
-        (error: unknown) => trouble.show(error),
+        (error: unknown) => trouble.show(error, 'none'),
       );
     },
   };

@@ -1,5 +1,5 @@
 /** A training run as the page drives it: begun, paused, gone on with, stopped, opened from a file. Knows the worker, but no page. */
-import { InterruptedError, UsageError } from '../engine/errors.ts';
+import { InterruptedError, OdeltError, UnsupportedError, UsageError } from '../engine/errors.ts';
 import type { TrainConfig } from '../training/config.ts';
 import type { TrainEvent } from '../training/trainer.ts';
 import type { OdeltWorker } from '../web/client.ts';
@@ -108,7 +108,16 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     }
   }
 
+  /** What a worker fails with that has not started, or lacks code: the next attempt gets another. */
+  function replaceDead(error: unknown): void {
+    if (error instanceof OdeltError && !(error instanceof UnsupportedError || error instanceof UsageError)) return;
+    const dead = worker;
+    worker = null;
+    void dead?.dispose();
+  }
+
   function fail(error: unknown): void {
+    replaceDead(error);
     enter('failed');
     listener.onFailure(error);
   }
@@ -169,7 +178,12 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     async open(file) {
       refuseBusy();
       const bytes = new Uint8Array(await file.arrayBuffer());
-      const model = await own().load(bytes);
+      const model = await own()
+        .load(bytes)
+        .catch((error: unknown) => {
+          replaceDead(error);
+          throw error;
+        });
       if (!model.run) {
         throw new UsageError('this is a model, not a checkpoint of a run', {
           hint: 'open it in Sample; a checkpoint, as it is downloaded here, has what training needs to go on',

@@ -33,7 +33,9 @@ export interface WorkerPort {
   postMessage(message: unknown, transfer: Transferable[]): void;
   /** Tells of answers, and of a worker that cannot be started. */
   addEventListener(type: 'message' | 'error' | 'messageerror', listener: (event: Event) => void): void;
-  /** Ends the worker, after `dispose`. */
+  /** Of a MessagePort: lets messages come, once somebody listens. */
+  start?(): void;
+  /** Ends the worker, after `dispose` or an error of its own. */
   terminate?(): void;
 }
 
@@ -92,6 +94,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     ended ??= error;
     for (const call of calls.values()) call.settle({ error: ended });
     calls.clear();
+    port.terminate?.();
   };
   port.addEventListener('message', (event) => {
     const answer = (event as MessageEvent<Answer>).data;
@@ -112,6 +115,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     );
   });
   port.addEventListener('messageerror', () => end(new UsageError('a message of the worker cannot be read')));
+  port.start?.();
 
   function ask<Name extends CallName>(
     call: Name,
@@ -161,10 +165,10 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     adapter: (options) => ask('adapter', undefined, options),
     async dispose() {
       if (ended) return;
+      // Behind a port without an end of its own it frees the GPU by itself.
       const last = ask('dispose', undefined);
       end(new InterruptedError('the worker has been disposed'));
       await last.catch(() => undefined);
-      port.terminate?.();
     },
   };
 }

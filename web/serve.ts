@@ -17,6 +17,8 @@ export interface Scope {
   postMessage(message: unknown, transfer: Transferable[]): void;
   /** Tells of calls. */
   addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
+  /** Of a MessagePort: lets calls come, once somebody listens. */
+  start?(): void;
   /** Ends the worker, after `dispose`. */
   close?(): void;
 }
@@ -97,6 +99,7 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
       scope.close?.();
     });
   });
+  scope.start?.();
 }
 
 const interruption = () => new InterruptedError('the call was interrupted');
@@ -125,10 +128,14 @@ function lazyHandlers(): Handlers {
   };
 }
 
-function once<T>(make: () => Promise<T>): () => Promise<T> {
+/** What has been made once is kept; what could not be, such as code that did not arrive, is made anew the next time. */
+export function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => {
-    made ??= make();
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
     return made;
   };
 }

@@ -1,6 +1,6 @@
 /** A run of the tab *Train* on workers of the test's: what begins, ends and comes late, in every order. */
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../engine/errors.ts';
+import { UnsupportedError, UsageError } from '../../engine/errors.ts';
 import { createRun } from '../../studio/train-run.ts';
 import { createWorker } from '../../web/client.ts';
 import type { CallName } from '../../web/protocol.ts';
@@ -118,5 +118,36 @@ describe('a drawing that comes late', () => {
     answer(await asked('train'), checkpoint(2));
     await again;
     expect(log).toEqual(['starting', 'stopped', 'starting', 'done']);
+  });
+});
+
+describe('a worker that cannot be started', () => {
+  it('is replaced at the next attempt to train, to draw or to open', async () => {
+    const { run, ports, answer, asked, log } = runOf();
+    const broken = () => ports.at(-1)!.tell(new Event('error'));
+    const training = run.begin({});
+    await asked('train');
+    broken();
+    await training;
+    expect(log.at(-1)).toMatch(/^failure: the worker could not be started/);
+    const opening = run.open(file).catch((error: unknown) => error);
+    await expect.poll(() => ports.length).toBe(2);
+    broken();
+    expect(await opening).toBeInstanceOf(UnsupportedError);
+    const again = run.begin({});
+    expect(ports.length).toBe(3);
+    answer(await asked('train'), checkpoint(2));
+    await again;
+    expect([run.phase, ...ports.map(({ ends }) => ends)]).toEqual(['done', 1, 1, 0]);
+  });
+
+  it('stays where the run itself fails', async () => {
+    const { run, ports, asked } = runOf();
+    const training = run.begin({});
+    const error = { name: 'DataError', code: 'data', message: 'no pictures', fields: {} };
+    ports[0]!.answer({ id: await asked('train'), error });
+    await training;
+    void run.begin({});
+    expect([run.phase, ports.length]).toEqual(['starting', 1]);
   });
 });

@@ -4,13 +4,12 @@ import type { Engine } from '../../engine/engine.ts';
 import { DeviceLostError, InterruptedError, UnsupportedError, UsageError } from '../../engine/errors.ts';
 import { createWorker, type WorkerPort } from '../../web/client.ts';
 import { transferables } from '../../web/protocol.ts';
-import { serveWorker } from '../../web/serve.ts';
+import { once, serveWorker } from '../../web/serve.ts';
+import { silentPort } from '../support/silent-port.ts';
 
 /** A worker behind a channel, whose engines are made by `make`. */
 function served(make: () => Promise<Engine>) {
   const { port1, port2 } = new MessageChannel();
-  port1.start();
-  port2.start();
   onTestFinished(() => port1.close());
   serveWorker(port2 as never, { createEngine: make });
   return createWorker(port1 as unknown as WorkerPort);
@@ -18,14 +17,8 @@ function served(make: () => Promise<Engine>) {
 
 /** A worker of which only events are wanted. */
 function silent() {
-  const target = new EventTarget();
-  const sent: { message: unknown; transfer: Transferable[] }[] = [];
-  const port: WorkerPort = {
-    postMessage: (message, transfer) => void sent.push({ message: structuredClone(message), transfer }),
-    addEventListener: (type, listener) => target.addEventListener(type, listener),
-  };
-  const answer = (data: unknown) => target.dispatchEvent(new MessageEvent('message', { data }));
-  return { client: createWorker(port), sent, target, answer };
+  const port = silentPort();
+  return { client: createWorker(port), port, ...port };
 }
 
 describe('the worker', () => {
@@ -145,7 +138,7 @@ describe('a call', () => {
     const controller = new AbortController();
     const call = client.bench({}, { signal: controller.signal });
     controller.abort();
-    expect(sent.map(({ message }) => message)).toEqual([
+    expect(sent).toEqual([
       { id: 1, call: 'bench', args: {} },
       { id: 1, abort: true },
     ]);
@@ -159,10 +152,11 @@ describe('a call', () => {
     expect(sent.length).toBe(3);
   });
 
-  it('fails where the worker cannot be loaded', async () => {
-    const { client, target } = silent();
+  it('fails where the worker cannot be loaded, which is then ended', async () => {
+    const { client, port } = silent();
     const call = client.bench();
-    target.dispatchEvent(new Event('error'));
+    port.tell(new Event('error'));
+    expect(port.ends).toBe(1);
     const error = await call.catch((e: unknown) => e);
     expect(error).toBeInstanceOf(UnsupportedError);
     expect(error).toMatchObject({
@@ -171,6 +165,18 @@ describe('a call', () => {
     });
     await expect(client.bench()).rejects.toBe(error);
   });
+});
+
+it('what could not be made once is made anew, and then kept', async () => {
+  let tries = 0;
+  const make = once(async () => {
+    if (++tries === 1) throw new TypeError('Failed to fetch dynamically imported module');
+    return { tries };
+  });
+  await expect(make()).rejects.toThrow('Failed to fetch');
+  const made = await make();
+  expect(made.tries).toBe(2);
+  expect(await make()).toBe(made);
 });
 
 describe('what is handed over', () => {

@@ -73,8 +73,9 @@ export interface OdeltWorker {
   dispose(): Promise<void>;
 }
 
-/** Progress that is kept for whoever iterates later. */
+/** Progress that is kept for whoever iterates later; of what is large, only the last of its kind, until somebody does. */
 const MOST_KEPT = 1000;
+const LARGE: readonly unknown[] = ['checkpoint', 'shown'];
 
 interface Pending {
   tell(progress: unknown): void;
@@ -245,6 +246,7 @@ function policyOf(trustedTypes: TrustedTypes): ScriptPolicy | undefined {
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */
 function underWay<T, P>() {
   const kept: P[] = [];
+  let isRead = false;
   let settled: { error?: Error } | null = null;
   let wake = () => {};
   let resolve: (value: T) => void = () => {};
@@ -255,6 +257,10 @@ function underWay<T, P>() {
   });
   const pending: Pending = {
     tell(progress) {
+      const typeOf = (each: unknown) => (each as { readonly type?: unknown }).type;
+      const type = typeOf(progress);
+      const before = isRead || !LARGE.includes(type) ? -1 : kept.findIndex((each) => typeOf(each) === type);
+      if (before >= 0) kept.splice(before, 1);
       kept.push(progress as P);
       if (kept.length > MOST_KEPT) kept.shift();
       wake();
@@ -268,6 +274,7 @@ function underWay<T, P>() {
   };
   const iterable: AsyncIterable<P> = {
     async *[Symbol.asyncIterator]() {
+      isRead = true;
       // Whoever iterates is told of the error here.
       promise.catch(() => undefined);
       for (;;) {

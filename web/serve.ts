@@ -47,6 +47,8 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
     (await dropped?.catch(() => null))?.dispose();
   };
   const within = async <T>(body: (engine: Engine) => Promise<T>): Promise<T> => {
+    // One that was lost while nobody used it costs no call.
+    if (engine && (await isLost(engine))) await drop();
     engine ??= make();
     try {
       return await body(await engine);
@@ -100,6 +102,17 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
     });
   });
   scope.start?.();
+}
+
+/** @throws what else went wrong on its device meanwhile. */
+async function isLost(engine: Promise<Engine>): Promise<boolean> {
+  try {
+    (await engine).check();
+    return false;
+  } catch (error) {
+    if (error instanceof DeviceLostError) return true;
+    throw error;
+  }
 }
 
 const interruption = () => new InterruptedError('the call was interrupted');

@@ -57,6 +57,29 @@ describe('the worker', () => {
     expect([made, disposed]).toEqual([3, 2]);
   });
 
+  it('asks for a new engine in place of one that was lost while nobody used it: no call fails by that', async () => {
+    let made = 0;
+    let disposed = 0;
+    const lost = new Set<number>();
+    const worker = served(async () => {
+      const number = ++made;
+      return {
+        dispose: () => disposed++,
+        check() {
+          if (lost.has(number)) throw new DeviceLostError('the device was lost');
+        },
+        get device(): never {
+          throw new UnsupportedError(`asked of engine ${number}`);
+        },
+      } as unknown as Engine;
+    });
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 1');
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 1');
+    lost.add(1);
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 2');
+    expect([made, disposed]).toEqual([2, 1]);
+  });
+
   it('goes on training after three lost devices in a row, and gives up after the fourth', async () => {
     let made = 0;
     const lost = new Proxy({} as Engine, {
@@ -117,6 +140,23 @@ describe('a call', () => {
     for await (const progress of call) told.push(progress);
     expect(told).toEqual(['first', 'second']);
     expect(await call).toBe(42);
+  });
+
+  it('keeps the last of what is large, and the small, while nobody iterates', async () => {
+    const { client, answer } = silent();
+    const call = client.train({});
+    for (let step = 1; step <= 1200; step++) {
+      answer({ id: 1, progress: { type: 'step', step } });
+      if (step % 400 !== 0) continue;
+      answer({ id: 1, progress: { type: 'checkpoint', step, bytes: new Uint8Array(1) } });
+      answer({ id: 1, progress: { type: 'shown', step, samples: [], flow: [] } });
+    }
+    answer({ id: 1, result: 42 });
+    const told: string[] = [];
+    for await (const { type, step } of call) told.push(`${type} ${step}`);
+    expect(told.length).toBe(1000);
+    expect(told.filter((each) => !each.startsWith('step'))).toEqual(['checkpoint 1200', 'shown 1200']);
+    expect(told.at(-3)).toBe('step 1200');
   });
 
   it('throws where somebody iterates, and to whoever awaits', async () => {

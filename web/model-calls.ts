@@ -61,11 +61,11 @@ export function createModelCalls() {
         typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openBytes(source);
       const classNames = classNamesOf(model, name);
       const evaluation = evaluationOf(model, name);
-      // The model before it makes room first.
+      // The model before it makes room first, and is put there again where this one cannot be.
       release(loaded);
       const next: Loaded = { model, options, placed: null, decoder: null };
-      loaded = next;
       await within(async (engine) => void place(next, engine));
+      loaded = next;
       return {
         config: model.config,
         ...(classNames ? { classNames } : {}),
@@ -147,16 +147,25 @@ function place(loaded: Loaded, engine: Engine): Placed {
     const { model, options } = loaded;
     const { batch, precision, activations } = options;
     const resident = new ResidentModel(engine, model.config, model.source, { precision, activations });
-    loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }), inspector: null };
+    try {
+      loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }), inspector: null };
+    } catch (error) {
+      resident.dispose();
+      throw error;
+    }
   }
   return loaded.placed;
 }
 
+/** Frees what a model has on the GPU. */
 function release(loaded: Loaded | null): void {
-  loaded?.decoder?.dispose();
-  loaded?.placed?.inspector?.dispose();
-  loaded?.placed?.sampler.dispose();
-  loaded?.placed?.resident.dispose();
+  if (!loaded) return;
+  const { placed, decoder } = loaded;
+  loaded.placed = null;
+  decoder?.dispose();
+  placed?.inspector?.dispose();
+  placed?.sampler.dispose();
+  placed?.resident.dispose();
 }
 
 const openUrl = (url: string, { cache = true }: LoadOptions, signal: AbortSignal): Promise<ModelSource> =>

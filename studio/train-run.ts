@@ -177,9 +177,8 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     },
     async open(file) {
       refuseBusy();
-      const bytes = new Uint8Array(await file.arrayBuffer());
       const model = await own()
-        .load(bytes)
+        .load(file)
         .catch((error: unknown) => {
           replaceDead(error);
           throw error;
@@ -197,6 +196,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
           },
         );
       }
+      const bytes = new Uint8Array(await file.arrayBuffer());
       // Reading takes its time, in which a run may have been begun.
       refuseBusy();
       runs++;

@@ -42,8 +42,9 @@ export interface WorkerPort {
 /** odelt in a worker. Errors are those that were thrown there: class, code and hint arrive. */
 export interface OdeltWorker {
   /**
-   * Loads a model file: a URL, read block by block and kept in the browser's cache, or bytes, which may be a run's checkpoint.
-   * @throws as openModelUrl, parseCheckpoint, ResidentModel.
+   * Loads a model file: a URL, read block by block and kept in the browser's cache, a Blob, read block by block, or bytes. Of a run's
+   * checkpoint, in memory or a Blob, the averaged weights are loaded. A model before it stays where this fails.
+   * @throws as openModelUrl, parseCheckpoint, ResidentModel; LimitError for a checkpoint of 2 GiB or more.
    */
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
   /**

@@ -26,6 +26,8 @@ export interface Kept {
 /** Who is told. */
 export interface RunListener {
   onPhase(phase: Phase): void;
+  /** What `begin` began has taken the place of the run before: its first update is done, or there is a checkpoint. */
+  onBegun(): void;
   onUpdate(event: TrainEvent): void;
   /** What the averaged weights draw after so many updates. */
   onShown(step: number, shown: Shown): void;
@@ -41,7 +43,7 @@ export interface Run {
   readonly updates: readonly TrainEvent[];
   /** The last state that can be gone on from. */
   readonly kept: Kept | null;
-  /** Begins anew; what was kept is dropped. Resolves when the run rests. */
+  /** Begins anew; what was kept stays until the first update. Resolves when the run rests. */
   begin(request: TrainRequest): Promise<void>;
   /** Stops after the update under way, with a checkpoint. */
   pause(): void;
@@ -76,13 +78,21 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     return worker;
   };
 
-  async function train(request: TrainRequest): Promise<void> {
+  async function train(request: TrainRequest, isNew: boolean): Promise<void> {
     const mine = ++runs;
+    let replaces = isNew;
+    const replace = () => {
+      if (!replaces) return;
+      replaces = false;
+      [updates, kept] = [[], null];
+      listener.onBegun();
+    };
     controller = new AbortController();
     enter('starting');
     try {
       const call = own().train(request, { signal: controller.signal });
       for await (const event of call) {
+        if (event.type === 'step' || event.type === 'checkpoint') replace();
         if (event.type === 'step') {
           // After a lost GPU some are done again.
           while (updates.length > 0 && updates.at(-1)!.step >= event.step) updates.pop();
@@ -99,9 +109,9 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     } catch (error) {
       if (runs !== mine) return;
       if (error instanceof InterruptedError) {
-        // Before the first update there is nothing to keep.
+        // Before the first update there is nothing to keep, but of the run before.
         enter(kept ? 'paused' : 'none');
-        if (kept && request.show) await look(request.show);
+        if (kept && !replaces && request.show) await look(request.show);
         return;
       }
       fail(error);
@@ -155,10 +165,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     get kept() {
       return kept;
     },
-    begin(request) {
-      [updates, kept] = [[], null];
-      return train(request);
-    },
+    begin: (request) => train(request, true),
     pause() {
       if (phase !== 'starting' && phase !== 'running') return;
       enter('pausing');
@@ -173,7 +180,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
     },
     resume({ data, train: changed, show }) {
       if (!kept) throw new UsageError('there is no checkpoint to go on from');
-      return train({ ...(data ? { data } : {}), train: changed, show, resume: kept.bytes });
+      return train({ ...(data ? { data } : {}), train: changed, show, resume: kept.bytes }, false);
     },
     async open(file) {
       refuseBusy();

@@ -17,6 +17,7 @@ function runOf(onShown: () => void = () => {}) {
   };
   const run = createRun(start, {
     onPhase: (phase) => log.push(phase),
+    onBegun: () => log.push('begun'),
     onUpdate: ({ step }) => log.push(`update ${step}`),
     onShown(step) {
       log.push(`shown ${step}`);
@@ -58,7 +59,7 @@ describe('a checkpoint that is opened', () => {
     answer(id, checkpoint(2));
     await training;
     expect([run.phase, run.kept!.step, run.updates.length]).toEqual(['done', 2, 1]);
-    expect(log).toEqual(['starting', 'running', 'update 1', 'done']);
+    expect(log).toEqual(['starting', 'begun', 'running', 'update 1', 'done']);
   });
 
   it('is refused where a run has begun before it was read', async () => {
@@ -104,7 +105,7 @@ describe('a drawing that comes late', () => {
     await expect.poll(() => log.at(-1)).toBe('update 2');
     answer(id, checkpoint(2));
     await training;
-    expect(log).toEqual(['paused', 'starting', 'running', 'update 1', 'update 2', 'done']);
+    expect(log).toEqual(['paused', 'starting', 'begun', 'running', 'update 1', 'update 2', 'done']);
   });
 
   it('of a run that was stopped is dropped with its worker, and the next one has another', async () => {
@@ -118,6 +119,45 @@ describe('a drawing that comes late', () => {
     answer(await asked('train'), checkpoint(2));
     await again;
     expect(log).toEqual(['starting', 'stopped', 'starting', 'done']);
+  });
+});
+
+describe('what is kept', () => {
+  it('stays where a new run fails before its first update, and goes with that', async () => {
+    const { run, ports, asked, answer, step, log } = runOf();
+    const opening = run.open(file);
+    answer(await asked('load'), loaded(7));
+    await opening;
+    const failing = run.begin({});
+    const error = { name: 'DataError', code: 'data', message: 'no pictures', fields: {} };
+    ports[0]!.answer({ id: await asked('train'), error });
+    await failing;
+    expect([run.phase, run.kept!.step]).toEqual(['failed', 7]);
+    const training = run.begin({});
+    const id = await asked('train', 1);
+    step(id, 1);
+    await expect.poll(() => log.at(-1)).toBe('update 1');
+    expect([run.kept, run.updates.length]).toEqual([null, 1]);
+    answer(id, checkpoint(1));
+    await training;
+    expect(log).toEqual([
+      ...['paused', 'starting', 'failed', 'failure: no pictures'],
+      ...['starting', 'begun', 'running', 'update 1', 'done'],
+    ]);
+  });
+
+  it('is not drawn where a new run is paused before its first update', async () => {
+    const { run, ports, asked, answer } = runOf();
+    const opening = run.open(file);
+    answer(await asked('load'), loaded(7));
+    await opening;
+    const training = run.begin({ show });
+    run.pause();
+    const error = { name: 'InterruptedError', code: 'interrupted', message: 'interrupted', fields: {} };
+    ports[0]!.answer({ id: await asked('train'), error });
+    await training;
+    expect([run.phase, run.kept!.step]).toEqual(['paused', 7]);
+    expect(ports[0]!.sent.filter((message) => 'call' in message).length).toBe(2);
   });
 });
 

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname } from 'node:path';
+import { pipeline } from 'node:stream';
 import { ConfigError } from '../engine/errors.ts';
 
 /** Loopback alone: nobody else's machine can connect. */
@@ -92,9 +93,8 @@ async function answer(files: ReadonlyMap<string, string>, request: IncomingMessa
     ...(range ? { 'content-range': `bytes ${begin}-${end - 1}/${size}` } : {}),
   });
   if (request.method === 'HEAD' || end === begin) return void response.end();
-  createReadStream(file, { start: begin, end: end - 1 })
-    .on('error', () => response.destroy())
-    .pipe(response);
+  // Closes the file, too, where whoever asked goes away before the end.
+  pipeline(createReadStream(file, { start: begin, end: end - 1 }), response, () => {});
 }
 
 /** Bytes [begin, end) that one range asks for; null for all of them, as for what is no single range. */

@@ -107,7 +107,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   function fail(error: unknown): void {
-    if (!trouble.show(error, shared.waiting !== null)) return;
+    if (!trouble.show(error, shared.waiting === null ? 'again' : 'autoencoder')) return;
     seen = null;
     if (shared.waiting) known = null;
     say('Nothing could be seen.');

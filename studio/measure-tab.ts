@@ -121,7 +121,9 @@ export function mountTab(root: HTMLElement, { params, write, startWorker, drawin
   ] as const) {
     byId(`measure-${job}`, 'button').addEventListener('click', async () => {
       await describe();
-      if (adapter) await begin();
+      if (!adapter) return;
+      trouble.hide();
+      await begin();
     });
   }
 

@@ -1,6 +1,6 @@
 /** The page of the studio: its tabs, the address, and the model that they share, with the files that are chosen for it. */
 import { createWorker } from '../web/client.ts';
-import { changedHash, paramsOf } from './address.ts';
+import { createAddressBar } from './address-bar.ts';
 import { byId } from './dom.ts';
 import { drawingMaker } from './drawings.ts';
 import { createSharedModel } from './shared-model.ts';
@@ -19,9 +19,8 @@ startTabs({
   startWorker,
   drawing: drawingMaker(),
   shared,
-  params: () => paramsOf(location.hash),
-  write: (changes) => history.replaceState(null, '', changedHash(location.hash, changes)),
-  onFailure: () => {
-    byId('not-loaded', 'p').hidden = false;
+  ...createAddressBar(window),
+  onLoading: (hasFailed) => {
+    byId('not-loaded', 'p').hidden = !hasFailed;
   },
 });

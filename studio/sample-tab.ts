@@ -70,7 +70,7 @@ export function mountTab(root: HTMLElement, { params, write, shared }: TabContex
   }
 
   function fail(error: unknown): void {
-    if (!trouble.show(error, shared.waiting !== null)) return;
+    if (!trouble.show(error, shared.waiting === null ? 'again' : 'autoencoder')) return;
     if (shared.waiting) forget(shared.waiting);
     drawn = '';
     say(error instanceof AutoencoderWanted ? 'Waiting for its autoencoder.' : 'Nothing could be drawn.');

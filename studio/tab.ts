@@ -9,7 +9,7 @@ export type TabName = 'sample' | 'look' | 'train' | 'measure';
 export interface TabContext {
   /** What the address says now. */
   params(): URLSearchParams;
-  /** Changes what the address says, without a step in the browser's history; the tab itself is not told. */
+  /** Changes what the address says, soon and without a step in the browser's history; the tab itself is not told. */
   write(changes: Changes): void;
   /** The model that is sampled and looked into, on a worker of its own. */
   readonly shared: SharedModel;

@@ -1,5 +1,5 @@
 /** The row of tabs: which is chosen stands in the address, arrow keys go from one to the next, and each loads its code when it is first shown. */
-import { changedHash, paramsOf } from './address.ts';
+import type { AddressBar } from './address-bar.ts';
 import { byId } from './dom.ts';
 import type { Tab, TabContext, TabModule, TabName } from './tab.ts';
 
@@ -12,20 +12,20 @@ const LOADERS: Readonly<Record<TabName, () => Promise<TabModule>>> = {
 };
 const NAMES = Object.keys(LOADERS) as TabName[];
 
-/** The tab that a hash names; the first where it names none. */
-const tabOf = (hash: string): TabName => {
-  const name = paramsOf(hash).get('tab');
+/** The tab that the address names; the first where it names none. */
+const tabOf = (params: URLSearchParams): TabName => {
+  const name = params.get('tab');
   return NAMES.find((known) => known === name) ?? NAMES[0]!;
 };
 
 /** What the page gives to its tabs. */
-export interface TabsOptions extends Omit<TabContext, 'open'> {
-  /** Told where a tab's code cannot be loaded. */
-  onFailure(error: unknown): void;
+export interface TabsOptions extends Omit<TabContext, 'open'>, Pick<AddressBar, 'push'> {
+  /** Told when a tab's code is being loaded, and where that has failed. */
+  onLoading(hasFailed: boolean): void;
 }
 
 /** Shows the tab that the address names, now and whenever it names another. */
-export function startTabs({ onFailure, ...given }: TabsOptions): void {
+export function startTabs({ onLoading, push, ...given }: TabsOptions): void {
   const mounted = new Map<TabName, Tab>();
   let shown: TabName | null = null;
   const context: TabContext = { ...given, open };
@@ -41,20 +41,21 @@ export function startTabs({ onFailure, ...given }: TabsOptions): void {
       byId(other, 'section').hidden = other !== name;
     }
     document.title = `odelt studio: ${buttonOf(name).textContent}`;
+    onLoading(false);
     try {
       const { mountTab } = await LOADERS[name]();
       if (shown !== name) return;
       const tab = mounted.get(name) ?? mountTab(byId(name, 'section'), context);
       mounted.set(name, tab);
       tab.show();
-    } catch (error) {
-      onFailure(error);
+    } catch {
+      if (shown === name) onLoading(true);
     }
   }
 
   function open(name: TabName): void {
     if (name === shown) return;
-    history.pushState(null, '', changedHash(location.hash, { tab: name === NAMES[0] ? null : name }));
+    push({ tab: name === NAMES[0] ? null : name });
     void show(name);
   }
 
@@ -76,9 +77,9 @@ export function startTabs({ onFailure, ...given }: TabsOptions): void {
     });
   }
   // Of links and of steps in the history alike; pushState tells of neither.
-  window.addEventListener('popstate', () => void show(tabOf(location.hash)));
+  window.addEventListener('popstate', () => void show(tabOf(given.params())));
   acceptDrops((dropped) => shown && mounted.get(shown)?.drop?.(dropped));
-  void show(tabOf(location.hash));
+  void show(tabOf(given.params()));
 }
 
 /** Tells of files that are dropped anywhere on the page. */

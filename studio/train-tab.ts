@@ -23,7 +23,7 @@ import {
   showOf,
   sourceOf,
 } from './train-request.ts';
-import { createRun, type Phase } from './train-run.ts';
+import { createRun, isBusy, type Phase, underWay } from './train-run.ts';
 import { createSquare } from './train-square.ts';
 import { plainly } from './train-words.ts';
 import { createTrouble } from './trouble.ts';
@@ -41,13 +41,15 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   /** Of the run that is there. */
   let model: ModelConfig | null = null;
   let steps = 0;
+  /** Of the run that is about to begin, until it takes that one's place. */
+  let next: { readonly model: ModelConfig; readonly steps: number } | null = null;
   let due: ReturnType<typeof setTimeout> | null = null;
 
   const square = createSquare(() => offer());
   const curves = createCurves();
   const flow = createFlowView(() => square.points);
   const cells = createCells(choose);
-  const trouble = createTrouble(byId('train-trouble', 'div'), () => (run.kept ? resume() : begin()));
+  const trouble = createTrouble(byId('train-trouble', 'div'), () => (keptStep() === null ? begin() : resume()));
   const inputs = {
     steps: byId('train-steps', 'input'),
     batch: byId('train-batch', 'input'),
@@ -61,6 +63,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
     HTMLButtonElement,
     HTMLButtonElement,
   ];
+  const opening = byId('train-open', 'input');
   const progress = byId('train-progress', 'progress');
   const say = (text: string) => {
     byId('train-status', 'p').textContent = text;
@@ -68,13 +71,20 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
 
   const run = createRun(startWorker, {
     onPhase: showPhase,
+    onBegun() {
+      if (next) lay(next.model, next.steps);
+      next = null;
+    },
     onUpdate: () => {
       due ??= setTimeout(showUpdates, OFTEN);
     },
     onShown: (step, shown) => showDrawn(step, shown),
     onRecovered: (step) => say(`The GPU was lost; training has gone on from update ${step}.`),
-    onFailure: (error) => trouble.show(plainly(error, run.kept?.step ?? null)),
+    onFailure: (error) => trouble.show(plainly(error, keptStep())),
   });
+
+  /** The update from which the run that is there, or about to begin, can go on. */
+  const keptStep = (): number | null => (next ? null : (run.kept?.step ?? null));
 
   /** What is chosen, as a lesson; null where there is nothing to learn yet. */
   function lesson(): Lesson | null {
@@ -95,8 +105,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   async function begin(): Promise<void> {
     const wanted = lesson();
     if (!wanted || !byId('train-controls', 'form').reportValidity()) return;
-    trouble.hide();
-    lay(wanted.model, chosen().steps);
+    next = { model: wanted.model, steps: chosen().steps };
     await run.begin(requestOf(wanted, chosen()));
   }
 
@@ -104,23 +113,25 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   async function resume(): Promise<void> {
     if (!model || !run.kept || !byId('train-controls', 'form').reportValidity()) return;
     const own = lessonOf(model);
-    if (!own && source !== 'points') {
+    if (!own && !isPlane(model)) {
       say('Choose the pictures that it was trained on; then it goes on.');
       return;
     }
-    trouble.hide();
+    next = null;
     if (run.kept.step >= steps) steps = run.kept.step + chosen().steps;
     const { lr } = chosen();
     await run.resume({
-      ...(own && !isPlane(model) ? { data: own.data } : {}),
+      ...(own ? { data: own.data } : {}),
       train: { steps, lr },
       show: showOf(model, steps),
     });
   }
 
-  /** What a run of this model can go on with, as it is chosen now. */
-  function lessonOf({ imageSize, channels }: ModelConfig): Lesson | null {
-    if (source !== 'pictures') return lesson();
+  /** What a run of this model can go on with, as it is chosen now; checkpoints have points in them. */
+  function lessonOf(model: ModelConfig): Lesson | null {
+    if (isPlane(model) || source === 'points') return null;
+    if (source === 'fashion') return lesson();
+    const { imageSize, channels } = model;
     return files.length > 0 ? filesLesson(files, 'small', { size: imageSize, channels: channels as 1 | 3 }) : null;
   }
 
@@ -144,7 +155,9 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
 
   function showPhase(phase: Phase): void {
     root.dataset.state = phase;
-    const busy = phase === 'starting' || phase === 'running' || phase === 'pausing';
+    const busy = isBusy(phase);
+    // What it said was of the phase before.
+    trouble.hide();
     const canGoOn = !busy && run.kept !== null;
     start.hidden = busy;
     pause.hidden = !(busy || canGoOn);
@@ -158,6 +171,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       input.disabled = busy;
     }
     for (const radio of radios()) radio.disabled = busy;
+    opening.disabled = busy;
     byId('train-download', 'button').disabled = busy || !run.kept;
     byId('train-use', 'button').hidden = busy || !run.kept || model === null || isPlane(model);
     progress.classList.toggle('idle', !busy);
@@ -233,6 +247,7 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       const opened = await run.open(file);
       const { config, classNames } = opened;
       const { train, data } = opened.run!;
+      next = null;
       source = sourceOf(config, classNames);
       showSource();
       if (data && source === 'points') square.set(data.values);
@@ -243,7 +258,8 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
       showPhase(run.phase);
       await run.look(showOf(config, train.steps));
     } catch (error) {
-      trouble.show(plainly(error, run.kept?.step ?? null));
+      // To try again would train instead.
+      trouble.show(plainly(error, keptStep()), 'none');
     }
   }
 
@@ -280,7 +296,6 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   stop.addEventListener('click', () => run.stop());
   byId('train-download', 'button').addEventListener('click', download);
   byId('train-use', 'button').addEventListener('click', () => void use());
-  const opening = byId('train-open', 'input');
   opening.addEventListener('change', () => {
     const [file] = opening.files ?? [];
     opening.value = '';
@@ -299,15 +314,18 @@ export function mountTab(root: HTMLElement, { params, write, shared, startWorker
   return {
     show() {},
     drop(dropped) {
+      // Mere text, or a link.
+      if (!Array.from(dropped.items).some(({ kind }) => kind === 'file')) return;
       void droppedFiles(dropped).then(
         (found) => {
+          if (isBusy(run.phase)) return void trouble.show(underWay(), 'none');
           const [first] = found;
           if (found.length === 1 && first!.path.endsWith('.safetensors')) return openFile(first!.file);
           source = 'pictures';
           showSource();
           take(found);
         },
-        (error: unknown) => trouble.show(error),
+        (error: unknown) => trouble.show(error, 'none'),
       );
     },
   };

@@ -1,11 +1,14 @@
-/** The box that says what went wrong in a tab and what can be done, with a button to try again, or to open the file that is missing. */
+/** The box that says what went wrong in a tab and what can be done, with a button to try again, or to open the file that is missing, or none. */
 import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { byId, make } from './dom.ts';
 import { troubleText } from './words.ts';
 
+/** What its button does. A lost GPU is tried again in place of the file. */
+export type Remedy = 'again' | 'autoencoder' | 'none';
+
 export interface Trouble {
-  /** Whether there was something to show: an interruption is none. `isFileWanted`: what helps is another file. */
-  show(error: unknown, isFileWanted?: boolean): boolean;
+  /** Whether there was something to show: an interruption is none. `remedy`: what helps. Default 'again'. */
+  show(error: unknown, remedy?: Remedy): boolean;
   hide(): void;
 }
 
@@ -21,10 +24,11 @@ export function createTrouble(box: HTMLElement, onAgain: () => void): Trouble {
   };
   hide();
   return {
-    show(error, isFileWanted = false) {
+    show(error, remedy = 'again') {
       if (error instanceof InterruptedError) return false;
       const { isSecureContext } = globalThis;
-      asks = isFileWanted && !(error instanceof DeviceLostError);
+      asks = remedy === 'autoencoder' && !(error instanceof DeviceLostError);
+      again.hidden = remedy === 'none';
       again.textContent = asks ? 'Open its autoencoder' : 'Try again';
       text.textContent = troubleText(error, { isSecureContext, hasWebGPU: 'gpu' in navigator });
       box.hidden = false;

@@ -1,6 +1,7 @@
 /**
  * A `fetch` that keeps what it reads of models in the browser's Cache API, range by range, each with its SHA-256. The first range of a
  * file, with its header, always comes from the server and says which version it is; kept ranges of that version are read no more.
+ * Nothing is kept of a server that tells no version (ETag, Last-Modified), and `cache: 'reload'` reads past what is kept.
  */
 import { hasSha256, sha256 } from '../formats/bytes.ts';
 
@@ -47,14 +48,25 @@ interface Store {
 const DIGEST = 'x-odelt-sha256';
 const HEADERS = ['content-range', 'etag', 'last-modified'] as const;
 
-/** What tells the file's version, as far as the server says: kept ranges of another are not used. */
-const versionOf = (headers: Readonly<Record<string, string>>): string =>
-  [headers['content-range']?.split('/')[1] ?? '', headers.etag ?? '', headers['last-modified'] ?? ''].join('|');
+/** What tells the file's version: kept ranges of another are not used. Undefined where the server does not say; the size alone is none. */
+const versionOf = ({ etag = '', ...headers }: Readonly<Record<string, string>>): string | undefined => {
+  const modified = headers['last-modified'] ?? '';
+  return etag || modified ? [headers['content-range']?.split('/')[1] ?? '', etag, modified].join('|') : undefined;
+};
+
+/** The page's own; null where it has none, or may not have it, as in a sandboxed frame. */
+function ownCaches(): Caches | null {
+  try {
+    return globalThis.caches ?? null;
+  } catch {
+    return null;
+  }
+}
 
 /** A fetch for `openModelUrl({ fetch })`. Requests without a range, and answers that are no parts, pass through. */
 export function cachingFetch(options: CacheOptions = {}): typeof fetch {
   const { name = 'odelt-models', fetch: ask = (input, init) => fetch(input, init), onNotice = console.warn } = options;
-  const given: Caches | null = options.caches === undefined ? (globalThis.caches ?? null) : options.caches;
+  const given: Caches | null = options.caches === undefined ? ownCaches() : options.caches;
   let store: Promise<Store> | null = null;
   const toMemory = (why: string): Store => {
     onNotice(`models are kept in memory only: ${why}`);
@@ -69,15 +81,18 @@ export function cachingFetch(options: CacheOptions = {}): typeof fetch {
     return store;
   };
   /** By URL: the version that the server last told. */
-  const versions = new Map<string, string>();
+  const versions = new Map<string, string | undefined>();
 
   return async (input, init) => {
     const range = new Headers(init?.headers).get('range');
-    const url = input instanceof Request ? input.url : String(input);
     if (!range || !hasSha256()) return ask(input, init);
+    const address = new URL(input instanceof Request ? input.url : input, globalThis.location?.href);
+    // Caches do not tell fragments apart.
+    address.hash = '';
+    const url = address.href;
     const key = `${url}${url.includes('?') ? '&' : '?'}odelt-range=${range.replace('=', '-')}`;
     const version = versions.get(url);
-    if (version !== undefined && !range.startsWith('bytes=0-')) {
+    if (version !== undefined && init?.cache !== 'reload' && !range.startsWith('bytes=0-')) {
       const kept = await (await open()).get(key).catch((error: unknown) => toMemory(String(error)).get(key));
       if (kept && versionOf(kept.headers) === version) {
         if ((await sha256(kept.bytes)) === kept.headers[DIGEST]) {
@@ -93,10 +108,10 @@ export function cachingFetch(options: CacheOptions = {}): typeof fetch {
       const value = response.headers.get(header);
       if (value !== null) headers[header] = value;
     }
-    versions.set(url, versionOf(headers));
-    if (range.startsWith('bytes=0-') || !headers['content-range'] || response.headers.has('content-encoding')) {
-      return response;
-    }
+    const told = versionOf(headers);
+    versions.set(url, told);
+    const isPlain = headers['content-range'] && !response.headers.has('content-encoding');
+    if (range.startsWith('bytes=0-') || told === undefined || !isPlain) return response;
     return keepWhole(response, async (bytes) => {
       const kept = { bytes, headers: { ...headers, [DIGEST]: await sha256(bytes) } };
       const into = await open();

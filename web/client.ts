@@ -33,15 +33,18 @@ export interface WorkerPort {
   postMessage(message: unknown, transfer: Transferable[]): void;
   /** Tells of answers, and of a worker that cannot be started. */
   addEventListener(type: 'message' | 'error' | 'messageerror', listener: (event: Event) => void): void;
-  /** Ends the worker, after `dispose`. */
+  /** Of a MessagePort: lets messages come, once somebody listens. */
+  start?(): void;
+  /** Ends the worker, after `dispose` or an error of its own. */
   terminate?(): void;
 }
 
 /** odelt in a worker. Errors are those that were thrown there: class, code and hint arrive. */
 export interface OdeltWorker {
   /**
-   * Loads a model file: a URL, read block by block and kept in the browser's cache, or bytes, which may be a run's checkpoint.
-   * @throws as openModelUrl, parseCheckpoint, ResidentModel.
+   * Loads a model file: a URL, read block by block and kept in the browser's cache, a Blob, read block by block, or bytes. Of a run's
+   * checkpoint, in memory or a Blob, the averaged weights are loaded. A model before it stays where this fails.
+   * @throws as openModelUrl, parseCheckpoint, ResidentModel; LimitError for a checkpoint of 2 GiB or more.
    */
   load(source: string | URL | Uint8Array | Blob, options?: LoadOptions & CallOptions): Call<'load'>;
   /**
@@ -71,8 +74,9 @@ export interface OdeltWorker {
   dispose(): Promise<void>;
 }
 
-/** Progress that is kept for whoever iterates later. */
+/** Progress that is kept for whoever iterates later; of what is large, only the last of its kind, until somebody does. */
 const MOST_KEPT = 1000;
+const LARGE: readonly unknown[] = ['checkpoint', 'shown'];
 
 interface Pending {
   tell(progress: unknown): void;
@@ -92,6 +96,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     ended ??= error;
     for (const call of calls.values()) call.settle({ error: ended });
     calls.clear();
+    port.terminate?.();
   };
   port.addEventListener('message', (event) => {
     const answer = (event as MessageEvent<Answer>).data;
@@ -112,6 +117,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     );
   });
   port.addEventListener('messageerror', () => end(new UsageError('a message of the worker cannot be read')));
+  port.start?.();
 
   function ask<Name extends CallName>(
     call: Name,
@@ -161,10 +167,10 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     adapter: (options) => ask('adapter', undefined, options),
     async dispose() {
       if (ended) return;
+      // Behind a port without an end of its own it frees the GPU by itself.
       const last = ask('dispose', undefined);
       end(new InterruptedError('the worker has been disposed'));
       await last.catch(() => undefined);
-      port.terminate?.();
     },
   };
 }
@@ -241,6 +247,7 @@ function policyOf(trustedTypes: TrustedTypes): ScriptPolicy | undefined {
 /** A promise with its settling outside, and what is told before it settles as an async iterable for one reader. */
 function underWay<T, P>() {
   const kept: P[] = [];
+  let isRead = false;
   let settled: { error?: Error } | null = null;
   let wake = () => {};
   let resolve: (value: T) => void = () => {};
@@ -251,6 +258,10 @@ function underWay<T, P>() {
   });
   const pending: Pending = {
     tell(progress) {
+      const typeOf = (each: unknown) => (each as { readonly type?: unknown }).type;
+      const type = typeOf(progress);
+      const before = isRead || !LARGE.includes(type) ? -1 : kept.findIndex((each) => typeOf(each) === type);
+      if (before >= 0) kept.splice(before, 1);
       kept.push(progress as P);
       if (kept.length > MOST_KEPT) kept.shift();
       wake();
@@ -264,6 +275,7 @@ function underWay<T, P>() {
   };
   const iterable: AsyncIterable<P> = {
     async *[Symbol.asyncIterator]() {
+      isRead = true;
       // Whoever iterates is told of the error here.
       promise.catch(() => undefined);
       for (;;) {

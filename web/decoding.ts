@@ -1,7 +1,6 @@
 /** The decoder beside a model of latents in the worker: read once, put on the GPU again where that was lost. */
 import type { Engine } from '../engine/engine.ts';
 import { LimitError, OutOfMemoryError } from '../engine/errors.ts';
-import { blobSource, bytesSource } from '../formats/byte-source.ts';
 import { type Autoencoder, createAutoencoder, type PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { decoderAlone, matchDecoder } from '../model/autoencoder/decoder.ts';
 import type { ImportedAutoencoder } from '../model/autoencoder/import.ts';
@@ -13,6 +12,7 @@ import { readUrl } from '../model/weights/source-url.ts';
 import { chooseDecoder, type DecodeEachOptions, type DecoderChoice, decodeEach } from '../sampling/decoding.ts';
 import type { Samples } from '../sampling/sampler.ts';
 import { cachingFetch } from './cache.ts';
+import { givenSource } from './given.ts';
 import type { DecoderOptions, DecoderSource, LoadedDecoder, Sampled } from './protocol.ts';
 
 /** A decoder of a model's latents. */
@@ -48,7 +48,7 @@ export async function openModelDecoder(
   const { precision, maxBytes, cache = true } = options;
   const read = (url: string) => readUrl(url, { signal, ...(cache ? { fetch: cachingFetch() } : {}) });
   const name = nameOf(source, 'the autoencoder');
-  const bytes = source instanceof Blob ? blobSource(source) : bytesSource(await bytesOf(source, read));
+  const bytes = givenSource(typeof source === 'string' ? await read(source) : source, name);
   const whole = await readAutoencoder(bytes, name, await configOf(options.config, read));
   const { shown, warning } = await matchDecoder(config, whole, originIn(metadata, 'the model'));
   // What is kept for another device.

@@ -2,7 +2,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { UsageError } from '../engine/errors.ts';
 import { evaluationOf } from '../evaluation/stored.ts';
-import { parseSafetensors } from '../formats/safetensors.ts';
+import { headerLength, LENGTH_BYTES, parseHeader } from '../formats/safetensors-header.ts';
 import type { PictureBatch } from '../model/autoencoder/autoencoder.ts';
 import { allowedLengths, fullLength } from '../model/config.ts';
 import { classNamesOf, describedModel } from '../model/weights/model-file.ts';
@@ -14,6 +14,7 @@ import { Sampler } from '../sampling/sampler.ts';
 import { isCheckpoint, parseCheckpoint } from '../training/checkpoint.ts';
 import { cachingFetch } from './cache.ts';
 import type { ModelDecoder } from './decoding.ts';
+import { givenSource, wholeCheckpoint } from './given.ts';
 import type { Calls, LoadedModel, LoadOptions, SampledProgress } from './protocol.ts';
 import type { Serving } from './serving.ts';
 import { flowOf } from './show.ts';
@@ -58,14 +59,14 @@ export function createModelCalls() {
       const { source, options } = args;
       const name = typeof source === 'string' ? source : 'the model';
       const { model, run }: Opened =
-        typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openBytes(source);
+        typeof source === 'string' ? { model: await openUrl(source, options, signal) } : await openGiven(source);
       const classNames = classNamesOf(model, name);
       const evaluation = evaluationOf(model, name);
-      // The model before it makes room first.
+      // The model before it makes room first, and is put there again where this one cannot be.
       release(loaded);
       const next: Loaded = { model, options, placed: null, decoder: null };
-      loaded = next;
       await within(async (engine) => void place(next, engine));
+      loaded = next;
       return {
         config: model.config,
         ...(classNames ? { classNames } : {}),
@@ -147,32 +148,43 @@ function place(loaded: Loaded, engine: Engine): Placed {
     const { model, options } = loaded;
     const { batch, precision, activations } = options;
     const resident = new ResidentModel(engine, model.config, model.source, { precision, activations });
-    loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }), inspector: null };
+    try {
+      loaded.placed = { engine, resident, sampler: new Sampler(engine, resident, { batch }), inspector: null };
+    } catch (error) {
+      resident.dispose();
+      throw error;
+    }
   }
   return loaded.placed;
 }
 
+/** Frees what a model has on the GPU. */
 function release(loaded: Loaded | null): void {
-  loaded?.decoder?.dispose();
-  loaded?.placed?.inspector?.dispose();
-  loaded?.placed?.sampler.dispose();
-  loaded?.placed?.resident.dispose();
+  if (!loaded) return;
+  const { placed, decoder } = loaded;
+  loaded.placed = null;
+  decoder?.dispose();
+  placed?.inspector?.dispose();
+  placed?.sampler.dispose();
+  placed?.resident.dispose();
 }
 
 const openUrl = (url: string, { cache = true }: LoadOptions, signal: AbortSignal): Promise<ModelSource> =>
   openModelUrl(url, { signal, ...(cache ? { fetch: cachingFetch() } : {}) });
 
-/** A model file in memory, or a run's checkpoint, of which the average is the model. */
-async function openBytes(given: Uint8Array | Blob): Promise<Opened> {
-  const bytes = given instanceof Blob ? new Uint8Array(await given.arrayBuffer()) : given;
-  const { header } = parseSafetensors(bytes, 'the model');
+/** A model file, of which groups are read when they are asked for, or a run's checkpoint, of which the average is the model. */
+export async function openGiven(given: Uint8Array | Blob): Promise<Opened> {
+  const bytes = givenSource(given, 'the model');
+  const { size } = bytes;
+  const length = headerLength(await bytes.read(0, Math.min(LENGTH_BYTES, size)), size, 'the model');
+  const header = parseHeader(await bytes.read(LENGTH_BYTES, LENGTH_BYTES + length), size, 'the model');
   const close = async () => {};
   if (isCheckpoint(header.metadata)) {
-    const { model: config, sets, step, train, data } = await parseCheckpoint(bytes);
-    const source = { ...memorySource(sets.ema), bytesRead: bytes.length };
+    const { model: config, sets, step, train, data } = await parseCheckpoint(await wholeCheckpoint(bytes));
+    const source = { ...memorySource(sets.ema), bytesRead: size };
     return { model: { config, metadata: header.metadata, source, close }, run: { step, train, data } };
   }
   const config = describedModel(header, 'the model');
-  const source = rangeSource(header, config, async (begin, end) => bytes.subarray(begin, end), 'the model');
+  const source = rangeSource(header, config, (begin, end) => bytes.read(begin, end), 'the model');
   return { model: { config, metadata: header.metadata, source, close } };
 }

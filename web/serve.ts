@@ -17,6 +17,8 @@ export interface Scope {
   postMessage(message: unknown, transfer: Transferable[]): void;
   /** Tells of calls. */
   addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
+  /** Of a MessagePort: lets calls come, once somebody listens. */
+  start?(): void;
   /** Ends the worker, after `dispose`. */
   close?(): void;
 }
@@ -45,6 +47,8 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
     (await dropped?.catch(() => null))?.dispose();
   };
   const within = async <T>(body: (engine: Engine) => Promise<T>): Promise<T> => {
+    // One that was lost while nobody used it costs no call.
+    if (engine && (await isLost(engine))) await drop();
     engine ??= make();
     try {
       return await body(await engine);
@@ -97,6 +101,18 @@ export function serveWorker(scope: Scope, options: ServeOptions = {}): void {
       scope.close?.();
     });
   });
+  scope.start?.();
+}
+
+/** @throws what else went wrong on its device meanwhile. */
+async function isLost(engine: Promise<Engine>): Promise<boolean> {
+  try {
+    (await engine).check();
+    return false;
+  } catch (error) {
+    if (error instanceof DeviceLostError) return true;
+    throw error;
+  }
 }
 
 const interruption = () => new InterruptedError('the call was interrupted');
@@ -125,10 +141,14 @@ function lazyHandlers(): Handlers {
   };
 }
 
-function once<T>(make: () => Promise<T>): () => Promise<T> {
+/** What has been made once is kept; what could not be, such as code that did not arrive, is made anew the next time. */
+export function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => {
-    made ??= make();
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
     return made;
   };
 }

@@ -11,6 +11,7 @@ import { type NumberFields, numbersOf } from '../training/numbers.ts';
 import { changesOnResume } from '../training/resume.ts';
 import { createTrainer, type Trainer } from '../training/trainer.ts';
 import type { ModelDecoder } from './decoding.ts';
+import { givenSource, wholeCheckpoint } from './given.ts';
 import { datasetOfIdx } from './idx.ts';
 import { datasetOfFiles, datasetOfPictures } from './pictures.ts';
 import type { SentData, ShowRequest, Trained, TrainRequest } from './protocol.ts';
@@ -70,7 +71,7 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
       model: modelAsTrained(typeof model === 'string' ? modelForData(model, data) : model, train),
     });
   }
-  const state = await parseCheckpoint(resume instanceof Blob ? new Uint8Array(await resume.arrayBuffer()) : resume);
+  const state = await parseCheckpoint(await wholeCheckpoint(givenSource(resume, 'the checkpoint')));
   const carried = request.data ? carriedOf({ keepData: state.data !== undefined, ...request }) : state.data;
   const data = carried ? await numbersOf(carried) : await dataOf(request.data, signal);
   const train = parseTrainConfig({ ...state.train, ...request.train });

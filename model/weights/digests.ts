@@ -61,7 +61,10 @@ export function storedDigests(
   });
 }
 
-/** @throws CheckpointError where the group's bytes are not those that the file was written with. */
+/** A group that is not what its digest says. */
+export class DamagedGroup extends CheckpointError {}
+
+/** @throws DamagedGroup where the group's bytes are not those that the file was written with. */
 export async function checkDigest(
   tensors: readonly Uint8Array[],
   stored: string | undefined,
@@ -71,7 +74,7 @@ export async function checkDigest(
   if (stored === undefined) return;
   const found = await groupDigest(tensors);
   if (found === stored) return;
-  throw new CheckpointError(`${file}: group ${group} is damaged: its SHA-256 is ${found}, the file states ${stored}`, {
+  throw new DamagedGroup(`${file}: group ${group} is damaged: its SHA-256 is ${found}, the file states ${stored}`, {
     hint: 'open the model again if the file was replaced meanwhile; else fetch or write it again',
   });
 }

@@ -52,15 +52,16 @@ interface Version {
  * 429 and 5xx are tried again three times, going on where an answer broke off.
  * @throws CheckpointError for a file that is missing, damaged, truncated, does not describe or fit its model, a server that
  * cannot be reached or stalls, or (from `read`, too) a file that changes between requests: by its length, its ETag, else
- * Last-Modified, as far as the server lets us see them, and by its groups' digests where it has them. UnsupportedError for a
+ * Last-Modified, as far as the server lets us see them, and by its groups' digests where it has them: a group that does not agree
+ * is read once more, past the browser's cache. UnsupportedError for a
  * larger file without ranges; ConfigError for `stallSeconds`; InterruptedError.
  */
 export async function openModelUrl(url: string | URL, options: UrlOptions = {}): Promise<ModelSource> {
   const { signal, config } = options;
-  const { href, start, size, fetchBytes } = await openUrl(url, options);
+  const { href, start, size, fetchBytes, fetchAnew } = await openUrl(url, options);
   const header = await readHeader(start, size, fetchBytes, href, signal);
   const described = describedModel(header, href, config);
-  const source = rangeSource(header, described, fetchBytes, href);
+  const source = rangeSource(header, described, fetchBytes, href, fetchAnew);
   return { config: described, metadata: header.metadata, source, close: async () => {} };
 }
 
@@ -85,7 +86,11 @@ async function openUrl(url: string | URL, options: UrlOptions) {
   const fetchBytes: FetchBytes = version
     ? (begin, end, signal) => readRange(link, version, begin, end, signal)
     : async (begin, end) => start.subarray(begin, end);
-  return { href: link.url, start, size: version?.bytes ?? start.length, fetchBytes };
+  const past: Link = { ...link, fetch: (input, init) => link.fetch(input, { ...init, cache: 'reload' }) };
+  const fetchAnew: FetchBytes | undefined = version
+    ? (begin, end, signal) => readRange(past, version, begin, end, signal)
+    : undefined;
+  return { href: link.url, start, size: version?.bytes ?? start.length, fetchBytes, fetchAnew };
 }
 
 /** The absolute address; in a page a relative one is relative to it. */

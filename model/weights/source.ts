@@ -11,7 +11,7 @@ import {
 import { MAX_READ } from '../../formats/safetensors-header.ts';
 import type { ModelConfig } from '../config.ts';
 import { type ParamGroup, type ParamLayout, type ParamSet, type ParamSpec, paramLayout } from '../params.ts';
-import { checkDigest, storedDigests } from './digests.ts';
+import { checkDigest, DamagedGroup, storedDigests } from './digests.ts';
 import { type GroupValues, toFloats } from './quantize.ts';
 
 /** Where the values of a group of parameters come from: memory, a file by offset, a URL by range. */
@@ -111,7 +111,8 @@ const holdsHalves = (spans: readonly Span[]): boolean =>
 /**
  * Reads a weight file's groups by their place in it: as halves where the file holds nothing else for a group, else as
  * floats. `header` is the file's, already checked (parseHeader); `fetchBytes` gets its bytes; `file` is its name for
- * messages. Each group that the file holds a digest of is compared with it.
+ * messages. Each group that the file holds a digest of is compared with it; `fetchAnew`: where something keeps bytes on their
+ * way, gets them past that, once for a group that does not agree.
  * @throws CheckpointError for a parameter that is missing, misshapen or of no float type, and from `read` for bytes short
  * of those asked for or other than the digest's; LimitError for a group beyond 2 GiB; from `read` OutOfMemoryError,
  * InterruptedError, UnsupportedError (see groupDigest) and whatever `fetchBytes` throws.
@@ -121,12 +122,32 @@ export function rangeSource(
   config: ModelConfig,
   fetchBytes: FetchBytes,
   file: string,
+  fetchAnew?: FetchBytes,
 ): RangeSource {
   const layout = paramLayout(config);
   const spans = layout.groups.map((group) => spansOf(group, header, file));
   const halves = spans.map(holdsHalves);
   const digests = storedDigests(header.metadata, layout, file);
   let bytesRead = 0;
+  /** A group's tensors as the file has them, compared with its digest. */
+  const readStored = async (group: number, fetchBytes: FetchBytes, signal?: AbortSignal) => {
+    const { name, specs } = at(layout.groups, group);
+    const stored = new Map<string, Uint8Array>();
+    for (const { begin, end, tensors } of at(spans, group)) {
+      if (signal?.aborted) throw new InterruptedError(`reading ${file} was interrupted`);
+      const bytes = await fetchBytes(begin, end, signal).catch((cause: unknown) => {
+        throw noRoom(`${file}: group ${name}`, end - begin, cause);
+      });
+      if (bytes.length !== end - begin) {
+        throw new CheckpointError(`${file}: asked for ${end - begin} bytes at ${begin}, got ${bytes.length}`);
+      }
+      bytesRead += bytes.length;
+      for (const { info } of tensors) stored.set(info.name, bytes.subarray(info.begin - begin, info.end - begin));
+    }
+    const inOrder = specs.map((spec) => stored.get(spec.name)!);
+    await checkDigest(inOrder, digests[group], name, file);
+    return stored;
+  };
   return {
     layout,
     get bytesRead() {
@@ -134,21 +155,11 @@ export function rangeSource(
     },
     bytesOf: (group) => at(spans, group).reduce((sum, { begin, end }) => sum + end - begin, 0),
     read: async (group, signal) => {
-      const { name, length, specs } = at(layout.groups, group);
-      const stored = new Map<string, Uint8Array>();
-      for (const { begin, end, tensors } of at(spans, group)) {
-        if (signal?.aborted) throw new InterruptedError(`reading ${file} was interrupted`);
-        const bytes = await fetchBytes(begin, end, signal).catch((cause: unknown) => {
-          throw noRoom(`${file}: group ${name}`, end - begin, cause);
-        });
-        if (bytes.length !== end - begin) {
-          throw new CheckpointError(`${file}: asked for ${end - begin} bytes at ${begin}, got ${bytes.length}`);
-        }
-        bytesRead += bytes.length;
-        for (const { info } of tensors) stored.set(info.name, bytes.subarray(info.begin - begin, info.end - begin));
-      }
-      const inOrder = specs.map((spec) => stored.get(spec.name)!);
-      await checkDigest(inOrder, digests[group], name, file);
+      const { name, length } = at(layout.groups, group);
+      const stored = await readStored(group, fetchBytes, signal).catch((error: unknown) => {
+        if (!fetchAnew || !(error instanceof DamagedGroup)) throw error;
+        return readStored(group, fetchAnew, signal);
+      });
       try {
         const values = halves[group] ? new Uint16Array(length) : new Float32Array(length);
         const decode = halves[group] ? decodeHalves : decodeFloats;

@@ -1,7 +1,7 @@
 /** `odelt studio` as a process: its address, what it serves and refuses, a port that is taken, and its end. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -93,6 +93,30 @@ it.each([
   '/..%5ccli.js',
 ])('%s is not found', async (path) => {
   expect(await raw(path)).toEqual({ status: 404, body: 'not found\n' });
+});
+
+it.runIf(existsSync('/proc/self/fd'))('files are closed where whoever asked has gone away', async () => {
+  const { hostname, port } = new URL(url);
+  for (let i = 0; i < 10; i++) {
+    await new Promise<void>((gone) => {
+      const asked = request({ hostname, port, path: '/models/fashion-mnist.safetensors' }, (response) => {
+        response.once('data', () => void asked.destroy());
+      });
+      asked
+        .on('error', () => {})
+        .on('close', gone)
+        .end();
+    });
+  }
+  const open = () =>
+    readdirSync(`/proc/${server.pid}/fd`).filter((fd) => {
+      try {
+        return readlinkSync(`/proc/${server.pid}/fd/${fd}`).endsWith('fashion-mnist.safetensors');
+      } catch {
+        return false;
+      }
+    }).length;
+  await expect.poll(open, { timeout: 5000 }).toBe(0);
 });
 
 it("other methods and other sites' names are refused", async () => {

@@ -134,7 +134,7 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
       'document.querySelector(\'#scatter [data-steps="8"][data-blocks="4"]\').dispatchEvent(new Event(\'click\'))';
     await page.evaluate(click);
     await page.until(`document.querySelector('#status').textContent.includes('8 steps, 4 blocks') && ${DRAWN}`);
-    expect(await page.evaluate('location.hash')).toBe('#T=8&L=4');
+    await page.until("location.hash === '#T=8&L=4'");
     expect(await text('#scatter-now')).toMatch(/^T 8, L 4: pictures/);
   });
 

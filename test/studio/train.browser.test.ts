@@ -92,13 +92,29 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await stroke();
     expect(await text('train-count')).toBe('164 points. Draw more, or choose a shape.');
     points = await square();
-    await set('train-steps', '20');
     await set('train-batch', '64');
+    await set('train-steps', '');
     await click('train-start');
+    expect(await page.evaluate(state('none'))).toBe(true);
+    await set('train-steps', '20');
+    await click('train-start');
+    expect(await page.evaluate("document.getElementById('train-open').disabled")).toBe(true);
+    const said = await page.evaluate<string>(`(async () => {
+      for (const what of [['some text', 'text/plain'], [new File(['text'], 'run.safetensors')]]) {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(...what);
+        window.dispatchEvent(new DragEvent('drop', { dataTransfer }));
+      }
+      const words = document.querySelector('#train-trouble p');
+      for (let i = 0; i < 100 && words.textContent === ''; i++) await new Promise((done) => setTimeout(done, 10));
+      return words.textContent + document.querySelector('input[name="train-source"]:checked').value;
+    })()`);
+    expect(said).toBe('A run is under way: nothing else is opened.\nPause or stop it first.points');
     await page.until("document.querySelector('[data-loss=flow]').textContent !== '\u2013'", LONG);
     before = Number((await losses()).flow);
     await click('train-pause');
     await page.until(`${state('paused')} && document.getElementById('train').dataset.drawn`, LONG);
+    expect(await page.evaluate("document.getElementById('train-trouble').hidden")).toBe(true);
     at = Number(/^Paused after (\d+) updates? of 20\.$/.exec(await text('train-status'))![1]);
     expect(at).toBeGreaterThan(0);
     expect(at).toBeLessThan(20);
@@ -180,6 +196,9 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await click('train-start');
     await page.until(state('failed'), LONG);
     expect(await text('train-trouble')).toMatch(/none of 1 files is a readable picture/);
+    // The run before is there still, and can be gone on with.
+    expect(await page.evaluate("document.getElementById('train-download').disabled")).toBe(false);
+    expect((await drawn()).length).toBe(13);
     await drop("['set/cat/1.png', 'set/cat/22.png', 'set/dog/333.png']");
     await page.until("document.getElementById('train-files-text').textContent === '3 files in 2 classes: cat, dog.'");
     await click('train-start');

@@ -11,8 +11,6 @@ export function served({ losesAt = Number.POSITIVE_INFINITY, losses = 0 } = {}):
   made: Engine[];
 } {
   const { port1, port2 } = new MessageChannel();
-  port1.start();
-  port2.start();
   const made: Engine[] = [];
   serveWorker(port2 as never, {
     async createEngine() {

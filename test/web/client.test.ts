@@ -4,13 +4,12 @@ import type { Engine } from '../../engine/engine.ts';
 import { DeviceLostError, InterruptedError, UnsupportedError, UsageError } from '../../engine/errors.ts';
 import { createWorker, type WorkerPort } from '../../web/client.ts';
 import { transferables } from '../../web/protocol.ts';
-import { serveWorker } from '../../web/serve.ts';
+import { once, serveWorker } from '../../web/serve.ts';
+import { silentPort } from '../support/silent-port.ts';
 
 /** A worker behind a channel, whose engines are made by `make`. */
 function served(make: () => Promise<Engine>) {
   const { port1, port2 } = new MessageChannel();
-  port1.start();
-  port2.start();
   onTestFinished(() => port1.close());
   serveWorker(port2 as never, { createEngine: make });
   return createWorker(port1 as unknown as WorkerPort);
@@ -18,14 +17,8 @@ function served(make: () => Promise<Engine>) {
 
 /** A worker of which only events are wanted. */
 function silent() {
-  const target = new EventTarget();
-  const sent: { message: unknown; transfer: Transferable[] }[] = [];
-  const port: WorkerPort = {
-    postMessage: (message, transfer) => void sent.push({ message: structuredClone(message), transfer }),
-    addEventListener: (type, listener) => target.addEventListener(type, listener),
-  };
-  const answer = (data: unknown) => target.dispatchEvent(new MessageEvent('message', { data }));
-  return { client: createWorker(port), sent, target, answer };
+  const port = silentPort();
+  return { client: createWorker(port), port, ...port };
 }
 
 describe('the worker', () => {
@@ -62,6 +55,29 @@ describe('the worker', () => {
     await expect(worker.bench()).rejects.toBeInstanceOf(DeviceLostError);
     await expect(worker.bench()).rejects.toBeInstanceOf(DeviceLostError);
     expect([made, disposed]).toEqual([3, 2]);
+  });
+
+  it('asks for a new engine in place of one that was lost while nobody used it: no call fails by that', async () => {
+    let made = 0;
+    let disposed = 0;
+    const lost = new Set<number>();
+    const worker = served(async () => {
+      const number = ++made;
+      return {
+        dispose: () => disposed++,
+        check() {
+          if (lost.has(number)) throw new DeviceLostError('the device was lost');
+        },
+        get device(): never {
+          throw new UnsupportedError(`asked of engine ${number}`);
+        },
+      } as unknown as Engine;
+    });
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 1');
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 1');
+    lost.add(1);
+    await expect(worker.adapter()).rejects.toThrow('asked of engine 2');
+    expect([made, disposed]).toEqual([2, 1]);
   });
 
   it('goes on training after three lost devices in a row, and gives up after the fourth', async () => {
@@ -126,6 +142,23 @@ describe('a call', () => {
     expect(await call).toBe(42);
   });
 
+  it('keeps the last of what is large, and the small, while nobody iterates', async () => {
+    const { client, answer } = silent();
+    const call = client.train({});
+    for (let step = 1; step <= 1200; step++) {
+      answer({ id: 1, progress: { type: 'step', step } });
+      if (step % 400 !== 0) continue;
+      answer({ id: 1, progress: { type: 'checkpoint', step, bytes: new Uint8Array(1) } });
+      answer({ id: 1, progress: { type: 'shown', step, samples: [], flow: [] } });
+    }
+    answer({ id: 1, result: 42 });
+    const told: string[] = [];
+    for await (const { type, step } of call) told.push(`${type} ${step}`);
+    expect(told.length).toBe(1000);
+    expect(told.filter((each) => !each.startsWith('step'))).toEqual(['checkpoint 1200', 'shown 1200']);
+    expect(told.at(-3)).toBe('step 1200');
+  });
+
   it('throws where somebody iterates, and to whoever awaits', async () => {
     const { client, answer } = silent();
     const call = client.bench();
@@ -145,7 +178,7 @@ describe('a call', () => {
     const controller = new AbortController();
     const call = client.bench({}, { signal: controller.signal });
     controller.abort();
-    expect(sent.map(({ message }) => message)).toEqual([
+    expect(sent).toEqual([
       { id: 1, call: 'bench', args: {} },
       { id: 1, abort: true },
     ]);
@@ -159,10 +192,11 @@ describe('a call', () => {
     expect(sent.length).toBe(3);
   });
 
-  it('fails where the worker cannot be loaded', async () => {
-    const { client, target } = silent();
+  it('fails where the worker cannot be loaded, which is then ended', async () => {
+    const { client, port } = silent();
     const call = client.bench();
-    target.dispatchEvent(new Event('error'));
+    port.tell(new Event('error'));
+    expect(port.ends).toBe(1);
     const error = await call.catch((e: unknown) => e);
     expect(error).toBeInstanceOf(UnsupportedError);
     expect(error).toMatchObject({
@@ -171,6 +205,18 @@ describe('a call', () => {
     });
     await expect(client.bench()).rejects.toBe(error);
   });
+});
+
+it('what could not be made once is made anew, and then kept', async () => {
+  let tries = 0;
+  const make = once(async () => {
+    if (++tries === 1) throw new TypeError('Failed to fetch dynamically imported module');
+    return { tries };
+  });
+  await expect(make()).rejects.toThrow('Failed to fetch');
+  const made = await make();
+  expect(made.tries).toBe(2);
+  expect(await make()).toBe(made);
 });
 
 describe('what is handed over', () => {

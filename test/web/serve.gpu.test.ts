@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import type { Flow } from '../../evaluation/flow.ts';
+import { serializeSafetensors } from '../../formats/safetensors.ts';
+import { modelContents } from '../../model/weights/model-file.ts';
 import { POINT_MODEL, POINT_TRAINING, pointData, pointsOf } from '../../training/points.ts';
+import { formulaParams } from '../../verify/formula-params.ts';
 import type { TrainRequest } from '../../web/protocol.ts';
 import { normals } from '../support/normals.ts';
 import { ROOT } from '../support/repository.ts';
@@ -171,6 +174,26 @@ it('a model says what each number of blocks reads, and samples say what they too
   expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
   expect(kernels.reduce((sum, { seconds }) => sum + seconds, 0)).toBeCloseTo(sumSeconds, 9);
   expect((await worker.adapter()).name).toMatch(/./);
+});
+
+it('a model that cannot be loaded leaves the one before it, and nothing of itself', async () => {
+  const { worker, made } = served();
+  const fileOf = async (seed: number) => {
+    const { tensors, metadata } = await modelContents(tinyModel, formulaParams(tinyModel, seed));
+    return serializeSafetensors(tensors, metadata);
+  };
+  const request = { labels: [1], steps: 1, blocks: 2, seed: 3 };
+  const refused = async () =>
+    expect(worker.load(await fileOf(6), { batch: 0 })).rejects.toThrow('batch is 0; it must be a positive integer');
+  await refused();
+  expect(made[0]!.memory.report().byKind.weights ?? 0).toBe(0);
+  await worker.load(await fileOf(5));
+  const { values } = await worker.sample(request);
+  await refused();
+  expect(made[0]!.memory.report().byKind.weights ?? 0).toBe(0);
+  expect(bits((await worker.sample(request)).values)).toBe(bits(values));
+  await worker.load(await fileOf(6));
+  expect(bits((await worker.sample(request)).values)).not.toBe(bits(values));
 });
 
 it('there is nothing to look into before a model is loaded', async () => {

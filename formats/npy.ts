@@ -4,7 +4,9 @@
  */
 import { unzipSync } from 'fflate';
 import { DataError, LimitError } from '../engine/errors.ts';
+import { crc32 } from './crc32.ts';
 import { fromHalf } from './half.ts';
+import { zipSums } from './zip.ts';
 
 /** What a `.npy` file's header says. */
 export interface NpyHeader {
@@ -134,7 +136,11 @@ export function readNpz(
   let sum = 0;
   const sizes = new Map<string, number>();
   let parts: Record<string, Uint8Array>;
+  let sums: Map<string, number>;
   try {
+    sums = zipSums(file, (problem) => {
+      throw new Error(`the zip file ${problem}`);
+    });
     parts = unzipSync(file, {
       filter({ name: part, originalSize }) {
         if (!part.endsWith('.npy') || !wanted(part.slice(0, -4))) return false;
@@ -156,6 +162,12 @@ export function readNpz(
   }
   const arrays = Object.entries(parts).map(([part, bytes]) => {
     if (bytes.length !== sizes.get(part)) throw new DataError(`${name}, ${part}: cut short`);
+    const sum = sums.get(part);
+    if (sum !== undefined && crc32(bytes) !== sum) {
+      throw new DataError(`${name}, ${part}: damaged; its CRC-32 is not what the file says`, {
+        hint: 'Copy or write the file again.',
+      });
+    }
     return [part.slice(0, -4), readNpy(bytes, `${name}, ${part}`)] as const;
   });
   return new Map(arrays);

@@ -1,6 +1,6 @@
 /** Files of PyTorch's torch.save: a zip file with a pickle of the structure and one entry of bytes per storage. */
 import { CheckpointError } from '../engine/errors.ts';
-import type { ByteSource } from './byte-source.ts';
+import { type ByteSource, bytesSource } from './byte-source.ts';
 import { type PickleValue, readPickle } from './pickle.ts';
 import { ARRAY_NAMES, arrayOf, callOf } from './pickle-arrays.ts';
 import { counts, type ElementType, elementBytes, type StoredTensor, spanOf } from './stored-tensor.ts';
@@ -55,7 +55,7 @@ export async function openPytorch(source: ByteSource, file = 'PyTorch file'): Pr
   if (entry.size > MOST_PICKLE) {
     throw new CheckpointError(`${file}: its data.pkl has ${entry.size} bytes; at most ${MOST_PICKLE} are expected`);
   }
-  const pickle: ByteSource = { size: entry.size, read: (begin, end) => entry.read(begin, end) };
+  const pickle = bytesSource(await entry.read());
   const value = await readPickle(pickle, { names: NAMES, elsewhere: true, file });
 
   const tensor = (given: PickleValue, label: string): StoredTensor | undefined => {

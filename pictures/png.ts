@@ -2,20 +2,8 @@
 import { zlibSync } from 'fflate';
 import { UsageError } from '../engine/errors.ts';
 import { concatenated } from '../formats/bytes.ts';
+import { crc32 } from '../formats/crc32.ts';
 import type { Picture } from './picture.ts';
-
-/** CRC-32 of PNG and gzip: reflected polynomial 0xedb88320 (PNG specification, annex D). */
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let c = byte;
-  for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
-  return c;
-});
-
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff]! ^ (crc >>> 8);
-  return ~crc >>> 0;
-}
 
 /** Length, type, data, checksum of type and data. */
 function chunk(type: string, data: Uint8Array): Uint8Array {

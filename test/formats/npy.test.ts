@@ -69,6 +69,14 @@ describe('.npy', () => {
   });
 });
 
+const thrown = (body: () => unknown): unknown => {
+  try {
+    return body();
+  } catch (error) {
+    return error;
+  }
+};
+
 describe('.npz', () => {
   const images = npy('|u1', [2, 2], Uint8Array.of(1, 2, 3, 4));
   const labels = npy('<i8', [2], BigInt64Array.of(5n, 6n));
@@ -99,6 +107,30 @@ describe('.npz', () => {
     for (let length = 0; length < whole.length; length++) {
       expect(() => readNpz(whole.subarray(0, length), 'a.npz', 1e6), `${length} bytes`).toThrow(DataError);
     }
+  });
+
+  it.each([0, 9] as const)('whose numbers are damaged is refused, with the array (level %i)', (level) => {
+    const counts = npy(
+      '<f4',
+      [1000],
+      Float32Array.from({ length: 1000 }, (_, i) => i),
+    );
+    const whole = zipSync({ 'images.npy': counts, 'labels.npy': labels }, { level });
+    let named = 0;
+    for (let at = 200; at < 1000; at += 50) {
+      const file = whole.slice();
+      file[at]! ^= 0x40;
+      // Packed, a changed bit may also be no packing at all.
+      const error = thrown(() => readNpz(file, 'a.npz', 1e6));
+      expect(error).toBeInstanceOf(DataError);
+      named += Number(
+        (error as DataError).message === 'a.npz, images.npy: damaged; its CRC-32 is not what the file says',
+      );
+    }
+    expect(named).toBeGreaterThan(level === 0 ? 15 : 0);
+    // What is not wanted is not looked at.
+    whole[500]! ^= 0x40;
+    if (level === 0) expect([...readNpz(whole, 'a.npz', 1e6, (name) => name === 'labels').keys()]).toEqual(['labels']);
   });
 
   it('is not unpacked beyond what it may take', () => {

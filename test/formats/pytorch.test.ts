@@ -125,6 +125,23 @@ describe('a file', () => {
       damaged[at]! ^= 0x81;
       const outcome = await valuesOf(damaged).catch((error: unknown) => error);
       if (!Array.isArray(outcome)) expect(outcome).toBeInstanceOf(CheckpointError);
+      // Never as other numbers.
+      else expect(outcome).toEqual([1, 2, 3, 4, 5, 6]);
     }
+  });
+
+  it('whose numbers are damaged is refused by its sum, of which zero is none', async () => {
+    const damaged = (file: Uint8Array<ArrayBuffer>) => {
+      file[Buffer.from(file).indexOf(SIX) + 21]! ^= 0x20;
+      return file;
+    };
+    const message =
+      /x\.pt: the zip file holds archive\/data\/0, whose CRC-32 is [0-9a-f]{8}; its directory says [0-9a-f]{8}$/;
+    expect(await refusal(valuesOf(damaged(six([2, 3], [3, 1]))))).toMatch(message);
+    // The first four, which are as they were; the entry is not.
+    expect(await refusal(valuesOf(damaged(six([4], [1]))))).toMatch(message);
+    const [name, data] = ['x/data.pkl', pickle(dict({ a: tensor({ key: '0', count: 6 }, [6], [1]) }))];
+    const unsummed = { name: 'x/data/0', data: SIX, claimed: { crc: 0 } };
+    expect(await valuesOf(damaged(zip([{ name, data }, unsummed])))).not.toEqual([1, 2, 3, 4, 5, 6]);
   });
 });

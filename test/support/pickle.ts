@@ -1,5 +1,6 @@
 /** Pickles and files of torch.save, written byte by byte. */
 
+import { crc32 } from 'node:zlib';
 import { concatenated } from '../../formats/bytes.ts';
 import { type ParamSet, paramEntries } from '../../model/params.ts';
 
@@ -87,7 +88,7 @@ export interface Entry {
   readonly name: string;
   readonly data: Uint8Array;
   /** What the directory says instead of the truth. */
-  readonly claimed?: { size?: number; packed?: number; method?: number; place?: number };
+  readonly claimed?: { size?: number; packed?: number; method?: number; place?: number; crc?: number };
 }
 
 /** A zip file whose entries are stored. */
@@ -96,14 +97,14 @@ export function zip(entries: readonly Entry[], count = entries.length): Uint8Arr
   const directory: Uint8Array[] = [];
   let at = 0;
   for (const { name, data, claimed = {} } of entries) {
-    const { size = data.length, packed = data.length, method = 0, place = at } = claimed;
+    const { size = data.length, packed = data.length, method = 0, place = at, crc = crc32(data) } = claimed;
     const named = encoder.encode(name);
     const head = [
       ...u16(20),
       ...u16(0),
       ...u16(method),
       ...u32(0),
-      ...u32(0),
+      ...u32(crc),
       ...u32(packed),
       ...u32(size),
       ...u16(named.length),

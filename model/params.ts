@@ -212,10 +212,14 @@ function draw(out: Float32Array, init: Init, source: RandomSource): void {
  */
 export const initParams = (config: ModelConfig, seed: number): ParamSet => initialValues(paramLayout(config), seed);
 
-/** Initial values of a layout, each parameter by its own rule. `seed` as in `initParams`. */
-export function initialValues(layout: ParamLayout, seed: number): ParamSet {
+/** Initial values of a layout, each parameter by its own rule. `seed` as in `initParams`. Zeros where the parameter is not `wanted`. */
+export function initialValues(
+  layout: ParamLayout,
+  seed: number,
+  wanted: (spec: ParamSpec) => boolean = () => true,
+): ParamSet {
   const set = zeroParams(layout);
-  for (const _ of drawing(set, seed));
+  for (const _ of drawing(set, seed, wanted));
   return set;
 }
 
@@ -228,10 +232,11 @@ export async function initParamsInTurns(config: ModelConfig, seed: number): Prom
 }
 
 /** Draws the initial values, one parameter at a time. */
-function* drawing(set: ParamSet, seed: number): Generator<void> {
+function* drawing(set: ParamSet, seed: number, wanted: (spec: ParamSpec) => boolean = () => true): Generator<void> {
   let step = 0;
   for (const { spec, values } of paramEntries(set)) {
-    draw(values, spec.init, { seed, stream: INIT_STREAM, step: step++ });
+    const source = { seed, stream: INIT_STREAM, step: step++ };
+    if (wanted(spec)) draw(values, spec.init, source);
     yield;
   }
 }

@@ -1,7 +1,14 @@
 /** Starting from the weights of another model: what has the same name and shape is copied, the rest starts as in any new model. */
 import { CheckpointError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
-import { initParams, type ParamSet, paramEntries, type TensorSource } from '../model/params.ts';
+import {
+  initialValues,
+  type ParamSet,
+  type ParamSpec,
+  paramEntries,
+  paramLayout,
+  type TensorSource,
+} from '../model/params.ts';
 import { firstNonFinite } from './finite.ts';
 
 /** Which parameters came from where. */
@@ -25,13 +32,15 @@ export function warmStart(
   source: TensorSource & { readonly names: readonly string[] },
   label = 'the weights',
 ): WarmStart {
-  const params = initParams(model, seed);
+  const shapeThere = (name: string) => (source.has(name) ? source.shape(name) : null);
+  const fits = ({ name, shape }: ParamSpec) => shapeThere(name)?.join() === shape.join();
+  // Of a large model, drawing what is copied over takes minutes.
+  const params = initialValues(paramLayout(model), seed, (spec) => !fits(spec));
   const copied: string[] = [];
   const initialised: { name: string; reason: string }[] = [];
   for (const { spec, values } of paramEntries(params)) {
     const { name, shape } = spec;
-    const found = source.has(name) ? source.shape(name) : null;
-    if (found?.join() === shape.join()) {
+    if (fits(spec)) {
       const given = source.floats(name);
       const at = firstNonFinite(given);
       if (at >= 0) {
@@ -41,7 +50,10 @@ export function warmStart(
       }
       values.set(given);
       copied.push(name);
-    } else initialised.push({ name, reason: found ? `[${found}] there, [${shape}] here` : 'not there' });
+    } else {
+      const found = shapeThere(name);
+      initialised.push({ name, reason: found ? `[${found}] there, [${shape}] here` : 'not there' });
+    }
   }
   if (copied.length === 0) {
     const some = source.names.slice(0, 3).join(', ');

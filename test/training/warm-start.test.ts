@@ -1,6 +1,13 @@
 /** Starting from other weights: what fits is copied, the rest starts anew and is named. */
 import { expect, it } from 'vitest';
-import { initParams, type ParamSet, paramEntries, paramsByName } from '../../model/params.ts';
+import {
+  initialValues,
+  initParams,
+  type ParamSet,
+  paramEntries,
+  paramLayout,
+  paramsByName,
+} from '../../model/params.ts';
 import { warmStart, warmStartText } from '../../training/warm-start.ts';
 import { tinyModel } from '../support/tiny.ts';
 
@@ -27,6 +34,15 @@ it('copies by name and shape, and says what it did', () => {
   expect(text).toMatch(
     /^copied \d+ parameters\ninitialised 2 parameters: .*\nignored 28 parameters that the model has not: /,
   );
+});
+
+it('draws what is not copied alone, with the values that it has among all', () => {
+  const name = 'LabelEmbedder_0/Embed_0/embedding';
+  const one = initialValues(paramLayout(tinyModel), 1, (spec) => spec.name === name);
+  const all = paramsByName(initParams(tinyModel, 1));
+  for (const { spec, values } of paramEntries(one)) {
+    expect(values, spec.name).toEqual(spec.name === name ? all.get(name) : new Float32Array(spec.size));
+  }
 });
 
 it('refuses what fits nowhere, and what is not finite', () => {

@@ -199,9 +199,13 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
       'odelt studio: Measure',
     ];
     expect(await page.evaluate(shown)).toEqual(measure);
+    const notLoaded = "document.getElementById('not-loaded').hidden";
+    await page.evaluate(`void (${notLoaded} = false)`);
     await page.press('ArrowRight');
     const sample = ['tab-sample', 'tab-sample', 'sample', '#T=2&L=8&class=7&seed=3', 'odelt studio: Sample'];
     expect(await page.evaluate(shown)).toEqual(sample);
+    // It was said of the tab before.
+    expect(await page.evaluate(notLoaded)).toBe(true);
     await page.evaluate('void history.back()');
     await page.until(`!document.getElementById('measure').hidden`);
     await page.press('Home');
@@ -389,7 +393,10 @@ describe.skipIf(!browser)(`in ${browser ?? 'a browser (none found)'}`, () => {
     await page.goto(`${url}#tab=measure&cases=a/forward/inside_blocks/&kernels=euler`);
     await page.until("document.getElementById('measure').dataset.state === 'described'");
     const done = (job: string) => `document.getElementById('measure-${job}-status').dataset.state === 'done'`;
+    const trouble = "document.getElementById('measure-trouble').hidden";
+    await page.evaluate(`void (${trouble} = false)`);
     await page.evaluate("document.getElementById('measure-verify').click()");
+    await page.until(trouble);
     await page.until(done('verify'), 120);
     const said = await text('#measure-verify-status');
     await page.evaluate("document.getElementById('measure-bench').click()");

@@ -123,6 +123,6 @@ export const attentions: Family<AttentionShape, AttentionVariant> = {
 };
 
 /** Whether every subgroup has that many lanes. */
-export function hasSubgroups({ features, adapterInfo }: GPUDevice, lanes: number): boolean {
-  return features.has('subgroups') && (adapterInfo.subgroupMinSize ?? 0) >= lanes;
+export function hasSubgroups(device: GPUDevice, lanes: number): boolean {
+  return device.features.has('subgroups') && (device.adapterInfo.subgroupMinSize ?? 0) >= lanes;
 }

@@ -17,22 +17,25 @@ const cell = (steps: number, blocks: number, fd: number, secondsPerSample: numbe
   ...{ steps, blocks, fd: { value: fd, low: fd - 0.25, high: fd + 0.25 }, secondsPerSample },
   ...{ peakBytes: 1, bytesRead: 1 },
 });
-// A step of four blocks is made to take a million times as long as one of two, so that a hundred seconds buy none of four blocks.
 const evaluation: StoredEvaluation = {
   ...{ features: 'pca64', count: 1234, solver: 'euler', guidance: 1, adapter: 'another', date: '2026-01-31' },
   floor: null,
-  cells: [cell(1, 2, 8, 1), cell(16, 2, 4, 16), cell(1, 4, 6, 1.5), cell(16, 4, 2, 16e6)],
+  cells: [cell(1, 2, 8, 1), cell(16, 2, 4, 16), cell(1, 4, 6, 1.5), cell(16, 4, 2, 24)],
 };
+/** Of which the best cell takes thousands of times as long as the others: a model that is told no step sizes takes any number of steps. */
+const apart: StoredEvaluation = { ...evaluation, cells: [...evaluation.cells.slice(0, 3), cell(65_536, 4, 2, 98_304)] };
 
 let cli: Cli;
 beforeAll(async () => {
   cli = await buildCli();
-  for (const [name, solver] of [
-    ['m', 'euler'],
-    ['heun', 'heun'],
+  for (const [name, stored] of [
+    ['m', evaluation],
+    ['heun', { ...evaluation, solver: 'heun' }],
+    ['apart', apart],
   ] as const) {
-    const extra = evaluationMetadata({ ...evaluation, solver });
-    const { tensors, metadata } = await modelContents(config, initParams(config, 0), { extra });
+    const extra = evaluationMetadata(stored);
+    const described = stored === apart ? { ...config, ignoreDt: true } : config;
+    const { tensors, metadata } = await modelContents(described, initParams(described, 0), { extra });
     writeFileSync(join(cli.folder, `${name}.safetensors`), serializeSafetensors(tensors, metadata));
   }
 });
@@ -87,12 +90,12 @@ it('prices and draws with the solver of the evaluation, which evaluates the netw
 });
 
 it('measures this machine once for a time, and scales by the stored ratios', async () => {
-  const said = await sample('--budget', '100s');
+  const said = await sample('--model', 'apart.safetensors', '--budget', '500ms');
   expect(said.code, said.stderr).toBe(0);
   expect(said.stderr).toContain('evaluation: 4 cells, FD of 1,234 samples by pca64 features, euler, w=1, 2026-01-31');
   expect(said.stderr).toMatch(/measured here: \S+ m?s a step and picture at L=2, \S+ m?s a picture besides, 4 at once/);
   expect(said.stderr).toMatch(
-    /100 s a picture buys T=16, L=2: FD 4\.00 \(3\.75 to 4\.25\) for about \S+ m?s a picture, the best of 2 of 4 cells; the next better, T=16, L=4 with FD 2\.00, takes about \d+ s\n/,
+    /500 ms a picture buys T=16, L=2: FD 4\.00 \(3\.75 to 4\.25\) for about \S+ m?s a picture, the best of 3 of 4 cells; the next better, T=65536, L=4 with FD 2\.00, takes about \S+ s\n/,
   );
   expect(said.stderr).toContain('4 pictures, T=16, L=2\n');
 });

@@ -26,7 +26,7 @@ afterAll(() => cli?.remove());
 const run = (...args: string[]) => cli.run('eval', '--adapter', 'none', ...args);
 
 it.each([
-  [['--steps', '1,3'], 'this model was trained for step sizes'],
+  [['--steps', '1,3'], '3 steps are none of them'],
   [['--steps', '1,'], "--steps is ''; it must be an integer at least 1"],
   [['--blocks', '5'], '5'],
   [['--guidance', 'much'], "--guidance is 'much'; it must be a number"],
@@ -65,7 +65,7 @@ it.each([
   [['--variants', 'cut,cut'], '--variants has a name twice: cut, cut'],
   [['--seeds', '1,1'], '--seeds has a number twice: 1, 1'],
   [['--updates', '5', '--samples', '10'], '--updates 5 and --samples 10 both say how long runs are'],
-  [['--steps', '3'], 'this model was trained for step sizes'],
+  [['--steps', '3'], '3 steps are none of them'],
   [['--count', '5'], '5 samples cannot be judged; it takes 8'],
   [['--lr', '0'], "--lr is '0'; it must be a number above 0"],
   [['--lr', '-1'], "--lr is '-1'; it must be a number above 0"],

@@ -135,7 +135,7 @@ describe('errors', () => {
     expect(code).toBe(1);
     const { error } = JSON.parse(stdout);
     expect(error).toMatchObject({ name: 'CheckpointError', code: 'checkpoint', causes: [] });
-    expect(error.message).toContain('empty.safetensors: has 0 bytes');
+    expect(error.message).toContain('empty.safetensors is no checkpoint that can be read: it begins with nothing');
     expect(stderr).toContain(error.message);
   });
 

@@ -1,13 +1,13 @@
 /** `odelt stats`: mean and covariance of pictures' features, as a file that NumPy, the reference and `odelt eval --reference` read. */
 import { Argument, type Command } from 'commander';
 import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { nextTurn } from '../engine/turns.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { createFeatureSums } from '../evaluation/feature-statistics.ts';
 import { unitImages } from '../evaluation/features.ts';
 import { featureSource } from '../evaluation/open-features.node.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { featuresDigest, writeStatistics } from '../evaluation/statistics-file.ts';
-import { nextTurn } from '../evaluation/turn.ts';
 import { checkOutput, writeAtomically } from '../formats/files.node.ts';
 import { shippedData } from '../formats/shipped.node.ts';
 import { checkOneOf } from '../sampling/request.ts';

@@ -1,11 +1,12 @@
 /** What pictures are compared by: numbers made of their pixels. Networks come in by the same interface. */
+
 import { InterruptedError, UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
+import { nextTurn } from '../engine/turns.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
 import { createFeatureSums } from './feature-statistics.ts';
 import { squareBlocks } from './square-blocks.ts';
 import { leadingEigenvectors } from './symmetric.ts';
-import { nextTurn } from './turn.ts';
 
 /** A map from pictures to numbers. */
 export interface Features {

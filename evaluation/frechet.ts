@@ -1,9 +1,10 @@
 /** The Fréchet distance of two sets of features, taken for normally distributed: FID where features are Inception's. */
+
 import { InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { nextTurn } from '../engine/turns.ts';
 import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
 import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
 import { intervalOf, type Measured, REPLICATES, type Resampling, resampledSets } from './measured.ts';
-import { nextTurn } from './turn.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
 export const REFERENCE_OFFSET = 1e-6;

@@ -48,3 +48,13 @@ export const prefersMirrors = (
 ): boolean =>
   adapterClass === 'lavapipe' &&
   (mirrors === 'always' || (mirrors && multiplyAdds >= PAYS.multiplyAdds && uses >= PAYS.uses));
+
+/** Whether every subgroup has that many lanes. */
+export const hasSubgroups = (device: GPUDevice, lanes: number): boolean =>
+  device.features.has('subgroups') && (device.adapterInfo.subgroupMinSize ?? 0) >= lanes;
+
+/** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
+export function lanesOf({ adapterClass, device }: Runner): 4 | 8 | null {
+  const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
+  return lanes !== null && hasSubgroups(device, lanes) ? lanes : null;
+}

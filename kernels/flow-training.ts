@@ -9,14 +9,14 @@ import {
   type FlowCase,
   flowBench,
   flowCases,
+  flowKernel,
   launchFlow,
   type TowardSaved,
   velocityToward,
 } from './flow.ts';
 import source from './flow-training.wgsl';
-import lib from './lib.wgsl';
 
-const kernel = defineKernel('flow', lib, source);
+const kernel = defineKernel(flowKernel.name, flowKernel.source, source);
 
 /**
  * The straight path from noise x0 to data x1 (both [B, ...]) at the samples' times t [B]:

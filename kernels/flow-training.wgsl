@@ -1,20 +1,7 @@
-// Elementwise steps of flow matching. Sample b owns `row` of the elements.
+// Elementwise steps of flow matching, behind flow.wgsl.
 
-override WG: u32 = 64;
-override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
 override SIGN: f32 = 1.0;
 
-struct Params {
-  size: u32,
-  row: u32,
-  k: f32,
-}
-@group(1) @binding(0) var<uniform> params: Params;
-
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
-@group(0) @binding(3) var<storage, read> t: array<f32>;  // one per sample
 @group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
 
 // result = (1 - k t) a + t b;  velocity = its derivative by t = b - k a.

@@ -8,7 +8,8 @@ import { contract } from './contract.ts';
 import source from './flow.wgsl';
 import lib from './lib.wgsl';
 
-const kernel = defineKernel('flow', lib, source);
+/** flow-training.ts extends it. */
+export const flowKernel = defineKernel('flow', lib, source);
 const constants = { WG: 64, EACH: 8 };
 
 /** Dispatches an entry point of flow.wgsl or of flow-training.wgsl, for the elements of `like`. */
@@ -38,13 +39,13 @@ export function launchFlow(
 
 /** One Euler step, in place: x += h v, for the rows of v. */
 export function euler(ctx: Context, x: Tensor, v: Tensor, h: Scalar): void {
-  launchFlow(ctx, kernel, 'advance', { a: v, result: x }, v, h);
+  launchFlow(ctx, flowKernel, 'advance', { a: v, result: x }, v, h);
 }
 
 /** x + h v with a step size per sample, h [B]. */
 export function eulerEach(ctx: Context, x: Tensor, v: Tensor, h: Tensor): Tensor {
   const next = ctx.empty('next', x.shape);
-  launchFlow(ctx, kernel, 'advance_each', { a: x, b: v, t: h, result: next }, x, 0);
+  launchFlow(ctx, flowKernel, 'advance_each', { a: x, b: v, t: h, result: next }, x, 0);
   return next;
 }
 
@@ -60,7 +61,7 @@ export interface TowardSaved {
  */
 export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor, floor = 0): Tensor {
   const v = ctx.empty('v', end.shape);
-  launchFlow(ctx, kernel, 'toward', { a: x, b: end, t, result: v }, v, floor);
+  launchFlow(ctx, flowKernel, 'toward', { a: x, b: end, t, result: v }, v, floor);
   ctx.tape?.add({ name: 'velocityToward', inputs: [x, end], outputs: [v], saved: { t, floor } satisfies TowardSaved });
   return v;
 }
@@ -68,14 +69,14 @@ export function velocityToward(ctx: Context, x: Tensor, end: Tensor, t: Tensor, 
 /** Classifier-free guidance: vUncond + w (vCond - vUncond) (Ho & Salimans 2022). */
 export function guide(ctx: Context, vUncond: Tensor, vCond: Tensor, w: Scalar): Tensor {
   const guided = ctx.empty('guided', vUncond.shape);
-  launchFlow(ctx, kernel, 'mix_by', { a: vUncond, b: vCond, result: guided }, guided, w);
+  launchFlow(ctx, flowKernel, 'mix_by', { a: vUncond, b: vCond, result: guided }, guided, w);
   return guided;
 }
 
 /** (a + b) / 2. */
 export function mean2(ctx: Context, a: Tensor, b: Tensor): Tensor {
   const mean = ctx.empty('mean', a.shape);
-  launchFlow(ctx, kernel, 'mix_by', { a, b, result: mean }, mean, 0.5);
+  launchFlow(ctx, flowKernel, 'mix_by', { a, b, result: mean }, mean, 0.5);
   return mean;
 }
 

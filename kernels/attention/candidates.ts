@@ -1,12 +1,11 @@
 /** All ways to compute attention on a device, for tuning to choose among. */
 import type { Runner } from '../../engine/tuning.ts';
-import type { Candidates } from '../family.ts';
+import { type Candidates, hasSubgroups } from '../family.ts';
 import {
   type AttentionShape,
   type AttentionVariant,
   alone,
   attentions,
-  hasSubgroups,
   reviewedTile,
   sharing,
   tiled,

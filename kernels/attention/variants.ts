@@ -3,7 +3,7 @@
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
 import type { Runner } from '../../engine/tuning.ts';
 import type { Constants } from '../../engine/wgsl.ts';
-import type { Family, Variant } from '../family.ts';
+import { type Family, hasSubgroups, type Variant } from '../family.ts';
 import half from '../half.wgsl';
 import mirror from '../mirror.wgsl';
 import arraysSource from './attention.arrays.wgsl';
@@ -121,8 +121,3 @@ export const attentions: Family<AttentionShape, AttentionVariant> = {
     return hasSubgroups(engine.device, 4) ? sharing(4, rows(4, head <= 80 ? 8 : 4)) : alone(rows(8, 4));
   },
 };
-
-/** Whether every subgroup has that many lanes. */
-export function hasSubgroups(device: GPUDevice, lanes: number): boolean {
-  return device.features.has('subgroups') && (device.adapterInfo.subgroupMinSize ?? 0) >= lanes;
-}

@@ -1,10 +1,9 @@
 /** All ways to compute a convolution on a device, for tuning to choose among. */
-import type { Candidates } from '../family.ts';
+import { type Candidates, lanesOf } from '../family.ts';
 import {
   type ConvolutionShape,
   type ConvolutionVariant,
   convolutions,
-  lanesOf,
   NARROW,
   REGISTER,
   SUBGROUPS,

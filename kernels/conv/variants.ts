@@ -1,9 +1,8 @@
 /** The ways to compute a convolution, and which suits a device's kind. */
 
 import { defineKernel, type Kernel } from '../../engine/kernel.ts';
-import type { Runner } from '../../engine/tuning.ts';
 import type { Constants } from '../../engine/wgsl.ts';
-import type { Family, Variant } from '../family.ts';
+import { type Family, lanesOf, type Variant } from '../family.ts';
 import half from '../half.wgsl';
 import lanes from '../lanes.wgsl';
 import mirror from '../mirror.wgsl';
@@ -81,13 +80,6 @@ export const REGISTER = registerTile(4, 1, 2);
 export const NARROW = registerTile(1, 4, 1);
 export const TILES = [gpuTile(64, 64, 8), gpuTile(64, 32, 8), gpuTile(128, 64, 8), gpuTile(64, 64, 4)] as const;
 export const SUBGROUPS = { 8: [subgroupTile(8, 4, 1)], 4: [subgroupTile(4, 4, 2), subgroupTile(4, 4, 4)] } as const;
-
-/** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-export function lanesOf({ adapterClass, device }: Runner): 4 | 8 | null {
-  const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
-  if (lanes === null || !device.features.has('subgroups')) return null;
-  return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
-}
 
 /** Convolutions, forward. */
 export const convolutions: Family<ConvolutionShape, ConvolutionVariant> = {

@@ -1,9 +1,9 @@
 /** All ways to compute a matrix product on a device, for tuning to choose among. */
 import type { Runner } from '../../engine/tuning.ts';
-import type { Candidates } from '../family.ts';
+import { type Candidates, lanesOf } from '../family.ts';
 import { fittingTile, type GpuTile, gpuTile, type ProductVariant, registerTile } from './tiles.ts';
 import { unitsBytes, unitsTile } from './units.ts';
-import { fewRows, LOWERED, lanesOf, type ProductShape, products, REGISTER, rowsTiles, SUBGROUPS } from './variants.ts';
+import { fewRows, LOWERED, type ProductShape, products, REGISTER, rowsTiles, SUBGROUPS } from './variants.ts';
 
 /** Of matrix products. */
 export const productCandidates: Candidates<ProductShape, ProductVariant> = {

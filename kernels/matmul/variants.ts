@@ -1,6 +1,6 @@
 /** The ways to compute a matrix product, and which suits a device's kind; candidates.ts has more. */
 import type { Runner } from '../../engine/tuning.ts';
-import type { Family } from '../family.ts';
+import { type Family, lanesOf } from '../family.ts';
 import {
   fittingTile,
   gpuTile,
@@ -40,13 +40,6 @@ export const products: Family<ProductShape, ProductVariant> = {
 
 /** Runs everywhere. */
 export const REGISTER = registerTile(4, 1, 2);
-
-/** Lanes of a subgroup on the CPU drivers that are known, where this one has them. */
-export function lanesOf({ adapterClass, device }: Runner): 4 | 8 | null {
-  const lanes = adapterClass === 'lavapipe' ? 8 : adapterClass === 'swiftshader' ? 4 : null;
-  if (lanes === null || !device.features.has('subgroups')) return null;
-  return (device.adapterInfo.subgroupMinSize ?? 0) >= lanes ? lanes : null;
-}
 
 /** Rows per lane and vectors per lane. */
 export const SUBGROUPS = {

@@ -263,6 +263,8 @@ export function watchDevice(device: GPUDevice, onError: (error: OdeltError) => v
   };
   device.addEventListener('uncapturederror', collect);
   const whenLost = device.lost.then((info) => {
+    // Dawn holds listeners, and they the device: left on it, they would keep it and its threads for as long as the process runs.
+    device.removeEventListener('uncapturederror', collect);
     const why = info.message || 'no reason was given';
     lost =
       info.reason === 'destroyed'

@@ -11,9 +11,10 @@ import {
   matrixUnitsOf,
   watchDevice,
 } from './device.ts';
-import { ConfigError, DeviceLostError, UsageError } from './errors.ts';
+import { ConfigError, DeviceLostError, OdeltError, UsageError } from './errors.ts';
 import { Memory, type MemoryKind } from './memory/accountant.ts';
 import { PipelineCache } from './pipeline.ts';
+import { Readback } from './readback.ts';
 import {
   byteSize,
   checkTensor,
@@ -32,9 +33,7 @@ import type { Tuning } from './tuning.ts';
 /** Values to upload, of the type that the tensor holds. */
 export type TensorData = Float32Array | Uint32Array | Int32Array;
 
-const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8, MAP_READ: 0x1 };
-/** Of buffers that the host reads. */
-export const READBACK_USAGE = MAP_READ | COPY_DST;
+const { STORAGE, COPY_SRC, COPY_DST } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8 };
 export const STORAGE_USAGE = STORAGE | COPY_SRC | COPY_DST;
 
 /** Something that the host has done for programs, by performance.now(), in milliseconds. */
@@ -103,8 +102,7 @@ export class Engine {
   /** Counts changes of where persistent storages lie; programs re-bind when it has moved (model/weights/weights.ts). */
   placements = 0;
   #disposed = false;
-  /** Read-back buffers, kept by size: reading the same tensors every step allocates once. */
-  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #readback: Readback;
   readonly #ownsDevice: boolean;
   readonly #wait: NonNullable<EngineOptions['wait']>;
   /** When the last timed submission was done. */
@@ -116,6 +114,7 @@ export class Engine {
     this.device = device;
     this.adapterClass = adapterClass;
     this.memory = new Memory(device);
+    this.#readback = new Readback(device, this.memory);
     const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
     const { largestBinding = Number.POSITIVE_INFINITY } = options;
     this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
@@ -142,7 +141,7 @@ export class Engine {
 
   /** Throws what went wrong on the device since the last check, if anything did: want of memory before all that follows from it. */
   check(): void {
-    if (this.#disposed) throw new UsageError('this engine has been disposed');
+    this.#alive();
     if (this.#watch.lost) throw this.#watch.lost;
     const failure = this.memory.takeFailure();
     if (failure) {
@@ -151,6 +150,10 @@ export class Engine {
     }
     // What else is wrong may follow from a buffer of which it is not known yet; it waits for the next check.
     if (!this.memory.pending && this.#draining === 0) this.#watch.check();
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new UsageError('this engine has been disposed');
   }
 
   /**
@@ -196,6 +199,7 @@ export class Engine {
   /** Gives a persistent tensor a buffer of its own, zero-filled, if it has been released. */
   place({ label, storage }: Tensor, kind: MemoryKind = 'data'): void {
     if (storage.place) return;
+    this.#alive();
     storage.place = { buffer: this.memory.create(kind, label, storage.bytes, STORAGE_USAGE), offset: 0 };
     this.placements++;
   }
@@ -213,6 +217,7 @@ export class Engine {
 
   /** Writes all of `data` to the start of the tensor. */
   write(t: Tensor, data: TensorData): void {
+    this.#alive();
     const place = this.#madePlace(t);
     checkData(t.label, t.dtype, data);
     whole(t, 'written');
@@ -243,7 +248,7 @@ export class Engine {
     return new Uint32Array((await this.#readBytes([t]))[0]!);
   }
 
-  /** Reads several tensors with one wait. @throws UsageError for packed ones. */
+  /** Reads several tensors as they are at one time, with one wait. @throws UsageError for packed ones. */
   async readAll(ts: readonly Tensor[]): Promise<Float32Array[]> {
     ts.forEach(placeOf);
     const packed = ts.find(isPacked);
@@ -257,48 +262,28 @@ export class Engine {
 
   /** Frees the buffers that were kept to read back through; the next reads make their own. */
   releaseReadback(): void {
-    for (const pool of this.#staging.values()) for (const buffer of pool) this.memory.destroy(buffer);
-    this.#staging.clear();
+    this.#readback.release();
   }
 
   async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
     this.check();
     const places = ts.map((t) => this.#madePlace(t));
     for (const t of ts) whole(t, 'read');
-    const sizes = ts.map(byteSize);
-    const total = Math.max(
-      256,
-      sizes.reduce((a, b) => a + Math.ceil(b / 16) * 16, 0),
-    );
-    const staging = this.#staging.get(total)?.pop() ?? this.memory.create('staging', 'readback', total, READBACK_USAGE);
-    const encoder = this.device.createCommandEncoder({ label: 'readback' });
-    let at = 0;
-    const starts = places.map((place, i) => {
-      const start = at;
-      if (sizes[i]! > 0) encoder.copyBufferToBuffer(place.buffer, place.offset, staging, start, sizes[i]!);
-      at += Math.ceil(sizes[i]! / 16) * 16;
-      return start;
-    });
-    this.device.queue.submit([encoder.finish()]);
+    const stretches = ts.map((t, i) => ({ ...places[i]!, bytes: byteSize(t) }));
     const waiting = performance.now();
+    let bytes: ArrayBuffer[];
     try {
-      await this.#wait(staging.mapAsync(MAP_READ));
+      bytes = await this.#readback.read(stretches, this.#wait);
     } catch (cause) {
-      this.memory.destroy(staging);
+      if (cause instanceof OdeltError) throw cause;
       await this.allocated();
       this.check();
       throw new DeviceLostError('reading back from the GPU failed', { cause });
     }
     this.did('wait', 'readback', waiting);
-    const bytes = staging.getMappedRange();
-    const out = starts.map((start, i) => bytes.slice(start, start + sizes[i]!));
-    staging.unmap();
-    const pool = this.#staging.get(total);
-    if (pool) pool.push(staging);
-    else this.#staging.set(total, [staging]);
     await this.allocated();
     this.check();
-    return out;
+    return bytes;
   }
 
   /** Where a tensor lies. @throws UsageError without memory; OutOfMemoryError where the device had none for it. */

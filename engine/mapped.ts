@@ -2,8 +2,9 @@
  * Tensors that leave the GPU and come back without another copy on the host: one staging buffer, made once, which is mapped, changed in
  * place by whoever asked for it, and written back from where it lies.
  */
-import { type Engine, READBACK_USAGE } from './engine.ts';
+import type { Engine } from './engine.ts';
 import { DeviceLostError, UsageError } from './errors.ts';
+import { READBACK_USAGE } from './readback.ts';
 import { byteSize, placeOf, type Tensor } from './tensor.ts';
 
 const MAP_READ = 1;

@@ -6,6 +6,8 @@ import type { CheckedDispatch } from './kernel.ts';
 import { type Plan, plan } from './memory/planner.ts';
 import { type Storage, storageBytes, type Tensor, tensor } from './tensor.ts';
 
+const HINT = 'dispatch all of it before the body returns, and await what it needs before recording';
+
 /** A recorded list of dispatches and the storages that it needs placed. */
 export interface Recording {
   readonly name: string;
@@ -16,21 +18,37 @@ export interface Recording {
   readonly kept: ReadonlySet<Storage>;
 }
 
-/** Records what `body` dispatches. `keep` marks the planned tensors to be read after a run. */
+/**
+ * Records what `body` dispatches before it returns. `keep` marks the planned tensors to be read after a run.
+ * @throws UsageError for an asynchronous body; its context throws it for what is dispatched later
+ */
 export function record<T>(engine: Engine, name: string, body: (ctx: Context, keep: (t: Tensor) => void) => T) {
+  let ended = false;
+  const open = () => {
+    if (ended) throw new UsageError(`the recording '${name}' has ended`, { hint: HINT });
+  };
   const nodes: CheckedDispatch[] = [];
   const storages: Storage[] = [];
   const kept = new Set<Storage>();
   const started = performance.now();
   const ctx = new Context(engine, {
     empty(label, shape, dtype) {
+      open();
       const storage: Storage = { label, bytes: storageBytes({ shape, dtype }), place: null };
       storages.push(storage);
       return tensor(label, shape, dtype, storage);
     },
-    dispatch: (checked) => void nodes.push(checked),
+    dispatch(checked) {
+      open();
+      nodes.push(checked);
+    },
   });
   const result = body(ctx, (t) => void kept.add(t.storage));
+  ended = true;
+  if (result instanceof Promise) {
+    result.catch(() => null); // what it throws from now on follows from this
+    throw new UsageError(`the body of the recording '${name}' is asynchronous`, { hint: HINT });
+  }
   engine.did('record', name, started);
   const recording: Recording = { name, nodes, storages, kept };
   return { recording, result };

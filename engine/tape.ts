@@ -11,7 +11,8 @@
 import type { Context, GradientTape } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { Gradients, TapeEntry } from './gradients.ts';
-import { isPacked, maxSize, type Tensor } from './tensor.ts';
+import { maxOf } from './scalar.ts';
+import { isPacked, maxSize, rowSize, shapeText, type Tensor } from './tensor.ts';
 
 /** What a checkpoint leaves behind: its output, and how to make it again. */
 interface Checkpoint {
@@ -108,12 +109,23 @@ export class Tape implements GradientTape {
   }
 
   /**
-   * Propagates from the seeds (tensor, its gradient) back to every watched leaf. A leaf that nothing depends on keeps
-   * whatever its gradient tensor held.
+   * Propagates from the seeds (tensor, its gradient of all rows or of the first) back to every watched leaf. A leaf that nothing
+   * depends on keeps whatever its gradient tensor held.
+   * @throws UsageError for a gradient whose rows are of another size, and where no seed depends on anything watched
    */
   backward(ctx: Context, seeds: readonly (readonly [Tensor, Tensor])[]): void {
     const pieces: Pieces = new Map();
-    for (const [t, g] of seeds) push(pieces, t, g);
+    for (const [t, g] of seeds) {
+      if (rowSize(t) !== rowSize(g) || maxOf(g.shape[0]) > maxOf(t.shape[0])) {
+        throw new UsageError(`'${g.label}' ${shapeText(g)} is no gradient of '${t.label}' ${shapeText(t)}`);
+      }
+      push(pieces, t, g);
+    }
+    if (seeds.length > 0 && !seeds.some(([t]) => this.#wanted.has(t))) {
+      throw new UsageError(`nothing that is watched leads to '${seeds[0]![0].label}'`, {
+        hint: 'before the forward pass, watch the leaves and make this the tape of the context (ctx.tape)',
+      });
+    }
     ctx.withoutTape(() => {
       this.#propagate(ctx, this.#entries ?? [], pieces);
       for (const [leaf, gradient] of this.#leaves) {

@@ -207,23 +207,22 @@ export class Weights {
     return this.#groups.reduce((sum, _, g) => sum + (this.isResident(g) ? this.bytesOf(g) : 0), 0);
   }
 
-  /** Reads all parameters back. @throws UsageError for packed ones. */
+  /** Reads all parameters back, group by group: nothing may write them meanwhile. @throws UsageError for packed ones. */
   async read(): Promise<ParamSet> {
     if (this.precision !== 'f32') throw new UsageError(`weights stored as ${this.precision} cannot be read back`);
     const set = zeroParams(this.layout);
-    const parts = await this.#engine.readAll(this.parts);
-    let first = 0;
-    this.#groups.forEach(({ stored, flat }, g) => {
+    for (const [g, { stored, flat }] of this.#groups.entries()) {
+      const parts = await this.#engine.readAll(flat);
       for (const { spec, shape, column, part, offset } of stored.params) {
-        const values = parts[first + part]!.subarray(offset / 4);
+        const values = parts[part]!.subarray(offset / 4);
         const [columns, width] = [spec.shape.at(-1)!, shape.at(-1)!];
         const run = width === columns ? spec.size : width; // elements that lie together on both sides
         for (let from = 0, to = column; to < spec.size; from += run, to += (run / width) * columns) {
           set.groups[g]!.set(values.subarray(from, from + run), spec.offset + to);
         }
       }
-      first += flat.length;
-    });
+    }
+    this.#engine.releaseReadback(); // seldom enough that memory is worth more than the time to make it
     return set;
   }
 

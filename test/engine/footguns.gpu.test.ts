@@ -142,6 +142,20 @@ describe('a recording', () => {
     nothingLeaked();
   });
 
+  it('whose body is asynchronous, or that is dispatched to once it has ended', async () => {
+    let late: Context;
+    const body = async (ctx: Context) => {
+      late = ctx;
+      await null;
+      silu(ctx, x);
+    };
+    expect(await misuse(() => compile(body))).toMatch(
+      /^the body of the recording 'p' is asynchronous \| dispatch all of it/,
+    );
+    expect(await misuse(() => silu(late, x))).toMatch(/^the recording 'p' has ended \| dispatch all of it/);
+    nothingLeaked();
+  });
+
   it('whose tensors are read before it is compiled, or never written at all', async () => {
     const { recording, result } = record(engine, 'p', (ctx, keep) => {
       const z = silu(ctx, x);
@@ -309,10 +323,13 @@ describe('a tensor', () => {
     engine.release(m);
   });
 
-  it('read on an engine that has been disposed', async () => {
+  it('read, written or made on an engine that has been disposed', async () => {
     const own = await testEngine();
     const t = own.tensor('t', [2]);
     own.dispose();
+    expect(await misuse(() => own.write(t, new Float32Array(2)))).toBe('this engine has been disposed');
+    expect(await misuse(() => own.tensor('t', [2]))).toBe('this engine has been disposed');
+    expect(own.memory.report().live).toBe(0);
     expect(await misuse(() => own.read(t))).toBe('this engine has been disposed');
     expect(await misuse(() => own.check())).toBe('this engine has been disposed');
   });

@@ -251,6 +251,26 @@ describe('leaves', () => {
     expect(() => tape.watch(make(4), make(5))).toThrow(UsageError);
   });
 
+  it('seeds that are no gradients, or that depend on nothing watched, are refused', async () => {
+    const [x, dx, seed] = ['x', 'dx', 'seed'].map((label) => engine.tensor(label, [2, 3])) as [Tensor, Tensor, Tensor];
+    const narrow = engine.tensor('narrow', [2]);
+    const long = engine.tensor('long', [3, 3]);
+    await eager(engine, async (ctx) => {
+      const untracked = add(ctx, x, x);
+      const tape = createTape();
+      tape.watch(x, dx);
+      expect(() => tape.backward(ctx, [[untracked, seed]])).toThrow(/^nothing that is watched leads to 'add'$/);
+      ctx.tape = tape;
+      const y = add(ctx, x, x);
+      for (const wrong of [narrow, long]) {
+        const said = new RegExp(`^'${wrong.label}' .* is no gradient of '.*' \\[2, 3\\]$`);
+        expect(() => tape.backward(ctx, [[y, wrong]])).toThrow(said);
+      }
+      tape.backward(ctx, [[y, seed]]);
+    });
+    for (const t of [x, dx, seed, narrow, long]) engine.release(t);
+  });
+
   it('an operation whose derivative the tape does not know is refused, unless nobody wants its gradient', async () => {
     const x = engine.tensor('x', [1, 4], { data: Float32Array.of(1, 2, 3, 4) });
     const tape = new Tape(addGradients);

@@ -12,8 +12,12 @@ var<workgroup> parts: array<vec4f, ROWS * PARTS * LANES>; // 16 KiB at most
 //#endif
 
 @compute @workgroup_size(LANES, PARTS)
-fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let m = group.y * ROWS;
+fn matmul(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_id) local: vec3u
+) {
+  let m = min((group.y + group.z * groups.y) * ROWS, params.M);
   let n = (group.x * LANES + local.x) * 4u;
   let rows = min(ROWS, params.M - m);
 //#unroll r ROWS

@@ -27,6 +27,9 @@ const TAKES: Readonly<Record<keyof typeof EPILOGUE, readonly (typeof EXTRAS)[num
   geluSlope: ['before'],
 };
 
+/** Workgroups that every device allows in a dimension. */
+const MOST_DOWN = 65535;
+
 /** How a matrix is stored, as matmul.wgsl's PACK_B. */
 const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
 
@@ -119,7 +122,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
     n: parts ? stride : p.N, // so that parts have the bits that each would have by itself
     k: maxOf(p.transposeA ? p.M : p.K),
   });
-  const { kernel, constants, tileM, tileN, next, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
+  const { kernel, constants, tileM, tileN, next, folds, slice: sliceFor } = sized(variant, maxOf(p.M), p.N);
   const multiplyAdds = maxOf(p.M) * p.N * maxOf(p.K);
   const mirroring = (t: Tensor, uses: number): boolean =>
     vec && fitsMirror(t) && prefersMirrors(ctx.engine, multiplyAdds, uses);
@@ -128,6 +131,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;
   const slice = length > 0 && maxOf(p.K) > length ? length : null;
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);
+  const fold = folds ? Math.max(1, Math.ceil(maxOf(down) / MOST_DOWN)) : 1;
   const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
   const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };
   if (p.bias) tensors.bias = p.bias;
@@ -170,7 +174,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       ...p.patches?.taps,
       ...(parts && { spacing: parts.spacing, biasSpacing: parts.biasSpacing }),
     },
-    grid: next === 'below' ? [down, across, slices] : [across, down, slices],
+    grid: next === 'below' ? [down, across, slices] : [across, ceilDiv(down, fold), folds ? fold : slices],
   });
   return slice === null ? null : c;
 }

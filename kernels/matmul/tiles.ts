@@ -28,6 +28,8 @@ export interface ProductVariant extends Variant {
    * which keeps its rows of A.
    */
   readonly next: 'below' | 'beside';
+  /** Whether rows go on in the third dimension of the grid, where so many workgroups fit no dimension. Sums are then not split. */
+  readonly folds?: boolean;
   /** The longest sum of a weight gradient that one workgroup makes where the result has so many tiles; 0: sums are not split. */
   readonly slice: (tiles: number) => number;
   /** What makes a result of so few rows or tiles, with the same bits. */
@@ -90,6 +92,7 @@ export const rowsTile = (rows: 4 | 8, lanes: number, parts: number): ProductVari
   tileM: rows,
   tileN: 4 * lanes,
   next: 'beside',
+  folds: true,
   slice: unsplit,
 });
 

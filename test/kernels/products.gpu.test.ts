@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { AdapterKind } from '../../engine/device.ts';
+import { eager } from '../../engine/eager.ts';
 import { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { scalarInput, times } from '../../engine/scalar.ts';
@@ -303,6 +304,26 @@ it('tiles that fit the size of a result give its rows the same bits, few or many
   const first = new Set(read.map((y) => bits(y.subarray(0, few * n))));
   expect(first.size).toBe(1);
   program.dispose();
+  engine.dispose();
+});
+
+it('rows of single samples may be more than workgroups fit a dimension', async () => {
+  const engine = new Engine(own.device, 'gpu', { ownsDevice: false });
+  const M = 4 * 65535 + 6;
+  const values = Float32Array.from({ length: 4 * M }, (_, i) => (i * 7919) % 101);
+  const a = engine.tensor('a', [M, 4], { data: values });
+  const b = engine.tensor('b', [4, 4], { data: Float32Array.from({ length: 16 }, (_, i) => (i * 37) % 11) });
+  const y = await eager(engine, async (ctx) => {
+    const c = ctx.empty('c', [M, 4]);
+    matmul(ctx, { M, N: 4, K: 4, a, b, c });
+    return engine.read(c);
+  });
+  // Whole numbers, and so without rounding.
+  const wrong = y.findIndex((found, i) => {
+    const row = values.subarray(i - (i % 4), i - (i % 4) + 4);
+    return found !== row.reduce((sum, x, k) => sum + x * (((4 * k + (i % 4)) * 37) % 11), 0);
+  });
+  expect(wrong).toBe(-1);
   engine.dispose();
 });
 

@@ -4,7 +4,7 @@
  */
 
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, scalarInput } from '../engine/scalar.ts';
 import { integer, parseOptions, real, toggle, type ValuesOf } from '../formats/options.ts';
@@ -58,7 +58,10 @@ export interface ClassifierEvent {
 
 /** A classifier in training. */
 export interface ClassifierTrainer {
-  /** Runs all updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update), what reading throws */
+  /**
+   * Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update), what reading throws;
+   * UsageError while another run has not ended.
+   */
   run(): AsyncGenerator<ClassifierEvent>;
   /** The moving average of the weights as it is now. */
   snapshot(): Promise<ParamSet>;
@@ -126,12 +129,17 @@ export async function createClassifierTrainer(
     throw error;
   });
 
+  let done = 0;
+  let running = false;
   async function* run(): AsyncGenerator<ClassifierEvent> {
-    const batches = readBatches(data, { seed, flip });
+    if (running)
+      throw new UsageError('this trainer is running already', { hint: 'end the loop over its events first' });
+    running = true;
+    const batches = readBatches(data, { seed, flip, first: done * batch });
     const images = new Float32Array(batch * imageSize ** 2 * channels);
     const labels = new Uint32Array(batch);
     try {
-      for (let index = 0; index < steps; index++) {
+      for (let index = done; index < steps; index++) {
         if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} of ${steps} updates`);
         await batches.next(images, labels);
         checkLabels(labels, config.classes);
@@ -139,6 +147,7 @@ export async function createClassifierTrainer(
         engine.write(held.labels, labels);
         const lr = learningRate(index, training);
         program.run({ count: index + 1, lr });
+        done = index + 1;
         const [found] = await program.read(loss);
         if (!Number.isFinite(found![0])) {
           throw new NonFiniteError(`update ${index + 1}: the loss is ${found![0]}`, {
@@ -148,6 +157,7 @@ export async function createClassifierTrainer(
         yield { step: index + 1, loss: found![0]!, lr };
       }
     } finally {
+      running = false;
       await batches.close();
     }
   }

@@ -76,8 +76,9 @@ export interface TrainerOptions {
 /** A training run on an engine, update by update; who drives it decides what is kept. */
 export interface Trainer {
   /**
-   * Runs the remaining updates, one event each. @throws NonFiniteError, InterruptedError (after a whole update, the same on all
-   * processes); ClusterError where another process has ended.
+   * Runs the remaining updates, one event each; after a loop that was left early, another goes on where that one ended. @throws
+   * NonFiniteError, InterruptedError (after a whole update, the same on all processes); ClusterError where another process has ended;
+   * UsageError while another run has not ended.
    */
   run(): AsyncGenerator<TrainEvent>;
   /** Reads back everything a checkpoint holds. Where processes divide the state it is for the first, while the others `contribute`. */
@@ -132,9 +133,10 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (options.validation) checkValidation(model, options, options.validation);
   const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
-  const first = done * train.accumulate * train.batch;
   const part = { of: train.batch, pictures: deal.pictures };
-  const batches = readBatches(data, { seed, flip, first, part, only: overfit });
+  const batchesFrom = (update: number) =>
+    readBatches(data, { seed, flip, first: update * train.accumulate * train.batch, part, only: overfit });
+  let batches = batchesFrom(done);
   const sets = await startingWeights(model, train, options);
   await sameSets(communicator, sets);
   const { wholeAverage = false, validation: held } = options;
@@ -212,7 +214,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   async function* updates(): AsyncGenerator<TrainEvent> {
     // Among several processes one that is to stop tells the others with its losses, so that all stop after the same update.
     let stop = communicator.size === 1 && signal?.aborted;
-    for (let index = done; index < train.steps; index++) {
+    for (let index = touched; index < train.steps; index++) {
       if (stop || (communicator.size === 1 && signal?.aborted))
         throw new InterruptedError(`training was interrupted after ${index} steps`);
       const started = performance.now();
@@ -253,10 +255,16 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     }
   }
 
+  let running = false;
   async function* run(): AsyncGenerator<TrainEvent> {
+    if (running)
+      throw new UsageError('this trainer is running already', { hint: 'end the loop over its events first' });
+    running = true;
+    batches = batchesFrom(touched);
     try {
       yield* updates();
     } finally {
+      running = false;
       await batches.close();
     }
   }

@@ -151,6 +151,21 @@ describe('training', () => {
     await expect(running).rejects.toThrow('training was interrupted after 3 of 60 updates');
   });
 
+  it('goes on where a loop was left, to the same bits', async () => {
+    const data = bars(300, 1);
+    const trainer = await createClassifierTrainer(engine, { config, data, training: { ...training, steps: 5 } });
+    const losses: number[] = [];
+    for (const leave of [2, 5, 5]) {
+      for await (const event of trainer.run()) {
+        losses.push(event.loss);
+        await expect(trainer.run().next()).rejects.toThrow('this trainer is running already');
+        if (event.step === leave) break;
+      }
+    }
+    trainer.dispose();
+    expect(losses).toEqual((await train({ steps: 5 })).losses);
+  });
+
   it('refuses options and data that make no sense', async () => {
     await expect(train({ batch: 0 })).rejects.toThrow('classifier.batch is 0; it must be an integer, 1 or more');
     await expect(train({ rate: 1 })).rejects.toThrow("unknown classifier option 'rate'");

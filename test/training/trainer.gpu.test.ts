@@ -5,7 +5,7 @@ import { ConfigError } from '../../engine/errors.ts';
 import { datasetOf } from '../../training/data/dataset.ts';
 import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
 import { testEngine } from '../support/engine.ts';
-import { tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
+import { setBits, tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -40,4 +40,27 @@ it.each<[string, Partial<TrainerOptions>, RegExp]>([
   expect(error).toBeInstanceOf(ConfigError);
   expect((error as ConfigError).message).toMatch(message);
   expect(engine.memory.report()).toMatchObject({ live, buffers });
+});
+
+it('a loop that is left early goes on in another, to the bits of one; two at once are refused', async () => {
+  const train = { ...tinyTrain, steps: 5 };
+  const whole = async (leave: (step: number) => boolean) => {
+    const trainer = await createTrainer(engine, { model: tinyModel, train, data: tinyData() });
+    const steps: number[] = [];
+    for (let loops = 0; trainer.updates() < train.steps && loops < 5; loops++) {
+      for await (const { step } of trainer.run()) {
+        steps.push(step);
+        await expect(trainer.run().next()).rejects.toThrow(/^this trainer is running already$/);
+        if (leave(step)) break;
+      }
+    }
+    // There is nothing left to do.
+    for await (const { step } of trainer.run()) steps.push(step);
+    const { params, m } = await trainer.snapshot();
+    trainer.dispose();
+    return { steps, bits: setBits({ params, m }) };
+  };
+  const parted = await whole((step) => step === 2 || step === 3);
+  expect(parted.steps).toEqual([1, 2, 3, 4, 5]);
+  expect(parted).toEqual(await whole(() => false));
 });

@@ -4,7 +4,7 @@ import type { Memory } from './memory/accountant.ts';
 const [MAP_READ, COPY_DST] = [0x1, 0x8];
 /** Of buffers that the host reads. */
 export const READBACK_USAGE = MAP_READ | COPY_DST;
-/** Bytes of the smallest staging buffer, and between what lies in one. */
+/** Bytes of the smallest staging buffer, and what each stretch begins at a multiple of. */
 const [SMALLEST, ALIGNMENT] = [256, 16];
 
 /** Where something to read lies. */
@@ -13,15 +13,6 @@ export interface Stretch {
   readonly offset: number;
   readonly bytes: number;
 }
-
-/** What is read through one staging buffer: the stretches `from` .. `to` - 1. */
-interface Load {
-  readonly from: number;
-  to: number;
-  bytes: number;
-}
-
-const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 export class Readback {
   readonly #device: GPUDevice;
@@ -35,72 +26,51 @@ export class Readback {
   }
 
   /**
-   * All stretches as they are at one time, copied by one submission. A device allows buffers of some size only, so that more than that
-   * goes through several. @throws OutOfMemoryError; what mapping throws.
+   * All stretches as they are at one time, copied by one submission: through several staging buffers where the device allows none of that
+   * size. @throws OutOfMemoryError; what mapping throws.
    */
   async read(stretches: readonly Stretch[], wait: <T>(pending: Promise<T>) => Promise<T>): Promise<ArrayBuffer[]> {
-    const loads = this.#loads(stretches);
-    const taken: GPUBuffer[] = [];
+    const most = this.#device.limits.maxBufferSize;
+    /** Bytes in each staging buffer, and of each stretch which of them it is copied to and where. */
+    const sizes = [0];
+    const places = stretches.map(({ bytes }) => {
+      const room = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+      if (sizes.at(-1)! + room > most) sizes.push(0);
+      const to = sizes.length - 1;
+      const at = sizes[to]!;
+      sizes[to] = at + room;
+      return { to, at };
+    });
+    const staging: GPUBuffer[] = [];
     try {
-      for (const { bytes } of loads) taken.push(this.#take(bytes));
+      for (const size of sizes) staging.push(this.#take(Math.max(SMALLEST, size)));
       const encoder = this.#device.createCommandEncoder({ label: 'readback' });
-      loads.forEach(({ from, to }, i) => {
-        let at = 0;
-        for (const { buffer, offset, bytes } of stretches.slice(from, to)) {
-          if (bytes > 0) encoder.copyBufferToBuffer(buffer, offset, taken[i]!, at, bytes);
-          at += aligned(bytes);
-        }
+      stretches.forEach(({ buffer, offset, bytes }, i) => {
+        const { to, at } = places[i]!;
+        if (bytes > 0) encoder.copyBufferToBuffer(buffer, offset, staging[to]!, at, bytes);
       });
       this.#device.queue.submit([encoder.finish()]);
-      await wait(Promise.all(taken.map((staging) => staging.mapAsync(MAP_READ))));
+      await wait(Promise.all(staging.map((buffer) => buffer.mapAsync(MAP_READ))));
     } catch (error) {
-      for (const staging of taken) this.#memory.destroy(staging);
+      for (const buffer of staging) this.#memory.destroy(buffer);
       throw error;
     }
-    const out = loads.flatMap(({ from, to }, i) => {
-      const mapped = taken[i]!.getMappedRange();
-      let at = 0;
-      return stretches.slice(from, to).map(({ bytes }) => {
-        const begin = at;
-        at += aligned(bytes);
-        return mapped.slice(begin, begin + bytes);
-      });
-    });
-    for (const staging of taken) {
-      staging.unmap();
-      this.#keep(staging);
+    const mapped = staging.map((buffer) => buffer.getMappedRange());
+    const out = places.map(({ to, at }, i) => mapped[to]!.slice(at, at + stretches[i]!.bytes));
+    for (const buffer of staging) {
+      buffer.unmap();
+      this.#idle.set(buffer.size, [...(this.#idle.get(buffer.size) ?? []), buffer]);
     }
     return out;
   }
 
   /** Frees the buffers that are kept. */
   release(): void {
-    for (const pool of this.#idle.values()) for (const buffer of pool) this.#memory.destroy(buffer);
+    for (const buffers of this.#idle.values()) for (const buffer of buffers) this.#memory.destroy(buffer);
     this.#idle.clear();
   }
 
-  /** As few as hold everything, each as large as the device allows at most. */
-  #loads(stretches: readonly Stretch[]): readonly Load[] {
-    const most = this.#device.limits.maxBufferSize;
-    const loads: Load[] = [];
-    stretches.forEach(({ bytes }, i) => {
-      const last = loads.at(-1);
-      if (last && last.bytes + aligned(bytes) <= most) {
-        last.to = i + 1;
-        last.bytes += aligned(bytes);
-      } else loads.push({ from: i, to: i + 1, bytes: aligned(bytes) });
-    });
-    return loads;
-  }
-
-  #take(bytes: number): GPUBuffer {
-    const size = Math.max(SMALLEST, bytes);
+  #take(size: number): GPUBuffer {
     return this.#idle.get(size)?.pop() ?? this.#memory.create('staging', 'readback', size, READBACK_USAGE);
-  }
-
-  #keep(staging: GPUBuffer): void {
-    const pool = this.#idle.get(staging.size);
-    if (pool) pool.push(staging);
-    else this.#idle.set(staging.size, [staging]);
   }
 }

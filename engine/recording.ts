@@ -6,7 +6,7 @@ import type { CheckedDispatch } from './kernel.ts';
 import { type Plan, plan } from './memory/planner.ts';
 import { type Storage, storageBytes, type Tensor, tensor } from './tensor.ts';
 
-const HINT = 'dispatch all of it before the body returns, and await what it needs before recording';
+const HINT = 'await what the body needs before recording it';
 
 /** A recorded list of dispatches and the storages that it needs placed. */
 export interface Recording {

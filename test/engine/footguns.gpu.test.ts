@@ -150,9 +150,9 @@ describe('a recording', () => {
       silu(ctx, x);
     };
     expect(await misuse(() => compile(body))).toMatch(
-      /^the body of the recording 'p' is asynchronous \| dispatch all of it/,
+      /^the body of the recording 'p' is asynchronous \| await what the body needs/,
     );
-    expect(await misuse(() => silu(late, x))).toMatch(/^the recording 'p' has ended \| dispatch all of it/);
+    expect(await misuse(() => silu(late, x))).toMatch(/^the recording 'p' has ended \| await what the body needs/);
     nothingLeaked();
   });
 

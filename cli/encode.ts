@@ -56,7 +56,10 @@ export function addEncode(command: Command): void {
       number('--size', { integer: true, min: 1, max: 4096 }),
       256,
     )
-    .option('--part <which>', 'train or test (default: train if it is there)')
+    .option(
+      '--part <which>',
+      'train or test, which is the part for validation where there is no other (default: train if it is there)',
+    )
     .option('--flip', 'encode mirrored pictures as well: twice the work, and `odelt train --flip` then works')
     .option(
       '--samples <seed>',

@@ -17,6 +17,9 @@ export interface PictureOptions extends ReadOptions {
   streamed?: boolean;
 }
 
+/** Whether a file's name, or its ending, is that of an encoded picture. */
+export const isPicture = (name: string): boolean => /(^|\.)(jpe?g|png|webp|gif|tiff?|avif)$/.test(name.toLowerCase());
+
 /** Largest file that is taken for a picture, in bytes. */
 export const MOST_PICTURE = 2 ** 28;
 

@@ -6,21 +6,41 @@ import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { createDecodePool } from './decode-pool.ts';
-import { checkPictureOptions, type EncodedSet, MOST_PICTURE, type PictureOptions, withoutColour } from './encoded.ts';
+import {
+  checkPictureOptions,
+  type EncodedSet,
+  isPicture,
+  MOST_PICTURE,
+  type PictureOptions,
+  withoutColour,
+} from './encoded.ts';
 import { checkBytes, checkSize, failData, listFolder, mostBytes } from './reading.ts';
 import { loadSharp } from './sharp.ts';
 
 const visible = (name: string) => !name.startsWith('.');
 
-/** Class sub-folders by name in code-unit order (which fixes the labels), and their files in the same order. */
-async function listPictures(
-  folder: string,
-): Promise<{ classNames: string[]; files: { file: string; label: number }[] }> {
+interface Listed {
+  /** Undefined for one class that has no name. */
+  readonly classNames?: readonly string[];
+  readonly classes: number;
+  readonly files: readonly { readonly file: string; readonly label: number }[];
+}
+
+/**
+ * Class sub-folders by name in code-unit order (which fixes the labels), and their files in the same order; without any sub-folder the
+ * pictures of the folder itself, as one class.
+ */
+async function listPictures(folder: string): Promise<Listed> {
   const isFolder = async (name: string) =>
     (await stat(join(folder, name)).catch(() => undefined))?.isDirectory() === true;
   const names = (await listFolder(folder)).filter(visible).sort();
   const folders = await Promise.all(names.map(isFolder));
   const classNames = names.filter((_, k) => folders[k]);
+  if (classNames.length === 0) {
+    const files = names.filter(isPicture).map((name) => ({ file: join(folder, name), label: 0 }));
+    if (files.length === 0) throw new DataError(`${folder}: neither sub-folders nor pictures in it`);
+    return { classes: 1, files };
+  }
   const files: { file: string; label: number }[] = [];
   for (const [label, name] of classNames.entries()) {
     const inside = await listFolder(join(folder, name));
@@ -28,7 +48,7 @@ async function listPictures(
   }
   if (classNames.length > 65535) throw new DataError(`${folder}: ${classNames.length} classes are more than 65535`);
   if (files.length === 0) throw new DataError(`${folder}: no files in its ${classNames.length} sub-folders`);
-  return { classNames, files };
+  return { classNames, classes: classNames.length, files };
 }
 
 /**
@@ -40,14 +60,14 @@ export async function readImageFolder(folder: string, options: PictureOptions = 
   const { channels: wanted, onShape, onProgress, signal } = options;
   const maxBytes = mostBytes(options);
   const { size, channels } = checkPictureOptions(options);
-  const { classNames, files } = await listPictures(folder);
+  const { classNames, classes, files } = await listPictures(folder);
   const bytes = size * size * channels;
   const what = `${folder}: ${files.length} pictures of ${size} x ${size} x ${channels}`;
   checkBytes(what, files.length * bytes, maxBytes, 'fewer or smaller');
 
   const name = basename(resolve(folder));
   options.onRecognised?.(recognised(classNames));
-  onShape?.({ name, height: size, width: size, channels, classes: classNames.length });
+  onShape?.({ name, height: size, width: size, channels, classes });
   await loadSharp();
   const pool = createDecodePool(size, channels);
   // Not by name: sharp would wait for a pipe, and print warnings of its own.
@@ -90,7 +110,7 @@ export async function readImageFolder(folder: string, options: PictureOptions = 
     height: size,
     width: size,
     channels: grey ? 1 : channels,
-    classes: classNames.length,
+    classes,
     classNames,
     skipped,
     pixels: grey ?? seen,
@@ -98,12 +118,16 @@ export async function readImageFolder(folder: string, options: PictureOptions = 
   });
 }
 
-const recognised = (classNames: readonly string[]) =>
-  `a folder of pictures, ${classNames.length === 1 ? 'one sub-folder: one class' : `${classNames.length} sub-folders: as many classes`}`;
+function recognised(classNames: readonly string[] | undefined): string {
+  if (!classNames) return 'a folder of pictures without sub-folders: one class';
+  const classes =
+    classNames.length === 1 ? 'one sub-folder: one class' : `${classNames.length} sub-folders: as many classes`;
+  return `a folder of pictures, ${classes}`;
+}
 
 /** The same pictures where they lie, for sets that are not to be held in memory. A bad one is found when its turn comes. */
 export async function indexFolder(folder: string, options: PictureOptions = {}): Promise<EncodedSet> {
-  const { classNames, files } = await listPictures(folder);
+  const { classNames, classes, files } = await listPictures(folder);
   options.onRecognised?.(recognised(classNames));
   const sizes = await fileSizes(
     files.map(({ file }) => file),
@@ -116,7 +140,7 @@ export async function indexFolder(folder: string, options: PictureOptions = {}):
     name: basename(resolve(folder)),
     count: files.length,
     labels: Uint16Array.from(files, ({ label }) => label),
-    classes: classNames.length,
+    classes,
     classNames,
     skipped: [],
     identity: hash.digest('hex'),

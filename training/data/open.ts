@@ -9,20 +9,23 @@ import { FASHION_CLASSES } from '../fashion-classes.ts';
 import { PICTURE_ARRAYS, readNpyFile, readNpzFile } from './arrays.ts';
 import { CIFAR, readCifar } from './cifar.ts';
 import { type Dataset, isStreamed, type TrainingData } from './dataset.ts';
-import { decodeSet, type PictureOptions } from './encoded.ts';
+import { decodeSet, isPicture, type PictureOptions } from './encoded.ts';
 import { folderBytes, indexFolder, readImageFolder } from './folder.ts';
 import { readIdxDataset } from './idx.ts';
 import { LATENTS_INDEX, openLatents } from './latents.ts';
 import { indexParquet } from './parquet.ts';
 import { failData, listFolder, mostBytes } from './reading.ts';
+import { areParts, MissingPart, namesOfPart, partInName, partNamed, type Split } from './splits.ts';
 import { indexTar } from './tar.ts';
 
-/** Part of a data set. */
-export type Split = 'train' | 'test';
+export type { Split } from './splits.ts';
 
 /** How a data set is opened. */
 export interface OpenOptions extends PictureOptions {
-  /** Which part to read. Default: the training part if it is there, else the test part. */
+  /**
+   * Which part to read, where names tell parts: that to train on, or that to test with, which is the one for validation where there is no
+   * other with labels. Default: the first of these that is there.
+   */
   split?: Split;
   /** Of CIFAR-100, the 100 fine classes or the 20 coarse ones. Default fine. */
   cifar100?: 'fine' | 'coarse';
@@ -34,13 +37,8 @@ const UNDERSTOOD = [
   'a folder with train.bin or test.bin (CIFAR-100, binary version)',
   'tar shards (WebDataset), parquet files with pictures, NumPy arrays (.npy, .npz), or a folder of them',
   'a folder of latents that odelt encode wrote',
-  'a folder of pictures with one sub-folder per class',
+  'a folder of pictures with one sub-folder per class, or of one class without sub-folders',
 ].join('; or ');
-
-/** A part that is not there, among data that are. */
-class MissingPart extends DataError {
-  override name = 'DataError';
-}
 
 /** The split asked for, or the first that is there; undefined if neither (or not the one asked for). */
 function choose(asked: Split | undefined, has: (split: Split) => boolean): Split | undefined {
@@ -53,7 +51,7 @@ const isFolder = async (path: string): Promise<boolean> =>
 
 /**
  * The data set at a path, in memory. size and channels concern encoded pictures (folders, tar, parquet) only; a folder of pictures has
- * no splits, unless its sub-folders are named train and test, which then hold the classes.
+ * no splits, unless its sub-folders are named so (train, test, val, ...), and then hold the classes.
  * Throws DataError (nothing recognised, split missing, damaged files, numbers instead of bytes) and what the readers throw.
  */
 export async function openDataset(path: string, options: OpenOptions = {}): Promise<Dataset> {
@@ -136,13 +134,65 @@ async function openFile(
   throw new DataError(`${path}: ${what}`, { hint: `Understood: ${UNDERSTOOD}.` });
 }
 
-/** Files of a folder by ending; those of one split where names say it (train-00000-of-00010.parquet). */
-async function openShards(folder: string, names: readonly string[], options: OpenOptions, whole: boolean) {
-  const split = choose(options.split, (s) => names.some((name) => name.startsWith(s)));
-  const own = split ? names.filter((name) => name.startsWith(split)) : options.split === 'test' ? [] : names;
-  if (own.length === 0) throw new MissingPart(`${folder}: no ${options.split} part (found ${found(names)})`);
-  const paths = [...own].sort().map((name) => join(folder, name));
-  return openFile(paths[0]!, paths, options, whole);
+/**
+ * Opens the part that is asked for of files or folders whose names tell parts, at most `most` of them together; what is left out is said.
+ * @throws MissingPart
+ */
+async function openPart(
+  path: string,
+  names: readonly string[],
+  options: OpenOptions,
+  openOwn: (own: readonly string[], options: OpenOptions) => Promise<TrainingData>,
+  { partOf = partInName, most = Number.POSITIVE_INFINITY } = {},
+): Promise<TrainingData> {
+  let unusable: MissingPart | undefined;
+  for (const all of namesOfPart(names, partOf, options.split)) {
+    const own = all.slice(0, most);
+    const taken = new Set(own);
+    const rest = names.filter((name) => !taken.has(name)).sort();
+    const why = unusable ? ` (${unusable.message})` : '';
+    const onRecognised = (what: string) =>
+      options.onRecognised?.(rest.length === 0 ? what : `${what}; left out: ${found(rest)}${why}`);
+    try {
+      return await openOwn(own, { ...options, onRecognised });
+    } catch (error) {
+      if (!(error instanceof MissingPart)) throw error;
+      unusable ??= error;
+    }
+  }
+  throw unusable ?? new MissingPart(`${path}: no ${options.split} part (found ${found(names)})`);
+}
+
+/** Shards of one format in a folder. */
+const openShards = (folder: string, names: readonly string[], options: OpenOptions, whole: boolean, most?: number) =>
+  openPart(
+    folder,
+    names,
+    options,
+    (own, rest) => {
+      const paths = own.map((name) => join(folder, name));
+      return openFile(paths[0]!, paths, rest, whole);
+    },
+    { most },
+  );
+
+/** More sub-folders than this are classes. */
+const MOST_CONFIGURATIONS = 32;
+
+/** Sub-folders that hold parquet files, or parts of them: the Hub has one for each configuration of a data set. */
+async function configurations(path: string, folders: readonly string[]): Promise<string[]> {
+  if (folders.length > MOST_CONFIGURATIONS) return [];
+  const holdParquet = async (folder: string): Promise<boolean> => {
+    const names = await listFolder(folder);
+    if (names.some((name) => name.endsWith('.parquet'))) return true;
+    const parts = names.filter((name) => partNamed(name) !== undefined).map((name) => join(folder, name));
+    for (const part of parts) {
+      if ((await isFolder(part)) && (await listFolder(part)).some((name) => name.endsWith('.parquet'))) return true;
+    }
+    return false;
+  };
+  const hold = await Promise.all(folders.map((name) => holdParquet(join(path, name))));
+  return folders.filter((_, k) => hold[k]);
 }
 
 async function open(path: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
@@ -197,24 +247,27 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
   const array = [...PICTURE_ARRAYS, 'x1'].find((name) => names.includes(`${name}.npy`));
   if (array) return openFile(join(path, `${array}.npy`), [], options, whole);
   const zips = names.filter((name) => name.endsWith('.npz'));
-  if (zips.length > 0) return openShards(path, zips.slice(0, 1), options, whole);
-  // As the Hub lays its data sets out.
-  if (names.includes('data') && (await isFolder(join(path, 'data')))) {
-    const shards = (await listFolder(join(path, 'data'))).filter((name) => name.endsWith('.parquet'));
-    if (shards.length > 0) return openShards(join(path, 'data'), shards, options, whole);
-  }
+  if (zips.length > 0) return openShards(path, zips, options, whole, 1);
 
   const areFolders = await Promise.all(names.map((name) => isFolder(join(path, name))));
   const folders = names.filter((_, k) => areFolders[k]);
-  if (folders.length === 0) {
+  if (areParts(folders)) {
+    const openOwn = ([own]: readonly string[], rest: OpenOptions) =>
+      open(join(path, own!), { ...rest, split: undefined }, whole);
+    return openPart(path, folders, options, openOwn, { partOf: partNamed, most: 1 });
+  }
+  const hub = await configurations(path, folders);
+  const configuration = hub.find((name, _, { length }) => name === 'data' || length === 1);
+  if (configuration) return open(join(path, configuration), options, whole);
+  if (hub.length > 0) {
+    throw new DataError(`${path}: parquet files are in its folders ${found(hub.sort())}`, {
+      hint: 'Give one of these folders.',
+    });
+  }
+  if (folders.length === 0 && !names.some(isPicture)) {
     throw new DataError(`${path}: no data set recognised (found ${found(names)})`, {
       hint: `Understood: ${UNDERSTOOD}.`,
     });
-  }
-  if (folders.every((name) => name === 'train' || name === 'test')) {
-    const split = choose(options.split, (s) => folders.includes(s));
-    if (!split) throw missing('a folder of pictures');
-    return openPictures(join(path, split), options, whole);
   }
   if (options.split === 'test') throw missing('a folder of pictures');
   return openPictures(path, options, whole);

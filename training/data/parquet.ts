@@ -10,6 +10,7 @@ import { openRegular } from '../../formats/files.node.ts';
 import { createDecodePool, type DecodePool, type PackedPictures, type RowGroupJob } from './decode-pool.ts';
 import type { EncodedSet } from './encoded.ts';
 import { countClasses, failData, openFiles, partOf, type ReadOptions } from './reading.ts';
+import { MissingPart } from './splits.ts';
 
 const PICTURES = ['image', 'img', 'picture', 'bytes'];
 const LABELS = ['label', 'labels', 'fine_label', 'class', 'cls'];
@@ -180,6 +181,12 @@ async function indexWith(
     return `${path}: row ${i - first} of row group ${index}`;
   };
   const label = columns!.label;
+  if (label !== undefined && labels.every((each) => each === -1)) {
+    const more = paths.length > 1 ? ` and ${paths.length - 1} more` : '';
+    throw new MissingPart(`${paths[0]}${more}: every label is -1: they are kept secret`, {
+      hint: 'Give a part whose labels are public.',
+    });
+  }
   const seen = label === undefined ? 1 : countClasses(labels, nameOf);
   if (classNames && classNames.length < seen) {
     throw new DataError(`${name}: labels go to ${seen - 1}, where the file names ${classNames.length} classes`);

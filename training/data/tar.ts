@@ -8,10 +8,9 @@ import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { parsePax, parseTarHeader, TAR_BLOCK } from '../../formats/tar.ts';
 import type { SkippedFile } from './dataset.ts';
-import { type EncodedSet, MOST_PICTURE } from './encoded.ts';
+import { type EncodedSet, isPicture, MOST_PICTURE } from './encoded.ts';
 import { countClasses, failData, openFiles, type ReadOptions } from './reading.ts';
 
-const PICTURES = /(^|\.)(jpe?g|png|webp|gif|tiff?|avif)$/;
 /** Largest label, and largest pax header or long name, in bytes. */
 const MOST_LABEL = 2 ** 20;
 /** Bytes that are read at a time: entries smaller than this share a read. */
@@ -67,7 +66,7 @@ async function* entriesOf(
       long = new TextDecoder().decode(await content()).replace(/\0.*$/s, '');
     } else if (!isMeta) {
       if (header.type === '0' || header.type === '7') yield { name, begin, size, read: content };
-      else if (header.type !== '5' && PICTURES.test(name.toLowerCase())) {
+      else if (header.type !== '5' && isPicture(name)) {
         throw new DataError(`${path}: '${name}' at byte ${at} is a link or no plain file (type ${header.type})`, {
           hint: 'Write the archive with the files themselves.',
         });
@@ -133,7 +132,7 @@ export async function indexTar(name: string, paths: readonly string[], options: 
         const where = `${path}: '${entry.name}' at byte ${entry.begin}`;
         if (extension === 'cls') label = labelOf(await entry.read(), 'cls', where);
         else if (extension === 'json') label ??= labelOf(await entry.read(), 'json', where);
-        else if (PICTURES.test(extension)) {
+        else if (isPicture(extension)) {
           if (picture) throw new DataError(`${where}: the sample has two pictures, also '${picture.name}'`);
           if (entry.size === 0 || entry.size > MOST_PICTURE) throw new DataError(`${where} has ${entry.size} bytes`);
           picture = entry;

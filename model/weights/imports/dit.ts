@@ -2,6 +2,7 @@
  * Weights with the names of PyTorch's DiT (facebookresearch/DiT) and SiT: conventional transformers without step sizes. Ours
  * divides logits by the head size, theirs by its root, so that queries are multiplied by the root.
  */
+import { fromBfloat16, fromHalf, toBfloat16, toHalf } from '../../../formats/half.ts';
 import { type ModelConfig, parseModelConfig, patchSize } from '../../config.ts';
 import type { ParamSet } from '../../params.ts';
 import { positionEmbedding } from '../../position.ts';
@@ -21,7 +22,7 @@ import {
 
 /** Steps of the diffusion that DiT is trained for. */
 const STEPS = 1000;
-/** The table of positions is computed, in other arithmetic: what differs more was learned. */
+/** The table of positions is computed, in other arithmetic: what differs more, but for `positionError`, was learned. */
 const POSITION_ERROR = 1e-5;
 const FREQUENCIES = 256;
 
@@ -98,6 +99,16 @@ export const attentionLayers = (block: number): string[] =>
   ['Dense_2', 'Dense_1', 'Dense_3'].map((name) => `DiTBlock_${block}/${name}`);
 
 /**
+ * How far a stored table of sines and cosines may be off: files keep it in short numbers, or have once done so, which its values show. Half
+ * the distance of such numbers below 1 comes on top.
+ */
+function positionError(values: Float32Array): number {
+  const are = (rounded: Float32Array) => values.every((value, i) => value === rounded[i]);
+  if (are(fromBfloat16(toBfloat16(values)))) return POSITION_ERROR + 2 ** -9;
+  return are(fromHalf(toHalf(values))) ? POSITION_ERROR + 2 ** -12 : POSITION_ERROR;
+}
+
+/**
  * The parameters: `qkv` split, kernels transposed, queries scaled, of a final layer that also gives variances (learn_sigma) the
  * first half of the channels. The step embedder is zero.
  * @throws CheckpointError for a tensor that is missing, misshapen or of another network, and for learned positions.
@@ -170,7 +181,8 @@ export async function ditParams(weights: ForeignWeights, config: ModelConfig): P
   const side = imageSize / patch;
   const positions = await floats(weights, 'pos_embed', [1, side ** 2, width])();
   const computed = positionEmbedding(side, width);
-  const learned = positions.findIndex((value, i) => !(Math.abs(value - computed[i]!) <= POSITION_ERROR));
+  const error = positionError(positions);
+  const learned = positions.findIndex((value, i) => !(Math.abs(value - computed[i]!) <= error));
   if (learned >= 0) {
     refuse(
       file,

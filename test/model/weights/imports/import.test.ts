@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError } from '../../../../engine/errors.ts';
 import { bytesSource } from '../../../../formats/byte-source.ts';
+import { fromBfloat16, fromHalf, toBfloat16, toHalf } from '../../../../formats/half.ts';
 import { serializeSafetensors, type TensorToWrite } from '../../../../formats/safetensors.ts';
 import { type ModelConfig, parseModelConfig } from '../../../../model/config.ts';
 import { initParams, paramEntries, paramsByName } from '../../../../model/params.ts';
@@ -165,6 +166,43 @@ describe("weights with PyTorch's names", () => {
     });
     expect(config).toEqual(CONVENTIONAL);
     expect(found.groups).toEqual(written.groups);
+  });
+
+  const halves = (values: Float32Array) => fromHalf(toHalf(values));
+  const bfloats = (values: Float32Array) => fromBfloat16(toBfloat16(values));
+  /** The tensors as they are stored in a type, or rounded and stored in another. */
+  const stored = (dtype: 'F32' | 'F16' | 'BF16', change: (values: Float32Array) => Float32Array = (values) => values) =>
+    tensors.map((t): TensorToWrite => ({ ...t, dtype, values: change(t.values as Float32Array) }));
+  const imported = async (file: readonly TensorToWrite[]) =>
+    importWeights(await open(safetensors(file)), 'raw', { heads: 2, program: 'sit' });
+
+  it.each([
+    ['f16', stored('F16'), halves],
+    ['bf16', stored('BF16'), bfloats],
+    ['f32 that were halves once', stored('F32', halves), halves],
+    ['f32 that were bf16 once', stored('F32', bfloats), bfloats],
+    ['f16 that were bf16 once', stored('F16', bfloats), bfloats],
+  ])('come back from %s as near as those are, positions included', async (_, file, round) => {
+    const { params: found } = await imported(file);
+    // The factor of queries, 2, changes no digit.
+    expect(found.groups).toEqual(written.groups.map(round));
+  });
+
+  it('are refused where positions are farther off than their type explains', async () => {
+    const off = (dtype: 'F32' | 'F16' | 'BF16', by: number) =>
+      stored(dtype).map((t): TensorToWrite => {
+        if (t.name !== 'pos_embed') return t;
+        // One value, of sin(1) = 0.841: half the distance of halves there is 0.00024, of bf16 0.00195.
+        const values = (t.values as Float32Array).map((x, i) => (i === 8 ? x + by : x));
+        return { ...t, dtype, values } as TensorToWrite;
+      });
+    for (const [dtype, by] of [
+      ['F32', 2e-5],
+      ['F16', 6e-4],
+      ['BF16', 5e-3],
+    ] as const) {
+      expect((await fails(imported(off(dtype, by)))).message).toContain('pos_embed is not the table of sines and');
+    }
   });
 
   it('say how a DiT takes its time', async () => {

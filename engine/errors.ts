@@ -124,7 +124,7 @@ export class OutputError extends OdeltError {
   }
 }
 
-/** The caller's AbortSignal (or Ctrl-C) stopped the work. */
+/** The caller's AbortSignal (or Ctrl-C) stopped the work; the signal's reason is the cause. */
 export class InterruptedError extends OdeltError {
   constructor(message = 'interrupted', options?: OdeltErrorOptions) {
     super('interrupted', message, options);
@@ -165,6 +165,8 @@ export function causesOf(error: unknown): string[] {
   const seen = new Set<unknown>();
   const visit = (cause: unknown): void => {
     if (cause === undefined || cause === null || seen.has(cause) || messages.length >= MOST_CAUSES) return;
+    // What `abort()` gives as its reason where it was given none.
+    if (cause instanceof Error && cause.name === 'AbortError') return;
     seen.add(cause);
     const text = lines(causeText(cause));
     if (!own.includes(text) && !messages.some((message) => message.includes(text))) messages.push(text);

@@ -7,9 +7,10 @@
  * slab with a written tensor are compiled as read_write ("promoted"), and the planner is free to pack everything together.
  */
 
+import { throwIfAborted } from './abort.ts';
 import { encodeSteps, type Prepared, type Step } from './encode.ts';
 import { type Engine, STORAGE_USAGE } from './engine.ts';
-import { InterruptedError, LimitError, UsageError } from './errors.ts';
+import { LimitError, UsageError } from './errors.ts';
 import type { CheckedDispatch } from './kernel.ts';
 import { Arena } from './memory/arena.ts';
 import type { Plan } from './memory/planner.ts';
@@ -119,7 +120,7 @@ export class Program {
    */
   static async compile(engine: Engine, recording: Recording, options: CompileOptions = {}): Promise<Program> {
     engine.check();
-    if (options.signal?.aborted) throw new InterruptedError();
+    throwIfAborted(options.signal);
     const program = new Program(engine, recording, options);
     try {
       await engine.allocated();
@@ -143,7 +144,7 @@ export class Program {
       engine.did('compile', recording.name, compiling);
       const pipelines = await Promise.all(pending);
       await Promise.all(distinct.values());
-      if (options.signal?.aborted) throw new InterruptedError();
+      throwIfAborted(options.signal);
       program.#steps.forEach((step, i) => {
         step.pipeline = pipelines[i]!;
       });

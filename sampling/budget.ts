@@ -1,7 +1,8 @@
 /** Memory before it is spent: what a request will allocate, and the best settings that fit a limit. */
+import { throwIfAborted } from '../engine/abort.ts';
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
+import { ConfigError, LimitError } from '../engine/errors.ts';
 import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { allowedLengths, type ModelConfig } from '../model/config.ts';
 import { ACTIVATIONS, type Activations, unfitForHalves } from '../model/dit.ts';
@@ -154,7 +155,7 @@ export async function chooseSettings(
   const all = candidates(config, wanted, request);
   let smallest = Number.POSITIVE_INFINITY;
   for (const settings of all) {
-    if (signal?.aborted) throw new InterruptedError('choosing settings was interrupted');
+    throwIfAborted(signal, 'choosing settings was interrupted');
     onTry?.(settings);
     const estimate = await estimateSampling(engine, config, settings, request);
     smallest = Math.min(smallest, estimate.peak);

@@ -2,8 +2,9 @@
  * Samples of a model of latents as pictures: within a limit of memory that the sampler and the decoder use one after the other. What the
  * sampler had on the GPU is freed before the decoder comes, so that the larger of the two decides what both take.
  */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, LimitError } from '../engine/errors.ts';
+import { ConfigError, LimitError } from '../engine/errors.ts';
 import {
   type Autoencoder,
   type AutoencoderOptions,
@@ -145,7 +146,7 @@ export async function decodeEach(
   const size = values.length / total;
   let pictures: { values: Float32Array; shape: PictureBatch['shape'] } | undefined;
   for (let i = 0; i < total; i++) {
-    if (signal?.aborted) throw new InterruptedError('decoding was interrupted');
+    throwIfAborted(signal, 'decoding was interrupted');
     const picture: PictureBatch = { values: values.slice(i * size, (i + 1) * size), shape: [1, ...one] };
     const found = await autoencoder.decode(picture, {
       onLayer: onLayer && (({ done, total: of }) => onLayer({ done: i * of + done, total: total * of })),

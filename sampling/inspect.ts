@@ -2,9 +2,10 @@
  * Looks inside one sample on its way: at one step, the velocity with every number of blocks that the model can run, and what the tokens
  * of a block attend to. It evaluates what sampling evaluates (sampling/evaluation.ts), so that velocities are the same to the bit.
  */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError } from '../engine/errors.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import { Program, record } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
@@ -117,7 +118,7 @@ interface Evaluated {
   readonly inside: ReadonlyMap<string, Tensor>;
 }
 
-/** Looks inside samples of one model; to be disposed. Not to be used while its sampler draws. */
+/** Looks inside samples of one model; to be disposed. Looks wait for each other, and for samples that are under way. */
 export class Inspector {
   readonly #engine: Engine;
   readonly #model: ResidentModel;
@@ -156,25 +157,29 @@ export class Inspector {
     if (this.#model.activations !== 'f32')
       throw new ConfigError('features in f16 cannot be looked at', { hint: 'use activations in f32' });
 
-    const x = await this.#goTo(way, at, signal);
     const schedule = scheduleOf(way, config);
     const { from, to } = schedule.steps[at]!;
-    await this.#model.require(this.#model.groupsFor(fullLength(config)), { keep: true, signal });
     const inside = [`block${block}/attention/queries`, `block${block}/attention/keys`];
     const lengths: LengthInside[] = [];
     let weights: Float32Array = new Float32Array();
-    for (const length of allowedLengths(config)) {
-      if (signal?.aborted) throw new InterruptedError('looking inside was interrupted');
-      const wanted = length === blocks ? inside : [];
-      const { velocity, seen } = await this.#evaluate(
-        length,
-        { label, guidance, t: from, level: schedule.level },
-        wanted,
-        signal,
-      );
-      lengths.push({ blocks: length, velocity, picture: velocity.map((v, i) => x[i]! + (1 - from) * v) });
-      if (wanted.length > 0) weights = attentionWeights(seen[0]!, seen[1]!, config);
-    }
+    const walked = at > 0 ? await this.#sampler.sample({ ...way, stopAfter: at, keepBlocks: true, signal }) : undefined;
+    const x = await this.#model.alone(async () => {
+      const point = await this.#start(way, walked?.values);
+      await this.#model.require(this.#model.groupsFor(fullLength(config)), { keep: true, signal });
+      for (const length of allowedLengths(config)) {
+        throwIfAborted(signal, 'looking inside was interrupted');
+        const wanted = length === blocks ? inside : [];
+        const { velocity, seen } = await this.#evaluate(
+          length,
+          { label, guidance, t: from, level: schedule.level },
+          wanted,
+          signal,
+        );
+        lengths.push({ blocks: length, velocity, picture: velocity.map((v, i) => point[i]! + (1 - from) * v) });
+        if (wanted.length > 0) weights = attentionWeights(seen[0]!, seen[1]!, config);
+      }
+      return point;
+    }, signal);
     const { imageSize, patch, channels, heads } = config;
     const attention = { block, heads, side: imageSize / patch, weights };
     return { shape: [imageSize, imageSize, channels], from, to, x, lengths, attention };
@@ -199,21 +204,12 @@ export class Inspector {
     for (const t of Object.values(this.#inputs)) this.#engine.release(t);
   }
 
-  /** The sample before step `at`, which is in x then. */
-  async #goTo(
-    way: Parameters<Sampler['sample']>[0],
-    at: number,
-    signal: AbortSignal | undefined,
-  ): Promise<Float32Array> {
+  /** Where the step begins, which is in x then: a sample that has come so far, or noise. */
+  async #start({ seed, first }: { seed: number; first: number }, sample?: Float32Array): Promise<Float32Array> {
     const { x } = this.#inputs;
-    if (at === 0) {
-      const { seed = 0, first = 0 } = way;
-      await this.#noise.start({ rows: 1, seed, first }, undefined);
-      return this.#engine.read(x);
-    }
-    const { values } = await this.#sampler.sample({ ...way, stopAfter: at, keepBlocks: true, signal });
-    this.#engine.write(x, values);
-    return values;
+    if (sample) this.#engine.write(x, sample);
+    else await this.#noise.start({ rows: 1, seed, first }, undefined);
+    return sample ?? this.#engine.read(x);
   }
 
   /** The velocity at the point in x, and the last row of what `wanted` scopes gave: the row with the label, where there are two. */

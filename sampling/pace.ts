@@ -1,6 +1,6 @@
 /** How far the host may run ahead of the GPU: work is submitted one after the other, so many before the first of them is done. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
 
 export class Pace {
   readonly #engine: Engine;
@@ -34,6 +34,6 @@ export class Pace {
   async unlessAborted(signal: AbortSignal | undefined, what: (under: number) => string): Promise<void> {
     if (!signal?.aborted) return;
     await Promise.all(this.#under.map(({ done }) => done));
-    throw new InterruptedError(what(this.#under.length));
+    throwIfAborted(signal, what(this.#under.length));
   }
 }

@@ -101,7 +101,7 @@ export class Sampler {
   readonly #options: SamplerOptions;
   /** Of a model that predicts noise: where its diffusion stands at a time. */
   readonly #diffusion: ((t: number) => DiffusionPoint) | null;
-  #state: 'idle' | 'sampling' | 'disposed' = 'idle';
+  #disposed = false;
 
   constructor(engine: Engine, model: ResidentModel, options: SamplerOptions = {}) {
     this.#engine = engine;
@@ -148,28 +148,30 @@ export class Sampler {
   }
 
   /**
-   * Draws samples.
+   * Draws samples. Calls wait for each other, in order, and for those of other samplers of the same model.
    * @throws ConfigError for steps, blocks, labels, solver or guidance that make no sense, UsageError for other fields that are wrong or
-   * missing, and while an earlier call is under way, whose inputs it would write over;
+   * missing, and where the sampler has been disposed, then or since;
    * LimitError for more samples or steps than fit: all before anything is computed; ConvergenceError where an adaptive solver does
    * not reach the end; NonFiniteError; InterruptedError.
    */
   async sample(request: SampleRequest): Promise<Samples> {
     checkRequest(request, this.model.config);
-    if (this.#state === 'disposed') throw new UsageError('this sampler has been disposed');
-    if (this.#state === 'sampling') {
-      throw new UsageError('this sampler is drawing samples already', {
-        hint: 'await the call before, or ask for more samples in one call',
-      });
-    }
-    this.#state = 'sampling';
-    const meter = this.#engine.memory.meterPeak();
-    try {
-      return await this.#sample(request, meter);
-    } finally {
-      meter.stop();
-      if (this.#state === 'sampling') this.#state = 'idle';
-    }
+    const unlessDisposed = (cause?: unknown) => {
+      if (this.#disposed) throw new UsageError('this sampler has been disposed', { cause });
+    };
+    unlessDisposed();
+    return this.model.alone(async () => {
+      unlessDisposed();
+      const meter = this.#engine.memory.meterPeak();
+      try {
+        return await this.#sample(request, meter);
+      } catch (error) {
+        unlessDisposed(error);
+        throw error;
+      } finally {
+        meter.stop();
+      }
+    }, request.signal);
   }
 
   async #sample(request: SampleRequest, meter: PeakMeter): Promise<Samples> {
@@ -220,7 +222,7 @@ export class Sampler {
 
   /** Frees programs, activations and inputs; the model stays. */
   dispose(): void {
-    this.#state = 'disposed';
+    this.#disposed = true;
     this.#workspace.dispose();
   }
 

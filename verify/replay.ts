@@ -1,4 +1,5 @@
 /** Finds every recorded case in golden data and replays it on an engine. Needs no Node: whoever calls it opens the data. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DataError, DeviceLostError, InterruptedError, OdeltError } from '../engine/errors.ts';
 import { paramLayout } from '../model/params.ts';
@@ -78,8 +79,7 @@ export async function* verify(
           const { kind, name, tolerance } = found;
           const id = caseId({ model, kind, name });
           if (!id.includes(only)) continue;
-          if (options.signal?.aborted)
-            throw new InterruptedError(`verification was interrupted after ${done} of ${total} cases`);
+          throwIfAborted(options.signal, `verification was interrupted after ${done} of ${total} cases`);
           options.onCase?.({ id, done: done++, total });
           const measured = await measure(found);
           yield { model, kind, name, tolerance, ...measured, ok: measured.error <= tolerance };

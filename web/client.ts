@@ -81,6 +81,8 @@ const LARGE: readonly unknown[] = ['checkpoint', 'shown'];
 interface Pending {
   tell(progress: unknown): void;
   settle(outcome: { result: unknown } | { error: Error }): void;
+  /** What the page ends the call by. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -104,7 +106,11 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     if (!call) return;
     if ('progress' in answer) return call.tell(answer.progress);
     calls.delete(answer.id);
-    call.settle('error' in answer ? { error: receivedError(answer.error) } : answer);
+    if (!('error' in answer)) return call.settle(answer);
+    const error = receivedError(answer.error);
+    // Reasons stay in the page: they may be anything.
+    if (error instanceof InterruptedError && call.signal?.aborted) error.cause = call.signal.reason;
+    call.settle({ error });
   });
   port.addEventListener('error', (event) => {
     event.preventDefault();
@@ -129,11 +135,12 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     const { promise, iterable, pending } = underWay<Calls[Name]['result'], Calls[Name]['progress']>();
     const abort = () => port.postMessage({ id, abort: true } satisfies Question, []);
     if (ended) pending.settle({ error: ended });
-    else if (signal?.aborted) pending.settle({ error: new InterruptedError(`${call} was interrupted`) });
+    else if (signal?.aborted)
+      pending.settle({ error: new InterruptedError(`${call} was interrupted`, { cause: signal.reason }) });
     else {
       try {
         port.postMessage({ id, call, args } satisfies Question, transfer);
-        calls.set(id, pending);
+        calls.set(id, { ...pending, signal });
         signal?.addEventListener('abort', abort, { once: true });
       } catch (cause) {
         const hint = 'give plain data, typed arrays, blobs and bitmaps; functions stay in the page';

@@ -1,5 +1,6 @@
 /** Pictures and labels in IDX files (MNIST's format), plain or gzipped, read from addresses or blobs and unpacked by the browser. */
-import { DataError, InterruptedError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
+import { DataError } from '../engine/errors.ts';
 import { idxDims, idxHeaderBytes, isGzip } from '../formats/idx.ts';
 import { type Dataset, datasetOf } from '../training/data/dataset.ts';
 
@@ -58,7 +59,7 @@ async function elementsOf(from: string | Blob, what: string, rank: number, signa
     if (all.length < size) throw new DataError(`${name}: ${all.length} bytes, where ${asks} ${size}`);
     return { dims, values: all.subarray(header) };
   } catch (cause) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+    throwIfAborted(signal, `reading ${name} was interrupted`);
     if (cause instanceof DataError) throw cause;
     throw new DataError(`${name}: damaged or cut short (gzip)`, { cause });
   }

@@ -1,5 +1,6 @@
 /** Pictures as browsers have them, bitmaps, blobs and dropped folders, made into a data set with the browser's own decoders. */
-import { ConfigError, DataError, InterruptedError, UnsupportedError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
+import { ConfigError, DataError, UnsupportedError } from '../engine/errors.ts';
 import { type Dataset, datasetOf, type SkippedFile } from '../training/data/dataset.ts';
 import { byClass, type FileAt, fileAt } from './files.ts';
 
@@ -102,7 +103,7 @@ async function decodeAll(
   const labels = new Uint16Array(pictures.length);
   let good = 0;
   for (const [i, { picture, label }] of pictures.entries()) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+    throwIfAborted(signal, `reading ${name} was interrupted`);
     try {
       store(await draw(picture), channels, pixels.subarray(good * each, (good + 1) * each));
       labels[good++] = label;

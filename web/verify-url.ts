@@ -1,4 +1,5 @@
 /** Recordings behind a URL: their folder's MANIFEST.json says what there is, and files are fetched when they are asked for. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
 import { DataError, InterruptedError } from '../engine/errors.ts';
 import { parseSafetensors } from '../formats/safetensors.ts';
@@ -12,7 +13,7 @@ async function openGoldenUrl(url: string, signal?: AbortSignal): Promise<GoldenD
   const bytes = async (path: string): Promise<Uint8Array<ArrayBuffer>> => {
     const at = new URL(path, base).href;
     const response = await fetch(at, { signal }).catch((cause: unknown) => {
-      if (signal?.aborted) throw new InterruptedError(`reading ${at} was interrupted`, { cause });
+      throwIfAborted(signal, `reading ${at} was interrupted`);
       throw new DataError(`${at}: cannot be read`, { cause });
     });
     if (!response.ok) throw new DataError(`${at}: the server answered ${response.status} ${response.statusText}`);

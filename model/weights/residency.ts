@@ -1,4 +1,5 @@
 /** Puts a described model with its parameters on the GPU: all of it, or only the blocks that are to run. */
+import { unlessAborted } from '../../engine/abort.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { blocksThatRun, type ModelConfig } from '../config.ts';
 import { type Activations, checkActivations, type Model } from '../dit.ts';
@@ -50,7 +51,10 @@ export function groupsFor(config: ModelConfig, length: number, ahead = false): n
   return [at.patches, ...(ahead ? [] : [at.condition, at.headModulation]), ...blocks.flat(), at.head];
 }
 
-/** A model of which only the embedders, the head and the blocks in use are on the GPU. */
+/**
+ * A model of which only the embedders, the head and the blocks in use are on the GPU. Several samplers may share one: they wait for each
+ * other, as the weights that one frees another may need. Those that are to draw at the same time want a model each.
+ */
 export class ResidentModel implements Model {
   readonly config: ModelConfig;
   readonly weights: Weights;
@@ -59,6 +63,8 @@ export class ResidentModel implements Model {
   readonly #source: GroupSource;
   readonly #engine: Engine;
   readonly #dry: boolean;
+  /** Ends with the last of those who asked for the model. */
+  #last: Promise<void> = Promise.resolve();
 
   /**
    * `precision`: how the weights are stored on the GPU, whatever the source gives. Default f32. `dry`: allocates without reading
@@ -83,6 +89,18 @@ export class ResidentModel implements Model {
   /** See `groupsFor`. */
   groupsFor(length: number, ahead = false): number[] {
     return groupsFor(this.config, length, ahead);
+  }
+
+  /**
+   * Runs `body` while nobody else has the model: those who ask for it by `alone` wait for each other, in order. Not to be asked for
+   * within `body`.
+   * @throws InterruptedError where `signal` ends the waiting, and whatever `body` throws.
+   */
+  alone<T>(body: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const turn = unlessAborted(this.#last, signal, 'waiting for the model was interrupted').then(body);
+    // Who comes next waits for those before, too: this one may have given up waiting.
+    this.#last = Promise.allSettled([this.#last, turn]).then(() => {});
+    return turn;
   }
 
   /**

@@ -1,5 +1,6 @@
 /** A model's weights at a URL, read by HTTP range requests (RFC 9110, section 14): the header first, then groups. */
-import { CheckpointError, InterruptedError, OdeltError, UnsupportedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { CheckpointError, OdeltError, UnsupportedError } from '../../engine/errors.ts';
 import { concatenated } from '../../formats/bytes.ts';
 import { checkReadable } from '../../formats/safetensors.ts';
 import { headerLength, LENGTH_BYTES, parseHeader, type SafetensorsHeader } from '../../formats/safetensors-header.ts';
@@ -170,11 +171,11 @@ async function persistently<T>(
       },
     });
   for (let tries = 0; ; tries++) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${url} was interrupted`);
+    throwIfAborted(signal, `reading ${url} was interrupted`);
     try {
       return await watched(stallSeconds, signal, counting);
     } catch (cause) {
-      if (signal?.aborted) throw new InterruptedError(`reading ${url} was interrupted`, { cause });
+      throwIfAborted(signal, `reading ${url} was interrupted`);
       if (cause instanceof OdeltError) throw cause;
       if (tries === RETRIES) {
         const message = `${url} cannot be read after ${RETRIES + 1} tries: ${reasonOf(cause)}; ${bytes} bytes had arrived`;

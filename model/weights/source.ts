@@ -1,5 +1,6 @@
 /** Where a model's weights come from, group by group, so that only what is in use need be read; and reading ahead. */
-import { CheckpointError, InterruptedError, LimitError, UsageError } from '../../engine/errors.ts';
+import { throwIfAborted, unlessAborted } from '../../engine/abort.ts';
+import { CheckpointError, LimitError, UsageError } from '../../engine/errors.ts';
 import {
   decodeFloats,
   decodeHalves,
@@ -134,7 +135,7 @@ export function rangeSource(
     const { name, specs } = at(layout.groups, group);
     const stored = new Map<string, Uint8Array>();
     for (const { begin, end, tensors } of at(spans, group)) {
-      if (signal?.aborted) throw new InterruptedError(`reading ${file} was interrupted`);
+      throwIfAborted(signal, `reading ${file} was interrupted`);
       const bytes = await fetchBytes(begin, end, signal).catch((cause: unknown) => {
         throw noRoom(`${file}: group ${name}`, end - begin, cause);
       });
@@ -259,11 +260,13 @@ export function prefetching(source: GroupSource, options: { keep?: boolean } = {
         if (options.keep) pending.set(group, { values: Promise.resolve(read), call: Symbol() });
         return read;
       }
-      const values = await unlessAborted(found.values, signal).catch((error: unknown) => {
-        // A reader that gives up leaves the prefetch as it is.
-        if (!signal?.aborted) forget(group, found.call);
-        throw error;
-      });
+      const values = await unlessAborted(found.values, signal, 'waiting for weights was interrupted').catch(
+        (error: unknown) => {
+          // A reader that gives up leaves the prefetch as it is.
+          if (!signal?.aborted) forget(group, found.call);
+          throw error;
+        },
+      );
       if (!options.keep) forget(group, found.call);
       return values;
     },
@@ -291,16 +294,4 @@ export function prefetching(source: GroupSource, options: { keep?: boolean } = {
       signal?.addEventListener('abort', () => void fresh.map((group) => forget(group, call)), { once: true });
     },
   };
-}
-
-/** The promise's outcome, or InterruptedError as soon as the signal is aborted. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  let stop = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(new InterruptedError('waiting for weights was interrupted'));
-  });
-  if (signal.aborted) stop();
-  signal.addEventListener('abort', stop);
-  return Promise.race([aborted, promise]).finally(() => signal.removeEventListener('abort', stop));
 }

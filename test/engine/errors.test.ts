@@ -1,5 +1,6 @@
 /** What is behind an error is told to the end, and once. */
 import { expect, it } from 'vitest';
+import { throwIfAborted } from '../../engine/abort.ts';
 import * as errors from '../../engine/errors.ts';
 import { CheckpointError, causesOf, DataError } from '../../engine/errors.ts';
 
@@ -20,6 +21,24 @@ it('causes are told to the last, outermost first', () => {
     'fetch failed',
     'connect refused 127.0.0.1 (ECONNREFUSED)',
   ]);
+});
+
+it('what stopped the work is told, but for the reason that an abort has by itself', () => {
+  const stopped = (signal?: AbortSignal): Error | undefined => {
+    try {
+      throwIfAborted(signal, 'reading was interrupted');
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    }
+  };
+  expect(stopped()).toBeUndefined();
+  expect(stopped(new AbortController().signal)).toBeUndefined();
+  const plain = stopped(AbortSignal.abort());
+  expect(plain).toMatchObject({ name: 'InterruptedError', message: 'reading was interrupted' });
+  expect(plain!.cause).toMatchObject({ name: 'AbortError' });
+  expect(causesOf(plain)).toEqual([]);
+  expect(causesOf(stopped(AbortSignal.abort(new Error('the page is left'))))).toEqual(['the page is left']);
 });
 
 it('parts of an AggregateError are told, and what is behind them', () => {

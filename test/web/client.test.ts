@@ -119,12 +119,16 @@ describe('the worker', () => {
     const first = worker.bench().catch((error: unknown) => error);
     const controller = new AbortController();
     const second = worker.bench({}, { signal: controller.signal }).catch((error: unknown) => error);
-    await expect(worker.bench({}, { signal: AbortSignal.abort() })).rejects.toBeInstanceOf(InterruptedError);
-    controller.abort();
+    const late = worker.bench({}, { signal: AbortSignal.abort('too late') });
+    await expect(late).rejects.toMatchObject({ code: 'interrupted', cause: 'too late' });
+    const reason = new Error('the page is left');
+    controller.abort(reason);
     await expect.poll(() => fail.length).toBe(1);
     fail(new UnsupportedError('no'));
     expect(await first).toBeInstanceOf(UnsupportedError);
-    expect(await second).toBeInstanceOf(InterruptedError);
+    const stopped = (await second) as Error;
+    expect(stopped).toBeInstanceOf(InterruptedError);
+    expect(stopped.cause).toBe(reason);
   });
 });
 

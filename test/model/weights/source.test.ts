@@ -144,7 +144,9 @@ describe('by range', () => {
     await expect(source.read(groupCount)).rejects.toThrow(UsageError);
     expect(() => source.bytesOf(-1)).toThrow(UsageError);
     await expect(memorySource(params).read(groupCount)).rejects.toThrow(UsageError);
-    await expect(source.read(2, AbortSignal.abort())).rejects.toThrow(InterruptedError);
+    const stopped = source.read(2, AbortSignal.abort('no more'));
+    await expect(stopped).rejects.toThrow(InterruptedError);
+    await expect(stopped).rejects.toMatchObject({ cause: 'no more' });
     expect(source.bytesRead).toBe(0);
   });
 });

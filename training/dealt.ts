@@ -1,7 +1,13 @@
-/** A batch of which this process has some rows (training/deal.ts): assembled from the draws of the whole batch, its losses gathered. */
+/**
+ * A batch of which this process has some rows (training/deal.ts): read by all processes or by none, assembled from the draws of the whole
+ * batch, its losses gathered.
+ */
 import type { Communicator } from '../cluster/communicator.ts';
+import { DataError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { assembleBatch, type Batch, type Draws, sortedPlaces } from './batch.ts';
+import { type BatchOptions, type BatchReader, readBatches } from './batches.ts';
+import { isStreamed, type TrainingData } from './data/dataset.ts';
 import { type Deal, dealDraws } from './deal.ts';
 
 /** The rows of this process, and the whole batch. */
@@ -44,4 +50,41 @@ export async function gathered(
   await communicator.allReduce(values);
   const all = values.subarray(0, deal.whole);
   return { perSample: all, loss: all.reduce((s, x) => s + x, 0) / all.length, stop: values[deal.whole]! > 0 };
+}
+
+/**
+ * Batches of this process' pictures. Where one process cannot read its part of a batch, `next` fails on all of them, with that process'
+ * own DataError there, so that all stop at the same place, with the same state.
+ * @throws as readBatches; `next` throws ClusterError, too
+ */
+export function readDealt(
+  communicator: Communicator,
+  data: TrainingData,
+  { whole, pictures }: Deal,
+  options: Omit<BatchOptions, 'part'>,
+): BatchReader {
+  const batches = readBatches(data, { ...options, part: { of: whole, pictures } });
+  // What is in memory can be read.
+  if (communicator.size === 1 || !isStreamed(data)) return batches;
+  return {
+    ...batches,
+    async next(images, labels, noise) {
+      const failed = new Float32Array(communicator.size);
+      let failure: DataError | undefined;
+      try {
+        await batches.next(images, labels, noise);
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error;
+        failure = error;
+        failed[communicator.rank] = 1;
+      }
+      await communicator.allReduce(failed);
+      if (failure) throw failure;
+      const rank = failed.findIndex((n) => n > 0);
+      if (rank < 0) return;
+      throw new DataError(`rank ${rank} could not read its pictures of this batch`, {
+        hint: `what rank ${rank} says names the picture`,
+      });
+    },
+  };
 }

@@ -234,7 +234,10 @@ async function trainInto(
     options.onSave?.(at);
     return at;
   };
-  /** What ended the updates: an interrupt of theirs comes on all processes after the same update, one of anything else on this one alone. */
+  /**
+   * What ended the updates: an interrupt of theirs, and a picture that cannot be read, come on all processes after the same update, one of
+   * anything else on this one alone.
+   */
   let ending: unknown;
   const updates = async function* () {
     try {
@@ -265,18 +268,18 @@ async function trainInto(
     if (done === 0) throw new UsageError('there was nothing to train');
     return await save();
   } catch (error) {
-    // The launcher ends all processes when one has ended: none before the first has saved.
-    if (error === ending && error instanceof InterruptedError) {
-      await save();
+    const unsaved = (why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`);
+    // Pictures are read before an update, or after it: what cannot be read has changed nothing of the state.
+    const unread = error === ending && error instanceof DataError && done > 0 && trainer.updates() === done;
+    if (unread || (error === ending && error instanceof InterruptedError)) {
+      if (unread) await save().catch(unsaved);
+      else await save();
+      // The launcher ends all processes when one has ended: none before the first has saved.
       await communicator.barrier();
-      throw error;
-    }
-    // Pictures are read before an update: what cannot be read has changed nothing of the state.
-    if (error === ending && error instanceof DataError && done > 0) savable = trainer.updates() === done;
-    if (savable && trainer.plan.divided) {
+    } else if (savable && trainer.plan.divided) {
       onNotice?.('what was done since the last checkpoint is not saved: its state is divided among processes');
     } else if (savable) {
-      await save().catch((why: Error) => onNotice?.(`what was done could not be saved: ${why.message}`));
+      await save().catch(unsaved);
     }
     throw error;
   } finally {

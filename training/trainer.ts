@@ -2,16 +2,15 @@
 import { agree } from '../cluster/agree.ts';
 import { alone, type Communicator } from '../cluster/communicator.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { ConfigError, DataError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { Arena } from '../engine/memory/arena.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import type { ParamSet } from '../model/params.ts';
 import { drawStep, skippedShare } from './batch.ts';
-import { readBatches } from './batches.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
 import { dealRows } from './deal.ts';
-import { assembleDealt, gathered } from './dealt.ts';
+import { assembleDealt, gathered, readDealt } from './dealt.ts';
 import { type Inspected, Inspection } from './inspection.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
@@ -77,7 +76,8 @@ export interface TrainerOptions {
 export interface Trainer {
   /**
    * Runs the remaining updates, one event each; after a loop that was left early, another goes on where that one ended. @throws
-   * NonFiniteError, InterruptedError (after a whole update, the same on all processes); ClusterError where another process has ended;
+   * NonFiniteError, InterruptedError (after a whole update, the same on all processes); DataError for a picture that cannot be read: on
+   * all processes before the same update, or after it and its event for a held-out one; ClusterError where another process has ended;
    * UsageError while another run has not ended.
    */
   run(): AsyncGenerator<TrainEvent>;
@@ -133,9 +133,8 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (options.validation) checkValidation(model, options, options.validation);
   const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
-  const part = { of: train.batch, pictures: deal.pictures };
   const batchesFrom = (update: number) =>
-    readBatches(data, { seed, flip, first: update * train.accumulate * train.batch, part, only: overfit });
+    readDealt(communicator, data, deal, { seed, flip, first: update * train.accumulate * train.batch, only: overfit });
   let batches = batchesFrom(done);
   const sets = await startingWeights(model, train, options);
   await sameSets(communicator, sets);
@@ -238,7 +237,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       }
       const seconds = (performance.now() - started) / 1000;
       last = { count: index + 1, lr, parts };
-      const validated = isDue(index + 1) ? await validation?.losses(index + 1, signal) : null;
+      // The update stands, whatever becomes of its validation: that is told once its event has been taken.
+      let unread: DataError | undefined;
+      const validated = isDue(index + 1)
+        ? await validation?.losses(index + 1, signal).catch((error: unknown) => {
+            if (!(error instanceof DataError)) throw error;
+            unread = error;
+          })
+        : null;
       yield {
         step: index + 1,
         lr,
@@ -252,6 +258,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
         ),
         ...(validated ? { validation: validated } : {}),
       };
+      if (unread) throw unread;
     }
   }
 

@@ -13,11 +13,10 @@ import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { drawStep } from './batch.ts';
 import { batchScalars, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
-import { readBatches } from './batches.ts';
 import type { TrainConfig } from './config.ts';
 import { isPaired, type TrainingData } from './data/dataset.ts';
 import type { Deal } from './deal.ts';
-import { assembleDealt, gathered } from './dealt.ts';
+import { assembleDealt, gathered, readDealt } from './dealt.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
 import type { TrainState } from './state.ts';
@@ -138,7 +137,7 @@ export class Validation {
 
   /**
    * The losses after `update` updates, of all processes' rows and the same for all of them; null where `signal` of one aborts meanwhile.
-   * @throws what the data set's reader throws; ClusterError
+   * @throws what the data set's reader throws, on all processes; ClusterError
    */
   async losses(update: number, signal?: AbortSignal): Promise<ValidationLosses | null> {
     const [model, train, { data, pictures = VALIDATION_PICTURES }] = [this.#model, this.#train, this.#options];
@@ -151,7 +150,7 @@ export class Validation {
     const read = deal.pictures.length;
     const count = Math.max(1, Math.floor(Math.min(pictures, data.count) / train.batch));
     const found: [Part[], Part[]] = [[], []];
-    const batches = readBatches(data, { seed: SEED, part: { of: train.batch, pictures: deal.pictures } });
+    const batches = readDealt(communicator, data, deal, { seed: SEED });
     try {
       for (let index = 0; index < count; index++) {
         await batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));

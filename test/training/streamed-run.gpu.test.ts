@@ -13,6 +13,7 @@ import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
 import { tar } from '../support/archives.ts';
 import { testEngine } from '../support/engine.ts';
 import { setBits, tinyModel, tinyTrain } from '../support/tiny.ts';
+import { ranksTogether } from '../support/together.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-streamed-run-'));
 const shards = join(scratch, 'set.tar');
@@ -53,32 +54,33 @@ it('gives the bits of memory, and of an uninterrupted run after a resume', async
   expect(setBits({ ...(await trained(disk, 4, { sets, step: 2 })) })).toEqual(whole);
 });
 
-it('what is done is saved when a picture cannot be read, before an update, within it or after it', async () => {
+const bad = new DataError('9.png is damaged');
+/** The pictures, of which that of sample `n` is bad. */
+const failing = (n: number): StreamedDataset => {
   const data = disk as StreamedDataset;
-  const bad = new DataError('9.png is damaged');
-  /** The pictures, of which that of sample `n` is bad. */
-  const failing = (n: number): StreamedDataset => ({
+  return {
     ...data,
     open() {
       const reader = data.open();
       return { ...reader, read: (i, draw) => (draw?.position === n ? Promise.reject(bad) : reader.read(i, draw)) };
     },
-  });
-  const run = (name: string, given: TrainingData, change: Partial<RunOptions> = {}) => {
-    const config = { model: tinyModel, train: { ...train, accumulate: 2 }, data: shards };
-    const options = {
-      folder: join(scratch, name),
-      resume: false,
-      saveEvery: 100,
-      environment: {},
-      config,
-      data: given,
-    };
-    return runTraining(engine, { ...options, ...change });
   };
-  const saved = (name: string) => readdirSync(join(scratch, name, 'checkpoints'));
-  const sums = (name: string) => readFileSync(join(scratch, name, 'checkpoints', 'step-4', 'SHA256SUMS'), 'utf8');
-  await run('whole', data);
+};
+const run = (name: string, data: TrainingData, { config, ...change }: Partial<RunOptions> = {}) => {
+  const own = { model: tinyModel, train: { ...train, accumulate: 2 }, data: shards };
+  const options = { folder: join(scratch, name), resume: false, saveEvery: 100, environment: {} };
+  return runTraining(engine, { ...options, config: { ...own, ...config }, data, ...change });
+};
+const saved = (name: string) => readdirSync(join(scratch, name, 'checkpoints'));
+const sums = (name: string) => readFileSync(join(scratch, name, 'checkpoints', 'step-4', 'SHA256SUMS'), 'utf8');
+const steps = (name: string) =>
+  readFileSync(join(scratch, name, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { step: number }).step);
+
+it('what is done is saved when a picture cannot be read, before an update, within it or after it', async () => {
+  await run('whole', disk);
   // Two batches of eight pictures are an update.
   for (const [name, n, done] of [
     ['between', 48, 3],
@@ -88,14 +90,46 @@ it('what is done is saved when a picture cannot be read, before an update, withi
     expect(await run(name, failing(n)).catch((e: unknown) => e)).toBe(bad);
     expect(saved(name), name).toEqual(done > 0 ? [`step-${done}`] : []);
     if (name !== 'within') continue;
-    await run(name, data, { resume: true });
+    await run(name, disk, { resume: true });
     expect(sums(name)).toBe(sums('whole'));
   }
-  // A validation comes after its update, which is not in the metrics yet.
-  const validation = { data: failing(0), every: 2, pictures: 8 };
-  expect(await run('held', data, { validation }).catch((e: unknown) => e)).toBe(bad);
-  expect(saved('held')).toEqual([]);
+  // A validation comes after its update, which stands without it.
+  const validation = { data: failing(0), every: 3, pictures: 8 };
+  expect(await run('held', disk, { validation }).catch((e: unknown) => e)).toBe(bad);
+  expect([saved('held'), steps('held')]).toEqual([['step-3'], [1, 2, 3]]);
+  await run('held', disk, { resume: true, validation: { ...validation, data: disk } });
+  expect(sums('held')).toBe(sums('whole'));
 });
+
+it.each([
+  ['kept whole', false],
+  ['divided', true],
+])(
+  'what several processes have done is saved when one of them cannot read a picture: state %s',
+  async (name, shardState) => {
+    const config = { model: tinyModel, train: { ...train, accumulate: 2, shardState }, data: shards };
+    const all = (folder: string, data: TrainingData, change: Partial<RunOptions> = {}) =>
+      Promise.all(
+        ranksTogether(2).map((communicator) =>
+          run(folder, data, { config, communicator, ...change }).catch((error: unknown) => error),
+        ),
+      );
+    const hint = 'what rank 1 says names the picture';
+    const told = [new DataError('rank 1 could not read its pictures of this batch', { hint }), bad];
+    await all(`${name}, unharmed`, disk);
+    // Sample 41 is of update 3, in its second batch.
+    expect(await all(name, failing(41))).toEqual(told);
+    expect([saved(name), steps(name)]).toEqual([['step-2'], [1, 2]]);
+    const validation = { data: failing(1), every: 3, pictures: 8 };
+    expect(await all(name, disk, { resume: true, validation })).toEqual(told);
+    expect([saved(name), steps(name)]).toEqual([
+      ['step-2', 'step-3'],
+      [1, 2, 3],
+    ]);
+    await all(name, disk, { resume: true });
+    expect(sums(name)).toBe(sums(`${name}, unharmed`));
+  },
+);
 
 it('a run knows its files again, and others when it sees them', async () => {
   const folder = join(scratch, 'run');

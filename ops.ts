@@ -21,7 +21,7 @@ export { createTape } from './kernels/derivatives.ts';
 export { silu } from './kernels/elementwise.ts';
 export { euler, eulerEach, guide, mean2, velocityToward } from './kernels/flow.ts';
 export { eulerWithin, flowInterpolate, mixEach } from './kernels/flow-training.ts';
-export { gatherRows, scatterRows } from './kernels/gather.ts';
+export { gatherRows } from './kernels/gather.ts';
 export { HISTOGRAM_BINS, histogram, histogramEdges } from './kernels/histogram.ts';
 export { gatedResidual } from './kernels/matmul/gate.ts';
 export { gatedLinear, type LinearWeights, linear } from './kernels/matmul/linear.ts';
@@ -39,5 +39,6 @@ export {
   randomUniform,
 } from './kernels/random/random.ts';
 export { columnSum, countNonFinite, globalNorm, sumSquares } from './kernels/reduce.ts';
+export { scatterRows } from './kernels/scatter.ts';
 export { SINUSOID_WIDTH, sinusoid } from './kernels/sinusoid.ts';
 export { softmax } from './kernels/softmax.ts';

@@ -1,8 +1,8 @@
-/** Rows of a table by index (embedding lookup, selecting samples; backward in gather.backward.ts) and rows written back by index. */
+/** Rows of a table by index (embedding lookup, selecting samples; backward in gather.backward.ts). */
 import type { Context } from '../engine/context.ts';
 import { UsageError } from '../engine/errors.ts';
 import { defineKernel } from '../engine/kernel.ts';
-import { ceilDiv, type Scalar, times } from '../engine/scalar.ts';
+import { ceilDiv, type Scalar } from '../engine/scalar.ts';
 import { rowSize, shapeText, sizeOf, type Tensor } from '../engine/tensor.ts';
 import { contract } from './contract.ts';
 import source from './gather.wgsl';
@@ -52,29 +52,8 @@ export function gatherRows(ctx: Context, table: Tensor, indices: Tensor): Tensor
   return y;
 }
 
-/**
- * target[indices[i]] = source[i], in place: target [N, ...row], source [B, ...row] (its leading rows count where it has more),
- * indices [B] u32, all different, those beyond N ignored. Rows that no index names keep their contents. Not differentiable.
- * @throws UsageError when the rows differ in size or the indices in type.
- */
-export function scatterRows(ctx: Context, target: Tensor, source: Tensor, indices: Tensor): void {
-  checkIndices(indices);
-  const width = rowSize(target);
-  if (rowSize(source) !== width) {
-    throw new UsageError(`cannot scatter rows of ${shapeText(source)} into ${shapeText(target)}`);
-  }
-  const count = indices.shape[0];
-  ctx.dispatch({
-    kernel,
-    entry: 'scatter',
-    constants,
-    tensors: { indices, rows_in: source, rows_out: target },
-    params: { count, rows: target.shape[0], width },
-    grid: ceilDiv(times(count, width), WG * EACH),
-  });
-}
-
-function checkIndices(indices: Tensor): void {
+/** @throws UsageError */
+export function checkIndices(indices: Tensor): void {
   if (indices.shape.length !== 1 || indices.dtype !== 'u32') {
     throw new UsageError(`indices must be [B] of u32, not ${shapeText(indices)} of ${indices.dtype}`);
   }

@@ -1,4 +1,4 @@
-// Rows of a table by index, and back. Rows are moved as bit patterns, so any 32-bit type passes unchanged; halves become f32.
+// Rows of a table by index. Rows are moved as bit patterns, so any 32-bit type passes unchanged; halves become f32.
 
 override WG: u32 = 64;
 override EACH: u32 = 8;  // elements of one invocation, WG apart: CPU drivers pay for every workgroup
@@ -27,15 +27,5 @@ fn gather(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: ve
 //#else
     rows_out[i] = rows_in[at];
 //#endif
-  }
-}
-
-// rows_out[indices[i]] = rows_in[i].
-@compute @workgroup_size(WG)
-fn scatter(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let first = linear_id(wid, groups, 0u, WG * EACH) + lid;
-  for (var i = first; i < min(first + WG * EACH, params.count * params.width); i += WG) {
-    let row = indices[i / params.width];
-    if (row < params.rows) { rows_out[row * params.width + i % params.width] = rows_in[i]; }
   }
 }

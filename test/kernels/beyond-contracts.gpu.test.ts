@@ -16,13 +16,14 @@ import { checkLabels, crossEntropy } from '../../kernels/cross-entropy.ts';
 import { createTape } from '../../kernels/derivatives.ts';
 import { euler } from '../../kernels/flow.ts';
 import { flowInterpolate } from '../../kernels/flow-training.ts';
-import { gatherRows, scatterRows } from '../../kernels/gather.ts';
+import { gatherRows } from '../../kernels/gather.ts';
 import { matmul } from '../../kernels/matmul/sliced.ts';
 import { mse, mseSeed } from '../../kernels/mse.ts';
 import { patchify, unpatchify } from '../../kernels/patches.ts';
 import { dropout } from '../../kernels/random/dropout.ts';
 import { randomNormal, randomUniform } from '../../kernels/random/random.ts';
 import { columnSum, countNonFinite, sumSquares } from '../../kernels/reduce.ts';
+import { scatterRows } from '../../kernels/scatter.ts';
 import { sinusoid } from '../../kernels/sinusoid.ts';
 import { testEngine } from '../support/engine.ts';
 

@@ -13,7 +13,7 @@ import type { Context } from '../../engine/context.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { eulerEach, guide } from '../../kernels/flow.ts';
 import { flowInterpolate } from '../../kernels/flow-training.ts';
-import { scatterRows } from '../../kernels/gather.ts';
+import { scatterRows } from '../../kernels/scatter.ts';
 import {
   evaluate,
   filled,

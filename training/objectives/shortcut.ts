@@ -14,7 +14,7 @@ import type { Context } from '../../engine/context.ts';
 import { integers, uniforms } from '../../engine/philox.ts';
 import type { Tensor } from '../../engine/tensor.ts';
 import { eulerEach, guide, mean2 } from '../../kernels/flow.ts';
-import { scatterRows } from '../../kernels/gather.ts';
+import { scatterRows } from '../../kernels/scatter.ts';
 import {
   type DrawRequest,
   evaluate,

@@ -32,7 +32,7 @@ describe('examples/rmsnorm', () => {
 
 describe('docs/write-a-kernel.md', () => {
   it('shows pieces of the examples as they are', () => {
-    const shown = { ts: ['rmsnorm.ts'], wgsl: ['rmsnorm.wgsl'], js: ['square.mjs', 'own-kernel.mjs'] };
+    const shown = { ts: ['rmsnorm.ts'], wgsl: ['rmsnorm.wgsl'], js: ['square.mjs', 'own-kernel.mjs', 'train-mlp.mjs'] };
     const blocks = fencedBlocks(textOf('docs/write-a-kernel.md')).flatMap(({ language, code }) =>
       language in shown ? [{ files: shown[language as keyof typeof shown], code }] : [],
     );

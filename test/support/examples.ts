@@ -18,7 +18,7 @@ export async function runModule(file: string, outfile: string, ...parameters: st
     target: 'es2022',
     loader: { '.wgsl': 'text' },
     alias: {
-      ...Object.fromEntries(['node', 'ops', 'bench'].map((name) => [`odelt/${name}`, join(ROOT, `${name}.ts`)])),
+      ...Object.fromEntries(['node', 'ops', 'bench', 'jax'].map((name) => [`odelt/${name}`, join(ROOT, `${name}.ts`)])),
       odelt: join(ROOT, 'node.ts'),
     },
     external: ['node:*', ...[...Object.keys(dependencies), 'webgpu', 'koffi'].flatMap((name) => [name, `${name}/*`])],

@@ -3,7 +3,7 @@ import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { floatsOf } from '../../formats/stored-tensor.ts';
 import { type ParamSet, paramEntries, zeroParams } from '../params.ts';
 import type { ForeignWeights } from '../weights/imports/foreign.ts';
-import { klConfigOf, klNetwork, parseKlConfig } from './kl.ts';
+import { ASSUMED_SCALE, klConfigOf, klNetwork, parseKlConfig } from './kl.ts';
 import { type NamedWeights, namedWeights } from './names.ts';
 import { type AutoencoderNetwork, autoencoderLayout } from './network.ts';
 import { tinyNetwork } from './tiny.ts';
@@ -12,6 +12,8 @@ import { tinyNetwork } from './tiny.ts';
 export interface ImportedAutoencoder {
   readonly network: AutoencoderNetwork;
   readonly params: ParamSet;
+  /** What the files and their configuration do not say and was assumed, in words; absent where all is said. */
+  readonly assumed?: string;
 }
 
 /** [output, input, side, side] or [output, input] to [side, side, input, output]. */
@@ -117,5 +119,5 @@ export async function importAutoencoder(
     else if (shape.length === 2) values.set(turned(read, [1, 1, shape[0]!, shape[1]!]));
     else values.set(turned(read, shape as [number, number, number, number]));
   }
-  return { network, params };
+  return { network, params, ...(first.family === 'kl' && config === undefined ? { assumed: ASSUMED_SCALE } : {}) };
 }

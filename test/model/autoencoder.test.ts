@@ -234,6 +234,21 @@ describe('files that do not fit are refused', () => {
     await refused({ ...own, bytes: 100 }, SMALL_KL, 'bytes, the file has 100');
   });
 
+  it('holding what is no number, with the tensor and its place', async () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const damaged = changed((tensors) => {
+        const tensor = tensors.get('decoder.conv_in.weight')!;
+        const load = async () => {
+          const bytes = (await tensor.load()).slice();
+          new Float32Array(bytes.buffer)[5] = bad;
+          return bytes;
+        };
+        tensors.set('decoder.conv_in.weight', { ...tensor, load });
+      });
+      await refused(damaged, SMALL_KL, `vae.safetensors: decoder.conv_in.weight holds ${bad}, its value 5`);
+    }
+  });
+
   it('of another kind of model, with some of its names', async () => {
     const message = 'its tensors have names of no autoencoder that is known: blocks.0.attn.qkv.weight';
     await refused(

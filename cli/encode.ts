@@ -84,7 +84,8 @@ async function encode(path: string, flags: EncodeFlags): Promise<void> {
   await checkOutput('--out', flags.out, { folder: true });
   const signal = interruptSignal('stopping after this picture');
   const imported = await openAutoencoder(flags.autoencoder);
-  const { network } = imported;
+  const { network, assumed } = imported;
+  if (assumed !== undefined) log(`warning: ${flags.autoencoder}: ${assumed}`);
   const line = new ProgressLine();
   const reading = performance.now();
   const data = await openTrainingData(placeOf(path), {

@@ -1,10 +1,10 @@
 /** What an objective asks of a run before its first update: a model that fits it, a teacher, and weights to start from; when the teacher changes. */
 import { CheckpointError, ConfigError } from '../engine/errors.ts';
+import { firstNonFinite } from '../formats/finite.ts';
 import { type ModelConfig, spelledOut } from '../model/config.ts';
 import { initParamsInTurns, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
 import { batchShares, type TrainConfig } from './config.ts';
-import { firstNonFinite } from './finite.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './state.ts';

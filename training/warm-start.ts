@@ -1,5 +1,6 @@
 /** Starting from the weights of another model: what has the same name and shape is copied, the rest starts as in any new model. */
 import { CheckpointError } from '../engine/errors.ts';
+import { firstNonFinite } from '../formats/finite.ts';
 import type { ModelConfig } from '../model/config.ts';
 import {
   initialValues,
@@ -9,7 +10,6 @@ import {
   paramLayout,
   type TensorSource,
 } from '../model/params.ts';
-import { firstNonFinite } from './finite.ts';
 
 /** Which parameters came from where. */
 export interface WarmStart {

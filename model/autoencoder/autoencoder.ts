@@ -5,10 +5,11 @@
 
 import { dryEngine } from '../../engine/dry-device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, InterruptedError, LimitError, UsageError } from '../../engine/errors.ts';
+import { ConfigError, InterruptedError, LimitError, NonFiniteError, UsageError } from '../../engine/errors.ts';
 import { Arena } from '../../engine/memory/arena.ts';
 import { Program, record } from '../../engine/program.ts';
 import type { Shape, Tensor } from '../../engine/tensor.ts';
+import { firstNonFinite } from '../../formats/finite.ts';
 import type { ParamSet } from '../params.ts';
 import type { Precision } from '../weights/quantize.ts';
 import { Weights } from '../weights/weights.ts';
@@ -101,7 +102,8 @@ export class Autoencoder {
 
   /**
    * Latents [n, h, w, channels], scaled as a model of them works on them, to pictures [n, H, W, 3] about [-1, 1], not clamped.
-   * @throws ConfigError for latents of other channels, or without a decoder; LimitError, OutOfMemoryError; InterruptedError.
+   * @throws ConfigError for latents of other channels, or without a decoder; NonFiniteError for what would be no picture; LimitError,
+   * OutOfMemoryError; InterruptedError.
    */
   async decode(latents: PictureBatch, options: PassOptions = {}): Promise<PictureBatch> {
     const { latentChannels, scaling } = this.network;
@@ -113,7 +115,7 @@ export class Autoencoder {
   /**
    * Pictures [n, H, W, 3] in [-1, 1] to latents.
    * @throws ConfigError for pictures that are no multiple of the network's factor on a side, or of other channels, or without an encoder;
-   * LimitError, OutOfMemoryError; InterruptedError.
+   * NonFiniteError for what would be no latents; LimitError, OutOfMemoryError; InterruptedError.
    */
   async encode(pictures: PictureBatch): Promise<Encoded> {
     const { pictureChannels, latentChannels, factor, family, scaling } = this.network;
@@ -134,7 +136,7 @@ export class Autoencoder {
   /**
    * What one half gives for values in its own range: decoders take latents that are not scaled, encoders any size; for comparisons with
    * others' programs.
-   * @throws ConfigError without that half; LimitError, OutOfMemoryError; InterruptedError.
+   * @throws ConfigError without that half; NonFiniteError; LimitError, OutOfMemoryError; InterruptedError.
    */
   async raw(half: Half, input: PictureBatch): Promise<PictureBatch> {
     const channels = half === 'encoder' ? this.network.pictureChannels : this.network.latentChannels;
@@ -191,9 +193,20 @@ export class Autoencoder {
         }
       } else program.run();
       const [found] = await program.read(output);
+      this.#checkFinite(half, found!, i);
       out.set(found!, i * h * w * c);
     }
     return { values: out, shape: [count, h, w, c] };
+  }
+
+  /** What holds a NaN would be black in a picture, and spoil a folder of latents. */
+  #checkFinite(half: Half, values: Float32Array, picture: number): void {
+    const bad = firstNonFinite(values);
+    if (bad < 0) return;
+    const hint = "the weights' numbers are too large, or the driver is wrong: odelt verify checks it";
+    throw new NonFiniteError(`picture ${picture}: the autoencoder's ${half} gave ${values[bad]}`, {
+      hint: this.#options.precision === 'f16' ? 'store its weights as f32' : hint,
+    });
   }
 
   /** Compiles a half for a size, once. */

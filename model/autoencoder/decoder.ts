@@ -60,7 +60,7 @@ export function foreignDecoder(made: LatentsOrigin | undefined, own: LatentsOrig
 export interface DecoderMatch {
   /** Side and channels of the pictures that the model's samples become. */
   readonly shown: Pick<ModelConfig, 'imageSize' | 'channels'>;
-  /** As `foreignDecoder`. */
+  /** As `foreignDecoder`; where nothing is known of the latents, what was assumed of the decoder. */
   readonly warning: string | undefined;
 }
 
@@ -71,7 +71,10 @@ export async function matchDecoder(
   origin: LatentsOrigin | undefined,
 ): Promise<DecoderMatch> {
   const shown = decodedShape(model, imported);
-  return { shown, warning: origin && foreignDecoder(origin, await originOf(imported)) };
+  const { assumed } = imported;
+  if (!origin) return { shown, warning: assumed };
+  const foreign = foreignDecoder(origin, await originOf(imported));
+  return { shown, warning: foreign && assumed ? `${foreign}; ${assumed}` : foreign };
 }
 
 /**

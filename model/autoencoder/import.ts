@@ -1,9 +1,10 @@
 /** An autoencoder from files of weights: which network they are of, and its parameters in the order and orientation of ours. */
 import { CheckpointError, ConfigError } from '../../engine/errors.ts';
+import { firstNonFinite } from '../../formats/finite.ts';
 import { floatsOf } from '../../formats/stored-tensor.ts';
 import { type ParamSet, paramEntries, zeroParams } from '../params.ts';
 import type { ForeignWeights } from '../weights/imports/foreign.ts';
-import { klConfigOf, klNetwork, parseKlConfig } from './kl.ts';
+import { ASSUMED_SCALE, klConfigOf, klNetwork, parseKlConfig } from './kl.ts';
 import { type NamedWeights, namedWeights } from './names.ts';
 import { type AutoencoderNetwork, autoencoderLayout } from './network.ts';
 import { tinyNetwork } from './tiny.ts';
@@ -12,6 +13,8 @@ import { tinyNetwork } from './tiny.ts';
 export interface ImportedAutoencoder {
   readonly network: AutoencoderNetwork;
   readonly params: ParamSet;
+  /** What the files and their configuration do not say and was assumed, in words; absent where all is said. */
+  readonly assumed?: string;
 }
 
 /** [output, input, side, side] or [output, input] to [side, side, input, output]. */
@@ -62,7 +65,7 @@ function networkOf({ family, tensors }: NamedWeights, file: string, config: unkn
 /**
  * Reads an autoencoder from files that hold it together: one, or an encoder and a decoder. `config`: diffusers' config.json, parsed; without
  * it sizes come from the tensors, and groups and scale are Stable Diffusion's.
- * @throws CheckpointError for tensors of another network or that are missing, misshapen or too many; ConfigError for a configuration that
+ * @throws CheckpointError for tensors of another network or that are missing, misshapen, too many or not finite; ConfigError for a configuration that
  * is of none, or that must be given.
  */
 export async function importAutoencoder(
@@ -112,10 +115,16 @@ export async function importAutoencoder(
   for (const { spec, values } of paramEntries(params)) {
     const { tensor, given } = tensors.get(spec.name)!;
     const read = await floatsOf(tensor, `${file}: ${given}`);
+    const bad = firstNonFinite(read);
+    if (bad >= 0) {
+      throw new CheckpointError(`${file}: ${given} holds ${read[bad]}, its value ${bad}`, {
+        hint: 'the weights are damaged, or were when they were written: fetch them again',
+      });
+    }
     const { shape } = spec;
     if (shape.length === 1) values.set(read);
     else if (shape.length === 2) values.set(turned(read, [1, 1, shape[0]!, shape[1]!]));
     else values.set(turned(read, shape as [number, number, number, number]));
   }
-  return { network, params };
+  return { network, params, ...(first.family === 'kl' && config === undefined ? { assumed: ASSUMED_SCALE } : {}) };
 }

@@ -44,6 +44,10 @@ const schema = v.looseObject({
   mid_block_add_attention: v.optional(v.boolean(), true),
 });
 
+/** Whether a configuration without a name is of an autoencoder: other models' have none of these fields. */
+export const isUnnamedKl = (config: object): boolean =>
+  ['block_out_channels', 'latent_channels', 'scaling_factor'].some((field) => field in config);
+
 /** @throws ConfigError for a config.json of diffusers that describes no AutoencoderKL that is supported. */
 export function parseKlConfig(raw: unknown): KlConfig {
   const parsed = v.safeParse(schema, raw);
@@ -71,12 +75,15 @@ export function parseKlConfig(raw: unknown): KlConfig {
   };
 }
 
-/** Groups and scale of Stable Diffusion, whose files of weights do not say them. */
-const STABLE_DIFFUSION = { groups: 32, factor: 0.18215 };
+/** Stable Diffusion's, whose files of weights do not say groups and scale. */
+const STABLE_DIFFUSION = { groups: 32, factor: 0.18215, latentChannels: 4 };
+
+/** What `klConfigOf` takes for granted: others have the same shapes. */
+export const ASSUMED_SCALE = `without a config.json its latents are assumed to be scaled by ${STABLE_DIFFUSION.factor}, as Stable Diffusion's (SDXL's by 0.13025)`;
 
 /**
  * The configuration by the tensors' shapes, under diffusers' names, for a file without a config.json: Stable Diffusion's groups and scale.
- * @throws CheckpointError where the shapes give none.
+ * @throws CheckpointError where the shapes give none; ConfigError where they are not those of Stable Diffusion's latents.
  */
 export function klConfigOf(shapes: ReadonlyMap<string, readonly number[]>, file: string): KlConfig {
   const outputs = (name: string): number | undefined => shapes.get(name)?.[0];
@@ -98,6 +105,7 @@ export function klConfigOf(shapes: ReadonlyMap<string, readonly number[]>, file:
     : shapes.get('decoder.conv_in.weight')?.[1];
   const pictureChannels = encoder ? shapes.get('encoder.conv_in.weight')?.[1] : outputs('decoder.conv_out.weight');
   const { groups, factor } = STABLE_DIFFUSION;
+  const [quant, postQuant] = [shapes.has('quant_conv.weight'), shapes.has('post_quant_conv.weight')];
   const odd = levels.find((channels) => channels % groups !== 0);
   if (levels.length === 0 || layers < 1 || !latentChannels || !pictureChannels || !Number.isInteger(latentChannels)) {
     throw new CheckpointError(`${file}: its tensors are those of no whole AutoencoderKL`);
@@ -107,10 +115,19 @@ export function klConfigOf(shapes: ReadonlyMap<string, readonly number[]>, file:
       hint: 'give the config.json that lies beside the weights',
     });
   }
+  if (latentChannels !== STABLE_DIFFUSION.latentChannels || !(quant || postQuant)) {
+    const found = `${latentChannels} channels${quant || postQuant ? '' : ' and no quant_conv'}`;
+    throw new ConfigError(
+      `${file} does not say how its latents are scaled, and with ${found} it is not Stable Diffusion's`,
+      {
+        hint: 'give the config.json that lies beside the weights',
+      },
+    );
+  }
   return {
     ...{ pictureChannels, latentChannels, levels, layers, groups, scaling: { factor, shift: 0 } },
     attention: [...shapes.keys()].some((name) => name.includes('mid_block.attentions.')),
-    ...{ quant: shapes.has('quant_conv.weight'), postQuant: shapes.has('post_quant_conv.weight') },
+    ...{ quant, postQuant },
   };
 }
 

@@ -5,24 +5,35 @@ import { CheckpointError, ConfigError } from '../../engine/errors.ts';
 import { failAs, readRegular } from '../../formats/files.node.ts';
 import { openCheckpointFile } from '../weights/imports/open.node.ts';
 import type { ImportedAutoencoder } from './import.ts';
+import { isUnnamedKl } from './kl.ts';
 import { autoencoderIn, MOST_CONFIG, parseAutoencoderConfig } from './open.ts';
 
 /** How diffusers calls the weights in a folder. */
 const WEIGHTS = 'diffusion_pytorch_model.safetensors';
 const CONFIG = 'config.json';
 
-/** The parsed configuration of an autoencoder in a folder; undefined where there is none, or one of something else. */
-async function configIn(folder: string): Promise<Record<string, unknown> | undefined> {
+/** A configuration that lies in a folder, or one of something else, in words. */
+interface FoundConfig {
+  readonly config?: object;
+  readonly ignored?: string;
+}
+
+async function configIn(folder: string): Promise<FoundConfig> {
   const path = join(folder, CONFIG);
-  if (!(await stat(path).catch(() => null))?.isFile()) return undefined;
+  if (!(await stat(path).catch(() => null))?.isFile()) return {};
   const bytes = await readRegular(path, { most: MOST_CONFIG, fail: failAs(CheckpointError, path) });
-  const parsed = parseAutoencoderConfig(bytes, path) as { _class_name?: unknown } | null;
-  return String(parsed?._class_name).startsWith('Autoencoder') ? (parsed as Record<string, unknown>) : undefined;
+  const parsed = parseAutoencoderConfig(bytes, path);
+  const config = typeof parsed === 'object' && parsed !== null ? parsed : {};
+  const name = (config as { _class_name?: unknown })._class_name;
+  const isOwn = name === undefined ? isUnnamedKl(config) : String(name).startsWith('Autoencoder');
+  if (isOwn) return { config };
+  return { ignored: `${path} is of ${name === undefined ? 'something else' : `'${String(name)}'`} and is left out` };
 }
 
 /**
  * Reads an autoencoder: safetensors or a .pth of AutoencoderKL or the TAESD family, under all names that `importAutoencoder` knows, a
- * whole model of latents that holds one, or diffusers' folder. A config.json beside the weights gives groups and scale.
+ * whole model of latents that holds one, or diffusers' folder. A config.json beside the weights gives groups and scale, unless it
+ * is of something else, which `assumed` then says.
  * @throws ConfigError for an empty path; CheckpointError for what cannot be read or is no autoencoder, and what `importAutoencoder` throws.
  */
 export async function openAutoencoder(path: string): Promise<ImportedAutoencoder> {
@@ -32,10 +43,12 @@ export async function openAutoencoder(path: string): Promise<ImportedAutoencoder
   if (isFolder && !(await stat(file).catch(() => null))) {
     throw new CheckpointError(`${path} holds no ${WEIGHTS}`, { hint: 'give the file of the weights itself' });
   }
-  const config = await configIn(dirname(file));
+  const { config, ignored } = await configIn(dirname(file));
   const { raw, close } = await openCheckpointFile(file);
   try {
-    return await autoencoderIn({ raw }, file, config);
+    const imported = await autoencoderIn({ raw }, file, config);
+    const assumed = [ignored, imported.assumed].filter((what) => what !== undefined).join('; ');
+    return assumed === '' ? imported : { ...imported, assumed };
   } finally {
     await close();
   }

@@ -1,10 +1,11 @@
 /** Autoencoders of latents on an adapter, made of random weights: scales, batches, halves, memory; what verify holds them to is in test/verify. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, InterruptedError, UsageError } from '../../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../../engine/errors.ts';
 import { Autoencoder, autoencoderPeak, createAutoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf } from '../../model/autoencoder/gaussian.ts';
 import { type ImportedAutoencoder, importAutoencoder } from '../../model/autoencoder/import.ts';
+import { paramsByName } from '../../model/params.ts';
 import { foreignWeights, importedKl, SMALL_KL, smallKl } from '../support/autoencoder.ts';
 import { testEngine } from '../support/engine.ts';
 import { relativeError } from '../support/golden.ts';
@@ -49,6 +50,30 @@ describe('what a model of latents works on', () => {
     expect(bits(last.values)).toBe(bits(all.values.slice((2 * all.values.length) / 3)));
   });
 });
+
+it('refuses what holds no finite numbers, with the picture and the half', async () => {
+  const spoilt = await importedKl();
+  // Finite weights, and a result beyond what float32 holds.
+  for (const name of ['decoder.conv_out.bias', 'quant_conv.bias']) paramsByName(spoilt.params).get(name)!.fill(3e38);
+  for (const name of ['decoder.conv_out.weight', 'quant_conv.weight'])
+    for (const [at, value] of paramsByName(spoilt.params).get(name)!.entries())
+      paramsByName(spoilt.params).get(name)![at] = 2e38 * Math.sign(value);
+  const made = await createAutoencoder(engine, spoilt);
+  try {
+    for (const [half, work] of [
+      ['decoder', made.decode(latents)],
+      ['encoder', made.encode(pictures)],
+    ] as const) {
+      const error = await work.catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(NonFiniteError);
+      expect((error as Error).message).toMatch(
+        new RegExp(`^picture 0: the autoencoder's ${half} gave -?(NaN|Infinity)`),
+      );
+    }
+  } finally {
+    made.dispose();
+  }
+}, 600_000);
 
 it('tells of each layer once it is done, each submitted by itself, in the same bits', async () => {
   const wanted = await whole.decode(latents);

@@ -1,13 +1,20 @@
 /** Autoencoders of latents without a GPU: names, configurations and sizes of files, what is refused, and the Gaussian. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CheckpointError, ConfigError, UsageError } from '../../engine/errors.ts';
+import { matchDecoder } from '../../model/autoencoder/decoder.ts';
 import { gaussianDivergence, gaussianOf, gaussianSample } from '../../model/autoencoder/gaussian.ts';
 import { importAutoencoder } from '../../model/autoencoder/import.ts';
 import { klConfigOf, klNetwork, parseKlConfig } from '../../model/autoencoder/kl.ts';
-import { autoencoderLayout } from '../../model/autoencoder/network.ts';
+import { type AutoencoderNetwork, autoencoderLayout } from '../../model/autoencoder/network.ts';
+import { openAutoencoder } from '../../model/autoencoder/open.node.ts';
+import { originOf } from '../../model/autoencoder/origin.ts';
 import { tinyNetwork } from '../../model/autoencoder/tiny.ts';
 import type { ForeignWeights } from '../../model/weights/imports/foreign.ts';
 import { foreignWeights, SMALL_KL, smallKl } from '../support/autoencoder.ts';
+import { safetensorsOf } from '../support/latents.ts';
 
 const shapesOf = ({ tensors }: ForeignWeights) => new Map([...tensors].map(([name, { shape }]) => [name, shape]));
 
@@ -111,7 +118,7 @@ describe('configurations', () => {
   });
 
   it('follows from the tensors where there is none, with 32 groups', () => {
-    const config = { block_out_channels: [32, 64, 64], layers_per_block: 2, latent_channels: 6 };
+    const config = { block_out_channels: [32, 64, 64], layers_per_block: 2 };
     const network = klNetwork(parseKlConfig(config), { encoder: true, decoder: true });
     const shapes = shapesOf(foreignWeights(network));
     expect(klNetwork(klConfigOf(shapes, 'f'), { encoder: true, decoder: true })).toEqual(network);
@@ -120,6 +127,64 @@ describe('configurations', () => {
     expect(() => klConfigOf(shapesOf(foreignWeights(smallKl())), 'f')).toThrow(
       'f does not say how many groups its norms have, and 8 channels are no 32',
     );
+  });
+
+  it.each([
+    [{ latent_channels: 16 }, 'with 16 channels it is not'],
+    [
+      { latent_channels: 16, use_quant_conv: false, use_post_quant_conv: false },
+      'with 16 channels and no quant_conv it',
+    ],
+    [{ use_quant_conv: false, use_post_quant_conv: false }, 'with 4 channels and no quant_conv it is not'],
+  ])('must be there for latents of another shape: %j', async (more, message) => {
+    const config = { block_out_channels: [32], scaling_factor: 0.3611, shift_factor: 0.1159, ...more };
+    const weights = foreignWeights(klNetwork(parseKlConfig(config), { encoder: true, decoder: true }));
+    const refused = importAutoencoder([weights]);
+    await expect(refused).rejects.toThrow(ConfigError);
+    await expect(refused).rejects.toThrow(`vae.safetensors does not say how its latents are scaled, and ${message}`);
+    const { network, assumed } = await importAutoencoder([weights], config);
+    expect([network.scaling, assumed]).toEqual([{ factor: 0.3611, shift: 0.1159 }, undefined]);
+  });
+
+  it('that are not there leave the scale assumed, which is said where nothing confirms it', async () => {
+    const config = { block_out_channels: [32] };
+    const weights = foreignWeights(klNetwork(parseKlConfig(config), { encoder: true, decoder: true }));
+    const imported = await importAutoencoder([weights]);
+    const assumed = expect.stringMatching(/^without a config\.json its latents are assumed to be scaled by 0\.18215/);
+    expect(imported).toMatchObject({ network: { scaling: { factor: 0.18215, shift: 0 } }, assumed });
+    const model = { imageSize: 8, channels: 4 };
+    expect((await matchDecoder(model, imported, undefined)).warning).toEqual(assumed);
+    expect((await matchDecoder(model, imported, await originOf(imported))).warning).toBeUndefined();
+    const sdxl = await importAutoencoder([weights], { ...config, scaling_factor: 0.13025 });
+    const { warning } = await matchDecoder(model, imported, await originOf(sdxl));
+    expect(warning).toMatch(/^the latents were scaled by 0\.13025 .* as scaled by 0\.18215 .*; without a config\.json/);
+    expect((await matchDecoder(model, sdxl, undefined)).warning).toBeUndefined();
+  });
+
+  it('beside the weights count without a name, too; those of other models are left out, which is said', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'odelt-vae-'));
+    try {
+      const { _class_name, ...unnamed } = { ...SMALL_KL, norm_num_groups: 2 };
+      const network = klNetwork(parseKlConfig({ block_out_channels: [32] }), { encoder: false, decoder: true });
+      const path = join(folder, 'vae.safetensors');
+      const write = async (from: AutoencoderNetwork, config: unknown) => {
+        writeFileSync(path, await safetensorsOf(foreignWeights(from)));
+        writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+        return openAutoencoder(path);
+      };
+      const small = await write(smallKl(), unnamed);
+      expect([small.network.scaling, small.assumed]).toEqual([{ factor: 0.5, shift: 0.25 }, undefined]);
+      const norm = small.network.encoder!.find((layer) => layer.kind === 'norm');
+      expect(norm).toMatchObject({ groups: 2 });
+      const others = { _class_name: 'UNet2DConditionModel', scaling_factor: 0.5 };
+      const other = await write(network, others);
+      expect(other.network.scaling.factor).toBe(0.18215);
+      expect(other.assumed).toMatch(/config\.json is of 'UNet2DConditionModel' and is left out; without a config/);
+      expect((await write(network, { model_type: 'clip' })).assumed).toMatch(/is of something else and is left out/);
+      await expect(write(network, { ...unnamed })).rejects.toThrow(CheckpointError);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it.each([
@@ -167,6 +232,21 @@ describe('files that do not fit are refused', () => {
     const more = changed((tensors) => tensors.set('decoder.time.weight', tensors.get('decoder.conv_in.bias')!));
     await refused({ ...more, bytes: 1e9 }, SMALL_KL, 'nothing here has a use for decoder.time.weight');
     await refused({ ...own, bytes: 100 }, SMALL_KL, 'bytes, the file has 100');
+  });
+
+  it('holding what is no number, with the tensor and its place', async () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const damaged = changed((tensors) => {
+        const tensor = tensors.get('decoder.conv_in.weight')!;
+        const load = async () => {
+          const bytes = (await tensor.load()).slice();
+          new Float32Array(bytes.buffer)[5] = bad;
+          return bytes;
+        };
+        tensors.set('decoder.conv_in.weight', { ...tensor, load });
+      });
+      await refused(damaged, SMALL_KL, `vae.safetensors: decoder.conv_in.weight holds ${bad}, its value 5`);
+    }
   });
 
   it('of another kind of model, with some of its names', async () => {

@@ -1,9 +1,10 @@
 /** Numbers that are none are found wherever they are; long work on the host leaves turns to others, and gives the same numbers. */
 import { afterEach, expect, it, vi } from 'vitest';
 import { NonFiniteError } from '../../engine/errors.ts';
+import { firstNonFinite } from '../../formats/finite.ts';
 import { parseModelConfig } from '../../model/config.ts';
 import { initParams, initParamsInTurns, paramEntries } from '../../model/params.ts';
-import { checkFinite, firstNonFinite } from '../../training/finite.ts';
+import { checkFinite } from '../../training/finite.ts';
 import { setBits, tinyModel } from '../support/tiny.ts';
 
 afterEach(() => vi.restoreAllMocks());

@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, InterruptedError } from '../../engine/errors.ts';
+import { ConfigError, InterruptedError, NonFiniteError } from '../../engine/errors.ts';
 import { normals } from '../../engine/philox.ts';
 import { concatenated } from '../../formats/bytes.ts';
 import { checkOutput, digestOfFile, failAs, TEMPORARY, writeAtomically, writeText } from '../../formats/files.node.ts';
+import { firstNonFinite } from '../../formats/finite.ts';
+import { fromHalf, toHalf } from '../../formats/half.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../formats/safetensors.ts';
 import type { Autoencoder } from '../../model/autoencoder/autoencoder.ts';
 import { gaussianOf, gaussianSample } from '../../model/autoencoder/gaussian.ts';
@@ -14,7 +16,7 @@ import type { LatentsOrigin } from '../../model/autoencoder/origin.ts';
 import { addToSums, type Sums } from '../../model/autoencoder/spread.ts';
 import { readBatches } from '../batches.ts';
 import { inLockedFolder } from '../lock.node.ts';
-import { type DataShape, isPaired, latentsOrigin, type TrainingData } from './dataset.ts';
+import { type DataShape, isPaired, isStreamed, latentsOrigin, type TrainingData } from './dataset.ts';
 import { fingerprint } from './fingerprint.node.ts';
 import {
   LATENTS_INDEX,
@@ -25,6 +27,7 @@ import {
   latentTensors,
   readLatentsIndex,
 } from './latents.ts';
+import { dataOrder } from './order.ts';
 
 /** Pictures are put into shards in a shuffled order, so that each is a sample of all: this seed's, as `readBatches` has it. */
 const SEED = 0x656e6364;
@@ -164,7 +167,7 @@ async function before(folder: string, recipe: LatentsRecipe): Promise<readonly L
  * Encodes all pictures of a data set, in a shuffled order, into `folder`, which `openTrainingData` then reads. A folder that an
  * interrupted run left goes on after its last whole shard; one that is whole is left as it is. A full disk leaves whole files.
  * @throws ConfigError for pictures that the autoencoder cannot take, or a folder of something else, before anything is encoded; OutputError;
- * DataError for a picture that cannot be read; InterruptedError; what `Autoencoder.encode` throws.
+ * DataError for a picture that cannot be read; NonFiniteError for one of which no finite latents come; InterruptedError; what `Autoencoder.encode` throws.
  */
 export async function encodeLatents(
   autoencoder: Autoencoder,
@@ -193,6 +196,7 @@ async function encodeInto(
   if (done === total) return state();
   await save();
   const batches = readBatches(data, { seed: SEED, first: done });
+  const order = dataOrder({ count: total, seed: SEED, groups: isStreamed(data) ? data.groups : undefined });
   try {
     while (done < total) {
       const count = Math.min(recipe.shard, total - done);
@@ -204,7 +208,9 @@ async function encodeInto(
           hint: `the same command goes on after the ${done} pictures of whole shards`,
         });
       };
-      const tensors = await encodeShard(autoencoder, recipe, [done, count], next, sums);
+      const begun = done;
+      const nameOf = (k: number) => `picture ${order.at(begun + k).index} of '${data.name}'`;
+      const tensors = await encodeShard(autoencoder, recipe, [done, count], next, nameOf, sums);
       const bytes = concatenated([...safetensorsChunks(tensors)]);
       const file = `shard-${String(shards.length).padStart(5, '0')}.safetensors`;
       await writeAtomically(join(folder, file), [bytes]);
@@ -221,12 +227,13 @@ async function encodeInto(
   return state();
 }
 
-/** The tensors of `count` pictures from number `first` on, which `next` gives by their numbers in the shard. */
+/** The tensors of `count` pictures from number `first` on, which `next` gives, and `nameOf` names, by their numbers in the shard. */
 async function encodeShard(
   autoencoder: Autoencoder,
   recipe: LatentsRecipe,
   [first, count]: readonly [number, number],
   next: (k: number, image: Float32Array, label: Uint32Array) => Promise<void>,
+  nameOf: (k: number) => string,
   sums: Sums,
 ): Promise<TensorToWrite[]> {
   const { height, width, channels, flips, dtype } = recipe;
@@ -244,9 +251,18 @@ async function encodeShard(
     const sides = flips ? [picture, mirrored(picture, columns, colours)] : [picture];
     const parts: Float32Array[] = [];
     for (const [s, side] of sides.entries()) {
-      const found = await autoencoder.raw('encoder', { values: side, shape: [1, rows, columns, colours] });
-      const stored = storedParts(found.values, recipe, 2 * (first + k) + s);
+      const { values: found } = await autoencoder
+        .raw('encoder', { values: side, shape: [1, rows, columns, colours] })
+        .catch((cause: unknown) => {
+          if (!(cause instanceof NonFiniteError)) throw cause;
+          const { hint } = cause;
+          throw new NonFiniteError(`${nameOf(k)}: the autoencoder's encoder gave no finite numbers`, { cause, hint });
+        });
+      const stored = storedParts(found, recipe, 2 * (first + k) + s);
       const scaled = stored[0]!.map((value) => (value - shift) * factor);
+      if (dtype === 'F16' && stored.some((part) => firstNonFinite(fromHalf(toHalf(part))) >= 0)) {
+        throw new NonFiniteError(`${nameOf(k)}: its latents are beyond what f16 holds`, { hint: 'store them as f32' });
+      }
       addToSums(sums, scaled);
       parts.push(...stored);
     }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Engine } from '../../../engine/engine.ts';
-import { ConfigError, DataError, InterruptedError } from '../../../engine/errors.ts';
+import { ConfigError, DataError, InterruptedError, NonFiniteError } from '../../../engine/errors.ts';
 import { normals } from '../../../engine/philox.ts';
 import { parseSafetensors, serializeSafetensors } from '../../../formats/safetensors.ts';
 import { type Autoencoder, createAutoencoder } from '../../../model/autoencoder/autoencoder.ts';
@@ -12,11 +12,12 @@ import { type ImportedAutoencoder, importAutoencoder } from '../../../model/auto
 import { originOf } from '../../../model/autoencoder/origin.ts';
 import { spreadWarning } from '../../../model/autoencoder/spread.ts';
 import { parseModelConfig } from '../../../model/config.ts';
+import { paramsByName } from '../../../model/params.ts';
 import { readBatches } from '../../../training/batches.ts';
 import { datasetOf, type StreamedDataset, toUnit, toUnitFlipped } from '../../../training/data/dataset.ts';
 import { type EncodeOptions, encodeLatents } from '../../../training/data/encode.ts';
 import { fingerprint } from '../../../training/data/fingerprint.node.ts';
-import { LATENTS_INDEX, type LatentsFolder } from '../../../training/data/latents.ts';
+import { LATENTS_INDEX, type LatentsFolder, readLatentsIndex } from '../../../training/data/latents.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
 import { holdOut } from '../../../training/held-out.ts';
@@ -182,6 +183,31 @@ describe('encoding', () => {
     await expect(encode('samples', { samples: 4 })).rejects.toThrow('what differs: samples (3, now 4)');
     await expect(encode('samples')).rejects.toThrow('what differs: samples (3, now none)');
     await expect(encode('other', { samples: -1 })).rejects.toThrow('the seed of samples is -1');
+  });
+
+  it('names the picture of which no finite latents come, and keeps what was whole', async () => {
+    // The sixth picture in the order of shards, by its label.
+    const file = parseSafetensors(readFileSync(at('whole', whole.shards[1]!.file)));
+    const label = file.integers('labels')[1]!;
+    const nan = new Float32Array(pictures.image(label).length).fill(Number.NaN);
+    const spoilt: StreamedDataset = {
+      ...{ ...pictures, elements: 'numbers', paired: false, identity: 'spoilt' },
+      open: () => ({ read: async (i) => (i === label ? nan : picture(i, false).values), close: async () => {} }),
+    };
+    const error = await encodeLatents(kl, spoilt, { ...(await options('nan')), flip: false }).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(NonFiniteError);
+    expect((error as Error).message).toBe(
+      `picture ${label} of 'pictures': the autoencoder's encoder gave no finite numbers`,
+    );
+    const { shards } = await readLatentsIndex(at('nan'));
+    expect(shards.map(({ count }) => count)).toEqual([4]);
+    // As halves: mean, beyond 65504, of an encoder whose last bias is.
+    const large = await importedKl();
+    paramsByName(large.params).get('quant_conv.bias')!.fill(7e4);
+    const autoencoder = await createAutoencoder(engine, large, { halves: ['encoder'] });
+    const half = encodeLatents(autoencoder, pictures, { ...(await options('half')), dtype: 'F16' });
+    await expect(half).rejects.toThrow(/^picture \d of 'pictures': its latents are beyond what f16 holds$/);
+    autoencoder.dispose();
   });
 
   it('of the TAESD family gives latents, which are read scaled', async () => {

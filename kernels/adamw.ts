@@ -48,7 +48,7 @@ export interface AdamWOptions {
 const correction = (beta: number, count: Scalar) => map(count, `1-${beta}^`, (n) => 1 - beta ** n);
 
 /**
- * One update as optax.adamw does it: p -= lr (mhat / (sqrt(vhat) + eps) + decay p); then ema = emaDecay ema + (1 - emaDecay) p.
+ * One update as optax.adamw does it: p -= lr (mhat / (sqrt(vhat) + eps) + decay p); then ema += (1 - emaDecay) (p - ema).
  * @throws UsageError when the sizes differ.
  */
 export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions): void {
@@ -84,7 +84,6 @@ export function adamw(ctx: Context, tensors: AdamWTensors, options: AdamWOptions
       correction2: correction(beta2, count),
       eps,
       decay,
-      ema_keep: emaDecay,
       ema_rest: map(emaDecay, '1-', (x) => 1 - x),
       gradient_scale: gradientScale,
       most: clip?.most ?? 0,

@@ -15,8 +15,7 @@ struct Params {
   correction2: f32,
   eps: f32,
   decay: f32,
-  ema_keep: f32,
-  ema_rest: f32,
+  ema_rest: f32,  // 1 - the average's decay
   gradient_scale: f32,
   most: f32,  // norm of the scaled gradient
 }
@@ -53,6 +52,8 @@ fn update(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: ve
     let w = weights[i];
     let next = w - params.lr * (step + params.decay * w);
     weights[i] = next;
-    ema[i] = params.ema_keep * ema[i] + params.ema_rest * next;
+    // Not keep * ema + rest * next: keep and rest, each rounded, do not add up to 1, which over many updates is a bias.
+    let average = ema[i];
+    ema[i] = average + params.ema_rest * (next - average);
   }
 }

@@ -158,6 +158,35 @@ describe('adamw', () => {
     expect(want.p.some((x, i) => Math.abs(x - want.ema[i]!) > 1e-3)).toBe(true);
     p.dispose();
   });
+
+  it('averages over more updates than float32 has room for in what each of them adds: no bias', async () => {
+    const [n, emaDecay] = [64, 0.9999];
+    const start = Float32Array.from({ length: n }, (_, i) => (0.5 + i / n) * (i % 2 ? 1 : -1));
+    const ones = range(n, () => 1);
+    const [params, ema] = [f32('p', [n], [...start]), f32('ema', [n], [...start])];
+    const [gradient, m, v] = [f32('g', [n], ones), f32('m', [n], ones), f32('v', [n], ones)];
+    // Of a gradient that has always been 1 a step is the rate itself: parameters wander by a few per cent, and come back.
+    const rates = Array.from({ length: 128 }, (_, k) => Math.fround(0.02 * Math.sin(1.3 * k * k)));
+    rates.push(...rates.map((rate) => -rate));
+    const p = await program((ctx) => {
+      for (const lr of rates) adamw(ctx, { params, gradient, m, v, ema }, { lr, count: 1e6, decay: 0, emaDecay });
+      return [];
+    });
+    const want = { p: [...start], ema: [...start] };
+    for (let replay = 0; replay < 40; replay++) {
+      await p.run();
+      for (const lr of rates) {
+        for (let i = 0; i < n; i++) {
+          want.p[i]! -= lr;
+          want.ema[i]! += (1 - emaDecay) * (want.p[i]! - want.ema[i]!);
+        }
+      }
+    }
+    const [got] = await engine.readAll([ema]);
+    const bias = want.ema.reduce((sum, x, i) => sum + (got![i]! / x - 1) / n, 0);
+    expect(Math.abs(bias)).toBeLessThan(2e-5);
+    p.dispose();
+  });
 });
 
 describe('scatterRows', () => {

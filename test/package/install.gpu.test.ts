@@ -49,6 +49,29 @@ const kept: Uint8Array = (await run).model;
 document.title = [limit, kept.length, share, PRECISIONS.length, ACTIVATIONS.length].join();
 `;
 
+/** A worker of Node's own that serves a client over a port: both ends fit without the browser's types. */
+const PORTS = `
+import { MessageChannel } from 'node:worker_threads';
+import { createWorker, type Scope, serveWorker } from 'odelt/worker';
+import { createEngine } from 'odelt/node';
+
+const { port1, port2 } = new MessageChannel();
+const scope: Scope = {
+  postMessage: (message, transfer) => port2.postMessage(message, transfer.filter((part) => part instanceof ArrayBuffer)),
+  addEventListener: (_, listener) => void port2.on('message', (data) => listener({ data })),
+};
+serveWorker(scope, { createEngine });
+const worker = createWorker({
+  postMessage: (message, transfer) => port1.postMessage(message, transfer.filter((part) => part instanceof ArrayBuffer)),
+  addEventListener: (type, listener) => void port1.addEventListener(type, listener as (event: Event) => void),
+  start: () => port1.start(),
+});
+const { features } = await worker.adapter();
+console.log(features.length > 0);
+await worker.dispose();
+port1.close();
+`;
+
 /** examples/rmsnorm.ts, its contract checked. Without a bundler WGSL is a string. */
 const RMSNORM = `
 import { createEngine } from 'odelt';
@@ -68,7 +91,11 @@ const RESOLUTIONS = {
 } as const;
 
 const SETTINGS = {
-  'Node without the DOM': { types: ['node'], lib: ['es2023'], files: ['node.ts', 'saxpy.ts', 'rmsnorm.ts'] },
+  'Node without the DOM': {
+    types: ['node'],
+    lib: ['es2023'],
+    files: ['node.ts', 'saxpy.ts', 'rmsnorm.ts', 'ports.ts'],
+  },
   'Node with the DOM': { types: ['node'], files: ['node.ts'] },
   'a browser, without types of Node': {
     types: [],
@@ -91,6 +118,7 @@ describe('the installed package', () => {
     borrow(project, ['@types/node']);
     writeFileSync(join(project, 'node.ts'), readmeProgram('In Node'));
     writeFileSync(join(project, 'page.ts'), PAGE);
+    writeFileSync(join(project, 'ports.ts'), PORTS);
     writeFileSync(join(project, 'saxpy.ts'), text('examples/first-kernel.mjs'));
     writeFileSync(join(project, 'rmsnorm.ts'), RMSNORM);
   });
@@ -138,6 +166,10 @@ describe('the installed package', () => {
     it('runs kernels of its own, and checks one against its contract', async () => {
       expect(await node('out/saxpy.js')).toBe('y[3] = 333\n');
       expect(await node('out/rmsnorm.js')).toBe('rmsnorm true true\n'.repeat(3));
+    });
+
+    it('serves calls over a port', async () => {
+      expect(await node('out/ports.js')).toBe('true\n');
     });
 
     it('has its command and its model, which the command finds', async () => {

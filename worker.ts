@@ -21,6 +21,7 @@ export type {
   Calls,
   DecoderOptions,
   DecoderSource,
+  Handed,
   Inspected,
   LoadedDecoder,
   LoadedModel,

@@ -7,8 +7,7 @@ import { jaxNormal, prngKey } from 'odelt/jax';
 import { adamw, createTape, linear, mse } from 'odelt/ops';
 import { square } from './square.mjs';
 
-const BATCH = 64;
-const SHAPES = { w1: [2, 8], b1: [8], w2: [8, 1], b2: [1] };
+const [BATCH, HIDDEN] = [64, 8];
 
 const engine = await createEngine();
 try {
@@ -17,14 +16,20 @@ try {
   const products = Float32Array.from({ length: BATCH }, (_, i) => points[2 * i] * points[2 * i + 1]);
   const y = engine.tensor('y', [BATCH, 1], { data: products });
 
-  // Each parameter with its gradient and AdamW's state: persistent tensors, which outlast runs and programs.
-  const layers = Object.entries(SHAPES).map(([name, shape], i) => {
-    const data = jaxNormal(prngKey(1 + i), { count: shape.reduce((a, b) => a * b) }).map((v) => 0.5 * v);
-    const zero = (what) => engine.tensor(`${name}.${what}`, shape);
+  // A parameter with its gradient and AdamW's state: persistent tensors, which outlast runs and programs.
+  const parameter = (name, shape, seed) => {
+    const data = jaxNormal(prngKey(seed), { count: shape.reduce((a, b) => a * b) }).map((v) => 0.5 * v);
     const params = engine.tensor(name, shape, { data });
+    const zero = (what) => engine.tensor(`${name}.${what}`, shape);
     return { params, gradient: zero('gradient'), m: zero('m'), v: zero('v'), ema: zero('ema') };
-  });
-  const [w1, b1, w2, b2] = layers.map(({ params }) => params);
+  };
+  const parameters = [
+    parameter('w1', [2, HIDDEN], 1),
+    parameter('b1', [HIDDEN], 2),
+    parameter('w2', [HIDDEN, 1], 3),
+    parameter('b2', [1], 4),
+  ];
+  const [w1, b1, w2, b2] = parameters.map(({ params }) => params);
   const network = (ctx) => linear(ctx, square(ctx, linear(ctx, x, { kernel: w1, bias: b1 })), { kernel: w2, bias: b2 });
 
   const one = engine.tensor('one', [1], { data: Float32Array.of(1) });
@@ -32,10 +37,10 @@ try {
   const { recording, result: loss } = record(engine, 'update', (ctx, keep) => {
     const tape = createTape();
     ctx.tape = tape;
-    for (const { params, gradient } of layers) tape.watch(params, gradient);
+    for (const { params, gradient } of parameters) tape.watch(params, gradient);
     const { loss } = mse(ctx, network(ctx), y);
     tape.backward(ctx, [[loss, one]]);
-    for (const layer of layers) adamw(ctx, layer, { lr: 0.02, count, decay: 0 });
+    for (const each of parameters) adamw(ctx, each, { lr: 0.02, count, decay: 0 });
     keep(loss);
     return loss;
   });

@@ -10,6 +10,7 @@ import {
   type Calls,
   type DecoderOptions,
   type DecoderSource,
+  type Handed,
   type LoadOptions,
   type Question,
   type ShowRequest,
@@ -30,7 +31,7 @@ export interface CallOptions {
 /** What the client needs of a worker, or of a port to one. */
 export interface WorkerPort {
   /** Sends a call, handing over what is in `transfer`. */
-  postMessage(message: unknown, transfer: Transferable[]): void;
+  postMessage(message: unknown, transfer: Handed[]): void;
   /** Tells of answers, and of a worker that cannot be started. */
   addEventListener(type: 'message' | 'error' | 'messageerror', listener: (event: Event) => void): void;
   /** Of a MessagePort: lets messages come, once somebody listens. */
@@ -101,7 +102,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     port.terminate?.();
   };
   port.addEventListener('message', (event) => {
-    const answer = (event as MessageEvent<Answer>).data;
+    const answer = (event as Event & { data: Answer }).data;
     const call = calls.get(answer.id);
     if (!call) return;
     if ('progress' in answer) return call.tell(answer.progress);
@@ -129,7 +130,7 @@ export function createWorker(port: WorkerPort = ownWorker()): OdeltWorker {
     call: Name,
     args: Calls[Name]['args'],
     { signal }: CallOptions = {},
-    transfer: Transferable[] = [],
+    transfer: Handed[] = [],
   ): Call<Name> {
     const id = ++ids;
     const { promise, iterable, pending } = underWay<Calls[Name]['result'], Calls[Name]['progress']>();

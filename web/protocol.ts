@@ -22,7 +22,7 @@ import type { CaseResult } from '../verify/case.ts';
 import type { SentError } from './errors.ts';
 import type { FileAt } from './files.ts';
 import type { IdxFiles } from './idx.ts';
-import type { LabelledPicture, PictureOptions } from './pictures.ts';
+import type { Bitmap, LabelledPicture, PictureOptions } from './pictures.ts';
 
 /** What is trained on, as it can be sent. Bitmaps are transferred: the page's own are closed by it. */
 export type SentData =
@@ -247,8 +247,11 @@ export type Answer =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: SentError };
 
-/** Buffers and bitmaps inside plain data that can be handed over instead of copied, each once. */
-export function transferables(value: unknown, found = new Set<Transferable>()): Transferable[] {
+/** What a message hands over instead of copying it, by what programs without the browser's types know of it. */
+export type Handed = ArrayBuffer | Bitmap;
+
+/** Buffers and bitmaps inside plain data that can be handed over, each once. */
+export function transferables(value: unknown, found = new Set<Handed>()): Handed[] {
   if (ArrayBuffer.isView(value)) {
     // A view of part of a buffer would take the rest with it.
     const { buffer, byteLength } = value;

@@ -8,15 +8,15 @@ import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError, UsageError } from '../engine/errors.ts';
 import { type BrowserEngineOptions, createEngine } from '../tuning/browser-engine.ts';
 import { sendableError } from './errors.ts';
-import { type Answer, type CallName, type Calls, type Question, transferables } from './protocol.ts';
+import { type Answer, type CallName, type Calls, type Handed, type Question, transferables } from './protocol.ts';
 import type { Serving } from './serving.ts';
 
 /** Where messages come from and go: a worker's global scope, or a port. */
 export interface Scope {
   /** Sends an answer, handing over what is in `transfer`. */
-  postMessage(message: unknown, transfer: Transferable[]): void;
+  postMessage(message: unknown, transfer: Handed[]): void;
   /** Tells of calls. */
-  addEventListener(type: 'message', listener: (event: MessageEvent<Question>) => void): void;
+  addEventListener(type: 'message', listener: (event: { readonly data: Question }) => void): void;
   /** Of a MessagePort: lets calls come, once somebody listens. */
   start?(): void;
   /** Ends the worker, after `dispose`. */

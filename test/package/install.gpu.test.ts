@@ -2,11 +2,12 @@
  * The packed package in the hands of a stranger: TypeScript accepts programs for Node, for browsers and with a kernel of one's own, in both
  * ways of resolving modules and with declarations checked; those for Node run.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fencedBlocks } from '../support/fenced.ts';
 import { borrow, install, manifestIn, pack } from '../support/package.ts';
 import { ROOT, run } from '../support/repository.ts';
 
@@ -49,6 +50,29 @@ const kept: Uint8Array = (await run).model;
 document.title = [limit, kept.length, share, PRECISIONS.length, ACTIVATIONS.length].join();
 `;
 
+/** A worker of Node's own that serves a client over a port: both ends fit without the browser's types. */
+const PORTS = `
+import { MessageChannel } from 'node:worker_threads';
+import { createWorker, type Scope, serveWorker } from 'odelt/worker';
+import { createEngine } from 'odelt/node';
+
+const { port1, port2 } = new MessageChannel();
+const scope: Scope = {
+  postMessage: (message, transfer) => port2.postMessage(message, transfer.filter((part) => part instanceof ArrayBuffer)),
+  addEventListener: (_, listener) => void port2.on('message', (data) => listener({ data })),
+};
+serveWorker(scope, { createEngine });
+const worker = createWorker({
+  postMessage: (message, transfer) => port1.postMessage(message, transfer.filter((part) => part instanceof ArrayBuffer)),
+  addEventListener: (type, listener) => void port1.addEventListener(type, listener as (event: Event) => void),
+  start: () => port1.start(),
+});
+const { features } = await worker.adapter();
+console.log(features.length > 0);
+await worker.dispose();
+port1.close();
+`;
+
 /** examples/rmsnorm.ts, its contract checked. Without a bundler WGSL is a string. */
 const RMSNORM = `
 import { createEngine } from 'odelt';
@@ -62,13 +86,44 @@ for (const k of rmsnormContract.cases) {
 engine.dispose();
 `;
 
+/** What pieces of the documents have from the text around them. */
+const GIVEN = `
+declare const worker: import('odelt/worker').OdeltWorker;
+declare const bytes: Uint8Array<ArrayBuffer>;
+declare const latents: Float32Array;
+declare const Deno: { writeFile(path: string, bytes: Uint8Array): Promise<void> };
+interface Element { readonly files: FileList }
+`;
+
+/** The examples, and the code of the documents: piece by piece, but where a page's pieces are one program; by the files' names. */
+function shownCode(): Map<string, string> {
+  const shown = new Map<string, string>();
+  for (const name of readdirSync(join(ROOT, 'examples')).filter((file) => file.endsWith('.mjs'))) {
+    const code = text(`examples/${name}`).replace(/'\.\/(\w+)\.mjs'/, "'./$1.js'");
+    if (code.includes("from 'odelt")) shown.set(name.replace('.mjs', '.ts'), code);
+  }
+  for (const page of readdirSync(join(ROOT, 'docs'))) {
+    // Pieces of the examples.
+    if (!page.endsWith('.md') || page === 'write-a-kernel.md') continue;
+    const pieces = fencedBlocks(text(`docs/${page}`)).filter(({ language }) => ['js', 'ts'].includes(language));
+    const codes = pieces.map(({ code }) => code);
+    for (const [i, code] of (page === 'concepts.md' ? [codes.join('')] : codes).entries())
+      shown.set(`${page}-${i}.ts`, `${code}\nexport {};\n`);
+  }
+  return shown;
+}
+
 const RESOLUTIONS = {
   bundler: { module: 'esnext', moduleResolution: 'bundler', noEmit: true },
   nodenext: { module: 'nodenext', moduleResolution: 'nodenext', outDir: 'out' }, // the programs that run
 } as const;
 
 const SETTINGS = {
-  'Node without the DOM': { types: ['node'], lib: ['es2023'], files: ['node.ts', 'saxpy.ts', 'rmsnorm.ts'] },
+  'Node without the DOM': {
+    types: ['node'],
+    lib: ['es2023'],
+    files: ['node.ts', 'saxpy.ts', 'rmsnorm.ts', 'ports.ts'],
+  },
   'Node with the DOM': { types: ['node'], files: ['node.ts'] },
   'a browser, without types of Node': {
     types: [],
@@ -91,6 +146,7 @@ describe('the installed package', () => {
     borrow(project, ['@types/node']);
     writeFileSync(join(project, 'node.ts'), readmeProgram('In Node'));
     writeFileSync(join(project, 'page.ts'), PAGE);
+    writeFileSync(join(project, 'ports.ts'), PORTS);
     writeFileSync(join(project, 'saxpy.ts'), text('examples/first-kernel.mjs'));
     writeFileSync(join(project, 'rmsnorm.ts'), RMSNORM);
   });
@@ -110,18 +166,36 @@ describe('the installed package', () => {
     expect(Math.abs(bytes / 1e6 - disk!)).toBeLessThan(1);
   });
 
+  /** What the compiler says of a configuration in the project. */
+  async function typeErrors(config: string, content: object): Promise<string> {
+    writeFileSync(join(project, config), JSON.stringify(content));
+    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+    const { stdout } = await run(process.execPath, [tsc, '-p', config], { cwd: project }).catch((error) => error);
+    return stdout;
+  }
+
   for (const [resolution, resolving] of Object.entries(RESOLUTIONS)) {
     for (const [where, { files, ...options }] of Object.entries(SETTINGS)) {
       it(`type-checks for ${where}, moduleResolution ${resolution}`, async () => {
         const config = `tsconfig.${resolution}.${where.replace(/\W+/g, '-')}.json`;
         const compilerOptions = { strict: true, skipLibCheck: false, target: 'es2022', ...resolving, ...options };
-        writeFileSync(join(project, config), JSON.stringify({ compilerOptions, files }));
-        const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-        const { stdout } = await run(process.execPath, [tsc, '-p', config], { cwd: project }).catch((error) => error);
-        expect(stdout).toBe('');
+        expect(await typeErrors(config, { compilerOptions, files })).toBe('');
       });
     }
   }
+
+  it('type-checks what documents and examples show, which is JavaScript', async () => {
+    const shown = shownCode();
+    expect(shown.size).toBeGreaterThan(12);
+    mkdirSync(join(project, 'shown'));
+    for (const [name, code] of shown) writeFileSync(join(project, 'shown', name), code);
+    writeFileSync(join(project, 'shown/given.d.ts'), GIVEN);
+    const compilerOptions = {
+      ...{ strict: false, skipLibCheck: true, target: 'es2022', types: ['node'] },
+      ...{ module: 'esnext', moduleResolution: 'bundler', noEmit: true },
+    };
+    expect(await typeErrors('shown/tsconfig.json', { compilerOptions, include: ['*.ts'] })).toBe('');
+  });
 
   describe('under Node', () => {
     const node = async (file: string) => (await run(process.execPath, [file], { cwd: project })).stdout;
@@ -138,6 +212,10 @@ describe('the installed package', () => {
     it('runs kernels of its own, and checks one against its contract', async () => {
       expect(await node('out/saxpy.js')).toBe('y[3] = 333\n');
       expect(await node('out/rmsnorm.js')).toBe('rmsnorm true true\n'.repeat(3));
+    });
+
+    it('serves calls over a port', async () => {
+      expect(await node('out/ports.js')).toBe('true\n');
     });
 
     it('has its command and its model, which the command finds', async () => {

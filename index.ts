@@ -196,7 +196,7 @@ export {
   type Tensors,
   type TensorToWrite,
 } from './formats/safetensors.ts';
-export type { ElementType, StoredTensor } from './formats/stored-tensor.ts';
+export type { StoredTensor } from './formats/stored-tensor.ts';
 export { type EventContent, eventBytes, type HistogramSummary, type Summary } from './formats/tensorboard.ts';
 export {
   Autoencoder,

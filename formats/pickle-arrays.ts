@@ -2,10 +2,10 @@
 import { CheckpointError } from '../engine/errors.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { PickleCall, PickleKey, PickleValue } from './pickle.ts';
+import type { Dtype } from './safetensors-header.ts';
 import {
   contiguousStrides,
   counts,
-  type ElementType,
   elementBytes,
   elementCount,
   numbersOf,
@@ -71,14 +71,14 @@ export const optaxState = (value: PickleValue | undefined, name: string): readon
   return found?.args;
 };
 
-const TYPES: Readonly<Record<string, ElementType>> = {
+const TYPES: Readonly<Record<string, Dtype>> = {
   ...{ f8: 'F64', f4: 'F32', f2: 'F16', i8: 'I64', i4: 'I32', i2: 'I16', i1: 'I8' },
   ...{ u8: 'U64', u4: 'U32', u2: 'U16', u1: 'U8', b1: 'BOOL', bfloat16: 'BF16' },
 };
 
 type Fail = (problem: string) => never;
 
-function typeOf(dtype: PickleValue | undefined, fail: Fail): ElementType {
+function typeOf(dtype: PickleValue | undefined, fail: Fail): Dtype {
   const call = callOf(dtype, 'numpy.dtype');
   if (!call) return fail('holds an array of no known type');
   const [given] = call.args;
@@ -115,13 +115,7 @@ function bytesOf(value: PickleValue | undefined, source: ByteSource, fail: Fail)
   return fail('holds an array whose numbers are no bytes');
 }
 
-function tensorOf(
-  type: ElementType,
-  shape: readonly number[],
-  columns: boolean,
-  raw: RawBytes,
-  fail: Fail,
-): StoredTensor {
+function tensorOf(type: Dtype, shape: readonly number[], columns: boolean, raw: RawBytes, fail: Fail): StoredTensor {
   const strides = contiguousStrides(shape, columns);
   const size = elementCount(shape) * elementBytes(type);
   if (raw.size !== size) fail(`holds an array of shape [${shape}] in ${raw.size} bytes; it takes ${size}`);

@@ -3,10 +3,11 @@ import { CheckpointError } from '../engine/errors.ts';
 import { type ByteSource, bytesSource } from './byte-source.ts';
 import { type PickleValue, readPickle } from './pickle.ts';
 import { ARRAY_NAMES, arrayOf, callOf } from './pickle-arrays.ts';
-import { counts, type ElementType, elementBytes, type StoredTensor, spanOf } from './stored-tensor.ts';
+import type { Dtype } from './safetensors-header.ts';
+import { counts, elementBytes, type StoredTensor, spanOf } from './stored-tensor.ts';
 import { readZip } from './zip.ts';
 
-const STORAGES: Readonly<Record<string, ElementType>> = {
+const STORAGES: Readonly<Record<string, Dtype>> = {
   ...{ DoubleStorage: 'F64', FloatStorage: 'F32', HalfStorage: 'F16', BFloat16Storage: 'BF16' },
   ...{ LongStorage: 'I64', IntStorage: 'I32', ShortStorage: 'I16', CharStorage: 'I8', ByteStorage: 'U8' },
   BoolStorage: 'BOOL',

@@ -4,11 +4,21 @@
  */
 import { CheckpointError } from '../engine/errors.ts';
 
-/** Element type of a tensor in a file. */
-export type Dtype = 'F64' | 'I64' | 'F32' | 'I32' | 'U32' | 'F16' | 'BF16' | 'U8';
+/** Element type of a tensor in a file, by the format's name. Not all are read as numbers: others in the same file are. */
+export type Dtype =
+  | ('F64' | 'F32' | 'F16' | 'BF16')
+  | ('I64' | 'I32' | 'I16' | 'I8' | 'U64' | 'U32' | 'U16' | 'U8' | 'BOOL')
+  | ('F8_E4M3' | 'F8_E4M3FNUZ' | 'F8_E5M2' | 'F8_E5M2FNUZ' | 'F8_E8M0' | 'F6_E2M3' | 'F6_E3M2' | 'F4' | 'C64');
 
-/** Bytes per element of each type. */
-const DTYPE_BYTES: Readonly<Record<Dtype, number>> = { F64: 8, I64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, U8: 1 };
+/** Bits per element of each type. */
+const DTYPE_BITS: Readonly<Record<Dtype, number>> = {
+  ...{ F64: 64, F32: 32, F16: 16, BF16: 16, C64: 64 },
+  ...{ I64: 64, I32: 32, I16: 16, I8: 8, U64: 64, U32: 32, U16: 16, U8: 8, BOOL: 8 },
+  ...{ F8_E4M3: 8, F8_E4M3FNUZ: 8, F8_E5M2: 8, F8_E5M2FNUZ: 8, F8_E8M0: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 },
+};
+
+/** Bytes of so many elements; no whole number of them for what no file holds. */
+export const bytesOfElements = (type: Dtype, count: number): number => (DTYPE_BITS[type] * count) / 8;
 
 /** A tensor's entry in the header. */
 export interface TensorInfo {
@@ -187,15 +197,18 @@ function parseTensor(name: string, json: Json, dataStart: number, fail: Fail): T
   const label = `tensor ${JSON.stringify(name)}`;
   if (!(json instanceof Map)) return fail(`${label}: its entry is no object`);
   const dtype = json.get('dtype');
-  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
-    return fail(`${label}: type ${JSON.stringify(dtype)} is not one of ${Object.keys(DTYPE_BYTES).join(', ')}`);
+  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BITS, dtype)) {
+    return fail(`${label}: type ${JSON.stringify(dtype)} is not one of ${Object.keys(DTYPE_BITS).join(', ')}`);
   }
   const shape = naturals(json.get('shape'));
   if (shape === undefined) return fail(`${label}: its shape is no list of integers`);
   const offsets = naturals(json.get('data_offsets'));
   if (offsets?.length !== 2) return fail(`${label}: its data_offsets are no pair of integers`);
   if (json.size !== 3) return fail(`${label}: has fields other than dtype, shape and data_offsets`);
-  const bytes = shape.reduce((a, b) => a * b, DTYPE_BYTES[dtype as Dtype]);
+  const bytes = bytesOfElements(
+    dtype as Dtype,
+    shape.reduce((a, b) => a * b, 1),
+  );
   const [begin, end] = offsets as [number, number];
   if (end - begin !== bytes) {
     fail(`${label}: ${dtype} of shape [${shape}] takes ${bytes} bytes, but its offsets span ${end - begin}`);
@@ -271,7 +284,12 @@ export function headerBytes(
     names.add(name);
     most('a name with a length', name.length, MAX_NAME);
     most(`tensor ${name} with a rank`, shape.length, MAX_RANK);
-    const end = at + shape.reduce((a, b) => a * b, DTYPE_BYTES[dtype]);
+    const end =
+      at +
+      bytesOfElements(
+        dtype,
+        shape.reduce((a, b) => a * b, 1),
+      );
     entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, end] })}`);
     at = end;
   }

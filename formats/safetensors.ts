@@ -78,7 +78,7 @@ export function decodeHalves(info: TensorInfo, bytes: Uint8Array): Uint16Array {
   return new Uint16Array(copyOf(info, bytes));
 }
 
-/** A tensor's values, whatever its type, as float64: exact but for 64-bit integers beyond 2^53. */
+/** A tensor's values as float64, exact but for 64-bit integers beyond 2^53. CheckpointError for floats of 8 bits or fewer, and pairs. */
 export function decodeNumbers(info: TensorInfo, bytes: Uint8Array): Float64Array {
   switch (info.dtype) {
     case 'F64':
@@ -89,7 +89,16 @@ export function decodeNumbers(info: TensorInfo, bytes: Uint8Array): Float64Array
       return Float64Array.from(new Int32Array(copyOf(info, bytes)));
     case 'U32':
       return Float64Array.from(new Uint32Array(copyOf(info, bytes)));
+    case 'U64':
+      return Float64Array.from(new BigUint64Array(copyOf(info, bytes)), Number);
+    case 'I16':
+      return Float64Array.from(new Int16Array(copyOf(info, bytes)));
+    case 'U16':
+      return Float64Array.from(new Uint16Array(copyOf(info, bytes)));
+    case 'I8':
+      return Float64Array.from(new Int8Array(copyOf(info, bytes)));
     case 'U8':
+    case 'BOOL':
       return Float64Array.from(bytes);
     default:
       return Float64Array.from(decodeFloats(info, bytes));

@@ -1,20 +1,12 @@
 /** A tensor as somebody's file holds it, in any number type and order: checked against its bytes, and read when asked for. */
 import { CheckpointError } from '../engine/errors.ts';
 import { fromBfloat16, fromHalf } from './half.ts';
-import { checkReadable, type Dtype, noRoom } from './safetensors.ts';
-
-/** Type of a number in a checkpoint. */
-export type ElementType = Dtype | 'I16' | 'I8' | 'U64' | 'U16' | 'BOOL';
-
-/** Bytes of one element by type. */
-const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
-  ...{ F64: 8, F32: 4, F16: 2, BF16: 2 },
-  ...{ I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1 },
-};
+import { checkReadable, noRoom } from './safetensors.ts';
+import { bytesOfElements, type Dtype } from './safetensors-header.ts';
 
 /** A tensor of a checkpoint, whose values are still in the file. */
 export interface StoredTensor {
-  readonly type: ElementType;
+  readonly type: Dtype;
   readonly shape: readonly number[];
   /** Elements from one to the next along each axis. */
   readonly strides: readonly number[];
@@ -31,7 +23,7 @@ const MAX_RANK = 32;
 export const elementCount = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Bytes of one element. */
-export const elementBytes = (type: ElementType): number => ELEMENT_BYTES[type];
+export const elementBytes = (type: Dtype): number => bytesOfElements(type, 1);
 
 /** Strides of a tensor whose elements lie in order: the last axis the fastest, or the first (`columns`, as in Fortran). */
 export function contiguousStrides(shape: readonly number[], columns = false): number[] {
@@ -80,8 +72,8 @@ const isContiguous = ({ shape, strides }: StoredTensor): boolean => {
   return shape.every((length, axis) => length === 1 || strides[axis] === wanted[axis]);
 };
 
-/** The values of bytes of that type; exact but for 64-bit integers beyond 2^53. */
-function decode(type: ElementType, stored: Uint8Array): Float32Array | Float64Array {
+/** The values of bytes of that type; exact but for 64-bit integers beyond 2^53. `name` is for messages. @throws CheckpointError */
+function decode(type: Dtype, stored: Uint8Array, name: string): Float32Array | Float64Array {
   // A copy, since a typed array cannot begin at any byte.
   const { buffer } = new Uint8Array(stored);
   switch (type) {
@@ -107,8 +99,13 @@ function decode(type: ElementType, stored: Uint8Array): Float32Array | Float64Ar
       return Float64Array.from(new Uint16Array(buffer));
     case 'I8':
       return Float64Array.from(new Int8Array(buffer));
-    default:
+    case 'U8':
+    case 'BOOL':
       return Float64Array.from(stored);
+    default:
+      throw new CheckpointError(`${name} holds ${type}, which is not read here`, {
+        hint: 'store it as F16, BF16 or F32',
+      });
   }
 }
 
@@ -135,7 +132,7 @@ async function values(tensor: StoredTensor, name: string): Promise<Float32Array 
     if (stored.length !== tensor.bytes) {
       throw new CheckpointError(`${name}: got ${stored.length} bytes of ${tensor.bytes}`);
     }
-    const found = decode(tensor.type, stored);
+    const found = decode(tensor.type, stored, name);
     if (isContiguous(tensor)) return found;
     const size = elementCount(tensor.shape);
     return found instanceof Float32Array

@@ -75,6 +75,41 @@ test('64-bit, byte and unaligned tensors are read', () => {
   expect(() => parseSafetensors(bytes).integers('i')).toThrow('does not fit 32 bits');
 });
 
+test('tensors of every type of the format may lie beside those that are read', () => {
+  // [2, 4] of each: 8 elements, in so many bytes.
+  const sizes = {
+    ...{ BOOL: 8, F4: 4, F6_E2M3: 6, F6_E3M2: 6, U8: 8, I8: 8, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, I16: 16, U16: 16 },
+    ...{ F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32, C64: 64, F64: 64, I64: 64, U64: 64 },
+  };
+  let at = 0;
+  const entries = Object.entries(sizes).map(([dtype, bytes]) => {
+    at += bytes;
+    return `"${dtype}":${entry(dtype, '[2,4]', at - bytes, at)}`;
+  });
+  const file = parseSafetensors(fileOf(`{${entries.join(',')}}`, at));
+  expect(file.names()).toEqual(Object.keys(sizes));
+  // Bytes count up from 0 in the file; the seventh tensor begins at 48.
+  const first = file.header.tensors.get('BOOL')!.begin;
+  const bytes = (name: string) => file.header.tensors.get(name)!.begin - first;
+  const little = (name: string, width: number) =>
+    Array.from({ length: 8 }, (_, i) =>
+      Array.from({ length: width }, (_, b) => ((bytes(name) + width * i + b) % 256) * 256 ** b).reduce((x, y) => x + y),
+    );
+  const signed = (values: number[], width: number) =>
+    values.map((x) => (x >= 2 ** (8 * width - 1) ? x - 2 ** (8 * width) : x));
+  expect([...file.numbers('BOOL')]).toEqual(little('BOOL', 1));
+  expect([...file.numbers('I8')]).toEqual(signed(little('I8', 1), 1));
+  expect([...file.numbers('I16')]).toEqual(signed(little('I16', 2), 2));
+  expect([...file.numbers('U16')]).toEqual(little('U16', 2));
+  expect([...file.numbers('U64')]).toEqual(little('U64', 8));
+  for (const type of ['F8_E4M3', 'F8_E8M0', 'F4', 'F6_E2M3', 'C64']) {
+    expect(() => file.numbers(type)).toThrow(`tensor ${type} holds ${type}; expected F32, F16 or BF16`);
+    expect(() => file.floats(type)).toThrow(CheckpointError);
+  }
+  const odd = fileOf(`{"a":${entry('F4', '[3]', 0, 2)}}`, 2);
+  expect(() => parseSafetensors(odd)).toThrow('F4 of shape [3] takes 1.5 bytes, but its offsets span 2');
+});
+
 test('names that are special in JavaScript are ordinary', () => {
   const text = `{"__proto__":${entry('U8', '[1]', 0, 1)},"constructor":${entry('U8', '[1]', 1, 2)}}`;
   const file = parseSafetensors(fileOf(text, 2));

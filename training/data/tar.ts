@@ -78,22 +78,43 @@ async function* entriesOf(
   }
 }
 
-function labelOf(bytes: Uint8Array, kind: 'cls' | 'json', where: string): number {
+/** A label as it stands beside a picture, and where. */
+interface Label {
+  readonly value: unknown;
+  readonly where: string;
+}
+
+const classOf = (bytes: Uint8Array, where: string): Label => {
   const text = new TextDecoder().decode(bytes).trim();
-  let value: unknown = /^\d+$/.test(text) ? Number(text) : text;
-  if (kind === 'json') {
-    try {
-      const parsed = JSON.parse(text) as Record<string, unknown> | null;
-      value = parsed?.label ?? parsed?.cls ?? parsed?.class;
-    } catch (cause) {
-      throw new DataError(`${where} is no JSON`, { cause });
-    }
+  return { value: /^\d+$/.test(text) ? Number(text) : text, where };
+};
+
+/** The label in a .json, which may be about other things alone. @throws DataError for what is no JSON */
+function labelIn(bytes: Uint8Array, where: string): Label | undefined {
+  try {
+    const parsed = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown> | null;
+    const value = parsed?.label ?? parsed?.cls ?? parsed?.class;
+    return value === undefined ? undefined : { value, where };
+  } catch (cause) {
+    throw new DataError(`${where} is no JSON`, { cause });
   }
-  if (typeof value !== 'number') {
-    const found = kind === 'json' ? 'has no number called label' : `is '${text.slice(0, 40)}'`;
-    throw new DataError(`${where} ${found}, where a class is expected`, { hint: 'Number the classes 0, 1, 2, ...' });
-  }
-  return value;
+}
+
+function numberIn({ value, where }: Label): number {
+  if (typeof value === 'number') return value;
+  throw new DataError(`${where} is ${shown(value)}, where a class is expected`, {
+    hint: 'Number the classes 0, 1, 2, ...',
+  });
+}
+const shown = (value: unknown) =>
+  typeof value === 'string' ? `'${value.slice(0, 40)}'` : JSON.stringify(value).slice(0, 40);
+
+/** The files of one name. */
+interface Sample {
+  readonly key: string;
+  picture?: Entry;
+  cls?: Label;
+  json?: Label;
 }
 
 /** Looks at every header of these archives. @throws DataError naming archive and byte; InterruptedError */
@@ -109,16 +130,20 @@ export async function indexTar(name: string, paths: readonly string[], options: 
     try {
       const shard = shards.push({ path, size: file.size }) - 1;
       hash.update(`${basename(path)} ${file.size}\n`);
-      let key: string | undefined;
-      let label: number | undefined;
-      let picture: Entry | undefined;
+      let sample: Sample | undefined;
       const endSample = () => {
+        if (!sample) return;
+        const { picture, cls, json } = sample;
+        const label = cls ?? json;
         if (picture) {
           pictures.push({ shard, begin: picture.begin, size: picture.size, name: picture.name });
-          labels.push(label);
+          labels.push(label && numberIn(label));
           hash.update(`${picture.name} ${picture.begin} ${picture.size}\n`);
+        } else if (label) {
+          throw new DataError(`${label.where} has no picture next to it`, {
+            hint: 'Write the files of a sample one after the other; pictures are .jpg, .png, .webp, .gif, .tiff or .avif.',
+          });
         }
-        picture = label = undefined;
       };
       for await (const entry of entriesOf(path, file)) {
         if (options.signal?.aborted) throw new InterruptedError(`reading ${path} was interrupted`);
@@ -126,16 +151,19 @@ export async function indexTar(name: string, paths: readonly string[], options: 
         if (own.startsWith('.')) continue;
         const dot = own.indexOf('.');
         const of = entry.name.slice(0, entry.name.length - own.length + (dot < 0 ? own.length : dot));
-        if (of !== key) endSample();
-        key = of;
+        if (of !== sample?.key) {
+          endSample();
+          sample = { key: of };
+        }
         const extension = dot < 0 ? '' : own.slice(dot + 1).toLowerCase();
         const where = `${path}: '${entry.name}' at byte ${entry.begin}`;
-        if (extension === 'cls') label = labelOf(await entry.read(), 'cls', where);
-        else if (extension === 'json') label ??= labelOf(await entry.read(), 'json', where);
+        if (extension === 'cls') sample.cls = classOf(await entry.read(), where);
+        else if (extension === 'json') sample.json = labelIn(await entry.read(), where);
         else if (isPicture(extension)) {
-          if (picture) throw new DataError(`${where}: the sample has two pictures, also '${picture.name}'`);
+          if (sample.picture)
+            throw new DataError(`${where}: the sample has two pictures, also '${sample.picture.name}'`);
           if (entry.size === 0 || entry.size > MOST_PICTURE) throw new DataError(`${where} has ${entry.size} bytes`);
-          picture = entry;
+          sample.picture = entry;
         }
       }
       endSample();

@@ -8,7 +8,7 @@ import { type PickleValue, readPickle } from '../../../formats/pickle.ts';
 import { ARRAY_NAMES, arrayOf, dictOf, flattened, numberOf, optaxState } from '../../../formats/pickle-arrays.ts';
 import { openPytorch } from '../../../formats/pytorch.ts';
 import { beginsSafetensors, headerLength, LENGTH_BYTES, parseHeader } from '../../../formats/safetensors-header.ts';
-import { contiguousStrides, type ElementType, type StoredTensor } from '../../../formats/stored-tensor.ts';
+import { contiguousStrides, type StoredTensor } from '../../../formats/stored-tensor.ts';
 import { type ForeignWeights, refuse } from './foreign.ts';
 
 /** A checkpoint's sets of weights, by what they are. */
@@ -131,8 +131,7 @@ async function safetensorsOf(source: ByteSource, file: string): Promise<Map<stri
   return new Map(
     [...header.tensors].map(([name, { dtype, shape, begin, end }]) => {
       const load = () => source.read(begin, end);
-      const type: ElementType = dtype;
-      return [name, { type, shape, strides: contiguousStrides(shape), bytes: end - begin, load }];
+      return [name, { type: dtype, shape, strides: contiguousStrides(shape), bytes: end - begin, load }];
     }),
   );
 }

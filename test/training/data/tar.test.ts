@@ -71,6 +71,27 @@ describe('tar shards', () => {
     expect(Array.from(data.image(1))).toEqual([128, 128, 128, 128]);
   });
 
+  it("are unlabelled where their JSON is about other things, as img2dataset's is", async () => {
+    const caption = (key: string) => [`${key}.json`, `{"caption": "x", "url": "y", "key": "${key}"}`] as const;
+    const entries = ['a', 'b'].flatMap((key) => [
+      caption(key),
+      [`${key}.png`, red] as const,
+      [`${key}.txt`, 'x'] as const,
+    ]);
+    const data = await open(folder({ 'x.tar': tar([...entries, ['c.json', 'null'], ['c.png', blue], caption('d')]) }));
+    expect([data.count, data.classes]).toEqual([3, 1]);
+  });
+
+  it('take the label of .cls, wherever a .json stands and whatever it says', async () => {
+    for (const json of ['{"caption": "x"}', '{"label": 5}', '{"label": "tench"}']) {
+      const files = [['a.json', json] as const, ['a.png', red] as const, ['a.cls', '2'] as const];
+      for (const entries of [files, [...files].reverse()]) {
+        const data = await open(folder({ 'x.tar': tar(entries) }));
+        expect([data.label(0), data.classes]).toEqual([2, 3]);
+      }
+    }
+  });
+
   it('have long names, by pax and by GNU', async () => {
     const long = `${'very-long-'.repeat(15)}name`;
     const record = ` path=${long}.cls\n`;
@@ -135,7 +156,22 @@ describe('tar shards', () => {
     ['a label out of range', () => sample(['a.cls', '65535'], ['a.png', red]), /label 65535 is no integer from 0/],
     ['half a label', () => sample(['a.json', '{"label": 1.5}'], ['a.png', red]), /label 1\.5 is no integer/],
     ['no JSON', () => sample(['a.json', '{'], ['a.png', red]), /'a\.json' at byte 512 is no JSON/],
-    ['JSON without label', () => sample(['a.json', 'null'], ['a.png', red]), /has no number called label/],
+    ['a label in words in JSON', () => sample(['a.json', '{"class": "cat"}'], ['a.png', red]), /'a\.json' .* is 'cat'/],
+    [
+      'JSON with and without label',
+      () => sample(['a.json', '{"label": 1}'], ['a.png', red], ['b.json', '{}'], ['b.png', red]),
+      /'b\.png' at byte \d+ has no label, others have/,
+    ],
+    [
+      'labels that are not next to their pictures',
+      () => sample(['x.png', red], ['y.png', red], ['x.cls', '1'], ['y.cls', '0']),
+      /'x\.cls' at byte \d+ has no picture next to it/,
+    ],
+    [
+      'a label at the end',
+      () => sample(['x.png', red], ['y.json', '{"label": 0}']),
+      /'y\.json' at byte \d+ has no pic/,
+    ],
     ['some labels', () => sample(['a.cls', '1'], ['a.png', red], ['b.png', red]), /'b\.png' at byte \d+ has no label/],
     ['two pictures', () => sample(['a.png', red], ['a.jpg', red]), /two pictures, also 'a\.png'/],
     ['an empty picture', () => sample(['a.png', '']), /'a\.png' at byte 512 has 0 bytes/],

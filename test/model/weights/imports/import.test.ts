@@ -315,6 +315,22 @@ describe('safetensors', () => {
     expect(found.groups).toEqual(params(CONFIG).groups);
   });
 
+  it('with eight-bit floats are refused only where these are weights', async () => {
+    const written = serializeSafetensors(all);
+    const plain = await open(written);
+    const named = (type: string, name: string) => {
+      const tensor = plain.raw!.tensors.get(name)!;
+      return new Map(plain.raw!.tensors).set(name, { ...tensor, type: type as 'F8_E4M3' });
+    };
+    const refused = { ...plain, raw: { ...plain.raw!, tensors: named('F8_E4M3', 'DiTBlock_1/Dense_3/bias') } };
+    const error = await fails(importWeights(refused, 'raw', HINTS));
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error).toMatchObject({
+      message: 'x: DiTBlock_1/Dense_3/bias holds F8_E4M3, which is not read here',
+      hint: 'store it as F16, BF16 or F32',
+    });
+  });
+
   it('in many files are put together by their index', async () => {
     const [first, second] = [all.slice(0, 20), all.slice(20)];
     writeFileSync(join(folder, 'model-1-of-2.safetensors'), safetensors(first));

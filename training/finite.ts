@@ -7,6 +7,9 @@ import type { TrainSets } from './state.ts';
 /** All bits of a float32's exponent, which NaN and infinities alone have. */
 const EXPONENT = 0x7f800000;
 
+/** What to do about a run that has diverged. */
+export const DIVERGED = 'continue from the last checkpoint with a lower --lr or with --clip 1';
+
 /** Where the first NaN or infinity is, -1 where there is none; by the bits, which takes a twentieth of the time of `Number.isFinite`. */
 export function firstNonFinite({ buffer, byteOffset, length }: Float32Array): number {
   const bits = new Uint32Array(buffer, byteOffset, length);
@@ -25,7 +28,7 @@ export async function checkFinite(sets: TrainSets, step: number): Promise<void> 
       await turn();
       if (firstNonFinite(values) < 0) continue;
       throw new NonFiniteError(`step ${step}: ${part}/${spec.name} is no longer finite; nothing was saved`, {
-        hint: 'continue from the last checkpoint with a lower --lr',
+        hint: DIVERGED,
       });
     }
   }

@@ -104,7 +104,9 @@ export const OUT_OPTIONS = {
   saveEvery: integer(250, { min: 1, rule: 'a positive integer', help: 'updates between checkpoints' }),
   keep: integer(2, { min: 1, rule: 'a positive integer', help: 'newest checkpoints that are kept' }),
   maxTime: {
-    ...text('time after which the run ends in order, with a checkpoint to go on from: 90s, 30m, 2h or 1d'),
+    ...text(
+      'time from the start of the command after which the run ends in order, with a checkpoint to go on from: 90s, 30m, 2h or 1d',
+    ),
     rule: 'a time such as 90s, 30m, 2h or 1d',
     accepts: (x) => x === undefined || seconds(x) !== null,
     value: 'time',

@@ -160,7 +160,7 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
   const adapters = await processes.exchange(session.adapter.adapter.name);
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
   if (flags.adapterIndex === undefined) for (const text of sharedText(session.adapter)) log(text);
-  const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
+  const { saveEvery, keep, keepEvery, maxTime, validateEvery, validationPictures } = settings.out;
   const watch = speaks
     ? await watchOf(session.engine, { ...config, latents: latentsOrigin(data) }, settings.out, signal)
     : undefined;
@@ -180,6 +180,7 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
     otherTuning: flags.tuning !== undefined,
     saveEvery,
     keep,
+    keepEvery,
     maxTime: seconds(maxTime) ?? undefined,
     began: 0, // the time of a job includes its start
     validation: held && { data: held, every: validateEvery, pictures: validationPictures },

@@ -60,6 +60,8 @@ export interface RunOptions {
   readonly saveEvery: number;
   /** Newest checkpoints that are kept, at least 1. Default 2. */
   readonly keep?: number;
+  /** Besides those, the checkpoints of every so many updates are kept for good: a multiple of `saveEvery`, or 0 for none. Default 0. */
+  readonly keepEvery?: number;
   /**
    * Seconds after which the run ends in order, after at least one update: a checkpoint, and no error. By the clock of the first process.
    * Default: no end.
@@ -111,6 +113,7 @@ export async function runTraining(engine: Engine, given: RunOptions): Promise<st
   const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY, communicator = alone } = options;
   const { began = performance.now() } = options;
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
+  checkKeepEvery(options);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
   checkWatch(options.watch ?? {});
   const { validation } = options;
@@ -236,7 +239,7 @@ async function trainInto(
       { step: done, model, classNames: data.classNames, latents: latentsOrigin(data) },
       sets,
       onNotice,
-      options.keep,
+      options,
     );
     saved = done;
     savable = true;
@@ -295,6 +298,14 @@ async function trainInto(
     await watch?.close();
     trainer.dispose();
   }
+}
+
+/** @throws ConfigError for checkpoints to be kept that are not written. */
+function checkKeepEvery({ keepEvery = 0, saveEvery }: RunOptions): void {
+  if (Number.isInteger(keepEvery) && keepEvery >= 0 && keepEvery % saveEvery === 0) return;
+  throw new ConfigError(`out.keepEvery is ${keepEvery}; checkpoints are written every ${saveEvery} updates`, {
+    hint: 'give a multiple of out.saveEvery, or 0 for none',
+  });
 }
 
 /** Whether the run's time is over, by the clock of the first process. */

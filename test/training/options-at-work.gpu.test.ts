@@ -143,8 +143,8 @@ describe('a run', () => {
 
   it('ends in order when its time is over, keeps as many checkpoints as asked, and goes on bit for bit', async () => {
     const [whole, parts] = [await temporary(), await temporary()];
-    await start(whole, { keep: 4 });
-    expect(await checkpointSteps(join(whole, 'checkpoints'))).toEqual([2, 3, 4, 5]);
+    await start(whole, { keep: 1, keepEvery: 2 });
+    expect(await checkpointSteps(join(whole, 'checkpoints'))).toEqual([2, 4, 5]);
     const notices: string[] = [];
     const onNotice = (text: string) => notices.push(text);
     // Over before it began: one update is made nevertheless.
@@ -173,6 +173,9 @@ describe('a run', () => {
   it('refuses no checkpoints and no time', async () => {
     const folder = await temporary();
     await expect(start(folder, { keep: 0 })).rejects.toThrow('keep is 0; it must be a positive integer');
+    await expect(start(folder, { saveEvery: 2, keepEvery: 5 })).rejects.toThrow(
+      'out.keepEvery is 5; checkpoints are written every 2 updates',
+    );
     await expect(start(folder, { maxTime: Number.NaN })).rejects.toThrow('maxTime is NaN; it must be a positive');
   });
 

@@ -7,11 +7,12 @@ import type { MemoryReport } from '../engine/memory/accountant.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { spreadWarning } from '../model/autoencoder/spread.ts';
 import { paramLayout } from '../model/params.ts';
-import { TRAIN_OPTIONS } from '../training/config.ts';
+import { TRAIN_DEFAULTS, TRAIN_OPTIONS } from '../training/config.ts';
 import { isPaired, isStreamed, latentsOrigin } from '../training/data/dataset.ts';
 import { validationLoss } from '../training/metrics.ts';
 import { RECIPES } from '../training/recipes.ts';
 import { runTraining } from '../training/run.node.ts';
+import { averageDecay } from '../training/schedule.ts';
 import { DATA_OPTIONS, type Layer, MODEL_OPTIONS, OUT_OPTIONS, seconds, settingsOf } from '../training/settings.ts';
 import type { Trainer } from '../training/trainer.ts';
 import { adaptersText, asCluster, sharedText } from './cluster.node.ts';
@@ -23,8 +24,6 @@ import { channels, inFlags, layersBeforeFlags, layersOfFlags, type TrainFlags } 
 import { begunBefore, newRun, readingProgress, resumedRun } from './train-start.ts';
 import { drawLosses, watchOf } from './train-watch.ts';
 
-/** The command's default: its runs are short. */
-const EMA_DECAY = 0.99;
 const RUN_FOLDER = 'runs/train';
 
 export function addTrain(command: Command): void {
@@ -74,12 +73,12 @@ export function addTrain(command: Command): void {
     .option('--out <folder>', `run folder: config, metrics.jsonl, checkpoints (default ${RUN_FOLDER})`)
     .option(
       '--resume [step]',
-      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup, --recompute and --shard-state may change. auto: begin where there is no checkpoint, else go on',
+      'go on from the newest checkpoint in --out, or from another (step-250); its configuration holds, but --steps, --lr, --warmup, --clip, --ema-decay, --bad-pictures, --recompute and --shard-state may change. auto: begin where there is no checkpoint, else go on',
       resumeStep,
     );
   addFlags(command, DATA_OPTIONS);
   addFlags(command, OUT_OPTIONS);
-  addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: EMA_DECAY } });
+  addFlags(command, TRAIN_OPTIONS, { emaDecay: { default: '0.99; 0.999 from 10,000 updates on' } });
   command
     .option('--unconditional', 'train without labels')
     .option('--distill-guidance <weight>', 'teach the guided velocity at this weight too', number('--distill-guidance'))
@@ -129,7 +128,8 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
   const layers = [...before, ...layersOfFlags(given)];
   const folder = given.out ?? settingsOf(layers).out.folder ?? RUN_FOLDER;
   const flags = await begunBefore(given, folder, processes);
-  const own: Layer = flags.resume === undefined ? { train: { emaDecay: EMA_DECAY } } : {};
+  const { steps = TRAIN_DEFAULTS.steps } = settingsOf(layers).train;
+  const own: Layer = flags.resume === undefined ? { train: { emaDecay: averageDecay(steps) } } : {};
   const settings = settingsOf([own, ...layers]);
   if (speaks) await checkOutput('--out', folder, { folder: true });
   const signal = interruptSignal();
@@ -156,10 +156,11 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
   log(
     `model: ${paramLayout(model).count.toLocaleString('en')} parameters, ${model.depth} blocks of width ${model.width}`,
   );
+  log(averageText(train.emaDecay));
   const adapters = await processes.exchange(session.adapter.adapter.name);
   log(processes.size === 1 ? `adapter: ${adapters[0]}` : `${processes.size} processes: ${adaptersText(adapters)}`);
   if (flags.adapterIndex === undefined) for (const text of sharedText(session.adapter)) log(text);
-  const { saveEvery, keep, maxTime, validateEvery, validationPictures } = settings.out;
+  const { saveEvery, keep, keepEvery, maxTime, validateEvery, validationPictures } = settings.out;
   const watch = speaks
     ? await watchOf(session.engine, { ...config, latents: latentsOrigin(data) }, settings.out, signal)
     : undefined;
@@ -179,7 +180,9 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
     otherTuning: flags.tuning !== undefined,
     saveEvery,
     keep,
+    keepEvery,
     maxTime: seconds(maxTime) ?? undefined,
+    began: 0, // the time of a job includes its start
     validation: held && { data: held, every: validateEvery, pictures: validationPictures },
     watch,
     communicator: processes,
@@ -218,6 +221,11 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
         event.step === train.steps,
       );
     },
+    onBadPicture({ message }, count) {
+      line.end();
+      const who = processes.size > 1 ? `rank ${processes.rank}: ` : '';
+      say(`${who}${message}: skipped, the next one takes its place (${count} so far)`);
+    },
     onNotice(text) {
       line.end();
       log(text);
@@ -236,6 +244,10 @@ async function train(given: TrainFlags, before: readonly Layer[], processes: Com
   if (flags.json) printJson({ checkpoint, seconds: (performance.now() - started) / 1000, last });
   else log(`done: ${checkpoint}`);
 }
+
+/** What the average is one of. */
+const averageText = (decay: number): string =>
+  `average of the weights: each update keeps ${decay} of it, a memory of ${Math.round(1 / (1 - decay)).toLocaleString('en')} updates`;
 
 /** All that training allocates, by what it is for; only buffers for reading back come later. */
 function memoryText({ live, byKind }: MemoryReport): string {

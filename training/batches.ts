@@ -2,13 +2,23 @@
  * Batches in the order of training: from memory at once, from elsewhere read ahead of need. How far ahead is bounded in bytes, and
  * changes no number.
  */
-import { ConfigError, UsageError } from '../engine/errors.ts';
-import { isStreamed, type PictureReader, type TrainingData, toUnit, toUnitFlipped } from './data/dataset.ts';
+import { ConfigError, DataError, UsageError } from '../engine/errors.ts';
+import {
+  isStreamed,
+  type PictureDraw,
+  type PictureReader,
+  type TrainingData,
+  toUnit,
+  toUnitFlipped,
+} from './data/dataset.ts';
 import { dataOrder, fillBatch } from './data/order.ts';
 
 /** Most bytes of pictures that are read ahead, and most pictures. */
 const MOST_AHEAD = 64 * 2 ** 20;
 const MOST_PICTURES = 4096;
+
+/** Pictures after one that cannot be read which are tried in its place: where none of so many can be, it is not the pictures. */
+const MOST_TRIED = 16;
 
 /** What decides which pictures come. */
 export interface BatchOptions {
@@ -22,6 +32,11 @@ export interface BatchOptions {
   readonly first?: number;
   /** Of every `of` pictures only these, by their numbers among them, ascending: one process' part of each batch. Default: all. */
   readonly part?: { readonly of: number; readonly pictures: Uint32Array };
+  /**
+   * Told of a picture that cannot be read from disk, for which the next one of the data that can be stands in, label and all: the same one
+   * wherever and whenever the sample is read, as long as the files are the same. Default: `next` throws what the reader throws.
+   */
+  readonly onBadPicture?: (error: DataError) => void;
   /** Bytes of pictures to read ahead of need; one picture at least. Default 64 MiB, and 4,096 pictures at most. */
   readonly maxAhead?: number;
 }
@@ -42,7 +57,7 @@ export interface BatchReader {
  * @throws ConfigError for no pictures, a bad seed, and for latents that are to be mirrored: a mirrored latent is no latent of the mirrored picture
  */
 export function readBatches(data: TrainingData, options: BatchOptions): BatchReader {
-  const { seed, flip = false, only = 0, first = 0, part, maxAhead = MOST_AHEAD } = options;
+  const { seed, flip = false, only = 0, first = 0, part, onBadPicture, maxAhead = MOST_AHEAD } = options;
   let taken = 0;
   /** Position of the next picture. */
   const nextPosition = () => {
@@ -71,16 +86,35 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
   const size = data.height * data.width * data.channels;
   const each = size * (data.elements === 'bytes' ? 1 : 4) * (data.paired ? 2 : 1);
   const ahead = Math.min(Math.max(1, Math.floor(maxAhead / each)), MOST_PICTURES);
-  const queue: { index: number; flip: boolean; picture: Promise<Uint8Array | Float32Array> }[] = [];
+  /** A picture that was read, and, where it stands in for another, why. */
+  type Read = { readonly index: number; readonly values: Uint8Array | Float32Array; readonly bad?: DataError };
+  const queue: { flip: boolean; picture: Promise<Read> }[] = [];
   let reader: PictureReader | undefined;
+  const readOne = async (from: PictureReader, wanted: number, draw: PictureDraw): Promise<Read> => {
+    let bad: DataError | undefined;
+    for (let tried = 0; ; tried++) {
+      const index = (wanted + tried) % data.count;
+      try {
+        return { index, values: await from.read(index, draw), bad };
+      } catch (error) {
+        if (!onBadPicture || !(error instanceof DataError)) throw error;
+        bad ??= error;
+        if (tried === MOST_TRIED)
+          throw new DataError(`${bad.message}; nor can the ${MOST_TRIED} after it be read`, {
+            cause: bad,
+            hint: 'see whether the data are still where they were, then go on with --resume',
+          });
+      }
+    }
+  };
   const readAhead = () => {
     reader ??= data.open();
     while (queue.length < ahead) {
       const position = nextPosition();
-      const sample = order.at(position);
-      const picture = reader.read(sample.index, { seed, position, mirrored: sample.flip });
+      const { index, flip } = order.at(position);
+      const picture = readOne(reader, index, { seed, position, mirrored: flip });
       picture.catch(() => {}); // told when its turn has come
-      queue.push({ ...sample, picture });
+      queue.push({ flip, picture });
     }
   };
   return {
@@ -92,9 +126,10 @@ export function readBatches(data: TrainingData, options: BatchOptions): BatchRea
       if (noise && !data.paired) throw new UsageError(`${data.name} has no noise`);
       for (let row = 0; row < labels.length; row++) {
         readAhead();
-        const { index, flip: mirrored, picture } = queue[0]!;
-        const values = await picture;
+        const { flip: mirrored, picture } = queue[0]!;
+        const { index, values, bad } = await picture;
         queue.shift();
+        if (bad) onBadPicture?.(bad);
         if (values instanceof Float32Array) {
           images.set(data.paired ? values.subarray(size) : values, row * size);
           noise?.set(values.subarray(0, size), row * size);

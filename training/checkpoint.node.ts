@@ -44,8 +44,14 @@ export type OnNotice = (text: string) => void;
 /** Checkpoints that a folder keeps where nobody says. */
 export const KEPT = 2;
 
+/** Which checkpoints stay: the newest `keep` (default 2), and for good those whose step is a multiple of `keepEvery` (default 0: none). */
+export interface Keep {
+  readonly keep?: number;
+  readonly keepEvery?: number;
+}
+
 /**
- * Writes a checkpoint and removes all but the newest `keep`. Something else that is called step-N is moved aside, which `onNotice`
+ * Writes a checkpoint and removes those that are not to be kept. Something else that is called step-N is moved aside, which `onNotice`
  * is told. Returns the checkpoint's folder.
  * @throws CheckpointError; the earlier checkpoints are then untouched, and nothing is left of this one.
  */
@@ -54,7 +60,7 @@ export async function saveCheckpoint(
   state: SavedState,
   sets: TrainSets,
   onNotice: OnNotice = () => {},
-  keep = KEPT,
+  { keep = KEPT, keepEvery = 0 }: Keep = {},
 ): Promise<string> {
   const final = join(folder, `step-${state.step}`);
   const temporary = `${final}.${OWN_NAME}.tmp`;
@@ -95,7 +101,9 @@ export async function saveCheckpoint(
   if (replaced) await rm(replaced, { recursive: true, force: true }).catch(() => undefined);
   const { steps } = await listCheckpoints(folder);
   // What cannot be removed now is removed after the next save.
-  for (const step of steps.slice(0, -keep)) await removeStep(folder, step).catch(() => undefined);
+  for (const step of steps.slice(0, -keep)) {
+    if (keepEvery === 0 || step % keepEvery !== 0) await removeStep(folder, step).catch(() => undefined);
+  }
   return final;
 }
 

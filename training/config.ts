@@ -121,6 +121,10 @@ export const TRAIN_OPTIONS = {
   classDropout: real(0.1, { min: 0, max: 1, rule: 'in [0, 1]', value: 'p', help: 'probability of dropping a label' }),
   /** Mirrors pictures left to right with probability one half. */
   flip: toggle(false, 'mirror half of the pictures'),
+  /** What becomes of a picture that cannot be read while training reads them from disk: the run ends, or another takes its place (batches.ts). */
+  badPictures: choice('stop', ['stop', 'skip'], {
+    help: 'a picture that cannot be read from disk during training ends it (stop), or the next one of the data takes its place',
+  }),
   /** Pictures that are trained on, drawn by the seed; 0: all. A model that cannot learn a few by heart has a fault. */
   overfit: integer(0, {
     min: 0,
@@ -165,7 +169,7 @@ export function parseTrainConfig(given: Partial<TrainConfig>): TrainConfig {
   const config = given.warmup === undefined ? { ...parsed, warmup: Math.min(parsed.warmup, most) } : parsed;
   checkWarmup(config, most);
   checkGuided(config);
-  checkShares(config, factsOf(config.objective).consistency === 'share');
+  checkShares(config);
   return config;
 }
 
@@ -185,14 +189,19 @@ function checkWarmup({ warmup, steps }: TrainConfig, most: number): void {
   );
 }
 
-/** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach consistency. */
-function checkShares({ objective, batch, timeEvery, lengthEvery, guidance }: TrainConfig, shared: boolean): void {
-  for (const [every, what] of [[shared ? timeEvery : 0, 'time'] as const, [lengthEvery, 'length'] as const]) {
-    if (every <= batch) continue;
-    throw new ConfigError(
-      `training.batch is ${batch}; it must be at least ${every}, as one sample in ${every} learns ${what} consistency`,
-    );
-  }
+/** @throws ConfigError for a batch that has no room for one of the samples that are to learn `what` consistency. */
+export function checkShare({ batch }: TrainConfig, every: number, what: 'time' | 'length'): void {
+  if (every <= batch) return;
+  throw new ConfigError(
+    `training.batch is ${batch}; it must be at least ${every}, as one sample in ${every} learns ${what} consistency`,
+    { hint: `give a larger training.batch, or a smaller training.${what}Every, or 0 for none of it` },
+  );
+}
+
+/** Throws ConfigError where a batch is too small, or of a wrong size, for the samples that it is to teach time consistency. */
+function checkShares(train: TrainConfig): void {
+  const { objective, batch, timeEvery, guidance } = train;
+  if (factsOf(objective).consistency === 'share') checkShare(train, timeEvery, 'time');
   if (!factsOf(objective).paired || !guidance?.distill || timeEvery === 0) return;
   const rows = Math.floor(batch / timeEvery);
   if (rows % 2 === 0) return;

@@ -52,6 +52,9 @@ export async function gathered(
   return { perSample: all, loss: all.reduce((s, x) => s + x, 0) / all.length, stop: values[deal.whole]! > 0 };
 }
 
+/** What to do about a picture that ended a run. */
+const SKIP = 'bring it back as it was, or go on without it: --resume --bad-pictures skip';
+
 /**
  * Batches of this process' pictures. Where one process cannot read its part of a batch, `next` fails on all of them, with that process'
  * own DataError there, so that all stop at the same place, with the same state.
@@ -64,8 +67,7 @@ export function readDealt(
   options: Omit<BatchOptions, 'part'>,
 ): BatchReader {
   const batches = readBatches(data, { ...options, part: { of: whole, pictures } });
-  // What is in memory can be read.
-  if (communicator.size === 1 || !isStreamed(data)) return batches;
+  if (!isStreamed(data)) return batches; // what is in memory can be read
   return {
     ...batches,
     async next(images, labels, noise) {
@@ -75,7 +77,7 @@ export function readDealt(
         await batches.next(images, labels, noise);
       } catch (error) {
         if (!(error instanceof DataError)) throw error;
-        failure = error;
+        failure = options.onBadPicture ? error : new DataError(error.message, { cause: error, hint: SKIP });
         failed[communicator.rank] = 1;
       }
       await communicator.allReduce(failed);

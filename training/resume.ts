@@ -6,11 +6,17 @@ import type { TrainConfig } from './config.ts';
 import { modelAsTrained } from './model-as-trained.ts';
 import { factsOf } from './objectives/facts.ts';
 
-/** The schedule may change, and what costs memory but changes no number. */
+/**
+ * The schedule may change, how long a gradient and how long a memory an update has, what becomes of pictures that cannot be read, and what
+ * costs memory but changes no number.
+ */
 const MAY_CHANGE: readonly string[] = [
   'training.steps',
   'training.lr',
   'training.warmup',
+  'training.clip',
+  'training.emaDecay',
+  'training.badPictures',
   'training.recompute',
   'training.shardState',
 ];

@@ -40,7 +40,7 @@ import {
 } from './run-config.node.ts';
 import { checkObjective, checkStart } from './start.ts';
 import { type Start, startOfFirst, tellStart } from './start-together.ts';
-import { createTrainer, type TrainEvent, type Trainer } from './trainer.ts';
+import { createTrainer, type TrainEvent, type Trainer, type TrainerOptions } from './trainer.ts';
 import { checkValidation, type ValidationOptions } from './validation.ts';
 import { checkWatch, startWatch, type Watch, type WatchOptions } from './watch.node.ts';
 
@@ -60,8 +60,15 @@ export interface RunOptions {
   readonly saveEvery: number;
   /** Newest checkpoints that are kept, at least 1. Default 2. */
   readonly keep?: number;
-  /** Seconds from the call on after which the run ends in order, after at least one update: a checkpoint, and no error. Default: no end. */
+  /** Besides those, the checkpoints of every so many updates are kept for good: a multiple of `saveEvery`, or 0 for none. Default 0. */
+  readonly keepEvery?: number;
+  /**
+   * Seconds after which the run ends in order, after at least one update: a checkpoint, and no error. By the clock of the first process.
+   * Default: no end.
+   */
   readonly maxTime?: number;
+  /** When that time began, by `performance.now()`: with 0 reading the data, starting and compiling count. Default: with the call. */
+  readonly began?: number;
   /** Goes on although the engine's tuning is not that of the run: numbers then differ in their last bits. Default false. */
   readonly otherTuning?: boolean;
   /** Facts about the machine, for `env.json`. */
@@ -87,6 +94,8 @@ export interface RunOptions {
   readonly onStep?: (event: TrainEvent) => void;
   /** Told the folder of each checkpoint. */
   readonly onSave?: (folder: string) => void;
+  /** As in TrainerOptions. */
+  readonly onBadPicture?: TrainerOptions['onBadPicture'];
   /** Told what was repaired, skipped or moved in the folder, one sentence each. */
   readonly onNotice?: OnNotice;
 }
@@ -102,12 +111,14 @@ export async function runTraining(engine: Engine, given: RunOptions): Promise<st
   const { model: asked, train: how } = given.config;
   const options = { ...given, config: { ...given.config, model: modelAsTrained(asked, how) } };
   const { folder, data, keep = KEPT, maxTime = Number.POSITIVE_INFINITY, communicator = alone } = options;
+  const { began = performance.now() } = options;
   if (!(Number.isInteger(keep) && keep >= 1)) throw new ConfigError(`keep is ${keep}; it must be a positive integer`);
+  checkKeepEvery(options);
   if (!(maxTime > 0)) throw new ConfigError(`maxTime is ${maxTime}; it must be a positive number of seconds`);
   checkWatch(options.watch ?? {});
   const { validation } = options;
   if (validation) checkValidation(options.config.model, options, validation);
-  const ends = performance.now() + 1000 * maxTime;
+  const ends = began + 1000 * maxTime;
   const pictures = fingerprint(data);
   if (options.resume !== false && options.config.pictures) checkSameData(options.config.pictures, pictures);
   const config = { ...options.config, pictures, tuning: tuningToRecord(engine) };
@@ -121,6 +132,7 @@ export async function runTraining(engine: Engine, given: RunOptions): Promise<st
   const held = validation && communicator.size > 1 && { ...validation, data: contents(fingerprint(validation.data)) };
   await agree(communicator, {
     ...{ odelt: shippedVersion(), model, training: train, tuning, data: contents(pictures), saveEvery },
+    maxTime: options.maxTime,
     validation: held || null,
   });
   if (communicator.rank > 0) return trainInto(engine, options, await startOfFirst(communicator, model), ends);
@@ -200,12 +212,12 @@ async function trainInto(
   const writes = communicator.rank === 0;
   const checkpoints = join(folder, 'checkpoints');
   const metrics = join(folder, 'metrics.jsonl');
-  const { params, teacher, validation, onCompile } = options;
+  const { params, teacher, validation, onBadPicture, onCompile } = options;
   // The first process alone writes, so it alone looks.
   const watching = communicator.rank === 0 ? (options.watch ?? {}) : {};
   const wanted = { validation, wholeAverage, inspect: watching.tensorboard !== undefined };
   const given = { model, train, data, from, params, teacher };
-  const trainer = await createTrainer(engine, { ...given, ...wanted, communicator, signal, onCompile });
+  const trainer = await createTrainer(engine, { ...given, ...wanted, communicator, signal, onBadPicture, onCompile });
   let done = from?.step ?? 0;
   let saved = from ? done : -1;
   /** Whether what is on the GPU is the state after `done` updates, all of which are logged, and the disk has not refused it. */
@@ -227,7 +239,7 @@ async function trainInto(
       { step: done, model, classNames: data.classNames, latents: latentsOrigin(data) },
       sets,
       onNotice,
-      options.keep,
+      options,
     );
     saved = done;
     savable = true;
@@ -286,6 +298,14 @@ async function trainInto(
     await watch?.close();
     trainer.dispose();
   }
+}
+
+/** @throws ConfigError for checkpoints to be kept that are not written. */
+function checkKeepEvery({ keepEvery = 0, saveEvery }: RunOptions): void {
+  if (Number.isInteger(keepEvery) && keepEvery >= 0 && keepEvery % saveEvery === 0) return;
+  throw new ConfigError(`out.keepEvery is ${keepEvery}; checkpoints are written every ${saveEvery} updates`, {
+    hint: 'give a multiple of out.saveEvery, or 0 for none',
+  });
 }
 
 /** Whether the run's time is over, by the clock of the first process. */

@@ -20,5 +20,11 @@ const fallsFrom = (steps: number): number => Math.floor(0.9 * steps);
 /** Updates of warm-up that a run of `steps` has room for: a longer one would end in a jump of the rate. */
 export const longestWarmup = (steps: number): number => Math.max(1, fallsFrom(steps));
 
+/**
+ * What the average keeps of itself in an update, for a run of `steps` of which nobody says: a memory of 1,000 updates, as in the reference, from
+ * 10,000 on; of 100 for fewer, as it would be full of the start for too long.
+ */
+export const averageDecay = (steps: number): number => (steps >= 10_000 ? 0.999 : 0.99);
+
 /** What a warming average keeps of itself in update number `count`, from 1: 2/11, 3/12, ... until `decay`. */
 export const warmDecay = (decay: number, count: number): number => Math.min(decay, 1 - 9 / (10 + count));

@@ -103,8 +103,15 @@ export const OUT_OPTIONS = {
   folder: text('run folder', false),
   saveEvery: integer(250, { min: 1, rule: 'a positive integer', help: 'updates between checkpoints' }),
   keep: integer(2, { min: 1, rule: 'a positive integer', help: 'newest checkpoints that are kept' }),
+  keepEvery: integer(0, {
+    min: 0,
+    rule: '0 or a positive integer',
+    help: 'besides, the checkpoint of every n-th update is kept for good, such as for FID over the run; 0: none',
+  }),
   maxTime: {
-    ...text('time after which the run ends in order, with a checkpoint to go on from: 90s, 30m, 2h or 1d'),
+    ...text(
+      'time from the start of the command after which the run ends in order, with a checkpoint to go on from: 90s, 30m, 2h or 1d',
+    ),
     rule: 'a time such as 90s, 30m, 2h or 1d',
     accepts: (x) => x === undefined || seconds(x) !== null,
     value: 'time',

@@ -4,14 +4,14 @@ import { firstNonFinite } from '../formats/finite.ts';
 import { type ModelConfig, spelledOut } from '../model/config.ts';
 import { initParamsInTurns, type ParamSet, paramEntries, paramLayout } from '../model/params.ts';
 import type { Weights } from '../model/weights/weights.ts';
-import { batchShares, type TrainConfig } from './config.ts';
+import { batchShares, checkShare, type TrainConfig } from './config.ts';
 import { factsOf, OBJECTIVES, type ObjectiveName } from './objectives/facts.ts';
 import { progressiveLevel } from './objectives/progressive.ts';
 import type { TrainSets } from './state.ts';
 
 /**
  * @throws ConfigError for a model that has no velocity to train, or is told step levels which the objective does not teach, and for
- * batches of which every row's target is the network's own.
+ * batches of which every row's target is the network's own, or none is of what all are to learn some of.
  */
 export function checkObjective(model: ModelConfig, train: TrainConfig): void {
   const { objective } = train;
@@ -31,6 +31,7 @@ export function checkObjective(model: ModelConfig, train: TrainConfig): void {
 /** A network that only has to agree with itself learns to say 0, with a loss of 0. */
 function checkRows(model: ModelConfig, train: TrainConfig): void {
   const { batch, timeEvery, lengthEvery } = train;
+  if (model.lengths) checkShare(train, lengthEvery, 'length');
   const { timeRows, lengthRows } = batchShares(train, model);
   const shared = factsOf(train.objective).consistency === 'share' ? timeRows : 0;
   if (shared + lengthRows < batch) return;

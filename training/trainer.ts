@@ -11,6 +11,7 @@ import { parseTrainConfig, type TrainConfig } from './config.ts';
 import { type Dataset, isPaired, type StreamedDataset, type TrainingData } from './data/dataset.ts';
 import { dealRows } from './deal.ts';
 import { assembleDealt, gathered, readDealt } from './dealt.ts';
+import { DIVERGED } from './finite.ts';
 import { type Inspected, Inspection } from './inspection.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
@@ -67,6 +68,11 @@ export interface TrainerOptions {
    * come from it. The same on all of them. Default false.
    */
   readonly wholeAverage?: boolean;
+  /**
+   * Told of each picture that this process could not read from disk and skipped (`badPictures`), those that are held out among them: once,
+   * with the number of them so far.
+   */
+  readonly onBadPicture?: (error: DataError, count: number) => void;
   readonly signal?: AbortSignal;
   /** Told after each compiled pipeline. */
   readonly onCompile?: (progress: { compiled: number; pipelines: number }) => void;
@@ -133,8 +139,17 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
   if (options.validation) checkValidation(model, options, options.validation);
   const deal = dealRows(train, model, communicator);
   const { seed, flip, overfit } = train;
-  const batchesFrom = (update: number) =>
-    readDealt(communicator, data, deal, { seed, flip, first: update * train.accumulate * train.batch, only: overfit });
+  const bad = new Set<string>();
+  const skip = (error: DataError) => {
+    if (bad.has(error.message)) return;
+    bad.add(error.message);
+    options.onBadPicture?.(error, bad.size);
+  };
+  const onBadPicture = train.badPictures === 'skip' ? skip : undefined;
+  const batchesFrom = (update: number) => {
+    const first = update * train.accumulate * train.batch;
+    return readDealt(communicator, data, deal, { seed, flip, first, only: overfit, onBadPicture });
+  };
   let batches = batchesFrom(done);
   const sets = await startingWeights(model, train, options);
   await sameSets(communicator, sets);
@@ -167,7 +182,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       arena,
     });
     made.push(step);
-    const shared = { inputs: step.inputs, arena, signal, deal, communicator };
+    const shared = { inputs: step.inputs, arena, signal, deal, communicator, onBadPicture };
     const validation = held && (await Validation.create(engine, model, train, state, shared, held));
     if (validation) made.push(validation);
     const inspection = options.inspect ? await Inspection.create(engine, train, state, step.total, shared) : undefined;
@@ -229,7 +244,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
       const losses = splitLosses(model, train, parts);
       if (!Number.isFinite(losses.loss) || !Number.isFinite(gradNorm)) {
         throw new NonFiniteError(`step ${index + 1}: the loss is ${losses.loss} and the gradient norm ${gradNorm}`, {
-          hint: 'continue from the last checkpoint with a lower --lr',
+          hint: DIVERGED,
         });
       }
       if (state.teacher && teacherChanges(train, index + 1)) {

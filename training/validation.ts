@@ -13,6 +13,7 @@ import { mse } from '../kernels/mse.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { drawStep } from './batch.ts';
 import { batchScalars, networksOf, recordPrediction, recordTargets } from './batch-loss.ts';
+import type { BatchOptions } from './batches.ts';
 import type { TrainConfig } from './config.ts';
 import { isPaired, type TrainingData } from './data/dataset.ts';
 import type { Deal } from './deal.ts';
@@ -33,6 +34,7 @@ export interface ValidationOptions {
 
 /** What a validation found. */
 export interface ValidationLosses {
+  /** At most as many as there are: where those are fewer than a batch, some of them are in it more often than others. */
   readonly pictures: number;
   /** Of the weights as they are, and of their moving average. */
   readonly raw: Losses;
@@ -71,6 +73,7 @@ interface Shared {
   readonly arena: Arena;
   readonly deal: Deal;
   readonly communicator: Communicator;
+  readonly onBadPicture?: BatchOptions['onBadPicture'];
   readonly signal?: AbortSignal;
 }
 
@@ -141,7 +144,7 @@ export class Validation {
    */
   async losses(update: number, signal?: AbortSignal): Promise<ValidationLosses | null> {
     const [model, train, { data, pictures = VALIDATION_PICTURES }] = [this.#model, this.#train, this.#options];
-    const { deal, inputs, communicator } = this.#shared;
+    const { deal, inputs, communicator, onBadPicture } = this.#shared;
     const rows = deal.rows.length;
     const size = model.imageSize ** 2 * model.channels;
     const images = new Float32Array(rows * size);
@@ -150,7 +153,7 @@ export class Validation {
     const read = deal.pictures.length;
     const count = Math.max(1, Math.floor(Math.min(pictures, data.count) / train.batch));
     const found: [Part[], Part[]] = [[], []];
-    const batches = readDealt(communicator, data, deal, { seed: SEED });
+    const batches = readDealt(communicator, data, deal, { seed: SEED, onBadPicture });
     try {
       for (let index = 0; index < count; index++) {
         await batches.next(images.subarray(0, read * size), labels.subarray(0, read), noise?.subarray(0, read * size));
@@ -170,7 +173,7 @@ export class Validation {
       await batches.close();
     }
     const [raw, average] = found.map((parts) => splitLosses(model, train, parts)) as [Losses, Losses];
-    return { pictures: count * train.batch, raw, average };
+    return { pictures: Math.min(count * train.batch, data.count), raw, average };
   }
 
   /** Frees the programs; what they share stays. */

@@ -84,7 +84,10 @@ describe('a folder of pictures', () => {
 describe('other data', () => {
   it('CIFAR-10 trains in colour at its own size', async () => {
     cifarFolder(join(scratch, 'cifar'), 20);
-    await run(['train', '--data', 'cifar', ...small, '--steps', '2', '--out', 'cifar-run']);
+    const long = ['--steps', '10000', '--max-time', '0.001s'];
+    const words = await run(['train', '--data', 'cifar', ...small, ...long, '--out', 'cifar-run']);
+    expect(words).toContain('average of the weights: each update keeps 0.999 of it, a memory of 1,000 updates');
+    expect(config('cifar-run').train.emaDecay).toBe(0.999);
     expect(config('cifar-run').model).toMatchObject({ imageSize: 32, channels: 3, classes: 10 });
   });
 

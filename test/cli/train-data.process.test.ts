@@ -21,7 +21,11 @@ afterAll(() => {
 
 describe('flags that do not fit', () => {
   it.each<[string, string, string]>([
-    ['--batch 4', '--batch is 4; it must be at least 8, as one sample in 8 learns time consistency', ''],
+    [
+      '--batch 4',
+      '--batch is 4; it must be at least 8, as one sample in 8 learns time consistency',
+      'give a larger --batch',
+    ],
     [
       '--batch 8 --distill-guidance 2',
       '--batch is 8; one sample in 8 learns',

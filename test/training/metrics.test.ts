@@ -105,12 +105,15 @@ describe('lossCurves', () => {
 describe('changesOnResume', () => {
   const run = { model: tinyModel, train: tinyTrain, data: 'a' };
 
-  it('the schedule, the memory and the place of the data may change, and are listed', () => {
+  it('the schedule, clipping, the average, the memory and the place of the data may change, and are listed', () => {
     expect(changesOnResume(run, run)).toEqual({});
-    const now = { ...run, train: { ...tinyTrain, steps: 9, lr: 1e-3, recompute: 'blocks' as const }, data: 'b' };
+    const train = { ...tinyTrain, steps: 9, lr: 1e-3, clip: 1, emaDecay: 0.9999, recompute: 'blocks' as const };
+    const now = { ...run, train, data: 'b' };
     expect(changesOnResume(run, now)).toEqual({
       'training.steps': { from: 8, to: 9 },
       'training.lr': { from: 1e-2, to: 1e-3 },
+      'training.clip': { from: 0, to: 1 },
+      'training.emaDecay': { from: 0.999, to: 0.9999 },
       'training.recompute': { from: 'none', to: 'blocks' },
       data: { from: 'a', to: 'b' },
     });

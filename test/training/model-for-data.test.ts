@@ -4,6 +4,8 @@ import { ConfigError } from '../../engine/errors.ts';
 import { PRESETS } from '../../model/config.ts';
 import { parseTrainConfig } from '../../training/config.ts';
 import { modelForData } from '../../training/model-for-data.ts';
+import { checkObjective } from '../../training/start.ts';
+import { tinyModel } from '../support/tiny.ts';
 
 const shape = (size: number, channels: number, classes: number) => ({
   name: 'x\n',
@@ -74,9 +76,15 @@ describe('batches too small for what they are to teach', () => {
     expect(errorOf(() => parseTrainConfig({ batch: 4 })).message).toBe(
       'training.batch is 4; it must be at least 8, as one sample in 8 learns time consistency',
     );
-    expect(errorOf(() => parseTrainConfig({ batch: 8, lengthEvery: 16 })).message).toBe(
+    const few = parseTrainConfig({ batch: 8, lengthEvery: 16 });
+    expect(errorOf(() => checkObjective(tinyModel, few)).message).toBe(
       'training.batch is 8; it must be at least 16, as one sample in 16 learns length consistency',
     );
+    // Of a model without lengths, or an objective without steps, nothing is learnt of them.
+    checkObjective({ ...tinyModel, lengths: null }, few);
+    const naive = parseTrainConfig({ objective: 'naive', batch: 4 });
+    checkObjective({ ...tinyModel, lengths: null, ignoreDt: true }, naive);
+    expect(() => checkObjective({ ...tinyModel, ignoreDt: true }, naive)).toThrow('learns length consistency');
     const odd = errorOf(() => parseTrainConfig({ batch: 24, guidance: { weight: 2, distill: true } }));
     expect(odd.message).toMatch(/^training\.batch is 24; .* in pairs .* and that makes 3$/);
     expect(odd.hint).toBe('give a training.batch that is a multiple of 16');

@@ -15,6 +15,7 @@ import { readRunConfig } from '../../training/run-config.node.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { testEngine } from '../support/engine.ts';
 import { setBits, tinyData, tinyModel, tinyStep, tinyTrain } from '../support/tiny.ts';
+import { ranksTogether } from '../support/together.ts';
 
 // CPU drivers take minutes to compile shaders that they have not seen before.
 vi.setConfig({ testTimeout: 900_000 });
@@ -142,13 +143,17 @@ describe('a run', () => {
 
   it('ends in order when its time is over, keeps as many checkpoints as asked, and goes on bit for bit', async () => {
     const [whole, parts] = [await temporary(), await temporary()];
-    await start(whole, { keep: 4 });
-    expect(await checkpointSteps(join(whole, 'checkpoints'))).toEqual([2, 3, 4, 5]);
+    await start(whole, { keep: 1, keepEvery: 2 });
+    expect(await checkpointSteps(join(whole, 'checkpoints'))).toEqual([2, 4, 5]);
     const notices: string[] = [];
     const onNotice = (text: string) => notices.push(text);
     // Over before it began: one update is made nevertheless.
     const at = await start(parts, { maxTime: 1e-6, onNotice, saveEvery: 100 });
     expect(at).toBe(join(parts, 'checkpoints', 'step-1'));
+    // The same of an hour that began an hour ago.
+    const began = performance.now() - 3_600_000;
+    const late = await temporary();
+    expect(await start(late, { maxTime: 3600, began })).toBe(join(late, 'checkpoints', 'step-1'));
     expect(notices).toEqual(['the time is over after 1 of 5 updates: --resume goes on']);
     const controller = new AbortController();
     const onStep = ({ step }: { step: number }) => step === 3 && controller.abort();
@@ -159,15 +164,31 @@ describe('a run', () => {
     expect(await sets(parts)).toEqual(await sets(whole));
     expect(await lines(parts)).toEqual(await lines(whole));
     for (const { kept, gradNorm } of await lines(whole)) expect(kept).toBe(Math.min(1, train.clip / gradNorm));
-    const other = { ...resumed, config: { ...resumed.config, train: { ...train, clip: 0.2 } } };
+    const other = { ...resumed, config: { ...resumed.config, train: { ...train, beta1: 0.7 } } };
     await expect(start(parts, other)).rejects.toThrow(
-      'the run has training.clip 0.1; it cannot go on with training.clip 0.2',
+      'the run has training.beta1 0.8; it cannot go on with training.beta1 0.7',
     );
   });
 
   it('refuses no checkpoints and no time', async () => {
     const folder = await temporary();
     await expect(start(folder, { keep: 0 })).rejects.toThrow('keep is 0; it must be a positive integer');
+    await expect(start(folder, { saveEvery: 2, keepEvery: 5 })).rejects.toThrow(
+      'out.keepEvery is 5; checkpoints are written every 2 updates',
+    );
     await expect(start(folder, { maxTime: Number.NaN })).rejects.toThrow('maxTime is NaN; it must be a positive');
+  });
+
+  it('refuses a time that not all processes have, as only some of them would end', async () => {
+    const folder = await temporary();
+    const ranks = ranksTogether(2).map((communicator) =>
+      start(folder, { communicator, maxTime: communicator.rank === 0 ? 60 : undefined }).catch((e: Error) => e),
+    );
+    for (const error of await Promise.all(ranks)) {
+      expect(error).toBeInstanceOf(ConfigError);
+      expect((error as Error).message).toBe(
+        'the processes of this run do not agree: maxTime is none on rank 1, 60 on rank 0',
+      );
+    }
   });
 });

@@ -6,7 +6,13 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { ConfigError, DataError } from '../../engine/errors.ts';
-import { isStreamed, type StreamedDataset, type TrainingData } from '../../training/data/dataset.ts';
+import {
+  type Dataset,
+  isStreamed,
+  type PictureDraw,
+  type StreamedDataset,
+  type TrainingData,
+} from '../../training/data/dataset.ts';
 import { openTrainingData } from '../../training/data/open.ts';
 import { type RunOptions, runTraining } from '../../training/run.node.ts';
 import { createTrainer, type TrainerOptions } from '../../training/trainer.ts';
@@ -55,16 +61,24 @@ it('gives the bits of memory, and of an uninterrupted run after a resume', async
 });
 
 const bad = new DataError('9.png is damaged');
-/** The pictures, of which that of sample `n` is bad. */
-const failing = (n: number): StreamedDataset => {
+/** The pictures, of which some reads fail. */
+const failingWhere = (isBad: (i: number, draw: PictureDraw) => boolean): StreamedDataset => {
   const data = disk as StreamedDataset;
   return {
     ...data,
     open() {
       const reader = data.open();
-      return { ...reader, read: (i, draw) => (draw?.position === n ? Promise.reject(bad) : reader.read(i, draw)) };
+      return { ...reader, read: (i, draw) => (isBad(i, draw!) ? Promise.reject(bad) : reader.read(i, draw)) };
     },
   };
+};
+/** The pictures, of which that of sample `n` is bad, but good enough for other samples. */
+const failing = (n: number): StreamedDataset => {
+  let own: number | undefined;
+  return failingWhere((i, { position }) => {
+    if (position === n) own ??= i;
+    return position === n && own === i;
+  });
 };
 const run = (name: string, data: TrainingData, { config, ...change }: Partial<RunOptions> = {}) => {
   const own = { model: tinyModel, train: { ...train, accumulate: 2 }, data: shards };
@@ -87,7 +101,9 @@ it('what is done is saved when a picture cannot be read, before an update, withi
     ['within', 40, 2],
     ['first', 0, 0],
   ] as const) {
-    expect(await run(name, failing(n)).catch((e: unknown) => e)).toBe(bad);
+    const error = (await run(name, failing(n)).catch((e: unknown) => e)) as DataError;
+    expect([error.message, error.cause]).toEqual([bad.message, bad]);
+    expect(error.hint).toContain('--resume --bad-pictures skip');
     expect(saved(name), name).toEqual(done > 0 ? [`step-${done}`] : []);
     if (name !== 'within') continue;
     await run(name, disk, { resume: true });
@@ -95,7 +111,7 @@ it('what is done is saved when a picture cannot be read, before an update, withi
   }
   // A validation comes after its update, which stands without it.
   const validation = { data: failing(0), every: 3, pictures: 8 };
-  expect(await run('held', disk, { validation }).catch((e: unknown) => e)).toBe(bad);
+  await expect(run('held', disk, { validation })).rejects.toThrow(bad.message);
   expect([saved('held'), steps('held')]).toEqual([['step-3'], [1, 2, 3]]);
   await run('held', disk, { resume: true, validation: { ...validation, data: disk } });
   expect(sums('held')).toBe(sums('whole'));
@@ -111,12 +127,11 @@ it.each([
     const all = (folder: string, data: TrainingData, change: Partial<RunOptions> = {}) =>
       Promise.all(
         ranksTogether(2).map((communicator) =>
-          run(folder, data, { config, communicator, ...change }).catch((error: unknown) => error),
+          run(folder, data, { config, communicator, ...change }).catch((error: Error) => error.message),
         ),
       );
-    const hint = 'what rank 1 says names the picture';
-    const told = [new DataError('rank 1 could not read its pictures of this batch', { hint }), bad];
-    await all(`${name}, unharmed`, disk);
+    const told = ['rank 1 could not read its pictures of this batch', bad.message];
+    if (!shardState) await all('unharmed', disk);
     // Sample 41 is of update 3, in its second batch.
     expect(await all(name, failing(41))).toEqual(told);
     expect([saved(name), steps(name)]).toEqual([['step-2'], [1, 2]]);
@@ -127,9 +142,51 @@ it.each([
       [1, 2, 3],
     ]);
     await all(name, disk, { resume: true });
-    expect(sums(name)).toBe(sums(`${name}, unharmed`));
+    expect(sums(name)).toBe(sums('unharmed'));
   },
 );
+
+it('a picture that cannot be read is skipped where that is asked for: the run is that of data with the next one in its place', async () => {
+  const pictures = memory as Dataset;
+  const place = (i: number) => (i === 4 || i === 5 ? 6 : i);
+  const substituted = {
+    ...pictures,
+    image: (i: number) => pictures.image(place(i)),
+    label: (i: number) => pictures.label(place(i)),
+  };
+  const config = { model: tinyModel, train: { ...train, badPictures: 'skip' as const }, data: shards };
+  const told: [Error, number][] = [];
+  const onBadPicture = (error: Error, count: number) => told.push([error, count]);
+  const all = (name: string, data: TrainingData) =>
+    Promise.all(
+      ranksTogether(2).map((communicator) =>
+        run(name, data, { config, communicator, ...(communicator.rank === 0 ? { onBadPicture } : {}) }),
+      ),
+    );
+  await all('substituted', substituted);
+  const broken = failingWhere((i) => i === 4 || i === 5);
+  await all('skipped', broken);
+  expect(sums('skipped')).toBe(sums('substituted'));
+  // Both pictures have the same name here, and are read in every epoch.
+  expect(told).toEqual([[bad, 1]]);
+  const gone = failingWhere(() => true);
+  await expect(run('gone', gone, { config })).rejects.toThrow('9.png is damaged; nor can the 16 after it be read');
+});
+
+it('a run that ended at a picture goes on without it, and remembers that', async () => {
+  const validation = { data: failing(0), every: 4, pictures: 8 };
+  const data = failing(41);
+  await expect(run('later', data)).rejects.toThrow(bad.message);
+  const { readRunConfig } = await import('../../training/run-config.node.ts');
+  const before = await readRunConfig(join(scratch, 'later'));
+  const config = { ...before, train: { ...before.train, badPictures: 'skip' as const } };
+  const told: string[] = [];
+  const onBadPicture = ({ message }: Error, count: number) => told.push(`${message} ${count}`);
+  await run('later', data, { resume: true, config, validation, onBadPicture });
+  expect([saved('later').at(-1), told]).toEqual(['step-4', ['9.png is damaged 1']]);
+  const { history } = await readRunConfig(join(scratch, 'later'));
+  expect(history).toMatchObject([{ step: 2, changed: { 'training.badPictures': { from: 'stop', to: 'skip' } } }]);
+});
 
 it('a run knows its files again, and others when it sees them', async () => {
   const folder = join(scratch, 'run');

@@ -188,6 +188,9 @@ it('the loss on held-out pictures is the same for the same weights, and tells pi
   expect((await losses({ every: 1, pictures: 8 }))[0]!.raw.flow).not.toBe(first!.raw.flow);
   const others = holdOut(tinyData(60), 0.4).held;
   expect((await losses({ every: 1, data: others }))[0]!.raw.flow).not.toBe(first!.raw.flow);
+  // Ten for a batch of sixteen: some are in it twice.
+  const few = await losses({ every: 1, data: tinyData(10) }, { batch: 16 });
+  expect(few[0]!.pictures).toBe(10);
   // The initial weights differ by the seed, times and pictures of the validation do not.
   const [other] = await losses({ every: 1 }, { seed: 2 });
   expect(Object.keys(other!.raw.byLevel)).toEqual(Object.keys(first!.raw.byLevel));

@@ -119,7 +119,7 @@ export {
   frechetDistance,
   measuredFrechet,
   REFERENCE_OFFSET,
-  type Waiting,
+  type ResampledDistance,
 } from './evaluation/frechet.ts';
 export { cellsOf, checkGrid, type EvaluationGrid } from './evaluation/grid.ts';
 export type { Judge, RealStatistics } from './evaluation/judge.ts';
@@ -133,15 +133,18 @@ export { type LinearAlgebra, ownAlgebra } from './evaluation/linear-algebra.ts';
 export { type LossCell, type LossMapOptions, lossMap, lossMapCsv, lossMapPlots } from './evaluation/loss-map.ts';
 export { lossPlot } from './evaluation/loss-plot.ts';
 export { type Manifold, type ManifoldOptions, manifold } from './evaluation/manifold.ts';
-export { type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
+export { type Figure, type Measured, type Resampling, type Share, share } from './evaluation/measured.ts';
 export { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './evaluation/nearest.ts';
 export type { Balls } from './evaluation/neighbours.ts';
+export { behindBest, pairedDifference } from './evaluation/paired.ts';
 export { type Cost, paretoOf, paretoPlot, paretoRows } from './evaluation/pareto.ts';
 export { evaluationPlots } from './evaluation/plots.ts';
 export { bytesOfCells, type Drawing, measurePace } from './evaluation/prices.ts';
 export { type Pictures, type RealPictures, realPictures } from './evaluation/real.ts';
 export type { FeatureRecord } from './evaluation/results.ts';
 export {
+  type BehindBest,
+  type BehindCell,
   type Cell,
   type CellKey,
   checkSameSettings,
@@ -185,6 +188,7 @@ export {
   storedEvaluation,
 } from './evaluation/stored.ts';
 export { createVelocities, type Velocities, type VelocityRequest } from './evaluation/velocities.ts';
+export type { FigureWork, Waiting } from './evaluation/waiting.ts';
 export { type ByteSource, blobSource, bytesSource } from './formats/byte-source.ts';
 export type { Bounds, Option, OptionSet, OptionText, ValuesOf } from './formats/options.ts';
 export {

@@ -149,9 +149,9 @@ async function demoOf(
   const pictures: Picture[][] = [];
   for (const blocks of lengths) {
     const common = { labels, blocks, guidance, seed: flags.seed, signal };
-    // The first use of a number of blocks compiles its program and its shaders; that is not sampling time.
-    await sampler.sample({ ...common, labels: labels.slice(0, 1), steps: 1 });
     for (const steps of allSteps) {
+      // The first use compiles, which is not sampling time; what is compiled depends on steps and on the classes that occur.
+      await sampler.sample({ ...common, labels: labels.slice(0, columns), steps });
       engine.memory.resetPeak();
       const cellStarted = performance.now();
       const { values } = await sampler.sample({

@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ConfigError } from '../engine/errors.ts';
 import { askedAs, type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
+import { REPLICATES } from '../evaluation/measured.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
 import { checkSameSettings, resultRows } from '../evaluation/results.ts';
 import { openShard, readShardFeatures, shardFile } from '../evaluation/shards.node.ts';
 import { checkShards, mergeShards, type ShardRecord } from '../evaluation/shards.ts';
+import { describeWork } from '../evaluation/waiting.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { inLockedFolder } from '../training/lock.node.ts';
@@ -15,19 +17,21 @@ import { interruptSignal } from './ends.node.ts';
 import {
   checkLinearAlgebra,
   checkRealFlags,
-  describeResampled,
+  checkReplicates,
   LINEAR_ALGEBRA_HELP,
   openReal,
   REFERENCE_HELP,
+  REPLICATES_HELP,
 } from './eval-real.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
-import { openSession } from './session.node.ts';
+import { number, openSession } from './session.node.ts';
 
 interface MergeFlags {
   data?: string;
   reference?: string;
   features?: FeatureChoice;
   linearAlgebra: LinearAlgebraName;
+  replicates: number;
   out: string;
   json?: boolean;
 }
@@ -42,6 +46,7 @@ export function addMerge(command: Command): void {
     )
     .option('--reference <file>', REFERENCE_HELP)
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
+    .option('--replicates <n>', REPLICATES_HELP, number('--replicates', { integer: true, min: 0 }), REPLICATES)
     .option('--out <folder>', 'for results.json, results.csv and plots (.svg)', join('out', 'eval'))
     .option('--json', 'print one JSON document instead of a table')
     .addHelpText(
@@ -63,6 +68,7 @@ function recordedFeatures({ provenance }: ShardRecord, name: string): FeatureCho
 async function merge(folders: string[], flags: MergeFlags): Promise<void> {
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
+  checkReplicates(flags.replicates);
   await checkOutput('--out', flags.out, { folder: true });
   const signal = interruptSignal('stopping');
   const parts = checkShards(await Promise.all(folders.map(openShard)));
@@ -91,9 +97,9 @@ async function mergeInto(parts: ReturnType<typeof checkShards>, flags: MergeFlag
   const line = new ProgressLine();
   const results = await mergeShards(parts, {
     ...{ features, real, algebra, linearAlgebra: algebra.name, signal },
+    replicates: flags.replicates,
     read: readShardFeatures,
-    onCell: (done, cells, resampled) =>
-      line.update(`${done}/${cells} cells${resampled ? `: ${describeResampled(resampled)}` : ''}`),
+    onCell: (done, cells, work) => line.update(`${done}/${cells} cells${work ? `: ${describeWork(work)}` : ''}`),
   }).finally(() => {
     line.end();
     return opened.close();

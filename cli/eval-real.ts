@@ -34,6 +34,15 @@ export const REFERENCE_HELP =
 export const LINEAR_ALGEBRA_HELP =
   'who computes Fréchet distances: own, openblas (needs the package koffi), or auto (openblas where it is)';
 
+export const REPLICATES_HELP =
+  "resampled sets of a distance's interval: each takes as long as the distance; 0: no interval";
+
+/** @throws ConfigError for one set, which has no spread */
+export function checkReplicates(replicates: number): void {
+  if (replicates !== 1) return;
+  throw new ConfigError('--replicates is 1; an interval takes two or more', { hint: 'give 0 for no intervals' });
+}
+
 /** Largest file of statistics: one of ADM's with 10,000 pictures of 256 x 256 beside has 2.03e9 bytes. */
 const MOST_BYTES = 2 ** 31 - 1;
 
@@ -44,10 +53,6 @@ export function checkRealFlags({ data, reference }: Pick<RealFlags, 'data' | 're
       hint: 'leave one of them out',
     });
 }
-
-/** What is done while the interval of a distance is computed. */
-export const describeResampled = ({ done, of }: { readonly done: number; readonly of: number }): string =>
-  `interval, resampled set ${done}/${of}`;
 
 /** @throws ConfigError */
 export const checkLinearAlgebra = (name: string): void => checkOneOf('--linear-algebra', name, LINEAR_ALGEBRA);
@@ -115,6 +120,10 @@ export async function openReal(
   const chosen = await featureSource(flags.features ?? { kind: 'auto' }, there[0]!);
   const { features, close } = await chosen.open(newEngine, { signal });
   const real = realPictures(parts, count, seed);
+  if (!parts.train)
+    log(
+      `note: '${there[0]!.name}' has no training part: nearer tells copies of its pictures, not of others that a model was trained on`,
+    );
   const digests = there.flatMap((part) => {
     const { pixels, labels } = fingerprint(part);
     return [pixels, labels];

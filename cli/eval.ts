@@ -6,6 +6,7 @@ import { ConfigError } from '../engine/errors.ts';
 import { type EvaluationProgress, evaluateModel, weightsDigest } from '../evaluation/evaluate.ts';
 import { type FeatureChoice, parseFeatures } from '../evaluation/feature-choice.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from '../evaluation/grid.ts';
+import { REPLICATES } from '../evaluation/measured.ts';
 import { type LinearAlgebraName, openLinearAlgebra } from '../evaluation/openblas.node.ts';
 import { paretoRows } from '../evaluation/pareto.ts';
 import { readResults, resultsFile, writeResults } from '../evaluation/results.node.ts';
@@ -21,6 +22,7 @@ import {
 } from '../evaluation/results.ts';
 import { readShard, shardFile, writeShardCell } from '../evaluation/shards.node.ts';
 import { drawShard, type ShardRecord } from '../evaluation/shards.ts';
+import { describeWork } from '../evaluation/waiting.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { table } from '../formats/markdown.ts';
 import { shippedModel } from '../formats/shipped.node.ts';
@@ -39,12 +41,13 @@ import { addMerge } from './eval-merge.ts';
 import {
   checkLinearAlgebra,
   checkRealFlags,
+  checkReplicates,
   DATA_HELP,
-  describeResampled,
   FEATURES_HELP,
   LINEAR_ALGEBRA_HELP,
   openReal,
   REFERENCE_HELP,
+  REPLICATES_HELP,
 } from './eval-real.ts';
 import { checkShown, type Evaluated, openDecoder, openModel, type WhichWeights } from './models.node.ts';
 import { log, ProgressLine, print, printJson } from './output.node.ts';
@@ -67,6 +70,7 @@ interface EvalFlags {
   reference?: string;
   decode?: string;
   linearAlgebra: LinearAlgebraName;
+  replicates: number;
   shard?: Shard;
   lossMap?: boolean;
   times: number;
@@ -126,6 +130,7 @@ export function addEval(command: Command): void {
       "of a model of latents: the autoencoder that makes pictures of them, a file or diffusers' folder",
     )
     .option('--linear-algebra <who>', LINEAR_ALGEBRA_HELP, 'auto')
+    .option('--replicates <n>', REPLICATES_HELP, number('--replicates', { integer: true, min: 0 }), REPLICATES)
     .option(
       '--seed <n>',
       'of noise, subsets and intervals',
@@ -161,10 +166,13 @@ same class in all of them, and compares each set with real pictures:
   density    the same as precision, counted by neighbours; coverage: share of real pictures with a sample near
   agreement  share of samples that the classifier, or else their nearest real pictures, take for the class asked for
   nearer     probability that a sample is nearer to a real picture than a held-out one is: 0.5 is right, 1 are copies
+             of these pictures; copies of what the model was trained on show only if that is in --data
 
-Intervals are of 95 %. The line "real" has held-out real pictures in the samples' place: no model gets below it but
-by chance. Figures of other features, counts or data cannot be compared with these. Ctrl-C leaves the cells that are
-done; the same command goes on, and other steps, blocks, weights and levels may be added to a folder.
+Intervals are of 95 %. Compare cells by "behind the best", the difference of distances: its interval knows that they
+have the same noise, and is far narrower than those of the distances. The line "real" has held-out real pictures in
+the samples' place: no model gets below it but by chance. Figures of other features, counts or data cannot be compared
+with these. Ctrl-C leaves the cells that are done; the same command goes on, and other steps, blocks, weights and
+levels may be added to a folder.
 
 Examples:
   odelt eval --steps 1,4 --blocks 4,12 --count 200
@@ -180,6 +188,7 @@ async function evaluate(model: string, flags: EvalFlags): Promise<void> {
   for (const solver of flags.solver) checkOneOf('--solver', solver, SOLVERS);
   checkRealFlags(flags);
   checkLinearAlgebra(flags.linearAlgebra);
+  checkReplicates(flags.replicates);
   const alien = (
     ['steps', 'tolerance', 'along', 'refresh', 'level', 'features', 'reference', 'decode', 'shard'] as const
   ).find((name) => flags[name] !== undefined);
@@ -273,9 +282,9 @@ async function evaluateFrom(
     log(
       `${basename(path)} on ${name}: ${which}${wanted.length} cells of ${samples} samples${done ? `, ${done} of them done` : ''}; features: ${features.name}`,
     );
-    const tell = ({ at, done: ready, samples: drawn, resampled }: EvaluationProgress) => {
+    const tell = ({ at, done: ready, samples: drawn, work }: EvaluationProgress) => {
       const what = at === 'real pictures' ? at : describeCell(at);
-      const how = resampled ? `: ${describeResampled(resampled)}` : what === at ? '' : `: sample ${drawn}/${samples}`;
+      const how = work ? `: ${describeWork(work)}` : what === at ? '' : `: sample ${drawn}/${samples}`;
       line.update(`${ready}/${wanted.length} cells; ${what}${how}`);
     };
     if (shard && range) {
@@ -298,6 +307,7 @@ async function evaluateFrom(
     const shown = new Set(before?.cells.map(describeCell));
     const results = await evaluateModel(engine, {
       ...{ config, source, decoder, grid, features, real, provenance, before, algebra, signal },
+      replicates: flags.replicates,
       onProgress: tell,
       onCell: async (so) => {
         await writeResults(out, so);

@@ -197,7 +197,7 @@ async function ablateInto(engine: Engine, options: AblationOptions): Promise<Abl
   let judge: Promise<Judge> | undefined;
   const { features, real, algebra } = options;
   const judgeOnce = () => {
-    judge ??= createJudge(features, real, { seed: settings.seed, algebra });
+    judge ??= createJudge(features, real, { seed: settings.seed, algebra }, { signal });
     return judge;
   };
   const done = () => planned.filter(isDone).length;

@@ -4,7 +4,7 @@ import { knownNames } from '../formats/options.ts';
 import { allowedLengths, fullLength, type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { batchShares, type TrainConfig } from '../training/config.ts';
-import type { Measured } from './measured.ts';
+import { barOf, type Figure } from './measured.ts';
 import { type Cell, describeMeasured, type Floor, type Provenance } from './results.ts';
 
 /** Numbers of blocks that a variant is judged at. */
@@ -134,7 +134,7 @@ export interface AblationMean {
   readonly blocks: number;
   readonly fd: number;
   /** Fréchet distance of each seed, in the order of seeds. */
-  readonly seeds: readonly { readonly seed: number; readonly fd: Measured }[];
+  readonly seeds: readonly { readonly seed: number; readonly fd: Figure }[];
 }
 
 /** All that an ablation gives. */
@@ -173,12 +173,12 @@ export function ablationCsv({ runs, floor }: AblationResults): string {
   const lines = runs.flatMap(({ variant, seed, cells, parameters, trainingSeconds }) =>
     cells.map(({ blocks, fd, secondsPerSample, peakBytes, bytesRead }) =>
       [
-        ...[variant, seed, blocks, fd.value, fd.low, fd.high, secondsPerSample, peakBytes, bytesRead],
+        ...[variant, seed, blocks, fd.value, fd.low ?? '', fd.high ?? '', secondsPerSample, peakBytes, bytesRead],
         ...[parameters, trainingSeconds],
       ].join(','),
     ),
   );
-  const last = floor ? [`real pictures,,,${floor.fd.value},${floor.fd.low},${floor.fd.high},,,,,`] : [];
+  const last = floor ? [`real pictures,,,${floor.fd.value},${floor.fd.low ?? ''},${floor.fd.high ?? ''},,,,,`] : [];
   return `${[head, ...lines, ...last].join('\n')}\n`;
 }
 
@@ -235,7 +235,9 @@ export function ablationPlot({ variants, means, floor, settings }: AblationResul
     name,
     x: points.map(({ blocks }) => blocks + aside(index, -1)),
     y: points.map(({ fd }) => fd),
-    whiskers: points.flatMap(({ blocks, seeds }) => seeds.map(({ fd }, s) => ({ x: blocks + aside(index, s), ...fd }))),
+    whiskers: points.flatMap(({ blocks, seeds }) =>
+      seeds.map(({ fd }, s) => ({ x: blocks + aside(index, s), ...barOf(fd) })),
+    ),
   }));
   const ends = [columns[0]! - 0.3 * gap, columns.at(-1)! + 0.3 * gap];
   const real = floor ? [{ name: 'real pictures', x: ends, y: [floor.fd.value, floor.fd.value] }] : [];

@@ -63,12 +63,18 @@ export async function drawCells(
   const batch = Math.min(provenance.batch, samples);
   const judged = judges !== null || features.classesOf !== undefined;
   const sampler = new Sampler(engine, model, { batch });
+  // The first and the last batch: between them they have every number of samples, and of classes, that occurs.
+  const sizes = [...new Set([Math.min(batch, to - from), (to - from) % batch || batch])];
   try {
     for (const key of cells) {
       const request = { ...requestOf(key), seed, signal };
-      // The first use of a number of blocks compiles, and a change of it loads weights: neither is sampling time.
-      const warm = await sampler.sample({ ...request, labels: usualLabels(config, 1) });
-      await decoder?.decode(warm);
+      // The first use of a number of blocks compiles, and a change of it loads weights: neither is sampling time. Which programs run depends
+      // on steps, and on how many classes occur, but not on how many samples are of each.
+      for (const rows of sizes) {
+        const labels = usualLabels(config, Math.min(rows, config.unconditional ? 1 : config.classes));
+        const warm = await sampler.sample({ ...request, labels });
+        await decoder?.decode(warm);
+      }
       engine.memory.resetPeak();
       const all = new Float32Array((to - from) * features.width);
       const sums = { agreed: 0, seconds: 0, evaluations: 0, accepted: 0, rejected: 0 };

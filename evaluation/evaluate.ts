@@ -9,9 +9,9 @@ import { checkComparable } from '../training/model-for-data.ts';
 import { prepareReference } from './agreement.ts';
 import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
-import type { Waiting } from './frechet.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
+import { behindBest } from './paired.ts';
 import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
@@ -24,6 +24,7 @@ import {
   type Provenance,
   sameCell,
 } from './results.ts';
+import type { FigureWork, Waiting } from './waiting.ts';
 
 /** How far an evaluation is. */
 export interface EvaluationProgress {
@@ -34,8 +35,8 @@ export interface EvaluationProgress {
   readonly done: number;
   /** Samples of the cell under way, of `Provenance.samples`. */
   readonly samples: number;
-  /** Present while the interval of a distance is computed: resampled sets that are done, and all. */
-  readonly resampled?: { readonly done: number; readonly of: number };
+  /** Present while figures are computed: which one, and how far it is. */
+  readonly work?: FigureWork;
 }
 
 /** What is evaluated, and how. */
@@ -80,14 +81,14 @@ function checkEvaluation({ grid, config, decoder, real, provenance }: Evaluation
 }
 
 /** Runs what draws cells. @throws InterruptedError, which says how many are done, where it was stopped by the signal */
-export async function interruptible(
+export async function interruptible<T>(
   signal: AbortSignal | undefined,
   cells: number,
   done: () => number,
-  body: () => Promise<void>,
-): Promise<void> {
+  body: () => Promise<T>,
+): Promise<T> {
   try {
-    await body();
+    return await body();
   } catch (cause) {
     if (!signal?.aborted) throw cause;
     throw new InterruptedError(`the evaluation was interrupted: ${done()} of ${cells} cells are done`, {
@@ -104,8 +105,8 @@ export async function interruptible(
  * InterruptedError, with every cell that is done told to `onCell`
  */
 export async function evaluateModel(engine: Engine, options: EvaluationOptions): Promise<EvaluationResults> {
-  const { config, source, decoder, grid, features, real, provenance, before, algebra, signal, onProgress, onCell } =
-    options;
+  const { config, source, decoder, grid, features, real, provenance, before, signal, onProgress, onCell } = options;
+  const { algebra, replicates } = options;
   const { samples, seed } = provenance;
   checkEvaluation(options);
   if (before) checkSameSettings(before.provenance, provenance, 'before');
@@ -114,46 +115,44 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
   const nearest: NearestCell[] = [...(before?.nearest?.cells ?? [])];
   const isDone = (key: CellKey) => cells.some((cell) => sameCell(cell, key));
   const done = () => wanted.filter(isDone).length;
-  const tell = (at: EvaluationProgress['at'], drawn: number, resampled?: EvaluationProgress['resampled']) =>
-    onProgress?.({ at, cells: wanted.length, done: done(), samples: drawn, ...(resampled && { resampled }) });
+  const tell = (at: EvaluationProgress['at'], drawn: number, work?: FigureWork) =>
+    onProgress?.({ at, cells: wanted.length, done: done(), samples: drawn, ...(work && { work }) });
   const waiting = (at: EvaluationProgress['at'], drawn: number): Waiting => ({
     signal,
-    onResampled: (sets, of) => tell(at, drawn, { done: sets, of }),
+    onWork: (work) => tell(at, drawn, work),
   });
   if (before && wanted.every(isDone)) return before;
 
-  tell('real pictures', 0);
-  const judge = options.judge ?? (await createJudge(features, real, { seed, algebra }));
-  const floor = before ? before.floor : await judge.floor(waiting('real pictures', 0));
-  const results = (): EvaluationResults => ({
-    cells: [...cells].sort(compareCells),
-    date: new Date().toISOString(),
-    pareto: paretoOf(cells),
-    floor,
-    nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
-    ...(judge.nearest ? {} : { notComputed: needPictures(features) }),
-    provenance,
-  });
-  const drawing = {
-    ...{
-      config,
-      source,
-      decoder,
-      features,
-      provenance,
-      signal,
+  return interruptible(signal, wanted.length, done, async () => {
+    tell('real pictures', 0);
+    const own = waiting('real pictures', 0);
+    const judge = options.judge ?? (await createJudge(features, real, { seed, algebra, replicates }, own));
+    const floor = before ? before.floor : await judge.floor(own);
+    const results = (): EvaluationResults => {
+      const behind = behindBest(cells);
+      return {
+        cells: [...cells].sort(compareCells),
+        date: new Date().toISOString(),
+        pareto: paretoOf(cells),
+        ...(behind && { behind }),
+        floor,
+        nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
+        ...(judge.nearest ? {} : { notComputed: needPictures(features) }),
+        provenance,
+      };
+    };
+    const drawing = {
+      ...{ config, source, decoder, features, provenance, signal },
       onSamples: (key: CellKey, drawn: number) => tell(key, drawn),
-    },
-    judges: hasPictures(real) && !features.classesOf ? prepareReference(real.judges) : null,
-  };
-  const missing = wanted.filter((key) => !isDone(key));
-  await interruptible(signal, wanted.length, done, () =>
-    drawCells(engine, drawing, missing, async (drawn) => {
+      judges: hasPictures(real) && !features.classesOf ? prepareReference(real.judges) : null,
+    };
+    const missing = wanted.filter((key) => !isDone(key));
+    await drawCells(engine, drawing, missing, async (drawn) => {
       const judged = await judge.judge(drawn, samples, waiting(drawn.key, samples));
       cells.push(judged.cell);
       if (judged.nearest) nearest.push(judged.nearest);
       await onCell?.(results());
-    }),
-  );
-  return results();
+    });
+    return results();
+  });
 }

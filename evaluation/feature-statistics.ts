@@ -1,6 +1,7 @@
 /** Mean and covariance of features in float64, in one pass over chunks of any size: large means cost no accuracy. */
 import { NonFiniteError, UsageError } from '../engine/errors.ts';
 import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
+import { pausing, type Waiting } from './waiting.ts';
 
 /** Mean and covariance of a set of features of `width` numbers each. */
 export interface FeatureStatistics {
@@ -84,6 +85,45 @@ export function featureStatistics(
   const sums = createFeatureSums(width, algebra);
   sums.add(features);
   return sums.statistics();
+}
+
+/** Rows that are added between two looks at who waits: whole blocks, so that sums are the same. */
+const TURN = 4 * BLOCK;
+
+/** The same, while others get their turn. @throws as `featureStatistics`; InterruptedError */
+export async function featureStatisticsInTurns(
+  features: Float32Array,
+  width: number,
+  algebra?: LinearAlgebra,
+  waiting?: Waiting,
+): Promise<FeatureStatistics> {
+  const sums = createFeatureSums(width, algebra);
+  const rows = Math.ceil(features.length / width);
+  const pause = pausing('statistics, picture', rows, waiting);
+  for (let row = 0; row < rows; row += TURN) {
+    await pause(row);
+    sums.add(features.subarray(row * width, (row + TURN) * width));
+  }
+  return sums.statistics();
+}
+
+/** Statistics of the rows of a whole that are not in a part of it. @throws UsageError where fewer than two are left */
+export function statisticsWithout(whole: FeatureStatistics, part: FeatureStatistics): FeatureStatistics {
+  const { width } = whole;
+  const count = whole.count - part.count;
+  if (count < 2) throw new UsageError(`a covariance needs two samples or more, not ${count}`);
+  const mean = whole.mean.map((x, j) => (whole.count * x - part.count * part.mean[j]!) / count);
+  const between = (part.count * count) / whole.count;
+  const apart = mean.map((x, j) => x - part.mean[j]!);
+  const covariance = new Float64Array(width * width);
+  for (let i = 0; i < width; i++) {
+    for (let j = 0; j < width; j++) {
+      const at = i * width + j;
+      const products = (whole.count - 1) * whole.covariance[at]! - (part.count - 1) * part.covariance[at]!;
+      covariance[at] = (products - between * apart[i]! * apart[j]!) / (count - 1);
+    }
+  }
+  return { count, width, mean, covariance };
 }
 
 /** @throws NonFiniteError naming the row, of which the first is number `first`. */

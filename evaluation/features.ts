@@ -7,6 +7,7 @@ import { type Dataset, toUnit } from '../training/data/dataset.ts';
 import { createFeatureSums } from './feature-statistics.ts';
 import { squareBlocks } from './square-blocks.ts';
 import { leadingEigenvectors } from './symmetric.ts';
+import { pausing, type Waiting } from './waiting.ts';
 
 /** A map from pictures to numbers. */
 export interface Features {
@@ -193,10 +194,18 @@ export function unitImages(data: Dataset, indices: ArrayLike<number>): Float32Ar
   return out;
 }
 
-/** Features of pictures of a data set, a few hundred at a time: [indices * width]. */
-export async function featuresOfData(features: Features, data: Dataset, indices: Uint32Array): Promise<Float32Array> {
+/** Features of pictures of a data set, a few hundred at a time: [indices * width]. @throws InterruptedError */
+export async function featuresOfData(
+  features: Features,
+  data: Dataset,
+  indices: Uint32Array,
+  waiting?: Waiting,
+): Promise<Float32Array> {
   const out = new Float32Array(indices.length * features.width);
-  for (let at = 0; at < indices.length; at += 256)
+  const pause = pausing('features, picture', indices.length, waiting);
+  for (let at = 0; at < indices.length; at += 256) {
+    await pause(at);
     out.set(await features.of(unitImages(data, indices.subarray(at, at + 256))), at * features.width);
+  }
   return out;
 }

@@ -1,10 +1,10 @@
 /** The Fréchet distance of two sets of features, taken for normally distributed: FID where features are Inception's. */
 
-import { InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
-import { nextTurn } from '../engine/turns.ts';
-import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
+import { NonFiniteError, UsageError } from '../engine/errors.ts';
+import { type FeatureStatistics, featureStatisticsInTurns } from './feature-statistics.ts';
 import { type LinearAlgebra, ownAlgebra } from './linear-algebra.ts';
-import { intervalOf, type Measured, REPLICATES, type Resampling, resampledSets } from './measured.ts';
+import { type Figure, intervalOf, REPLICATES, type Resampling, resampledSets } from './measured.ts';
+import { pausing, type Waiting } from './waiting.ts';
 
 /** What is added to both covariances under the root, but not to their traces, by the reference. */
 export const REFERENCE_OFFSET = 1e-6;
@@ -48,48 +48,40 @@ export function frechetDistance(
   return between + trace(a) + trace(b) - 2 * root;
 }
 
-/** Who waits for a distance and its interval. */
-export interface Waiting {
-  /** Looked at between resampled sets. */
-  readonly signal?: AbortSignal;
-  /** Told how many resampled sets are done, of how many, ten times a second at most. */
-  readonly onResampled?: (done: number, of: number) => void;
+/** A Fréchet distance with the interval that comes of resampling. */
+export interface ResampledDistance extends Figure {
+  /** Of each resampled set: samples n of sets that are compared with each other are in as many sets, so that these values are paired. */
+  readonly resampled: readonly number[];
 }
-
-/** Milliseconds after which others get their turn. */
-const TURN = 100;
 
 /**
  * The Fréchet distance of samples' features [rows * width] from real pictures' statistics, with the interval that comes of resampling
  * the samples. It is that of the distance at this number of samples, which is larger than that of endlessly many: compare sets of one
- * size. Of wide features it takes hours: between resampled sets others get their turn.
- * @throws UsageError for other widths or fewer than two rows; NonFiniteError; InterruptedError
+ * size. Of wide features it takes hours: between resampled sets others get their turn. Without replicates there is no interval.
+ * @throws UsageError for other widths, fewer than two rows, or one replicate; NonFiniteError; InterruptedError
  */
 export async function measuredFrechet(
   features: Float32Array,
   real: FeatureStatistics,
-  { algebra, signal, onResampled, ...resampling }: Resampling & Pick<FrechetOptions, 'algebra'> & Waiting,
-): Promise<Measured> {
-  let since = performance.now();
+  { algebra, signal, onWork, ...resampling }: Resampling & Pick<FrechetOptions, 'algebra'> & Waiting,
+): Promise<ResampledDistance> {
+  const { replicates = REPLICATES } = resampling;
+  const waiting = { signal, onWork };
   const { width } = real;
   const rows = features.length / width;
-  const statistics = featureStatistics(features, width, algebra);
+  const statistics = await featureStatisticsInTurns(features, width, algebra, waiting);
+  const pause = pausing('interval, resampled set', replicates, waiting);
   const distance = (of: FeatureStatistics) => frechetDistance(of, real, { algebra });
   const value = distance(statistics);
-  const { replicates = REPLICATES } = resampling;
-  const values: number[] = [];
+  if (replicates === 0) return { value, low: null, high: null, resampled: [] };
+  const resampled: number[] = [];
   for (const weights of resampledSets(rows, resampling)) {
     const count = weights.reduce((sum, w) => sum + w, 0);
     // Of a handful of samples, too few may be left: then all stand for them.
-    values.push(count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra)));
-    if (performance.now() - since < TURN) continue;
-    onResampled?.(values.length, replicates);
-    await nextTurn();
-    if (signal?.aborted)
-      throw new InterruptedError(`an interval was interrupted after ${values.length} of ${replicates} sets`);
-    since = performance.now();
+    resampled.push(count < 2 ? value : distance(weighted(features, statistics, weights, count, algebra)));
+    await pause(resampled.length);
   }
-  return intervalOf(value, values);
+  return { ...intervalOf(value, resampled), resampled };
 }
 
 /** Rows whose deviations are multiplied together: few enough to stay in the cache. */

@@ -1,16 +1,19 @@
 /** Judges what was drawn of a cell: every figure of its features, with intervals, against real pictures or their statistics alone. */
 
 import type { Drawn } from './draw.ts';
-import { type FeatureStatistics, featureStatistics } from './feature-statistics.ts';
+import { type FeatureStatistics, featureStatisticsInTurns } from './feature-statistics.ts';
 import { type Features, featuresOfData } from './features.ts';
-import { measuredFrechet, type Waiting } from './frechet.ts';
+import { floorDistance, SPLITS } from './floor.ts';
+import { measuredFrechet } from './frechet.ts';
 import { kernelDistance } from './kernel-distance.ts';
 import type { LinearAlgebra } from './linear-algebra.ts';
 import { manifold, realBalls } from './manifold.ts';
 import { share } from './measured.ts';
 import { distanceQuantiles, NEAREST_QUANTILES, nearerShare, nearestDistances } from './nearest.ts';
+import type { Balls } from './neighbours.ts';
 import type { RealPictures } from './real.ts';
 import type { Cell, Distances, EvaluationResults, Floor, NearestCell } from './results.ts';
+import type { Waiting } from './waiting.ts';
 
 /** Mean and covariance of real pictures' features, which somebody else has computed. */
 export type RealStatistics = Pick<FeatureStatistics, 'width' | 'mean' | 'covariance'>;
@@ -36,39 +39,63 @@ export interface Judge {
 /** How figures are computed. */
 export interface Judging {
   readonly seed: number;
+  /** Resampled sets of a Fréchet distance's interval; 0: no interval. Default 200. */
+  readonly replicates?: number;
   readonly algebra?: LinearAlgebra;
 }
 
-/** Computes what all cells are compared with. */
+/** Computes what all cells are compared with. @throws InterruptedError, and what features throw */
 export async function createJudge(
   features: Features,
   real: RealPictures | RealStatistics,
-  { seed, algebra }: Judging,
+  { seed, algebra, replicates }: Judging,
+  before?: Waiting,
 ): Promise<Judge> {
   const { width } = features;
-  const pictures = hasPictures(real) ? await pictureFeatures(features, real) : null;
-  const statistics = hasPictures(real) ? featureStatistics(pictures!.reference, width, algebra) : { ...real, count: 0 };
+  const pictures = hasPictures(real) ? await pictureFeatures(features, real, before) : null;
+  const statistics = hasPictures(real)
+    ? await featureStatisticsInTurns(pictures!.reference, width, algebra, before)
+    : { ...real, count: 0 };
 
   // Balls are those of as many real pictures as there are samples: the same for all cells.
-  const balls = new Map<number, ReturnType<typeof realBalls>>();
-  function ballsOf(of: Float32Array) {
-    const found = balls.get(of.length) ?? realBalls(of, width);
+  const balls = new Map<number, Balls>();
+  async function ballsOf(of: Float32Array, waiting: Waiting | undefined) {
+    const found = balls.get(of.length) ?? (await realBalls(of, width, {}, waiting));
     balls.set(of.length, found);
     return found;
   }
 
-  async function distances(rows: Float32Array, waiting: Waiting | undefined): Promise<Distances> {
-    const fd = await measuredFrechet(rows, statistics, { seed, algebra, ...waiting });
-    if (!pictures) return { fd, kid: null, precision: null, recall: null, density: null, coverage: null };
+  const distance = (rows: Float32Array, waiting: Waiting | undefined) =>
+    measuredFrechet(rows, statistics, { seed, algebra, replicates, ...waiting });
+
+  async function others(rows: Float32Array, waiting: Waiting | undefined): Promise<Omit<Distances, 'fd'>> {
+    if (!pictures) return { kid: null, precision: null, recall: null, density: null, coverage: null };
     const { reference } = pictures;
     // Precision and the like compare equally many; the rest takes the whole reference.
     const most = Math.min(rows.length, reference.length);
     const compared = reference.subarray(0, most);
-    return {
-      fd,
-      kid: kernelDistance(rows, reference, width, { seed }),
-      ...manifold(rows.subarray(0, most), compared, width, { seed, balls: ballsOf(compared) }),
-    };
+    const kid = await kernelDistance(rows, reference, width, { seed, ...waiting });
+    const own = await ballsOf(compared, waiting);
+    return { kid, ...(await manifold(rows.subarray(0, most), compared, width, { seed, balls: own, ...waiting })) };
+  }
+
+  /** The mean over choices of as many pictures, where there are enough to choose from. */
+  async function floorFd({ how, heldOut }: RealPictures, waiting: Waiting | undefined) {
+    const count = heldOut.indices.length;
+    const choosing = { seed, count, algebra, ...waiting };
+    if (how === 'parts of one set') {
+      const all = new Float32Array(pictures!.reference.length + pictures!.heldOut.length);
+      all.set(pictures!.heldOut);
+      all.set(pictures!.reference, pictures!.heldOut.length);
+      return { fd: await floorDistance(all, width, choosing), splits: SPLITS };
+    }
+    if (2 * count <= heldOut.data.count) {
+      const every = Uint32Array.from({ length: heldOut.data.count }, (_, i) => i);
+      const all = await featuresOfData(features, heldOut.data, every, waiting);
+      return { fd: await floorDistance(all, width, { ...choosing, reference: statistics }), splits: SPLITS };
+    }
+    const { value, low, high } = await distance(pictures!.heldOut, waiting);
+    return { fd: { value, low, high } };
   }
 
   async function floorOf(waiting: Waiting | undefined): Promise<Floor | null> {
@@ -78,7 +105,8 @@ export async function createJudge(
     const right = classes?.filter((c, i) => c === heldOut.data.label(heldOut.indices[i]!)).length;
     return {
       ...{ how, count: heldOut.indices.length, of: reference.indices.length },
-      ...(await distances(pictures.heldOut, waiting)),
+      ...(await floorFd(real, waiting)),
+      ...(await others(pictures.heldOut, waiting)),
       ...(right === undefined ? {} : { agreement: share(right, heldOut.indices.length) }),
     };
   }
@@ -93,10 +121,12 @@ export async function createJudge(
     async judge(drawn, samples, waiting) {
       const { key, features: rows, agreed, seconds, evaluations, accepted, rejected, ...cost } = drawn;
       const { peakBytes, bytesRead } = cost;
-      const found = pictures && nearestDistances(rows, pictures.reference, width);
+      const found = pictures && (await nearestDistances(rows, pictures.reference, width, waiting));
+      const { resampled, ...fd } = await distance(rows, waiting);
       return {
         cell: {
-          ...{ ...key, ...(await distances(rows, waiting)) },
+          ...{ ...key, fd, ...(await others(rows, waiting)) },
+          ...(resampled.length > 0 ? { resampled: resampled.map(rounded) } : {}),
           agreement: agreed === null ? null : share(agreed, samples),
           ...{ secondsPerSample: seconds / samples, peakBytes, bytesRead },
           evaluations: evaluations / samples,
@@ -111,9 +141,12 @@ export async function createJudge(
   };
 }
 
+/** What a difference of cells bears, in fewer characters. */
+const rounded = (value: number): number => Number(value.toPrecision(8));
+
 /** Features of real pictures, and how far held-out ones are from the nearest of the others, ascending. */
-async function pictureFeatures(features: Features, { reference, heldOut }: RealPictures) {
-  const all = await featuresOfData(features, reference.data, reference.indices);
-  const out = await featuresOfData(features, heldOut.data, heldOut.indices);
-  return { reference: all, heldOut: out, heldOutNearest: nearestDistances(out, all, features.width) };
+async function pictureFeatures(features: Features, { reference, heldOut }: RealPictures, waiting: Waiting | undefined) {
+  const all = await featuresOfData(features, reference.data, reference.indices, waiting);
+  const out = await featuresOfData(features, heldOut.data, heldOut.indices, waiting);
+  return { reference: all, heldOut: out, heldOutNearest: await nearestDistances(out, all, features.width, waiting) };
 }

@@ -4,6 +4,7 @@
  */
 import { type Measured, measuredMean, type Resampling, type Share, share } from './measured.ts';
 import { type Balls, ballsOf, countMutual, nearestWithin } from './neighbours.ts';
+import type { Waiting } from './waiting.ts';
 
 /** The four figures. The balls are taken as given: intervals are those of what is counted in them. */
 export interface Manifold {
@@ -18,7 +19,7 @@ export interface Manifold {
 }
 
 /** Neighbours that the balls reach to. */
-export interface ManifoldOptions extends Resampling {
+export interface ManifoldOptions extends Resampling, Waiting {
   /** Of precision and recall. Default 3. */
   readonly k?: number;
   /** Of density and coverage. Default 5. */
@@ -35,17 +36,19 @@ const hits = (counts: Uint32Array): Share =>
 
 /**
  * Precision, recall, density and coverage from features [rows * width] of samples and of real pictures. They depend on how many pictures
- * there are of either; equally many are the custom.
- * @throws UsageError where a set has no k-th neighbour, or a part of a row
+ * there are of either; equally many are the custom. Of tens of thousands they take minutes: others get their turn meanwhile.
+ * @throws UsageError where a set has no k-th neighbour, or a part of a row; InterruptedError
  */
-export function manifold(
+export async function manifold(
   samples: Float32Array,
   real: Float32Array,
   width: number,
-  { k = 3, wide = 5, balls, ...resampling }: ManifoldOptions,
-): Manifold {
-  const own = every(nearestWithin(samples, width, k), k);
-  const found = countMutual(samples, real, width, { ofA: own, ofB: balls ?? realBalls(real, width, { k, wide }) });
+  { k = 3, wide = 5, balls, signal, onWork, ...resampling }: ManifoldOptions,
+): Promise<Manifold> {
+  const waiting = { signal, onWork };
+  const own = every(await nearestWithin(samples, width, k, waiting), k);
+  const ofB = balls ?? (await realBalls(real, width, { k, wide }, waiting));
+  const found = await countMutual(samples, real, width, { ofA: own, ofB }, waiting);
   const perSample = Float64Array.from(found.inWide, (count) => count / wide);
   return {
     precision: hits(found.inNarrow),
@@ -55,9 +58,13 @@ export function manifold(
   };
 }
 
-/** The balls that `manifold` compares with. @throws UsageError where there is no k-th neighbour */
-export const realBalls = (real: Float32Array, width: number, { k = 3, wide = 5 } = {}): Balls =>
-  ballsOf(real, width, k, wide);
+/** The balls that `manifold` compares with. @throws UsageError where there is no k-th neighbour; InterruptedError */
+export const realBalls = (
+  real: Float32Array,
+  width: number,
+  { k = 3, wide = 5 } = {},
+  waiting?: Waiting,
+): Promise<Balls> => ballsOf(real, width, { k, wide }, waiting);
 
 /** The last of every `k` values. */
 const every = (values: Float64Array, k: number): Float64Array => values.filter((_, i) => i % k === k - 1);

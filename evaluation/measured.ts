@@ -9,6 +9,16 @@ export interface Measured {
   readonly high: number;
 }
 
+/** A figure whose interval may have been left out. */
+export interface Figure {
+  readonly value: number;
+  readonly low: number | null;
+  readonly high: number | null;
+}
+
+/** A figure as plots draw it: without an interval its bar has no length. */
+export const barOf = ({ value, low, high }: Figure): Measured => ({ value, low: low ?? value, high: high ?? value });
+
 /** A share of counted things, with its counts, which add up over parts of a set. */
 export interface Share extends Measured {
   readonly hits: number;
@@ -19,7 +29,7 @@ export interface Share extends Measured {
 export interface Resampling {
   /** An integer in [0, 2^32). */
   readonly seed: number;
-  /** Resampled sets; default 200. */
+  /** Resampled sets; default 200. For Fréchet distances also 0: no interval. */
   readonly replicates?: number;
 }
 

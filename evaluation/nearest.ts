@@ -1,21 +1,32 @@
-/** Whether samples are copies: how far each is from its nearest training picture, beside the same for pictures that were held out. */
+/**
+ * Whether samples are copies: how far each is from its nearest real picture, beside the same for pictures that were held out. Copies of
+ * pictures that are not among the real ones cannot be seen: these must be what the model was trained on.
+ */
 import { UsageError } from '../engine/errors.ts';
 import { type Measured, quantile, Z } from './measured.ts';
 import { kthSquaredDistances } from './neighbours.ts';
+import type { Waiting } from './waiting.ts';
 
 /** Shares of a set that lie below the distances which describe it. */
 export const NEAREST_QUANTILES = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95] as const;
 
-/** Distance of each of `rows` to the nearest of `real`, from features [rows * width]; ascending. */
-export const nearestDistances = (rows: Float32Array, real: Float32Array, width: number): Float64Array =>
-  kthSquaredDistances(rows, real, width, 1).map(Math.sqrt).sort();
+/**
+ * Distance of each of `rows` to the nearest of `real`, from features [rows * width]; ascending. @throws UsageError for a part of a row, or
+ * no real picture; InterruptedError
+ */
+export const nearestDistances = async (
+  rows: Float32Array,
+  real: Float32Array,
+  width: number,
+  waiting?: Waiting,
+): Promise<Float64Array> => (await kthSquaredDistances(rows, real, width, 1, waiting)).map(Math.sqrt).sort();
 
 /** Ascending distances at NEAREST_QUANTILES. */
 export const distanceQuantiles = (sorted: Float64Array): number[] => NEAREST_QUANTILES.map((q) => quantile(sorted, q));
 
 /**
- * The probability that a sample is nearer to its nearest training picture than a held-out picture is to its own, ties counting half,
- * from ascending distances: 0.5 for samples like held-out pictures, 1 for copies. The interval is DeLong's (1988), of both sets.
+ * The probability that a sample is nearer to its nearest real picture than a held-out picture is to its own, ties counting half,
+ * from ascending distances: 0.5 for samples like held-out pictures, 1 for copies of real ones. The interval is DeLong's (1988), of both sets.
  * @throws UsageError for fewer than two of either
  */
 export function nearerShare(samples: Float64Array, heldOut: Float64Array): Measured {

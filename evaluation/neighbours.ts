@@ -1,5 +1,6 @@
 /** Nearest neighbours among rows of numbers: exact, pair by pair in float64, in blocks, so that no matrix of distances is kept. */
 import { UsageError } from '../engine/errors.ts';
+import { pausing, type Waiting } from './waiting.ts';
 
 /** Rows that are compared with each other while they are in the cache. */
 const BLOCK = 256;
@@ -32,12 +33,19 @@ export function rowsOf(values: Float32Array, width: number): number {
   return rows;
 }
 
-/** Calls `visit(i, j)` for all pairs of rows below `a` and `b`, neighbours in time being neighbours in memory. */
-function eachPair(a: number, b: number, visit: (i: number, j: number) => void): void {
+/** Calls `visit(i, j)` for all pairs of rows below `a` and `b`, neighbours in time being neighbours in memory. @throws InterruptedError */
+async function eachPair(
+  [a, b]: readonly [number, number],
+  waiting: Waiting,
+  visit: (i: number, j: number) => void,
+): Promise<void> {
+  const pause = pausing('neighbours, block of pairs', Math.ceil(a / BLOCK) * Math.ceil(b / BLOCK), waiting);
+  let done = 0;
   for (let i0 = 0; i0 < a; i0 += BLOCK) {
     for (let j0 = 0; j0 < b; j0 += BLOCK) {
       const [i1, j1] = [Math.min(a, i0 + BLOCK), Math.min(b, j0 + BLOCK)];
       for (let i = i0; i < i1; i++) for (let j = j0; j < j1; j++) visit(i, j);
+      await pause(++done);
     }
   }
 }
@@ -45,20 +53,21 @@ function eachPair(a: number, b: number, visit: (i: number, j: number) => void): 
 /**
  * Squared distance of each of `queries` [rows * width] to its k-th nearest of `targets` [rows * width], Euclidean. Where both are the
  * same array, a row is no neighbour of itself (an equal one at another place is).
- * @throws UsageError for fewer than k neighbours, or a part of a row
+ * @throws UsageError for fewer than k neighbours, or a part of a row; InterruptedError
  */
-export function kthSquaredDistances(
+export async function kthSquaredDistances(
   queries: Float32Array,
   targets: Float32Array,
   width: number,
   k: number,
-): Float64Array {
+  waiting: Waiting = {},
+): Promise<Float64Array> {
   const [rows, others] = [rowsOf(queries, width), rowsOf(targets, width)];
   const same = queries === targets;
   const most = same ? others - 1 : others;
   if (!(Number.isInteger(k) && k >= 1 && k <= most)) throw new UsageError(`there is no neighbour ${k} of ${most}`);
   const nearest = new Float64Array(rows * k).fill(Number.POSITIVE_INFINITY); // ascending in each row
-  eachPair(rows, others, (i, j) => {
+  await eachPair([rows, others], waiting, (i, j) => {
     if (same && i === j) return;
     const last = i * k + k - 1;
     const limit = nearest[last]!;
@@ -74,9 +83,14 @@ export function kthSquaredDistances(
 /**
  * Squared distances of each of `set` [rows * width] to its nearest, second nearest, ... `most`-th nearest other row: [rows * most],
  * ascending in each row. Each pair is looked at once.
- * @throws UsageError for fewer than `most` others, or a part of a row
+ * @throws UsageError for fewer than `most` others, or a part of a row; InterruptedError
  */
-export function nearestWithin(set: Float32Array, width: number, most: number): Float64Array {
+export async function nearestWithin(
+  set: Float32Array,
+  width: number,
+  most: number,
+  waiting: Waiting = {},
+): Promise<Float64Array> {
   const rows = rowsOf(set, width);
   if (!(Number.isInteger(most) && most >= 1 && most < rows))
     throw new UsageError(`there is no neighbour ${most} of ${rows - 1}`);
@@ -87,7 +101,7 @@ export function nearestWithin(set: Float32Array, width: number, most: number): F
     for (; at > row * most && nearest[at - 1]! > distance; at--) nearest[at] = nearest[at - 1]!;
     nearest[at] = distance;
   };
-  eachPair(rows, rows, (i, j) => {
+  await eachPair([rows, rows], waiting, (i, j) => {
     if (j >= i) return;
     const limit = Math.max(nearest[i * most + most - 1]!, nearest[j * most + most - 1]!);
     const distance = squaredDistance(set, i * width, set, j * width, width, limit);
@@ -104,9 +118,14 @@ export interface Balls {
 }
 
 /** The balls that reach to the k-th and to the `wide`-th nearest other row. @throws UsageError as `nearestWithin` */
-export function ballsOf(set: Float32Array, width: number, k: number, wide: number): Balls {
+export async function ballsOf(
+  set: Float32Array,
+  width: number,
+  { k, wide }: { readonly k: number; readonly wide: number },
+  waiting?: Waiting,
+): Promise<Balls> {
   const most = Math.max(k, wide);
-  const nearest = nearestWithin(set, width, most);
+  const nearest = await nearestWithin(set, width, most, waiting);
   const radii = (neighbour: number) =>
     Float64Array.from({ length: nearest.length / most }, (_, i) => nearest[i * most + neighbour - 1]!);
   return { narrow: radii(k), wide: radii(wide) };
@@ -123,19 +142,20 @@ export interface Mutual {
   readonly holds: Uint32Array;
 }
 
-/** All of it, each pair of rows being looked at once. @throws UsageError for radii of other sets, or a part of a row */
-export function countMutual(
+/** All of it, each pair of rows being looked at once. @throws UsageError for radii of other sets, or a part of a row; InterruptedError */
+export async function countMutual(
   a: Float32Array,
   b: Float32Array,
   width: number,
   { ofA, ofB }: { readonly ofA: Float64Array; readonly ofB: Balls },
-): Mutual {
+  waiting: Waiting = {},
+): Promise<Mutual> {
   const [rows, others] = [rowsOf(a, width), rowsOf(b, width)];
   if (ofA.length !== rows || ofB.narrow.length !== others || ofB.wide.length !== others)
     throw new UsageError(`${ofA.length} and ${ofB.narrow.length} radii are not those of ${rows} and ${others} rows`);
   const count = (length: number) => new Uint32Array(length);
   const found = { inNarrow: count(rows), hasNarrow: count(others), inWide: count(rows), holds: count(others) };
-  eachPair(rows, others, (i, j) => {
+  await eachPair([rows, others], waiting, (i, j) => {
     const [own, narrow, wide] = [ofA[i]!, ofB.narrow[j]!, ofB.wide[j]!];
     const limit = Math.max(own, narrow, wide);
     const distance = squaredDistance(a, i * width, b, j * width, width, limit);

@@ -1,11 +1,14 @@
 /** What to do with a budget: the cells of an evaluation that no other one beats at the same cost, as data, as a table and as pictures. */
 import { linePlot, type Series } from '../pictures/line-plot.ts';
+import { barOf } from './measured.ts';
+import { pairedDifference } from './paired.ts';
 import {
   type Cell,
   describeDepth,
   describeLevel,
   describeMeasured,
   type EvaluationResults,
+  keyOf,
   type Pareto,
   type ParetoPoint,
 } from './results.ts';
@@ -20,19 +23,13 @@ const costOf: Readonly<Record<Cost, (cell: Cell) => number>> = {
 
 /** The cells of which none is both cheaper, or as cheap, and better; by ascending cost, and so by descending distance. */
 function front(cells: readonly Cell[], cost: Cost): ParetoPoint[] {
-  const points: ParetoPoint[] = [];
   const sorted = [...cells].sort((a, b) => costOf[cost](a) - costOf[cost](b) || a.fd.value - b.fd.value);
-  for (const cell of sorted) {
-    if (points.some(({ fd }) => fd.value <= cell.fd.value)) continue;
-    const { steps, tolerance, blocks, along, refresh, guidance, solver, level, fd } = cell;
-    points.push({
-      ...{ steps, ...(tolerance === undefined ? {} : { tolerance }), blocks },
-      ...{ ...(along ? { along } : {}), ...(refresh ? { refresh } : {}), guidance, solver },
-      ...(level === undefined ? {} : { level }),
-      ...{ cost: costOf[cost](cell), fd },
-    });
-  }
-  return points;
+  const kept: Cell[] = [];
+  for (const cell of sorted) if (kept.every(({ fd }) => cell.fd.value < fd.value)) kept.push(cell);
+  return kept.map((cell, i) => {
+    const gain = i === 0 ? undefined : pairedDifference(kept[i - 1]!, cell);
+    return { ...keyOf(cell), cost: costOf[cost](cell), fd: cell.fd, ...(gain && { gain }) };
+  });
 }
 
 /** Both fronts. */
@@ -55,11 +52,12 @@ const named = (cell: ParetoPoint): string =>
 
 /** A front as a table with a head. */
 export const paretoRows = (points: readonly ParetoPoint[], cost: Cost): string[][] => [
-  [cost === 'seconds' ? 's/sample' : 'peak MB', 'best', 'FD'],
+  [cost === 'seconds' ? 's/sample' : 'peak MB', 'best', 'FD', 'better by'],
   ...points.map((point) => [
     cost === 'seconds' ? point.cost.toPrecision(3) : (point.cost / 1e6).toFixed(1),
     named(point),
     describeMeasured(point.fd),
+    point.gain ? describeMeasured(point.gain) : '',
   ]),
 ];
 
@@ -76,7 +74,7 @@ export function paretoPlot({ cells, pareto = paretoOf(cells), provenance }: Eval
   for (const cell of cells) kinds.set(kindOf(cell), [...(kinds.get(kindOf(cell)) ?? []), cell]);
   const points: Series[] = [...kinds].map(([name, own]) => ({
     ...{ name, x: [], y: [] },
-    whiskers: own.map((cell) => ({ x: costOf[cost](cell) * scale, ...cell.fd })),
+    whiskers: own.map((cell) => ({ x: costOf[cost](cell) * scale, ...barOf(cell.fd) })),
   }));
   const best: Series = {
     name: 'best for its cost',

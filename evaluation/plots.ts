@@ -2,7 +2,7 @@
 import { heatMap } from '../pictures/heat-map.ts';
 import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { paretoPlot } from './pareto.ts';
-import { type Cell, describeLevel, describeMeasured, type EvaluationResults } from './results.ts';
+import { type Cell, describeLevel, describeMeasured, type EvaluationResults, sameCell } from './results.ts';
 
 const byNumber = (a: number, b: number): number => a - b;
 /** How finely a cell was solved: its steps, or an adaptive solver's tolerance. */
@@ -43,7 +43,7 @@ export function evaluationPlots(results: EvaluationResults): Map<string, string>
         series: lines(results, cells, fineness, adaptive ? 'tolerance' : 'T', megabytes),
       }),
     );
-    plots.set(`fd-table-${name}.svg`, table(cells, how));
+    plots.set(`fd-table-${name}.svg`, table(cells, how, results.behind));
   }
   for (const cost of ['seconds', 'bytes'] as const) plots.set(`pareto-${cost}.svg`, paretoPlot(results, cost));
   return plots;
@@ -66,7 +66,8 @@ function lines(
   return [...own, { name: 'real pictures', x: ends, y: [floor.fd.value, floor.fd.value] }];
 }
 
-function table(cells: readonly Cell[], how: string): string {
+/** Each cell has its distance and, below, how far it is behind the best of all. */
+function table(cells: readonly Cell[], how: string, behind: EvaluationResults['behind']): string {
   const rows = distinct(cells.map(({ blocks }) => blocks));
   const columns = distinct(cells.map(fineness));
   const adaptive = cells.some(({ steps }) => steps === null);
@@ -78,6 +79,11 @@ function table(cells: readonly Cell[], how: string): string {
     rowLabels: rows.map(String),
     columnLabels: columns.map(String),
     values: rows.map((_, r) => columns.map((_, c) => at(r, c)?.fd.value ?? Number.NaN)),
-    text: (r, c) => describeMeasured(at(r, c)!.fd).replace(' (', '\n(').split('\n'),
+    text: (r, c) => {
+      const cell = at(r, c)!;
+      const apart = behind?.cells.find((other) => sameCell(other, cell))?.behind;
+      const distance = describeMeasured(cell.fd).replace(' (', '\n(').split('\n');
+      return apart ? [...distance, `+${describeMeasured(apart)}`] : distance;
+    },
   });
 }

@@ -28,10 +28,14 @@ export async function readResults(folder: string): Promise<EvaluationResults | u
   return there === null ? undefined : readResultsFile(path, 'give another folder, or move that file away');
 }
 
+/** JSON to be read by people too: an object's field a line, but numbers beside each other. (Texts have no line breaks of their own in JSON.) */
+const readableJson = (value: unknown): string =>
+  JSON.stringify(value, null, 1).replace(/\[\n[-+.\deE,\s]+\]/g, (list) => list.replace(/\s+/g, ' '));
+
 /** Writes results.json, results.csv and the plots, each whole or not at all; the names of the files. @throws OutputError. */
 export async function writeResults(folder: string, results: EvaluationResults): Promise<string[]> {
   const files = new Map([
-    ['results.json', `${JSON.stringify(results, null, 1)}\n`],
+    ['results.json', `${readableJson(results)}\n`],
     ['results.csv', resultsCsv(results)],
     ...evaluationPlots(results),
   ]);

@@ -3,7 +3,7 @@ import { ConfigError } from '../engine/errors.ts';
 import { type BlocksFrom, describeBlocks, type Refresh } from '../sampling/blocks.ts';
 import type { KernelDistance } from './kernel-distance.ts';
 import type { Manifold } from './manifold.ts';
-import type { Measured, Share } from './measured.ts';
+import type { Figure, Measured, Share } from './measured.ts';
 
 /** How samples were drawn. */
 export interface CellKey {
@@ -27,14 +27,16 @@ type OrNull<T> = { readonly [Key in keyof T]: T[Key] | null };
 
 /** How far a set of pictures is from the reference; null where there are no real pictures, but only their statistics. */
 export interface Distances extends OrNull<Manifold> {
-  /** Fréchet distance. */
-  readonly fd: Measured;
+  /** Fréchet distance; its interval is null where no sets were resampled. */
+  readonly fd: Figure;
   /** Kernel distance. */
   readonly kid: KernelDistance | null;
 }
 
 /** Quality and cost of one way to draw. */
 export interface Cell extends CellKey, Distances {
+  /** Fréchet distances of resampled sets, in which sample n is as often as in those of the other cells: differences of cells are made of them. */
+  readonly resampled?: readonly number[];
   /** Share of samples that their nearest real pictures take for the class asked for; null where none was asked for. */
   readonly agreement: Share | null;
   /** Without compiling and without the time of the figures. */
@@ -56,6 +58,8 @@ export interface Floor extends Distances {
   /** Pictures that stand for samples, and those that they are compared with. */
   readonly count: number;
   readonly of: number;
+  /** Present where `fd` is the mean over so many choices of these pictures, and its interval the middle 95 % of them. */
+  readonly splits?: number;
   /** Share of these pictures that the network takes for the class that they have, where it judges. */
   readonly agreement?: Share;
 }
@@ -121,6 +125,8 @@ export interface EvaluationResults {
   readonly date?: string;
   /** The cells that none is better and cheaper than. */
   readonly pareto?: Pareto;
+  /** How far the cells are behind the best one; absent where none has resampled sets. */
+  readonly behind?: BehindBest;
   readonly floor: Floor | null;
   readonly nearest: Nearest | null;
   /** Figures that are null throughout, as there were no real pictures, but only their statistics. */
@@ -131,7 +137,9 @@ export interface EvaluationResults {
 /** A cell of a front: what it costs, and how good it is. */
 export interface ParetoPoint extends CellKey {
   readonly cost: number;
-  readonly fd: Measured;
+  readonly fd: Figure;
+  /** By how much its distance is below that of the point before, samples being paired. */
+  readonly gain?: Measured;
 }
 
 /** For every cost the best that it buys, ascending, from the cheapest cell to the best one. */
@@ -141,6 +149,24 @@ export interface Pareto {
   /** By the peak of GPU bytes. */
   readonly bytes: readonly ParetoPoint[];
 }
+
+/** By how much a cell's Fréchet distance is above that of the best, with the interval of the difference, samples being paired. */
+export interface BehindCell extends CellKey {
+  readonly behind: Measured;
+}
+
+/** All cells beside the one of the lowest distance. */
+export interface BehindBest {
+  readonly best: CellKey;
+  readonly cells: readonly BehindCell[];
+}
+
+/** How a cell was drawn, without its figures. */
+export const keyOf = ({ steps, tolerance, blocks, along, refresh, guidance, solver, level }: CellKey): CellKey => ({
+  ...{ steps, ...(tolerance === undefined ? {} : { tolerance }), blocks },
+  ...{ ...(along ? { along } : {}), ...(refresh ? { refresh } : {}), guidance, solver },
+  ...(level === undefined ? {} : { level }),
+});
 
 /** Two cells are the same way to draw. */
 export const sameCell = (a: CellKey, b: CellKey): boolean =>
@@ -192,7 +218,9 @@ export function parseResults(
   const { cells, floor, nearest, provenance } = (json ?? {}) as Partial<Record<keyof EvaluationResults, unknown>>;
   const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
   const isCell = (value: unknown) =>
-    isObject(value) && ['steps', 'blocks', 'guidance', 'solver', 'fd', 'secondsPerSample'].every((key) => key in value);
+    isObject(value) &&
+    ['steps', 'blocks', 'guidance', 'solver', 'fd', 'secondsPerSample'].every((key) => key in value) &&
+    (!('resampled' in value) || (Array.isArray(value.resampled) && value.resampled.every(Number.isFinite)));
   const whole =
     Array.isArray(cells) &&
     cells.every(isCell) &&
@@ -244,21 +272,23 @@ export function checkSameSettings(before: Provenance, now: Provenance, name: str
 const COUNTED = ['precision', 'recall', 'density', 'coverage'] as const;
 
 /** Every figure and bound of every cell, a line each, with a head; the floor is the last line. */
-export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string {
-  const measured = ['fd', 'kid', ...COUNTED, 'agreement', 'nearer'];
+export function resultsCsv({ cells, floor, nearest, behind }: EvaluationResults): string {
+  const measured = ['fd', 'kid', ...COUNTED, 'agreement', 'nearer', 'behind'];
   const head = [
     ...['steps', 'tolerance', 'blocks', 'guidance', 'solver'],
     ...measured.flatMap((name) => [name, `${name}_low`, `${name}_high`]),
     ...['secondsPerSample', 'peakBytes', 'bytesRead', 'evaluations', 'accepted', 'rejected'],
     ...['along', 'refresh', 'level'],
   ];
-  const three = (m: Measured | null | undefined): (number | string)[] => (m ? [m.value, m.low, m.high] : ['', '', '']);
+  const three = (m: Figure | null | undefined): (number | string)[] =>
+    m ? [m.value, m.low ?? '', m.high ?? ''] : ['', '', ''];
   const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].flatMap(three);
   const lines = cells.map((cell) => [
     ...[cell.steps ?? '', cell.tolerance ?? '', cell.blocks, cell.guidance, cell.solver],
     ...figures(cell),
     ...three(cell.agreement),
     ...three(nearest?.cells.find((other) => sameCell(other, cell))?.nearer),
+    ...three(behind?.cells.find((other) => sameCell(other, cell))?.behind),
     ...[cell.secondsPerSample, cell.peakBytes, cell.bytesRead, cell.evaluations],
     ...[cell.accepted ?? '', cell.rejected ?? ''],
     // Lists have no commas of their own in this table.
@@ -266,19 +296,7 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
     ...[cell.refresh ? `${cell.refresh.blocks}:${cell.refresh.every}` : '', cell.level ?? ''],
   ]);
   const last = floor
-    ? [
-        [
-          '',
-          '',
-          '',
-          '',
-          'real pictures',
-          ...figures(floor),
-          ...three(floor.agreement),
-          ...three(null),
-          ...Array(9).fill(''),
-        ],
-      ]
+    ? [[...['', '', '', '', 'real pictures'], ...figures(floor), ...three(floor.agreement), ...Array(15).fill('')]]
     : [];
   return `${[head, ...lines, ...last].map((line) => line.join(',')).join('\n')}\n`;
 }
@@ -287,16 +305,19 @@ export function resultsCsv({ cells, floor, nearest }: EvaluationResults): string
 const digits = (value: number): string =>
   Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) < 0.001 ? value.toFixed(4) : value.toPrecision(3);
 
-/** `4.93 (4.61 to 5.27)`. */
-export const describeMeasured = ({ value, low, high }: Measured): string =>
-  `${digits(value)} (${digits(low)} to ${digits(high)})`;
+/** `4.93 (4.61 to 5.27)`; without an interval `4.93`. */
+export const describeMeasured = ({ value, low, high }: Figure): string =>
+  low === null || high === null ? digits(value) : `${digits(value)} (${digits(low)} to ${digits(high)})`;
 
 /** The results as cells of a table, with a head. */
-export function resultRows({ cells, floor, nearest, provenance }: EvaluationResults): string[][] {
+export function resultRows({ cells, floor, nearest, behind, provenance }: EvaluationResults): string[][] {
   const distance = provenance.features.distance ?? 'FD';
-  const head = ['L', 'T', 'w', distance, 'KID', ...COUNTED, 'agreement', 'nearer', 's/sample', 'peak MB', 'read MB'];
-  const said = (m: Measured | null | undefined) => (m ? describeMeasured(m) : '');
-  const figures = (d: Distances) => [d.fd, d.kid, ...COUNTED.map((name) => d[name])].map(said);
+  const costs = ['s/sample', 'peak MB', 'read MB'];
+  const head = ['L', 'T', 'w', distance, 'behind the best', 'KID', ...COUNTED, 'agreement', 'nearer', ...costs];
+  const said = (m: Figure | null | undefined) => (m ? describeMeasured(m) : '');
+  const howFar = (cell: Cell) =>
+    behind && sameCell(cell, behind.best) ? 'best' : said(behind?.cells.find((other) => sameCell(other, cell))?.behind);
+  const figures = (d: Distances) => [d.kid, ...COUNTED.map((name) => d[name])].map(said);
   const several = new Set(cells.map(({ solver }) => solver)).size > 1;
   const steps = (cell: Cell) =>
     cell.steps === null
@@ -306,6 +327,7 @@ export function resultRows({ cells, floor, nearest, provenance }: EvaluationResu
     describeDepth(cell),
     `${steps(cell)}${several ? ` ${cell.solver}` : ''}${describeLevel(cell)}`,
     String(cell.guidance),
+    ...[said(cell.fd), howFar(cell)],
     ...figures(cell),
     said(cell.agreement),
     said(nearest?.cells.find((other) => sameCell(other, cell))?.nearer),
@@ -316,6 +338,6 @@ export function resultRows({ cells, floor, nearest, provenance }: EvaluationResu
   return [
     head,
     ...rows,
-    ...(floor ? [['real', '', '', ...figures(floor), said(floor.agreement), '', '', '', '']] : []),
+    ...(floor ? [['real', '', '', said(floor.fd), '', ...figures(floor), said(floor.agreement), '', '', '', '']] : []),
   ];
 }

@@ -9,9 +9,9 @@ import type { Dataset } from '../training/data/dataset.ts';
 import { prepareReference } from './agreement.ts';
 import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
 import { interruptible } from './evaluate.ts';
-import type { Waiting } from './frechet.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
-import { createJudge, hasPictures, type Judging, needPictures, type RealStatistics } from './judge.ts';
+import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
+import { behindBest } from './paired.ts';
 import { paretoOf } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
@@ -23,6 +23,7 @@ import {
   type Provenance,
   sameCell,
 } from './results.ts';
+import type { FigureWork, Waiting } from './waiting.ts';
 
 /** A cell of a part, without its features, which are in a file. */
 export interface ShardCell extends Omit<Drawn, 'features'> {
@@ -148,10 +149,10 @@ export interface MergeOptions extends Omit<Judging, 'seed'> {
   readonly linearAlgebra: string;
   /** The features of a cell of a part [samples * width]. */
   readonly read: (part: ShardPart, cell: ShardCell) => Promise<Float32Array>;
-  /** Looked at between cells, each of which takes seconds for thousands of samples, and between resampled sets. */
+  /** Looked at between cells, and ten times a second while figures are computed. */
   readonly signal?: AbortSignal;
-  /** Told before each cell how many are done, of how many; then how many of its resampled sets. */
-  readonly onCell?: (done: number, cells: number, resampled?: { readonly done: number; readonly of: number }) => void;
+  /** Told before each cell how many are done, of how many; then how far a figure is. */
+  readonly onCell?: (done: number, cells: number, work?: FigureWork) => void;
 }
 
 /**
@@ -160,13 +161,13 @@ export interface MergeOptions extends Omit<Judging, 'seed'> {
  */
 export async function mergeShards(
   parts: readonly ShardPart[],
-  { features, real, linearAlgebra, algebra, read, signal, onCell }: MergeOptions,
+  { features, real, linearAlgebra, algebra, replicates, read, signal, onCell }: MergeOptions,
 ): Promise<EvaluationResults> {
   const ordered = checkShards(parts);
   const { provenance, cells: keys } = ordered[0]!.record;
-  const judge = await createJudge(features, real, { seed: provenance.seed, algebra });
-  const judged: Awaited<ReturnType<typeof judge.judge>>[] = [];
-  const waiting: Waiting = { signal, onResampled: (done, of) => onCell?.(judged.length, keys.length, { done, of }) };
+  const judged: Awaited<ReturnType<Judge['judge']>>[] = [];
+  const waiting: Waiting = { signal, onWork: (work) => onCell?.(judged.length, keys.length, work) };
+  const judge = await createJudge(features, real, { seed: provenance.seed, algebra, replicates }, waiting);
   for (const { key } of keys) {
     onCell?.(judged.length, keys.length);
     const drawn: Drawn[] = [];
@@ -177,10 +178,13 @@ export async function mergeShards(
     if (signal?.aborted) throw new InterruptedError('merging was interrupted; nothing was written');
     judged.push(await judge.judge(mergedCell(drawn), provenance.samples, waiting));
   }
+  const cells = judged.map(({ cell }) => cell);
+  const behind = behindBest(cells);
   return {
-    cells: judged.map(({ cell }) => cell).sort(compareCells),
+    cells: [...cells].sort(compareCells),
     date: new Date().toISOString(),
-    pareto: paretoOf(judged.map(({ cell }) => cell)),
+    pareto: paretoOf(cells),
+    ...(behind && { behind }),
     floor: await judge.floor(waiting),
     nearest: judge.nearest && { ...judge.nearest, cells: judged.map(({ nearest }) => nearest!) },
     ...(hasPictures(real) ? {} : { notComputed: needPictures(features) }),

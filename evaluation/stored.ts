@@ -154,6 +154,8 @@ export function storedEvaluation(
   if (fixed.length === 0) refuse("has no cells of fixed steps and blocks at the solver's own level");
   const malformed = [...fixed, ...(floor ? [floor] : [])].find(({ fd }) => typeof fd?.value !== 'number');
   if (malformed) refuse('has a cell or a floor without a distance');
+  if (fixed.some(({ fd }) => fd.low === null))
+    refuse('has distances without intervals: evaluate with --replicates of 2 or more');
   const best = fixed.reduce((a, b) => (b.fd.value < a.fd.value ? b : a));
   const kept = fixed.filter(({ solver, guidance }) => solver === best.solver && guidance === best.guidance);
   const { features, samples, adapter } = provenance;

@@ -118,7 +118,7 @@ describe('odelt classifier', { timeout: 300_000 }, () => {
     // The order of the pictures is another, and so are the last bits of their sums. Products of these covariances have eigenvalues from
     // 16 down to 3e-12, whose roots move by 1e-8 with the former's last bit.
     for (const bound of ['value', 'low', 'high'] as const)
-      expect(alone.cells[0]!.fd[bound]).toBeCloseTo(cells[0]!.fd[bound], 7);
+      expect(alone.cells[0]!.fd[bound]).toBeCloseTo(cells[0]!.fd[bound]!, 7);
   });
 
   it('is the bundled one where statistics say so', async () => {

@@ -7,9 +7,10 @@ import { classAgreement, prepareReference } from '../../evaluation/agreement.ts'
 import { featureStatistics } from '../../evaluation/feature-statistics.ts';
 import { featuresOf, featuresOfData } from '../../evaluation/features.ts';
 import { frechetDistance } from '../../evaluation/frechet.ts';
+import { behindBest } from '../../evaluation/paired.ts';
 import { paretoOf } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
-import { describeCell, type EvaluationResults } from '../../evaluation/results.ts';
+import { describeCell, type EvaluationResults, keyOf } from '../../evaluation/results.ts';
 import { serializeSafetensors } from '../../formats/safetensors.ts';
 import { shippedData, shippedModel } from '../../formats/shipped.node.ts';
 import { preset } from '../../model/config.ts';
@@ -78,6 +79,8 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     const ended = await cli.run(...args);
     expect(ended.code).toBe(0);
     expect(ended.stderr).toContain(`4 cells of 24 samples, ${before.cells.length} of them done`);
+    // The bundled pictures are Fashion-MNIST's test part.
+    expect(ended.stderr).toContain('has no training part: nearer tells copies of its pictures, not of others');
     const after = results();
     expect(JSON.parse(ended.stdout)).toEqual(after);
     expect(after.cells.map(({ blocks, steps }) => [blocks, steps])).toEqual([
@@ -95,6 +98,17 @@ describe('an evaluation', { timeout: 600_000 }, () => {
       ...['results.csv', 'results.json'],
     ]);
 
+    // Of cells made before and after the interruption alike.
+    const lowest = after.cells.reduce((a, b) => (b.fd.value < a.fd.value ? b : a));
+    expect(after.behind).toEqual(behindBest(after.cells));
+    expect(after.behind!.best).toEqual(keyOf(lowest));
+    expect(after.behind!.cells.length).toBe(3);
+    for (const cell of after.cells) expect(cell.resampled!.length).toBe(200);
+    for (const { behind } of after.behind!.cells) {
+      expect(behind.low).toBeLessThan(behind.value);
+      expect(behind.high).toBeGreaterThan(behind.value);
+    }
+
     const again = await cli.run(...args);
     expect(JSON.parse(again.stdout)).toEqual(after);
     const more = await cli.run('eval', '--steps', '1', '--blocks', '4', '--guidance', '0', ...common);
@@ -110,13 +124,13 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     const { provenance, cells, floor, nearest } = results();
     const cell = cells.find(({ steps, blocks }) => steps === 2 && blocks === 8)!;
     expect(cell.fd.value / fd).toBeCloseTo(1, 8);
-    expect(cell.fd.low).toBeLessThan(fd);
-    expect(cell.fd.high).toBeGreaterThan(fd);
+    expect(cell.fd.low!).toBeLessThan(fd);
+    expect(cell.fd.high!).toBeGreaterThan(fd);
     expect(cell.agreement!.hits).toBe(classAgreement(prepareReference(data), values, labels).agreed);
     expect(cell.bytesRead).toBeLessThan(source.layout.groups.reduce((sum, _, group) => sum + source.bytesOf(group), 0));
     expect(cell.peakBytes).toBeGreaterThan(cell.bytesRead);
     expect(cells.find(({ blocks }) => blocks === 4)!.bytesRead).toBeLessThan(cell.bytesRead);
-    expect(floor).toMatchObject({ how: 'parts of one set', count: COUNT, of: 10_000 - COUNT });
+    expect(floor).toMatchObject({ how: 'parts of one set', count: COUNT, of: 10_000 - COUNT, splits: 20 });
     expect(nearest!.heldOut.length).toBe(nearest!.quantiles.length);
     expect(nearest!.cells.length).toBe(cells.length);
     expect(provenance).toMatchObject({
@@ -257,12 +271,15 @@ describe('an evaluation', { timeout: 600_000 }, () => {
     const stats = await cli.run('stats', '--features', 'random', '--out', 's.npz', '--json');
     expect(JSON.parse(stats.stdout)).toMatchObject({ count: 10_000, features: 'random', width: 64 });
     const args = ['eval', '--reference', 's.npz', '--steps', '1', '--blocks', '4', '--count', '24', '--batch', '8'];
-    const { code, stdout, stderr } = await cli.run(...args, '--out', 'reference', '--json');
+    const { code, stdout, stderr } = await cli.run(...args, '--replicates', '0', '--out', 'reference', '--json');
     expect(code).toBe(0);
     expect(stderr).toContain('s.npz has no pictures: not computed are kid, precision, recall');
     const found = JSON.parse(stdout) as EvaluationResults;
     expect(found).toMatchObject({ floor: null, nearest: null, notComputed: expect.arrayContaining(['kid', 'floor']) });
     expect(found.cells[0]).toMatchObject({ kid: null, precision: null, agreement: null });
+    expect(found.cells[0]!.fd).toEqual({ value: expect.any(Number), low: null, high: null });
+    expect([found.cells[0]!.resampled, found.behind]).toEqual([undefined, undefined]);
+    expect(stderr).toMatch(/T=1 L=4 w=1: FD \d+(\.\d+)?, /);
     // The pictures held out are 24 of 10,000.
     const cell = results().cells.find(({ steps, blocks, guidance }) => steps === 1 && blocks === 4 && guidance === 1)!;
     expect(found.cells[0]!.fd.value / cell.fd.value).toBeGreaterThan(0.95);

@@ -39,6 +39,8 @@ it.each([
   [['--shard', '0/9', '--count', '64', '--batch', '8'], '64 samples in batches of 8 are 8, which cannot be 9 parts'],
   [['--reference', 's.npz', '--data', 'd'], '--data and --reference both say what samples are compared with'],
   [['--linear-algebra', 'mkl'], "--linear-algebra is 'mkl'; it must be one of auto, own, openblas"],
+  [['--replicates', '1'], '--replicates is 1; an interval takes two or more'],
+  [['--replicates', '-1'], "--replicates is '-1'; it must be an integer at least 0"],
   [['--refresh', '4:2', '--blocks', '4'], 'refresh 4:2 makes no cell'],
   [['--along', '4@0,8@0'], 'blocks is 4@0,8@0: 0 is not later than 0'],
   [['--first-blocks', '5'], 'the first 5 blocks were asked for; the model never runs so many'],

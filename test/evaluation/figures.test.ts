@@ -1,7 +1,8 @@
 /** Kernel distance, precision, recall, density, coverage and nearest pictures against NumPy's and SciPy's values, and closed forms. */
-import { describe, expect, it, test } from 'vitest';
+import { afterEach, describe, expect, it, test, vi } from 'vitest';
+import { InterruptedError } from '../../engine/errors.ts';
 import { permutation } from '../../engine/philox.ts';
-import { featureStatistics } from '../../evaluation/feature-statistics.ts';
+import { featureStatistics, featureStatisticsInTurns } from '../../evaluation/feature-statistics.ts';
 import { frechetDistance, measuredFrechet } from '../../evaluation/frechet.ts';
 import { kernelDistance, squaredDiscrepancy } from '../../evaluation/kernel-distance.ts';
 import { manifold } from '../../evaluation/manifold.ts';
@@ -16,6 +17,7 @@ import {
 import { distanceQuantiles, nearerShare, nearestDistances } from '../../evaluation/nearest.ts';
 import { ballsOf, countMutual, kthSquaredDistances, nearestWithin } from '../../evaluation/neighbours.ts';
 import { leadingEigenvectors } from '../../evaluation/symmetric.ts';
+import { describeWork, type FigureWork, type Waiting } from '../../evaluation/waiting.ts';
 import recorded from '../fixtures/evaluation/figures.json' with { type: 'json' };
 import { normals as source } from '../support/normals.ts';
 
@@ -31,12 +33,12 @@ const close = (found: ArrayLike<number>, expected: readonly number[], digits = 1
 };
 
 describe('recorded sets', () => {
-  it('have the recorded distances to the third neighbour, equal rows included', () => {
-    close(kthSquaredDistances(real, real, WIDTH, 3).map(Math.sqrt), recorded.third);
+  it('have the recorded distances to the third neighbour, equal rows included', async () => {
+    close((await kthSquaredDistances(real, real, WIDTH, 3)).map(Math.sqrt), recorded.third);
   });
 
-  it('have the recorded precision, recall, density and coverage', () => {
-    const found = manifold(samples, real, WIDTH, { seed: 1 });
+  it('have the recorded precision, recall, density and coverage', async () => {
+    const found = await manifold(samples, real, WIDTH, { seed: 1 });
     expect(found.precision).toMatchObject({ hits: recorded.precision, of: 40, value: recorded.precision / 40 });
     expect(found.recall).toMatchObject({ hits: recorded.recall, of: 50 });
     expect(found.coverage).toMatchObject({ hits: recorded.coverage, of: 50 });
@@ -45,21 +47,21 @@ describe('recorded sets', () => {
     expect(found.density.high).toBeGreaterThan(recorded.density);
   });
 
-  it('have the recorded distances to the nearest, their quantiles, and the probability of being nearer', () => {
-    const nearest = nearestDistances(samples, real, WIDTH);
+  it('have the recorded distances to the nearest, their quantiles, and the probability of being nearer', async () => {
+    const nearest = await nearestDistances(samples, real, WIDTH);
     close(nearest, recorded.nearest);
     close(distanceQuantiles(nearest), recorded.quantiles);
     const half = 25 * WIDTH;
     const train = real.subarray(0, half);
     const of = (rows: Float32Array) => nearestDistances(rows, train, WIDTH);
-    const { value, low, high } = nearerShare(of(samples), of(real.subarray(half)));
+    const { value, low, high } = nearerShare(await of(samples), await of(real.subarray(half)));
     expect(value).toBeCloseTo(recorded.nearer, 12);
     expect(high - value).toBeCloseTo(1.959963984540054 * recorded.nearerError, 12);
     expect(value - low).toBeCloseTo(high - value, 12);
   });
 
   it('have the recorded kernel discrepancy and Fréchet distance', async () => {
-    expect(squaredDiscrepancy(samples, real, WIDTH)).toBeCloseTo(recorded.discrepancy, 10);
+    expect(await squaredDiscrepancy(samples, real, WIDTH)).toBeCloseTo(recorded.discrepancy, 10);
     const { value, low, high } = await measuredFrechet(samples, featureStatistics(real, WIDTH), { seed: 2 });
     expect(value).toBeCloseTo(recorded.frechet, 9);
     expect(low).toBeLessThan(value);
@@ -162,8 +164,8 @@ describe('intervals', () => {
     const found = await measuredFrechet(drawn[0]!, truth, { seed: 4 });
     expect(found.low).toBeLessThan(found.value);
     expect(found.high).toBeGreaterThan(found.value);
-    expect((found.high - found.low) / spread).toBeGreaterThan(0.7);
-    expect((found.high - found.low) / spread).toBeLessThan(1.4);
+    expect((found.high! - found.low!) / spread).toBeGreaterThan(0.7);
+    expect((found.high! - found.low!) / spread).toBeLessThan(1.4);
   });
 
   it('quantiles lie between neighbours', () => {
@@ -179,16 +181,18 @@ describe('intervals', () => {
 });
 
 describe('the kernel distance', () => {
-  it('is the mean over disjoint subsets of everything, with the error of that mean', () => {
-    const found = kernelDistance(samples, real, WIDTH, { seed: 9, subsets: 4 });
+  it('is the mean over disjoint subsets of everything, with the error of that mean', async () => {
+    const found = await kernelDistance(samples, real, WIDTH, { seed: 9, subsets: 4 });
     expect(found).toMatchObject({ subsets: 4, sizes: [10, 12] });
     const pick = (all: Float32Array, step: number, from: number, to: number) => {
       const order = permutation({ seed: 9, stream: 0x65760002, step }, all.length / WIDTH);
       const rows = Array.from(order.subarray(from, to));
       return Float32Array.from(rows.flatMap((row) => Array.from(all.subarray(row * WIDTH, (row + 1) * WIDTH))));
     };
-    const each = [0, 1, 2, 3].map((s) =>
-      squaredDiscrepancy(pick(samples, 0, 10 * s, 10 * s + 10), pick(real, 1, 12 * s, 12 * s + 12), WIDTH),
+    const each = await Promise.all(
+      [0, 1, 2, 3].map((s) =>
+        squaredDiscrepancy(pick(samples, 0, 10 * s, 10 * s + 10), pick(real, 1, 12 * s, 12 * s + 12), WIDTH),
+      ),
     );
     const mean = each.reduce((a, b) => a + b) / 4;
     const error = Math.sqrt(each.reduce((sum, x) => sum + (x - mean) ** 2, 0) / 3 / 4);
@@ -197,15 +201,17 @@ describe('the kernel distance', () => {
     expect(found.high - found.value).toBeCloseTo(3.182446 * error, 6);
   });
 
-  it('is zero on average between sets of one kind, and not between sets of two', () => {
-    const same = Array.from({ length: 30 }, (_, k) =>
-      squaredDiscrepancy(normals(40 * 3, 2 * k + 1), normals(60 * 3, 2 * k + 2), 3),
+  it('is zero on average between sets of one kind, and not between sets of two', async () => {
+    const same = await Promise.all(
+      Array.from({ length: 30 }, (_, k) =>
+        squaredDiscrepancy(normals(40 * 3, 2 * k + 1), normals(60 * 3, 2 * k + 2), 3),
+      ),
     );
     const mean = same.reduce((a, b) => a + b) / 30;
     const error = Math.sqrt(same.reduce((sum, x) => sum + (x - mean) ** 2, 0) / 29 / 30);
     expect(Math.abs(mean)).toBeLessThan(3 * error);
     expect(Math.min(...same)).toBeLessThan(0);
-    const shifted = kernelDistance(
+    const shifted = await kernelDistance(
       normals(400 * 3, 1).map((x) => x + 1),
       normals(500 * 3, 2),
       3,
@@ -214,24 +220,26 @@ describe('the kernel distance', () => {
     expect(shifted.low).toBeGreaterThan(1);
   });
 
-  it('needs enough of both', () => {
-    expect(() => squaredDiscrepancy(normals(3, 1), normals(9, 1), 3)).toThrow(
+  it('needs enough of both', async () => {
+    await expect(squaredDiscrepancy(normals(3, 1), normals(9, 1), 3)).rejects.toThrow(
       'two samples or more of each, not 1 and 3',
     );
-    expect(() => kernelDistance(normals(9, 1), normals(90, 1), 3, { seed: 0 })).toThrow('four pictures of each, not 3');
-    expect(kernelDistance(normals(15, 1), normals(90, 1), 3, { seed: 0 })).toMatchObject({
+    await expect(kernelDistance(normals(9, 1), normals(90, 1), 3, { seed: 0 })).rejects.toThrow(
+      'four pictures of each, not 3',
+    );
+    expect(await kernelDistance(normals(15, 1), normals(90, 1), 3, { seed: 0 })).toMatchObject({
       subsets: 2,
       sizes: [2, 15],
     });
-    const capped = kernelDistance(normals(90, 1), normals(180, 2), 3, { seed: 0, most: 4 });
+    const capped = await kernelDistance(normals(90, 1), normals(180, 2), 3, { seed: 0, most: 4 });
     expect(capped.sizes).toEqual([3, 4]);
   });
 });
 
 describe('neighbours', () => {
-  it.each([1, 5])('are those of all distances sorted (k = %i), over several blocks', (k) => {
+  it.each([1, 5])('are those of all distances sorted (k = %i), over several blocks', async (k) => {
     const [a, b, width] = [normals(300 * 31, 1), normals(520 * 31, 2), 31];
-    const found = kthSquaredDistances(a, b, width, k);
+    const found = await kthSquaredDistances(a, b, width, k);
     for (let i = 0; i < 300; i += 23) {
       const all = Array.from({ length: 520 }, (_, j) => {
         let sum = 0;
@@ -242,44 +250,47 @@ describe('neighbours', () => {
     }
   });
 
-  it('of a set in itself leave out the row, not its equal', () => {
+  it('of a set in itself leave out the row, not its equal', async () => {
     const line = Float32Array.of(0, 1, 1, 4);
-    expect([...kthSquaredDistances(line, line, 1, 1)]).toEqual([1, 0, 0, 9]);
-    expect([...kthSquaredDistances(line, line.slice(), 1, 1)]).toEqual([0, 0, 0, 0]);
-    expect(() => kthSquaredDistances(line, line, 1, 4)).toThrow('there is no neighbour 4 of 3');
-    expect(() => kthSquaredDistances(line, line, 3, 1)).toThrow('4 numbers are no rows of 3');
+    expect([...(await kthSquaredDistances(line, line, 1, 1))]).toEqual([1, 0, 0, 9]);
+    expect([...(await kthSquaredDistances(line, line.slice(), 1, 1))]).toEqual([0, 0, 0, 0]);
+    await expect(kthSquaredDistances(line, line, 1, 4)).rejects.toThrow('there is no neighbour 4 of 3');
+    await expect(kthSquaredDistances(line, line, 3, 1)).rejects.toThrow('4 numbers are no rows of 3');
   });
 
-  it('of all orders in one set are those found one by one, to the bit', () => {
+  it('of all orders in one set are those found one by one, to the bit', async () => {
     const set = normals(300 * 31, 1);
-    const nearest = nearestWithin(set, 31, 5);
+    const nearest = await nearestWithin(set, 31, 5);
     for (const k of [1, 3, 5]) {
-      expect(nearest.filter((_, i) => i % 5 === k - 1)).toEqual(kthSquaredDistances(set, set, 31, k));
+      expect(nearest.filter((_, i) => i % 5 === k - 1)).toEqual(await kthSquaredDistances(set, set, 31, k));
     }
-    const { narrow, wide } = ballsOf(set, 31, 3, 5);
-    expect([narrow, wide]).toEqual([kthSquaredDistances(set, set, 31, 3), kthSquaredDistances(set, set, 31, 5)]);
-    expect(() => nearestWithin(Float32Array.of(0, 1), 1, 2)).toThrow('there is no neighbour 2 of 1');
+    const { narrow, wide } = await ballsOf(set, 31, { k: 3, wide: 5 });
+    expect([narrow, wide]).toEqual([
+      await kthSquaredDistances(set, set, 31, 3),
+      await kthSquaredDistances(set, set, 31, 5),
+    ]);
+    await expect(nearestWithin(Float32Array.of(0, 1), 1, 2)).rejects.toThrow('there is no neighbour 2 of 1');
   });
 
-  it('lie on the surface of a closed ball, and not in an open one', () => {
+  it('lie on the surface of a closed ball, and not in an open one', async () => {
     const [a, b] = [Float32Array.of(0, 2, 3), Float32Array.of(0, 5)];
     const radii = Float64Array.of(4, 4);
-    const found = countMutual(a, b, 1, { ofA: Float64Array.of(0, 4, 3), ofB: { narrow: radii, wide: radii } });
+    const found = await countMutual(a, b, 1, { ofA: Float64Array.of(0, 4, 3), ofB: { narrow: radii, wide: radii } });
     expect(found).toEqual({
       inNarrow: Uint32Array.of(1, 1, 1),
       inWide: Uint32Array.of(1, 0, 0),
       holds: Uint32Array.of(1, 0),
       hasNarrow: Uint32Array.of(2, 0),
     });
-    expect(() => countMutual(a, b, 1, { ofA: radii, ofB: { narrow: radii, wide: radii } })).toThrow(
+    await expect(countMutual(a, b, 1, { ofA: radii, ofB: { narrow: radii, wide: radii } })).rejects.toThrow(
       '2 and 2 radii are not those of 3 and 2 rows',
     );
   });
 });
 
-test('density and coverage of a crowd: dense, but covering little', () => {
+test('density and coverage of a crowd: dense, but covering little', async () => {
   const crowd = normals(100 * 2, 3).map((x) => 0.01 * x);
-  const { precision, recall, density, coverage } = manifold(crowd, normals(100 * 2, 4), 2, { seed: 1 });
+  const { precision, recall, density, coverage } = await manifold(crowd, normals(100 * 2, 4), 2, { seed: 1 });
   expect(precision.value).toBe(1);
   expect(precision.low).toBeLessThan(0.97);
   // As many balls hold the middle as their number of neighbours says.
@@ -288,17 +299,83 @@ test('density and coverage of a crowd: dense, but covering little', () => {
   expect(coverage.value).toBeLessThan(0.5);
 });
 
-test('copies are nearer than held-out pictures, which are as near as each other', () => {
+test('copies are nearer than held-out pictures, which are as near as each other', async () => {
   const [train, out, other] = [5, 6, 7].map((seed) => normals(400 * 3, seed)) as [
     Float32Array,
     Float32Array,
     Float32Array,
   ];
   const of = (rows: Float32Array) => nearestDistances(rows, train, 3);
-  expect(nearerShare(of(train.slice(0, 300)), of(out))).toEqual({ value: 1, low: 1, high: 1 });
-  const alike = nearerShare(of(other), of(out));
+  const held = await of(out);
+  expect(nearerShare(await of(train.slice(0, 300)), held)).toEqual({ value: 1, low: 1, high: 1 });
+  const alike = nearerShare(await of(other), held);
   expect(alike.low).toBeLessThan(0.5);
   expect(alike.high).toBeGreaterThan(0.5);
   expect(alike.high - alike.low).toBeLessThan(0.1);
-  expect(() => nearerShare(Float64Array.of(1), of(out))).toThrow('1 and 400 distances cannot be compared');
+  expect(() => nearerShare(Float64Array.of(1), held)).toThrow('1 and 400 distances cannot be compared');
+});
+
+describe('figures that take long', () => {
+  const [a, b] = [normals(600 * 3, 8), normals(520 * 3, 9)];
+  // Neighbours of 600 and 520 rows: blocks of 256 each way.
+  const figures: readonly [string, FigureWork, (waiting: Waiting) => Promise<unknown>][] = [
+    [
+      'nearest pictures',
+      { what: 'neighbours, block of pairs', done: 9, of: 9 },
+      (waiting) => nearestDistances(a, b, 3, waiting),
+    ],
+    [
+      'balls and what they hold',
+      { what: 'neighbours, block of pairs', done: 9, of: 9 },
+      (waiting) => manifold(a, b, 3, { seed: 1, ...waiting }),
+    ],
+    [
+      'kernel distances',
+      { what: 'kernel distance, subset', done: 2, of: 3 },
+      (waiting) => kernelDistance(a, b, 3, { seed: 1, subsets: 3, most: 20, ...waiting }),
+    ],
+    [
+      'statistics of real pictures',
+      { what: 'statistics, picture', done: 512, of: 600 },
+      (waiting) => featureStatisticsInTurns(a, 3, undefined, waiting),
+    ],
+  ];
+  afterEach(() => vi.restoreAllMocks());
+  /** A clock on which every look takes longer than others are kept waiting. */
+  const slowly = () => {
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => {
+      now += 150;
+      return now;
+    });
+  };
+
+  it.each(figures)(
+    '%s let others have their turn, tell how far they are, and are the same',
+    async (_, last, figure) => {
+      const wanted = await figure({});
+      slowly();
+      const told: FigureWork[] = [];
+      let turns = 0;
+      const other = setInterval(() => turns++);
+      const found = await figure({ onWork: (work) => told.push(work) }).finally(() => clearInterval(other));
+      expect(found).toEqual(wanted);
+      expect(told.at(-1)).toEqual(last);
+      expect(turns).toBeGreaterThan(0);
+    },
+  );
+
+  it.each(figures)('%s end when they are interrupted', async (_, __, figure) => {
+    slowly();
+    const stop = new AbortController();
+    const told: string[] = [];
+    const onWork = (work: FigureWork) => {
+      told.push(describeWork(work));
+      if (told.length === 2) stop.abort();
+    };
+    const measured = figure({ signal: stop.signal, onWork });
+    await expect(measured).rejects.toThrow(InterruptedError);
+    await expect(measured).rejects.toThrow(`figures were interrupted: ${told[1]}`);
+    expect(told.length).toBe(2);
+  });
 });

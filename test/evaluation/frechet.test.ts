@@ -185,11 +185,29 @@ it('the interval is that of sets in which samples are repeated', async () => {
       ),
     );
   const distance = (values: Float32Array) => frechetDistance(featureStatistics(values, width), real);
-  const wanted = resampled(distance(features), rows, { seed: 6 }, (weights) => distance(repeated(weights)));
+  const each: number[] = [];
+  const wanted = resampled(distance(features), rows, { seed: 6 }, (weights) => {
+    each.push(distance(repeated(weights)));
+    return each.at(-1)!;
+  });
   const found = await measuredFrechet(features, real, { seed: 6 });
+  expect(relativeError(Float64Array.from(found.resampled), each)).toBeLessThan(1e-9);
   expect(found.value).toBe(wanted.value);
-  expect(found.low / wanted.low).toBeCloseTo(1, 9);
-  expect(found.high / wanted.high).toBeCloseTo(1, 9);
+  expect(found.low! / wanted.low).toBeCloseTo(1, 9);
+  expect(found.high! / wanted.high).toBeCloseTo(1, 9);
+});
+
+it('has no interval without resampled sets, and refuses a single one', async () => {
+  const features = normals(40 * 3, 7);
+  const real = featureStatistics(normals(100 * 3, 8), 3);
+  const { value } = await measuredFrechet(features, real, { seed: 1 });
+  expect(await measuredFrechet(features, real, { seed: 1, replicates: 0 })).toEqual({
+    ...{ value, low: null, high: null },
+    resampled: [],
+  });
+  await expect(measuredFrechet(features, real, { seed: 1, replicates: 1 })).rejects.toThrow(
+    '1 resampled sets give no interval',
+  );
 });
 
 describe('an interval that takes long', () => {
@@ -214,7 +232,7 @@ describe('an interval that takes long', () => {
     const other = setInterval(() => turns++);
     const found = await measuredFrechet(features, real, {
       ...{ seed: 1, replicates: 20 },
-      onResampled: (...sets) => told.push(sets),
+      onWork: ({ done, of }) => told.push([done, of]),
     }).finally(() => clearInterval(other));
     expect(found).toEqual(wanted);
     expect(told).toEqual([4, 8, 12, 16, 20].map((done) => [done, 20]));
@@ -227,13 +245,13 @@ describe('an interval that takes long', () => {
     let last = 0;
     const measured = measuredFrechet(features, real, {
       ...{ seed: 1, signal: stop.signal },
-      onResampled(done) {
+      onWork({ done }) {
         last = done;
         if (done >= 8) stop.abort();
       },
     });
     await expect(measured).rejects.toThrow(InterruptedError);
-    await expect(measured).rejects.toThrow('an interval was interrupted after 8 of 200 sets');
+    await expect(measured).rejects.toThrow('figures were interrupted: interval, resampled set 8/200');
     expect(last).toBe(8);
   });
 });

@@ -91,7 +91,7 @@ describe.runIf(openblas)('OpenBLAS', () => {
     const own = await measuredFrechet(samples, real, { seed: 3, replicates: 20 });
     const theirs = await measuredFrechet(samples, real, { seed: 3, replicates: 20, algebra: blas });
     for (const key of ['value', 'low', 'high'] as const)
-      expect(Math.abs(theirs[key] / own[key] - 1)).toBeLessThan(1e-6);
+      expect(Math.abs(theirs[key]! / own[key]! - 1)).toBeLessThan(1e-6);
   });
 
   it('refuses numbers that are not finite', () => {

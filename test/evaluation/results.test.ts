@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigError, LimitError } from '../../engine/errors.ts';
 import { weightsDigest } from '../../evaluation/evaluate.ts';
 import { cellsOf, checkGrid, type EvaluationGrid, requestOf } from '../../evaluation/grid.ts';
+import { behindBest } from '../../evaluation/paired.ts';
 import { paretoOf, paretoPlot, paretoRows } from '../../evaluation/pareto.ts';
 import { realPictures } from '../../evaluation/real.ts';
 import { readResults, resultsFile, writeResults } from '../../evaluation/results.node.ts';
@@ -20,6 +21,7 @@ import {
   resultsCsv,
   sameCell,
 } from '../../evaluation/results.ts';
+import { storedEvaluation } from '../../evaluation/stored.ts';
 import { preset } from '../../model/config.ts';
 import { initParams } from '../../model/params.ts';
 import { memorySource } from '../../model/weights/source.ts';
@@ -98,6 +100,7 @@ describe('a folder of results', () => {
       ['{', 'is no JSON'],
       ['{}', 'does not hold the results of an evaluation'],
       ['{"cells":[{}],"floor":{},"nearest":{"cells":[]},"provenance":{}}', 'does not hold the results'],
+      [JSON.stringify({ ...results, cells: [{ ...cells[0], resampled: [1, 'many'] }] }), 'does not hold the results'],
     ] as const) {
       writeFileSync(resultsFile(folder), text);
       await expect(readResults(folder)).rejects.toThrow(`${resultsFile(folder)} ${problem}`);
@@ -132,6 +135,42 @@ describe('tables and plots', () => {
     expect(rows[1]!.slice(0, 4)).toEqual(['4', '1', '1', '16.0 (15.8 to 16.5)']);
     expect(rows.at(-1)!.slice(0, 4)).toEqual(['real', '', '', '2.00 (1.75 to 2.50)']);
     for (const row of rows) expect(row.length).toBe(rows[0]!.length);
+  });
+
+  it('say how far each cell is behind the best, where sets were resampled', async () => {
+    const sets = [
+      [16, 17, 18, 15],
+      [8.5, 8.4, 9, 8.1],
+    ] as const;
+    const pair = [cells[0]!, cells[1]!].map((each, i) => ({ ...each, resampled: sets[i]! }));
+    const paired = { ...results, cells: [...pair, { ...cells[2]!, fd: { value: 12, low: null, high: null } }] };
+    const told = { ...paired, behind: behindBest(paired.cells)! };
+    const at = resultRows(told)[0]!.indexOf('behind the best');
+    // 7.5, 8.6, 9 and 6.9: their mean is 8, and their 2.5 and 97.5 % quantiles are 6.945 and 8.97.
+    expect(resultRows(told).map((row) => row.slice(3, 4).concat(row[at]!))).toEqual([
+      ['FD', 'behind the best'],
+      ['16.0 (15.8 to 16.5)', '8.00 (6.95 to 8.97)'],
+      ['8.00 (7.75 to 8.50)', 'best'],
+      ['12.0', ''],
+      ['2.00 (1.75 to 2.50)', ''],
+    ]);
+    const lines = resultsCsv(told).trimEnd().split('\n');
+    const head = lines[0]!.split(',');
+    const [first, best, without] = lines
+      .slice(1)
+      .map((line) => Object.fromEntries(line.split(',').map((value, i) => [head[i], value])));
+    expect(Number(first!.behind_low)).toBeCloseTo(6.945, 12);
+    expect([first!.behind, best!.behind, without!.behind]).toEqual(['8', '', '']);
+    expect([without!.fd, without!.fd_low, without!.fd_high]).toEqual(['12', '', '']);
+    expect(new Set(lines.map((line) => line.split(',').length)).size).toBe(1);
+    await writeResults(join(folder, 'd'), told);
+    expect(readFileSync(resultsFile(join(folder, 'd')), 'utf8')).toContain('"resampled": [ 16, 17, 18, 15 ]');
+    expect(await readResults(join(folder, 'd'))).toEqual(told);
+    expect(readFileSync(join(folder, 'd', 'fd-table-euler-w1.svg'), 'utf8')).toContain('>+8.00 (6.95 to 8.97)</text>');
+    // A model's file keeps intervals.
+    expect(() => storedEvaluation(told, preset('tiny', {}), '2026-01-31')).toThrow(
+      'the evaluation has distances without intervals: evaluate with --replicates of 2 or more',
+    );
   });
 
   it('of two solvers are apart, and the CSV leaves out what was not asked for', async () => {
@@ -206,9 +245,9 @@ describe('what a budget buys', () => {
       ['T=4 L=8 w=1', 8e6],
     ]);
     expect(paretoRows(bytes, 'bytes')).toEqual([
-      ['peak MB', 'best', 'FD'],
-      ['4.0', 'T=4 L=4', '8.00 (7.75 to 8.50)'],
-      ['8.0', 'T=4 L=8', '4.00 (3.75 to 4.50)'],
+      ['peak MB', 'best', 'FD', 'better by'],
+      ['4.0', 'T=4 L=4', '8.00 (7.75 to 8.50)', ''],
+      ['8.0', 'T=4 L=8', '4.00 (3.75 to 4.50)', ''],
     ]);
     const svg = paretoPlot({ ...results, cells: all }, 'seconds');
     expect(svg).toContain('>T=4 L=4@0,8@0.5</text>');

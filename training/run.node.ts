@@ -131,8 +131,8 @@ export async function runTraining(engine: Engine, given: RunOptions): Promise<st
   const contents = ({ name: _, ...rest }: Fingerprint) => rest;
   const held = validation && communicator.size > 1 && { ...validation, data: contents(fingerprint(validation.data)) };
   await agree(communicator, {
-    ...{ odelt: shippedVersion(), model, training: train, tuning, data: contents(pictures), saveEvery },
-    maxTime: options.maxTime,
+    ...{ odelt: shippedVersion(), model, training: train, tuning, data: contents(pictures) },
+    out: { saveEvery, maxTime: options.maxTime },
     validation: held || null,
   });
   if (communicator.rank > 0) return trainInto(engine, options, await startOfFirst(communicator, model), ends);

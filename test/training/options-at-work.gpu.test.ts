@@ -187,7 +187,7 @@ describe('a run', () => {
     for (const error of await Promise.all(ranks)) {
       expect(error).toBeInstanceOf(ConfigError);
       expect((error as Error).message).toBe(
-        'the processes of this run do not agree: maxTime is none on rank 1, 60 on rank 0',
+        'the processes of this run do not agree: out.maxTime is none on rank 1, 60 on rank 0',
       );
     }
   });

@@ -248,8 +248,11 @@ export class Engine {
     return new Uint32Array((await this.#readBytes([t]))[0]!);
   }
 
-  /** Reads several tensors as they are at one time, with one wait. @throws UsageError for packed ones. */
-  async readAll(ts: readonly Tensor[]): Promise<Float32Array[]> {
+  /**
+   * Reads several tensors as they are at one time, with one wait. `keep`: keeps the buffer through which they come, for the next time.
+   * @throws UsageError for packed ones.
+   */
+  async readAll(ts: readonly Tensor[], { keep = true }: { keep?: boolean } = {}): Promise<Float32Array[]> {
     ts.forEach(placeOf);
     const packed = ts.find(isPacked);
     if (packed) {
@@ -257,7 +260,7 @@ export class Engine {
         hint: 'copy it into a tensor of f32 first (copyInto)',
       });
     }
-    return (await this.#readBytes(ts)).map((b) => new Float32Array(b));
+    return (await this.#readBytes(ts, keep)).map((b) => new Float32Array(b));
   }
 
   /** Frees the buffers that were kept to read back through; the next reads make their own. */
@@ -265,7 +268,7 @@ export class Engine {
     this.#readback.release();
   }
 
-  async #readBytes(ts: readonly Tensor[]): Promise<ArrayBuffer[]> {
+  async #readBytes(ts: readonly Tensor[], keep = true): Promise<ArrayBuffer[]> {
     this.check();
     const places = ts.map((t) => this.#madePlace(t));
     for (const t of ts) whole(t, 'read');
@@ -273,7 +276,7 @@ export class Engine {
     const waiting = performance.now();
     let bytes: ArrayBuffer[];
     try {
-      bytes = await this.#readback.read(stretches, this.#wait);
+      bytes = await this.#readback.read(stretches, this.#wait, keep);
     } catch (cause) {
       if (cause instanceof OdeltError) throw cause;
       await this.allocated();

@@ -27,9 +27,13 @@ export class Readback {
 
   /**
    * All stretches as they are at one time, copied by one submission: through several staging buffers where the device allows none of that
-   * size. @throws OutOfMemoryError; what mapping throws.
+   * size, which are kept for the next time if `keep`. @throws OutOfMemoryError; what mapping throws.
    */
-  async read(stretches: readonly Stretch[], wait: <T>(pending: Promise<T>) => Promise<T>): Promise<ArrayBuffer[]> {
+  async read(
+    stretches: readonly Stretch[],
+    wait: <T>(pending: Promise<T>) => Promise<T>,
+    keep: boolean,
+  ): Promise<ArrayBuffer[]> {
     const most = this.#device.limits.maxBufferSize;
     /** Bytes in each staging buffer, and of each stretch which of them it is copied to and where. */
     const sizes = [0];
@@ -43,7 +47,7 @@ export class Readback {
     });
     const staging: GPUBuffer[] = [];
     try {
-      for (const size of sizes) staging.push(this.#take(Math.max(SMALLEST, size)));
+      for (const size of sizes) staging.push(this.#take(Math.max(SMALLEST, size), keep));
       const encoder = this.#device.createCommandEncoder({ label: 'readback' });
       stretches.forEach(({ buffer, offset, bytes }, i) => {
         const { to, at } = places[i]!;
@@ -59,7 +63,8 @@ export class Readback {
     const out = places.map(({ to, at }, i) => mapped[to]!.slice(at, at + stretches[i]!.bytes));
     for (const buffer of staging) {
       buffer.unmap();
-      this.#idle.set(buffer.size, [...(this.#idle.get(buffer.size) ?? []), buffer]);
+      if (!keep) this.#memory.destroy(buffer);
+      else this.#idle.set(buffer.size, [...(this.#idle.get(buffer.size) ?? []), buffer]);
     }
     return out;
   }
@@ -70,7 +75,9 @@ export class Readback {
     this.#idle.clear();
   }
 
-  #take(size: number): GPUBuffer {
-    return this.#idle.get(size)?.pop() ?? this.#memory.create('staging', 'readback', size, READBACK_USAGE);
+  #take(size: number, kept: boolean): GPUBuffer {
+    return (
+      (kept ? this.#idle.get(size)?.pop() : null) ?? this.#memory.create('staging', 'readback', size, READBACK_USAGE)
+    );
   }
 }

@@ -207,12 +207,12 @@ export class Weights {
     return this.#groups.reduce((sum, _, g) => sum + (this.isResident(g) ? this.bytesOf(g) : 0), 0);
   }
 
-  /** Reads all parameters back, group by group: nothing may write them meanwhile. @throws UsageError for packed ones. */
+  /** Reads all parameters back, group by group, so that little more memory is needed: nothing may write them meanwhile. @throws UsageError for packed ones. */
   async read(): Promise<ParamSet> {
     if (this.precision !== 'f32') throw new UsageError(`weights stored as ${this.precision} cannot be read back`);
     const set = zeroParams(this.layout);
     for (const [g, { stored, flat }] of this.#groups.entries()) {
-      const parts = await this.#engine.readAll(flat);
+      const parts = await this.#engine.readAll(flat, { keep: false });
       for (const { spec, shape, column, part, offset } of stored.params) {
         const values = parts[part]!.subarray(offset / 4);
         const [columns, width] = [spec.shape.at(-1)!, shape.at(-1)!];
@@ -222,7 +222,6 @@ export class Weights {
         }
       }
     }
-    this.#engine.releaseReadback(); // seldom enough that memory is worth more than the time to make it
     return set;
   }
 

@@ -70,6 +70,7 @@ export {
   type Cost,
   contract,
   type InputSpec,
+  type InputSpecs,
   type Part,
   type Pick,
   type Work,

@@ -61,7 +61,7 @@ export function rmsnorm(ctx: Context, x: Tensor, gain: Tensor): Tensor {
   return y;
 }
 
-export const rmsnormContract = contract<{ batch: number; tokens: number; width: number }>({
+export const rmsnormContract = contract({
   name: 'rmsnorm',
   cases: [
     { batch: 1, tokens: 1, width: 1 },
@@ -69,14 +69,14 @@ export const rmsnormContract = contract<{ batch: number; tokens: number; width: 
     { batch: 2, tokens: 64, width: 96 },
   ],
   inputs: ({ batch, tokens, width }) => ({ x: { shape: [batch, tokens, width] }, gain: { shape: [width] } }),
-  run: (ctx, { x, gain }) => ({ y: rmsnorm(ctx, x!, gain!) }),
+  run: (ctx, { x, gain }) => ({ y: rmsnorm(ctx, x, gain) }),
   reference({ x, gain }, { width }) {
-    const y = new Float64Array(x!.length);
+    const y = new Float64Array(x.length);
     for (let start = 0; start < y.length; start += width) {
       let squares = 0;
-      for (let c = 0; c < width; c++) squares += x![start + c]! ** 2;
+      for (let c = 0; c < width; c++) squares += x[start + c]! ** 2;
       const rstd = 1 / Math.sqrt(squares / width + EPS);
-      for (let c = 0; c < width; c++) y[start + c] = gain![c]! * x![start + c]! * rstd;
+      for (let c = 0; c < width; c++) y[start + c] = gain[c]! * x[start + c]! * rstd;
     }
     return { y };
   },

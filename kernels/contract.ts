@@ -58,19 +58,25 @@ export interface Part<C> {
 /** Draws `count` different numbers below `of`, ascending, the first and the last among them; all of them where there are no more. */
 export type Pick = (count: number, of: number) => number[];
 
-/** What a kernel must compute: cases, inputs, a reference in float64, and which inputs have gradients. */
-export interface Contract<C extends object = object> {
+/** Inputs, by name. */
+export type InputSpecs = Readonly<Record<string, InputSpec>>;
+
+/**
+ * What a kernel must compute: cases, inputs, a reference in float64, and which inputs have gradients. `I`: the inputs by their names, which
+ * `run` and `reference` are given.
+ */
+export interface Contract<C extends object = object, I extends InputSpecs = InputSpecs> {
   readonly name: string;
   /** Sizes to test: one, odd ones, and ones that cross tile edges. */
   readonly cases: readonly C[];
   /** The inputs of a case, by name. */
-  readonly inputs: (c: C) => Readonly<Record<string, InputSpec>>;
+  readonly inputs: (c: C) => I;
   /** The operation under test; returns its outputs, by the names that the reference gives them. */
-  readonly run: (ctx: Context, inputs: Readonly<Record<string, Tensor>>, c: C) => Readonly<Record<string, Tensor>>;
+  readonly run: (ctx: Context, inputs: { readonly [K in keyof I]: Tensor }, c: C) => Readonly<Record<string, Tensor>>;
   /** Plain loops in float64; no cleverness. */
-  readonly reference: (inputs: Readonly<Record<string, Float64Array>>, c: C) => Readonly<Record<string, Float64Array>>;
+  readonly reference: (inputs: { readonly [K in keyof I]: Float64Array }, c: C) => Arrays;
   /** Inputs that have a gradient. */
-  readonly differentiable: readonly string[];
+  readonly differentiable: readonly (keyof I & string)[];
   /** Longest sum behind one output element: the tolerance follows it. */
   readonly reduction: (c: C) => number;
   /** Magnifies the tolerance where float32 cannot do better (say why beside it). */
@@ -89,8 +95,8 @@ export interface Contract<C extends object = object> {
   };
 }
 
-/** Keeps each contract's own case type while the registry holds them in one list. */
+/** Takes the types of the cases and the names of the inputs from what is written, and gives a contract that one list holds with others. */
 /* @__NO_SIDE_EFFECTS__ */
-export function contract<C extends object>(c: Contract<C>): Contract {
+export function contract<C extends object, I extends InputSpecs = InputSpecs>(c: Contract<C, I>): Contract {
   return c as unknown as Contract;
 }

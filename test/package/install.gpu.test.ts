@@ -77,12 +77,36 @@ port1.close();
 const RMSNORM = `
 import { createEngine } from 'odelt';
 import { checkCase } from 'odelt/bench';
+import { add } from 'odelt/ops';
 ${text('examples/rmsnorm.ts').replace("import source from './rmsnorm.wgsl';", `const source = ${JSON.stringify(text('examples/rmsnorm.wgsl'))};`)}
 const engine = await createEngine();
 for (const k of rmsnormContract.cases) {
   const { forward, backward } = await checkCase(engine, rmsnormContract, k);
   console.log('rmsnorm', forward < 2e-5, backward < 2e-5);
 }
+// Inputs have their names, and some cases may lack some.
+const sum = {
+  name: 'sum',
+  cases: [{ size: 5, twice: false }, { size: 5, twice: true }],
+  reduction: () => 2,
+};
+const sumContract = contract({
+  ...sum,
+  inputs: ({ size, twice }) => ({ x: { shape: [size] }, ...(twice ? { more: { shape: [size] as const } } : {}) }),
+  run: (ctx, { x, more }) => ({ y: add(ctx, x, more ?? x) }),
+  reference: ({ x, more }) => ({ y: x.map((v, i) => v + (more ?? x)[i]!) }),
+  differentiable: ['x'],
+});
+for (const k of sumContract.cases) console.log('sum', (await checkCase(engine, sumContract, k)).forward < 1e-6);
+contract({
+  ...sum,
+  inputs: ({ size }) => ({ x: { shape: [size] } }),
+  // @ts-expect-error There is no such input.
+  run: (ctx, { x, more }) => ({ y: add(ctx, x, more) }),
+  reference: ({ x }) => ({ y: x }),
+  // @ts-expect-error Nor is this one.
+  differentiable: ['more'],
+});
 engine.dispose();
 `;
 
@@ -178,7 +202,14 @@ describe('the installed package', () => {
     for (const [where, { files, ...options }] of Object.entries(SETTINGS)) {
       it(`type-checks for ${where}, moduleResolution ${resolution}`, async () => {
         const config = `tsconfig.${resolution}.${where.replace(/\W+/g, '-')}.json`;
-        const compilerOptions = { strict: true, skipLibCheck: false, target: 'es2022', ...resolving, ...options };
+        const compilerOptions = {
+          strict: true,
+          noUncheckedIndexedAccess: true,
+          skipLibCheck: false,
+          target: 'es2022',
+          ...resolving,
+          ...options,
+        };
         expect(await typeErrors(config, { compilerOptions, files })).toBe('');
       });
     }
@@ -211,7 +242,7 @@ describe('the installed package', () => {
 
     it('runs kernels of its own, and checks one against its contract', async () => {
       expect(await node('out/saxpy.js')).toBe('y[3] = 333\n');
-      expect(await node('out/rmsnorm.js')).toBe('rmsnorm true true\n'.repeat(3));
+      expect(await node('out/rmsnorm.js')).toBe(`${'rmsnorm true true\n'.repeat(3)}sum true\nsum true\n`);
     });
 
     it('serves calls over a port', async () => {

@@ -13,6 +13,8 @@ export interface RowGroupJob {
   /** Of the file, with this row group alone. */
   readonly metadata: unknown;
   readonly column: string;
+  /** Most bytes that its pictures may have together. */
+  readonly most: number;
 }
 
 /** Encoded pictures one after the other, and where each ends. */

@@ -43,6 +43,7 @@ async function valuesOf({ bytes, begin, fileSize, metadata, column }) {
 
 /** The pictures of a row group, one after the other, and their ends. */
 async function unpack(given) {
+  // Pages may name one picture many times.
   const pictures = (await valuesOf(given)).map((cell, k) => {
     const value = cell?.bytes ?? cell;
     if (!(value instanceof Uint8Array) || value.length === 0) throw new Error(`its row ${k} holds no picture`);
@@ -51,6 +52,7 @@ async function unpack(given) {
   const ends = new Float64Array(pictures.length);
   let end = 0;
   for (const [k, picture] of pictures.entries()) ends[k] = end += picture.length;
+  if (end > given.most) throw new Error(`its pictures have ${end} bytes; at most ${given.most} are held`);
   const packed = new Uint8Array(end);
   for (const [k, picture] of pictures.entries()) packed.set(picture, ends[k] - picture.length);
   return [{ packed, ends }, [packed.buffer, ends.buffer]];

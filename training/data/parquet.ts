@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import * as zlib from 'node:zlib';
 import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet/src/index.js';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular } from '../../formats/files.node.ts';
@@ -17,8 +18,13 @@ const LABELS = ['label', 'labels', 'fine_label', 'class', 'cls'];
 /** Largest footer, and largest column of pictures of one row group, packed or not, in bytes. */
 const MOST_FOOTER = 2 ** 26;
 const MOST_GROUP = 2 ** 29;
-/** Bytes of row groups that are held and mixed at a time; the same on every machine, as the order depends on it. */
+/** Bytes of row groups that are mixed at a time; the same on every machine, as the order depends on it. */
 const TOGETHER = 2 ** 27;
+/** Most bytes of pictures, as they come out of row groups, that are held at a time, but for a group alone. */
+const MOST_HELD = 2 ** 30;
+
+/** Codecs of pages that `decode-worker.js` knows. */
+const CODECS = ['UNCOMPRESSED', 'SNAPPY', 'GZIP', 'BROTLI', ...('zstdDecompressSync' in zlib ? ['ZSTD'] : [])];
 
 interface Group {
   readonly path: string;
@@ -60,10 +66,31 @@ function bytesOf(group: RowGroup, column: string): { begin: number; end: number;
   };
 }
 
+/** @throws DataError for pages of a column of a row group that cannot be unpacked here */
+function checkCodecs(group: RowGroup, column: string, what: string): void {
+  const known: readonly string[] = CODECS;
+  const codec = group.columns
+    .map((c) => c.meta_data!)
+    .find((c) => c?.path_in_schema[0] === column && !known.includes(c.codec))?.codec;
+  if (codec === undefined) return;
+  const newer = codec === 'ZSTD' ? 'Use Node 22.15 or newer, or write' : 'Write';
+  throw new DataError(`${what}: its column '${column}' is packed as ${codec}, which this Node cannot unpack`, {
+    hint: `${newer} the file again with ${CODECS.slice(1).join(', ')}.`,
+  });
+}
+
 /** The job with a footer that knows of this row group alone. */
-const jobOf = (metadata: FileMetaData, index: number, rest: Omit<RowGroupJob, 'metadata'>): RowGroupJob => {
+const jobOf = (metadata: FileMetaData, index: number, rest: Omit<RowGroupJob, 'metadata' | 'most'>): RowGroupJob => {
   const group = metadata.row_groups[index]!;
-  return { ...rest, metadata: { ...metadata, row_groups: [group], num_rows: group.num_rows } };
+  return { ...rest, metadata: { ...metadata, row_groups: [group], num_rows: group.num_rows }, most: MOST_GROUP };
+};
+
+/** What is wrong with a row group is no picture's fault. */
+const ofGroup = (error: unknown): never => {
+  if (!(error instanceof DataError)) throw error;
+  const hint =
+    'Write the file again, with a picture in each row and row groups of 1,000 rows or fewer; if it is damaged, copy it again.';
+  throw new DataError(error.message, { cause: error.cause, hint });
 };
 
 /** Looks at the footers and labels of these files. @throws DataError, InterruptedError */
@@ -153,17 +180,24 @@ async function indexWith(
         // Each row is at least its length, so a number of rows that bytes cannot hold is not believed.
         if (rows > most) throw new DataError(`${what}: ${rows} rows in ${most} bytes`);
         if (rows === 0) continue;
+        checkCodecs(group, column, what);
         if (label !== undefined) {
           const at = bytesOf(group, label);
           if (!(at.begin >= 4 && at.end > at.begin && at.end <= size && at.unpacked <= MOST_GROUP)) {
             throw new DataError(`${what}: bytes ${at.begin} to ${at.end} of ${size} cannot hold its column ${label}`);
           }
+          checkCodecs(group, label, what);
           const bytes = await file.read(at.begin, at.end);
-          const own = await pool.labels(
-            jobOf(metadata, index, { bytes, begin: at.begin, fileSize: size, column: label }),
-            what,
-          );
+          const job = jobOf(metadata, index, { bytes, begin: at.begin, fileSize: size, column: label });
+          const own = await pool.labels(job, what).catch(ofGroup);
           if (own.length !== rows) throw new DataError(`${what}: ${own.length} labels for ${rows} rows`);
+          const without = own.findIndex(Number.isNaN);
+          if (without >= 0) {
+            const type = group.columns.find((c) => c.meta_data?.path_in_schema[0] === label)?.meta_data?.type;
+            throw new DataError(`${what}: row ${without} has no number in its column '${label}' (of ${type})`, {
+              hint: 'Number the classes 0, 1, 2, ..., and leave rows without a class out.',
+            });
+          }
           for (const each of own) labels.push(each);
         }
         groups.push({ path, fileSize: size, metadata, column, index, rows, first: count, begin, end });
@@ -211,13 +245,31 @@ async function indexWith(
       const files = openFiles();
       /** Unpacked groups, the least recently used first: those mixed now, and those to come. */
       const held = new Map<number, Promise<PackedPictures>>();
+      /** Bytes of those of them that have come. */
+      const sizes = new Map<number, number>();
+      const release = (g: number) => {
+        held.delete(g);
+        sizes.delete(g);
+      };
+      /** Gives up the oldest where there are too many, or too large ones. */
+      const evict = () => {
+        let bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+        for (const oldest of [...held.keys()].slice(0, -1)) {
+          if (held.size <= 2 * together && bytes <= MOST_HELD) return;
+          bytes -= sizes.get(oldest) ?? 0;
+          release(oldest);
+        }
+      };
       const unpack = async (g: number) => {
         const { path, fileSize, metadata, column, index, rows, begin, end } = groups[g]!;
         const what = `${path}: row group ${index}`;
         const bytes = await files.read(path, fileSize, begin, end);
-        const pictures = await pool.unpack(jobOf(metadata, index, { bytes, begin, fileSize, column }), what);
+        const job = jobOf(metadata, index, { bytes, begin, fileSize, column });
+        const pictures = await pool.unpack(job, what).catch(ofGroup);
         if (pictures.ends.length !== rows)
           throw new DataError(`${what}: ${pictures.ends.length} pictures, where ${rows} are expected`);
+        if (held.has(g)) sizes.set(g, pictures.packed.length);
+        evict();
         return pictures;
       };
       return {
@@ -226,16 +278,14 @@ async function indexWith(
           const group = held.get(g) ?? unpack(g);
           held.delete(g);
           held.set(g, group);
-          for (const oldest of held.keys()) {
-            if (held.size <= 2 * together) break;
-            held.delete(oldest);
-          }
+          evict();
           const { packed, ends } = await group;
           const k = i - groups[g]!.first;
           return packed.slice(k === 0 ? 0 : ends[k - 1]!, ends[k]!) as Uint8Array<ArrayBuffer>;
         },
         async close() {
           held.clear();
+          sizes.clear();
           await files.close();
         },
       };

@@ -6,7 +6,9 @@ import { type ColumnSource, parquetWriteBuffer } from 'hyparquet-writer';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DataError } from '../../../engine/errors.ts';
+import { createDecodePool } from '../../../training/data/decode-pool.ts';
 import { openDataset, openTrainingData } from '../../../training/data/open.ts';
+import { indexParquet } from '../../../training/data/parquet.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'odelt-parquet-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
@@ -129,7 +131,7 @@ describe('parquet', () => {
     [
       'labels in words',
       () => parquet([images(), { name: 'label', data: ['a', 'b', 'c', 'd', 'e'], type: 'STRING' }]),
-      /label NaN is no/,
+      /row group 0: row 0 has no number in its column 'label' \(of BYTE_ARRAY\)/,
     ],
     [
       'what is no picture',
@@ -141,9 +143,83 @@ describe('parquet', () => {
       () => parquet([{ name: 'image', data: [pngs[0]!, null, pngs[1]!], type: 'BYTE_ARRAY' }]),
       /row group 0: its row 1 holds no picture/,
     ],
+    [
+      'a row without a label',
+      () => parquet([images(), { name: 'label', data: [0, 1, 2, null, 0], type: 'INT32' }]),
+      /row group 1: row 1 has no number in its column 'label' \(of INT32\)/,
+    ],
     ['no rows', () => parquet([{ name: 'image', data: [], type: 'BYTE_ARRAY' }]), /hold no rows/],
   ])('refuses %s', async (_, make, message) => {
     expect((await failure(join(folder({ 'a.parquet': make() }), 'a.parquet'))).message).toMatch(message);
+  });
+
+  it('refuses codecs that cannot be unpacked, saying so, before anything is read', async () => {
+    // The footer says so; the pages themselves do not come to it.
+    const packed = (codec: 'LZ4' | 'LZO') =>
+      parquet([images(), labels()], { codec, compressors: { [codec]: (page: Uint8Array) => page } });
+    for (const codec of ['LZ4', 'LZO'] as const) {
+      const { message, hint } = await failure(join(folder({ 'a.parquet': packed(codec) }), 'a.parquet'));
+      expect(message).toMatch(new RegExp(`row group 0: its column 'image' is packed as ${codec}, which this Node`));
+      expect(hint).toMatch(/^Write the file again with SNAPPY, GZIP, BROTLI/);
+    }
+  });
+
+  it('that names one picture many times is held to what that unpacks to', async () => {
+    const data = Array.from({ length: 100 }, () => pngs[0]!);
+    const file = new Uint8Array(parquetWriteBuffer({ columnData: [{ name: 'image', data, type: 'BYTE_ARRAY' }] }));
+    const bytes = 100 * pngs[0]!.length;
+    expect(file.length).toBeLessThan(bytes / 10);
+    const set = await indexParquet('x', [join(folder({ 'a.parquet': file }), 'a.parquet')]);
+    const pool = createDecodePool(2, 3);
+    const limits: number[] = [];
+    const within = (most: number) =>
+      set.openBytes({
+        ...pool,
+        unpack(job, what) {
+          limits.push(job.most);
+          return pool.unpack({ ...job, most }, what);
+        },
+      });
+    try {
+      expect(await within(bytes).bytes(99)).toEqual(pngs[0]);
+      const error = await within(bytes - 1)
+        .bytes(0)
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(DataError);
+      expect((error as DataError).message).toMatch(
+        new RegExp(`row group 0: its pictures have ${bytes} bytes; at most ${bytes - 1} are held$`),
+      );
+      expect((error as DataError).hint).toMatch(
+        /^Write the file again, with a picture in each row and row groups of 1,/,
+      );
+      expect(limits).toEqual([2 ** 29, 2 ** 29]);
+    } finally {
+      await pool.close();
+    }
+  });
+
+  it('gives up row groups whose pictures are larger than they seemed', async () => {
+    const set = await indexParquet('x', [join(folder({ 'a.parquet': parquet([images()]) }), 'a.parquet')]);
+    expect(set.groups).toEqual({ sizes: [2, 2, 1], together: 3 });
+    const pool = createDecodePool(2, 3);
+    /** How often groups are unpacked for pictures in this order, each group being of so many bytes. */
+    const unpacked = async (length: number, order: readonly number[]) => {
+      let times = 0;
+      // Of that length, without it being there.
+      const packed = { length, slice: () => Uint8Array.of(7) } as unknown as Uint8Array;
+      const unpack = async () => {
+        times++;
+        return { packed, ends: Float64Array.of(1, 2) };
+      };
+      const source = set.openBytes({ ...pool, unpack });
+      for (const i of order) expect(await source.bytes(i)).toEqual(Uint8Array.of(7));
+      await source.close();
+      return times;
+    };
+    const order = [0, 2, 1, 3, 0];
+    expect(await unpacked(2 ** 29, order)).toBe(2);
+    expect(await unpacked(2 ** 29 + 1, order)).toBe(5);
+    await pool.close();
   });
 
   it('refuses files of other columns than those before, and skips empty ones', async () => {

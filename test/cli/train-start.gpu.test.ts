@@ -51,12 +51,13 @@ describe('a teacher', () => {
   const progressive = ['--objective', 'progressive', '--teacher', 'teacher.safetensors', '--steps', '4'];
 
   it('is kept with the run, replaced as its levels end, and gone on with bit for bit', async () => {
-    // Four updates on a grid of four points: levels 1, 0, 0, 0; the teacher changes once, after the first.
-    const whole = await train(...progressive, '--finest', '4', '--save-every', '2', '--out', 'whole');
+    // Four updates on a grid of four points: levels 1, 0, 0, 0; the teacher changes once, after the first, whose rate is not 0.
+    const grid = ['--finest', '4', '--warmup', '0'];
+    const whole = await train(...progressive, ...grid, '--save-every', '2', '--out', 'whole');
     expect(whole).toMatchObject({ code: 0 });
     const config = JSON.parse(readFileSync(at('whole', 'config.json'), 'utf8'));
     expect([config.train.objective, config.model.ignoreDt]).toEqual(['progressive', true]);
-    const first = await train(...progressive, '--finest', '4', '--max-time', '0.001s', '--out', 'parts');
+    const first = await train(...progressive, ...grid, '--max-time', '0.001s', '--out', 'parts');
     expect(first).toMatchObject({ code: 0, stderr: expect.stringContaining('the time is over after 1 of 4 updates') });
     expect(existsSync(at('parts', 'checkpoints', 'step-1', 'teacher.safetensors'))).toBe(true);
     const given = readFileSync(at('teacher.safetensors'));

@@ -5,14 +5,14 @@
 import { intervalOf, type Measured } from './measured.ts';
 import { type BehindBest, type Cell, keyOf } from './results.ts';
 
-/** What is compared: a distance and those of its resampled sets. */
-type Compared = Pick<Cell, 'fd' | 'resampled'>;
-
 /**
  * By how much the Fréchet distance of `a` is above that of `b`, of the same evaluation, with the interval of 95 % of the difference (that
  * of the resampled sets which both have); undefined where there are fewer than two.
  */
-export function pairedDifference(a: Compared, b: Compared): Measured | undefined {
+export function pairedDifference(
+  a: Pick<Cell, 'fd' | 'resampled'>,
+  b: Pick<Cell, 'fd' | 'resampled'>,
+): Measured | undefined {
   const [own, other] = [a.resampled ?? [], b.resampled ?? []];
   const sets = Math.min(own.length, other.length);
   if (sets < 2) return undefined;

@@ -1,10 +1,14 @@
 /** The distance of real pictures in the samples' place: a mean over choices of them. */
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { permutation } from '../../engine/philox.ts';
 import { featureStatistics, statisticsWithout } from '../../evaluation/feature-statistics.ts';
+import { type Features, featuresOfData } from '../../evaluation/features.ts';
 import { floorDistance, SPLITS } from '../../evaluation/floor.ts';
 import { frechetDistance, measuredFrechet } from '../../evaluation/frechet.ts';
+import { createJudge } from '../../evaluation/judge.ts';
 import { quantile } from '../../evaluation/measured.ts';
+import { type RealPictures, realPictures } from '../../evaluation/real.ts';
+import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
 import { relativeError } from '../support/golden.ts';
 import { normals as source } from '../support/normals.ts';
 
@@ -66,4 +70,46 @@ it('statistics without a part of the rows are those of the others', () => {
   expect(relativeError(found.mean, rest!.mean)).toBeLessThan(1e-14);
   expect(relativeError(found.covariance, rest!.covariance)).toBeLessThan(1e-11);
   expect(() => statisticsWithout(part!, part!)).toThrow('a covariance needs two samples or more, not 0');
+});
+
+describe('of a judge', () => {
+  const pictures = (name: string, count: number, seed: number): Dataset => {
+    const drawn = Float32Array.from({ length: 4 * count }, source(seed));
+    const pixels = Uint8Array.from(drawn, (x) => Math.min(255, Math.max(0, 128 + 40 * x)));
+    return datasetOf({ name, height: 2, width: 2, channels: 1, classes: 1, pixels, labels: new Uint8Array(count) });
+  };
+  const [train, test] = [pictures('train', 200, 7), pictures('test', 60, 8)];
+  const features: Features = { name: 'all', width: 4, of: (images) => images.slice() };
+  const all = ({ count }: Dataset) => Uint32Array.from({ length: count }, (_, i) => i);
+  const floorOf = async (real: RealPictures) => (await createJudge(features, real, { seed: 2 })).floor();
+
+  it('it is of choices of the test pictures, where these are twice as many as samples', async () => {
+    const real = realPictures({ train, test }, 30, 2);
+    const reference = featureStatistics(await featuresOfData(features, train, real.reference.indices), 4);
+    const wanted = await floorDistance(await featuresOfData(features, test, all(test)), 4, {
+      ...{ seed: 2, count: 30, reference },
+    });
+    expect(await floorOf(real)).toMatchObject({ fd: wanted, splits: SPLITS, count: 30, of: 200 });
+  });
+
+  it('else it is of the one choice, with the interval of resampling', async () => {
+    const real = realPictures({ train, test }, 31, 2);
+    const reference = featureStatistics(await featuresOfData(features, train, real.reference.indices), 4);
+    const out = await featuresOfData(features, test, real.heldOut.indices);
+    const { resampled: _, ...fd } = await measuredFrechet(out, reference, { seed: 2 });
+    const floor = await floorOf(real);
+    expect(floor!.fd).toEqual(fd);
+    expect(floor!.splits).toBeUndefined();
+  });
+
+  it('of one set it is of choices of all its pictures, at most half of them', async () => {
+    const real = realPictures({ test }, 100, 2);
+    const floor = await floorOf(real);
+    expect(floor).toMatchObject({ how: 'parts of one set', splits: SPLITS, count: 30, of: 30 });
+    const order = [...real.heldOut.indices, ...real.reference.indices];
+    const wanted = await floorDistance(await featuresOfData(features, test, Uint32Array.from(order)), 4, {
+      ...{ seed: 2, count: 30 },
+    });
+    expect(floor!.fd).toEqual(wanted);
+  });
 });

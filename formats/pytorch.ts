@@ -21,6 +21,10 @@ const NAMES: ReadonlySet<string> = new Set([
   ...ARRAY_NAMES,
   ...[TENSOR, ...PARAMETERS, 'torch.Size', 'torch.device'],
   ...Object.keys(STORAGES).flatMap((name) => [`torch.${name}`, `torch.storage.${name}`]),
+  // Paths among the arguments of a training; `pathlib._local` since Python 3.13.
+  ...['pathlib', 'pathlib._local'].flatMap((module) =>
+    ['PosixPath', 'PurePosixPath', 'WindowsPath', 'PureWindowsPath'].map((name) => `${module}.${name}`),
+  ),
 ]);
 
 /** Most bytes of the pickle: it holds no numbers of tensors. */

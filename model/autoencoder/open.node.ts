@@ -8,9 +8,21 @@ import type { ImportedAutoencoder } from './import.ts';
 import { isUnnamedKl } from './kl.ts';
 import { autoencoderIn, MOST_CONFIG, parseAutoencoderConfig } from './open.ts';
 
-/** How diffusers calls the weights in a folder. */
-const WEIGHTS = 'diffusion_pytorch_model.safetensors';
+/** How diffusers calls the weights in a folder, the first that is there of these. */
+const WEIGHTS = ['safetensors', 'safetensors.index.json', 'fp16.safetensors', 'bin', 'fp16.bin'].map(
+  (ending) => `diffusion_pytorch_model.${ending}`,
+);
 const CONFIG = 'config.json';
+
+/** The file of the weights at a path, which may be diffusers' folder. @throws CheckpointError for a folder without one */
+async function weightsAt(path: string): Promise<string> {
+  if ((await stat(path).catch(() => null))?.isDirectory() !== true) return path;
+  for (const name of WEIGHTS) {
+    const file = join(path, name);
+    if (await stat(file).catch(() => null)) return file;
+  }
+  throw new CheckpointError(`${path} holds no ${WEIGHTS[0]}`, { hint: 'give the file of the weights itself' });
+}
 
 /** A configuration that lies in a folder, or one of something else, in words. */
 interface FoundConfig {
@@ -38,11 +50,7 @@ async function configIn(folder: string): Promise<FoundConfig> {
  */
 export async function openAutoencoder(path: string): Promise<ImportedAutoencoder> {
   if (path === '') throw new ConfigError("the autoencoder's path is empty", { hint: 'give a file of weights' });
-  const isFolder = (await stat(path).catch(() => null))?.isDirectory() === true;
-  const file = isFolder ? join(path, WEIGHTS) : path;
-  if (isFolder && !(await stat(file).catch(() => null))) {
-    throw new CheckpointError(`${path} holds no ${WEIGHTS}`, { hint: 'give the file of the weights itself' });
-  }
+  const file = await weightsAt(path);
   const { config, ignored } = await configIn(dirname(file));
   const { raw, close } = await openCheckpointFile(file);
   try {

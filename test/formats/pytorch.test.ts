@@ -5,7 +5,19 @@ import { bytesSource } from '../../formats/byte-source.ts';
 import { dictOf } from '../../formats/pickle-arrays.ts';
 import { openPytorch } from '../../formats/pytorch.ts';
 import { numbersOf } from '../../formats/stored-tensor.ts';
-import { call, dict, type Entry, floats, pickle, raw, tensor, text, torchFile, zip } from '../support/pickle.ts';
+import {
+  call,
+  dict,
+  type Entry,
+  floats,
+  global,
+  pickle,
+  raw,
+  tensor,
+  text,
+  torchFile,
+  zip,
+} from '../support/pickle.ts';
 
 const open = (file: Uint8Array) => openPytorch(bytesSource(file), 'x.pt');
 const valuesOf = async (file: Uint8Array, name = 'a'): Promise<number[]> => {
@@ -47,6 +59,15 @@ describe('a tensor', () => {
       0: new Uint8Array(stored.buffer),
     });
     expect(await valuesOf(file)).toEqual(expected);
+  });
+
+  it('may lie beside the arguments of a training, of which paths are', async () => {
+    const data = call('pathlib.PosixPath', text('/'), text('data'));
+    const args = raw(global('argparse.Namespace'), ')', 0x81, dict({ data }), 'b');
+    const file = torchFile(dict({ a: tensor({ key: '0', count: 6 }, [6], [1]), args }), { 0: SIX });
+    expect(await valuesOf(file)).toEqual([1, 2, 3, 4, 5, 6]);
+    const other = torchFile(dict({ args: call('pathlib.Path', text('/')) }), {});
+    expect(await refusal(open(other))).toContain('names pathlib.Path, which is no part');
   });
 
   it('may be a parameter, and share a storage with others', async () => {

@@ -14,7 +14,7 @@ import { originOf } from '../../model/autoencoder/origin.ts';
 import { tinyNetwork } from '../../model/autoencoder/tiny.ts';
 import type { ForeignWeights } from '../../model/weights/imports/foreign.ts';
 import { foreignWeights, SMALL_KL, smallKl } from '../support/autoencoder.ts';
-import { safetensorsOf } from '../support/latents.ts';
+import { safetensorsOf, torchOf } from '../support/latents.ts';
 
 const shapesOf = ({ tensors }: ForeignWeights) => new Map([...tensors].map(([name, { shape }]) => [name, shape]));
 
@@ -198,6 +198,44 @@ describe('configurations', () => {
   ])('%j is refused', (raw, message) => {
     expect(() => parseKlConfig(raw)).toThrow(ConfigError);
     expect(() => parseKlConfig(raw)).toThrow(message);
+  });
+});
+
+describe("diffusers' folder", () => {
+  it('may hold its weights in halves, of torch.save, or in several files; the plain file comes first', async () => {
+    const weights = foreignWeights(smallKl());
+    const plain = await safetensorsOf(weights);
+    const { params } = await importAutoencoder([weights], SMALL_KL);
+    const own = [...weights.tensors.keys()];
+    const parts = await Promise.all(
+      [own.slice(0, 9), own.slice(9)].map((names) =>
+        safetensorsOf({ ...weights, tensors: new Map(names.map((name) => [name, weights.tensors.get(name)!])) }),
+      ),
+    );
+    const weight_map = Object.fromEntries(own.map((name, i) => [name, `part-${i < 9 ? 0 : 1}.safetensors`]));
+    const cases: Record<string, Uint8Array | string>[] = [
+      { 'diffusion_pytorch_model.fp16.safetensors': plain },
+      { 'diffusion_pytorch_model.bin': await torchOf(weights) },
+      {
+        'diffusion_pytorch_model.safetensors.index.json': JSON.stringify({ weight_map }),
+        'part-0.safetensors': parts[0]!,
+        'part-1.safetensors': parts[1]!,
+      },
+      { 'diffusion_pytorch_model.safetensors': plain, 'diffusion_pytorch_model.bin': 'not looked at' },
+    ];
+    for (const files of cases) {
+      const folder = mkdtempSync(join(tmpdir(), 'odelt-vae-'));
+      try {
+        await expect(openAutoencoder(folder)).rejects.toThrow('holds no diffusion_pytorch_model.safetensors');
+        for (const [name, bytes] of Object.entries({ ...files, 'config.json': JSON.stringify(SMALL_KL) }))
+          writeFileSync(join(folder, name), bytes);
+        const found = await openAutoencoder(folder);
+        expect(found.params.groups).toEqual(params.groups);
+        expect(found.network.scaling).toEqual({ factor: 0.5, shift: 0.25 });
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    }
   });
 });
 

@@ -81,9 +81,9 @@ function layoutOf({ name, header }: Source): Layout {
       hint: 'Store [N, H, W, C], [N, C, H, W] or [N, H, W].',
     });
   }
-  // Where both fit, the channels are last, as in the reference.
+  // Where both fit, the channels are last, as in the reference. Of what is not square, channels are the shorter axis.
   const last = a === b && c <= MOST_CHANNELS;
-  const first = b === c && a <= MOST_CHANNELS;
+  const first = b === c ? a <= MOST_CHANNELS : a !== b && a < c;
   if (!last && !first && c > MOST_CHANNELS) {
     throw new DataError(
       `${name}: its shape is ${shape.join(' x ')}: neither its last axis nor its second holds channels`,
@@ -158,7 +158,13 @@ async function labelSource(path: string): Promise<Source> {
 /** Opens a `.npz` file, which is unpacked into memory. */
 export async function readNpzFile(path: string, options: ReadOptions = {}): Promise<TrainingData> {
   const most = mostBytes(options);
-  const arrays = readNpz(await readRegular(path, { most: most + 2 ** 20, fail: failData(path) }), path, most);
+  const found: string[] = [];
+  const isWanted = (name: string) => {
+    found.push(name);
+    return ([...PICTURE_ARRAYS, ...LABEL_ARRAYS, 'x0', 'x1'] as readonly string[]).includes(name);
+  };
+  const file = await readRegular(path, { most: most + 2 ** 20, fail: failData(path) });
+  const arrays = readNpz(file, path, most, isWanted);
   const named = (name: string) => (arrays.has(name) ? memorySource(`${path}, ${name}`, arrays.get(name)!) : undefined);
   const labels = LABEL_ARRAYS.map(named).find((source) => source !== undefined);
   const [x0, x1] = [named('x0'), named('x1')];
@@ -166,12 +172,9 @@ export async function readNpzFile(path: string, options: ReadOptions = {}): Prom
   const name = basename(path).replace(/\.npz$/, '');
   if (x0 && x1) return makeSet(name, { x0, x1 }, labels, options);
   if (one) return makeSet(name, { one }, labels, options);
-  throw new DataError(
-    `${path}: none of its arrays (${[...arrays.keys()].slice(0, 10).join(', ')}) stands for pictures`,
-    {
-      hint: `Call them ${PICTURE_ARRAYS.join(', ')}, or x0 and x1.`,
-    },
-  );
+  throw new DataError(`${path}: none of its arrays (${found.slice(0, 10).join(', ')}) stands for pictures`, {
+    hint: `Call them ${PICTURE_ARRAYS.join(', ')}, or x0 and x1.`,
+  });
 }
 
 async function makeSet(

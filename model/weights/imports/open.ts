@@ -44,7 +44,7 @@ const text = (bytes: Uint8Array): string => new TextDecoder('utf-8').decode(byte
 export async function openCheckpoint(source: ByteSource, file: string, beside?: Beside): Promise<Checkpointed> {
   const first = await source.read(0, Math.min(source.size, LEGACY_TORCH.length));
   if (beginsSafetensors(first)) {
-    const tensors = await safetensorsOf(source, file);
+    const tensors = unwrapped(await safetensorsOf(source, file));
     return { kind: 'safetensors', ...sets({ tensors, bytes: source.size, file }), moments: undefined, step: undefined };
   }
   if (LEGACY_TORCH.every((byte, i) => first[i] === byte)) {
@@ -108,15 +108,19 @@ function adamOf(state: PickleValue | undefined, depth = 0): readonly PickleValue
   return undefined;
 }
 
+/** Tensors without the names that DataParallel puts before all others, and torch.compile before those of a module. */
+function unwrapped(tensors: ReadonlyMap<string, StoredTensor>): ReadonlyMap<string, StoredTensor> {
+  const entries = [...tensors].map(([name, tensor]) => [name.replaceAll('_orig_mod.', ''), tensor] as const);
+  const isParallel = entries.every(([name]) => name.startsWith('module.'));
+  return new Map(isParallel ? entries.map(([name, tensor]) => [name.slice('module.'.length), tensor]) : entries);
+}
+
 async function openTorch(source: ByteSource, file: string): Promise<Checkpointed> {
   const { value, tensor } = await openPytorch(source, file);
   const top = dictOf(value) ?? refuse(file, 'torch.save was given no dictionary', LEGACY_HINT);
   const weightsOf = (tree: PickleValue | undefined): ForeignWeights | undefined => {
     if (tree === undefined) return undefined;
-    const found = flattened(tree, tensor, file);
-    // torch's DataParallel puts a name of its own before all others.
-    const wrapped = [...found.keys()].every((name) => name.startsWith('module.'));
-    const tensors = wrapped ? new Map([...found].map(([name, t]) => [name.slice('module.'.length), t])) : found;
+    const tensors = unwrapped(flattened(tree, tensor, file));
     return tensors.size > 0 ? { tensors, bytes: source.size, file } : undefined;
   };
   const ema = weightsOf(part(top, 'ema'));
@@ -167,7 +171,7 @@ async function openIndex(source: ByteSource, file: string, beside: Beside | unde
   }
   return {
     kind: `safetensors in ${opened.size} files`,
-    ...sets({ tensors, bytes, file }),
+    ...sets({ tensors: unwrapped(tensors), bytes, file }),
     moments: undefined,
     step: undefined,
   };

@@ -66,6 +66,34 @@ describe('pictures', () => {
     await expect(openDataset(folder({ 'images.npy': images }), { maxBytes: 40 })).rejects.toThrow(/does not fit/);
   });
 
+  it('of which a .npz has more than are wanted leave the others alone', async () => {
+    const zip = zipSync({
+      'images.npy': npy('|u1', [1, 2, 2], range(4)),
+      'labels.npy': npy('|u1', [1], Uint8Array.of(1)),
+      // Text, and what would be too much.
+      'names.npy': npy('<U3', [1], new Uint8Array(12)),
+      'features.npy': npy('<f4', [1000], numbers(1000)),
+    });
+    const data = await openDataset(join(folder({ 'a.npz': zip }), 'a.npz'), { maxBytes: 1000 });
+    expect([data.label(0), [...data.image(0)]]).toEqual([1, [0, 1, 2, 3]]);
+  });
+
+  it('that are not square have their channels on the shorter axis', async () => {
+    for (const [shape, read] of [
+      [[1, 3, 8, 6], { height: 8, width: 6, channels: 3 }],
+      [[1, 8, 6, 3], { height: 8, width: 6, channels: 3 }],
+      [[1, 6, 8, 6], { height: 6, width: 8, channels: 6 }],
+      [[1, 100, 8, 6], { height: 100, width: 8, channels: 6 }],
+    ] as const) {
+      const count = shape.reduce((product: number, n) => product * n, 1);
+      expect(await openDataset(folder({ 'images.npy': npy('|u1', shape, range(count)) })), `${shape}`).toMatchObject(
+        read,
+      );
+    }
+    const planes = await openDataset(folder({ 'images.npy': npy('|u1', [1, 3, 8, 6], range(144)) }));
+    expect([...planes.image(0).subarray(0, 6)]).toEqual([0, 48, 96, 1, 49, 97]);
+  });
+
   it('from 0 to 1 are refused, with the remedy', async () => {
     const path = folder({ 'images.npy': npy('<f4', [1, 2, 2, 3], numbers(12, 0)) });
     const error = await openTrainingData(path).catch((e: unknown) => e);

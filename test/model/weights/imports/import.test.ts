@@ -268,6 +268,18 @@ describe("weights with PyTorch's names", () => {
     expect(turned).not.toEqual(straight);
   });
 
+  it.each(['_orig_mod.', 'module._orig_mod.', '_orig_mod.module.', 'module.'])(
+    'are found behind %s',
+    async (before) => {
+      const { params: found } = await imported(tensors.map((t) => ({ ...t, name: `${before}${t.name}` })));
+      expect(found.groups).toEqual(written.groups);
+      const inner = await imported(
+        tensors.map((t) => ({ ...t, name: t.name.replace(/^(blocks\.\d\.)/, '$1_orig_mod.') })),
+      );
+      expect(inner.params.groups).toEqual(written.groups);
+    },
+  );
+
   it('ask for what they do not say, and are refused where positions were learned', async () => {
     const checkpoint = await open(safetensors(tensors));
     const error = await fails(importWeights(checkpoint, 'raw', { heads: 2 }));

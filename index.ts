@@ -391,6 +391,7 @@ export {
   type StreamedDataset,
   type TrainingData,
 } from './training/data/dataset.ts';
+export type { Fingerprint } from './training/data/fingerprint.ts';
 export { type DataOrder, type DataOrderOptions, dataOrder, fillBatch } from './training/data/order.ts';
 export { holdOut } from './training/held-out.ts';
 export type { GroupNorms, Inspected } from './training/inspection.ts';

@@ -54,7 +54,6 @@ export {
 } from './training/checkpoint.node.ts';
 export { type EncodeOptions, encodeLatents } from './training/data/encode.ts';
 export { FACE_CLASSES } from './training/data/faces.ts';
-export type { Fingerprint } from './training/data/fingerprint.node.ts';
 export type { LatentsFolder, LatentsRecipe, LatentsShard } from './training/data/latents.ts';
 export { makeFaceFiles } from './training/data/make-face-files.node.ts';
 export { type FacesOptions, makeFaces } from './training/data/make-faces.node.ts';

@@ -16,6 +16,7 @@ import { groupDigest } from '../model/weights/digests.ts';
 import { modelContents, modelMetadata, modelTensors } from '../model/weights/model-file.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
 import type { DataShape } from './data/dataset.ts';
+import { type Fingerprint, parseFingerprint } from './data/fingerprint.ts';
 import { modelAsTrained } from './model-as-trained.ts';
 import type { NumberFields } from './numbers.ts';
 import type { TrainSets } from './state.ts';
@@ -29,6 +30,8 @@ export interface TrainingState {
   /** Of the data; kept where there is one per class of the model. */
   readonly classNames?: readonly string[];
   readonly sets: TrainSets;
+  /** What tells the data that it is trained on from others. Absent in checkpoints of earlier versions. */
+  readonly pictures?: Fingerprint;
   /** Numbers that the run is trained on, where it carries them, so that its checkpoint alone is enough to go on. */
   readonly data?: NumberFields;
 }
@@ -37,6 +40,7 @@ const STEP_KEY = 'odelt.step';
 const TRAIN_KEY = 'odelt.train';
 const DIGEST_KEY = 'odelt.sha256.all';
 const DATA_KEY = 'odelt.data';
+const PICTURES_KEY = 'odelt.pictures';
 const PARTS = ['params', 'ema', 'm', 'v', 'teacher'] as const;
 
 /** Whether a file with this metadata says that it is a checkpoint of a run. */
@@ -44,7 +48,7 @@ export const isCheckpoint = (metadata: ReadonlyMap<string, string>): boolean => 
 
 /** A state as one file's bytes. @throws UnsupportedError where there is no SHA-256: in pages that are not secure. */
 export async function checkpointBytes(state: TrainingState): Promise<Uint8Array<ArrayBuffer>> {
-  const { step, model, train, classNames, sets, data } = state;
+  const { step, model, train, classNames, sets, pictures, data } = state;
   const tensors: TensorToWrite[] = PARTS.flatMap((part) => {
     const set = sets[part];
     return set ? modelTensors(set).map((tensor) => ({ ...tensor, name: `${part}/${tensor.name}` })) : [];
@@ -53,6 +57,7 @@ export async function checkpointBytes(state: TrainingState): Promise<Uint8Array<
   const extra = {
     [STEP_KEY]: String(step),
     [TRAIN_KEY]: JSON.stringify(train),
+    ...(pictures ? { [PICTURES_KEY]: JSON.stringify(pictures) } : {}),
     ...(data ? { [DATA_KEY]: JSON.stringify(shapeOf(data)) } : {}),
     [DIGEST_KEY]: await groupDigest(tensors.map(encode)),
   };
@@ -83,12 +88,15 @@ export async function parseCheckpoint(bytes: Uint8Array, name = 'the checkpoint'
   }
   let model: ModelConfig;
   let train: TrainConfig;
+  let pictures: Fingerprint | undefined;
   try {
+    const recorded = metadata.get(PICTURES_KEY);
+    if (recorded !== undefined) pictures = parseFingerprint(JSON.parse(recorded), name);
     train = parseTrainConfig(JSON.parse(described[1]!));
     // Checkpoints of earlier versions do not say what follows from how they train.
     model = modelAsTrained(parseModelConfig(JSON.parse(described[0]!)), train);
   } catch (cause) {
-    throw new CheckpointError(`${name}: its model or options are not valid`, { cause });
+    throw new CheckpointError(`${name}: its model, options or description of the data are not valid`, { cause });
   }
   const layout = paramLayout(model);
   const read = (part: (typeof PARTS)[number]): ParamSet => paramsFrom(layout, under(`${part}/`, file), name);
@@ -105,6 +113,7 @@ export async function parseCheckpoint(bytes: Uint8Array, name = 'the checkpoint'
   return {
     ...{ step, model, train, sets },
     ...(classes ? { classNames: JSON.parse(classes) } : {}),
+    ...(pictures ? { pictures } : {}),
     ...(shape ? { data: dataFrom(file, shape, name) } : {}),
   };
 }

@@ -8,7 +8,7 @@ import { type FailFile, failAs, readRegular, writeText } from '../formats/files.
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { checkpointModel, checkpointSteps } from './checkpoint.node.ts';
 import { parseTrainConfig, type TrainConfig } from './config.ts';
-import { type Fingerprint, parseFingerprint } from './data/fingerprint.node.ts';
+import { type Fingerprint, parseFingerprint } from './data/fingerprint.ts';
 import { modelAsTrained } from './model-as-trained.ts';
 import type { ConfigChange } from './resume.ts';
 import { settingsText } from './settings.ts';

@@ -22,7 +22,8 @@ import {
 } from './checkpoint.node.ts';
 import { listCheckpoints, removeLeftovers } from './checkpoint-folders.node.ts';
 import { latentsOrigin, type TrainingData } from './data/dataset.ts';
-import { checkSameData, type Fingerprint, fingerprint } from './data/fingerprint.node.ts';
+import { fingerprint } from './data/fingerprint.node.ts';
+import { checkSameData, type Fingerprint } from './data/fingerprint.ts';
 import { checkFinite } from './finite.ts';
 import { lockFolder } from './lock.node.ts';
 import { appendEvent, dropLinesAfter, readMetrics, syncMetrics } from './metrics.node.ts';

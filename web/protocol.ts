@@ -114,6 +114,8 @@ export interface TrainRequest {
   readonly data?: SentData;
   /** A checkpoint's bytes: the run goes on from there. */
   readonly resume?: Uint8Array | Blob;
+  /** On resume: goes on although the data are not those that the run began with, which is refused otherwise. Default false. */
+  readonly otherData?: boolean;
   /** Updates between checkpoints. Default 100. */
   readonly saveEvery?: number;
   /** Whether checkpoints carry the data, which must be of kind 'numbers'. Default false; a resumed run does as it did. */

@@ -5,6 +5,7 @@ import type { ModelConfig } from '../model/config.ts';
 import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from '../training/checkpoint.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
 import { datasetOf, type TrainingData } from '../training/data/dataset.ts';
+import { checkSameData, type Fingerprint, fingerprintOf } from '../training/data/fingerprint.ts';
 import { modelAsTrained } from '../training/model-as-trained.ts';
 import { modelForData } from '../training/model-for-data.ts';
 import { type NumberFields, numbersOf } from '../training/numbers.ts';
@@ -26,6 +27,7 @@ interface Run {
   readonly model: TrainingState['model'];
   readonly train: TrainConfig;
   readonly data: TrainingData;
+  readonly pictures: Fingerprint;
   readonly saveEvery: number;
   /** The numbers that checkpoints carry, if they do. */
   readonly carried: NumberFields | undefined;
@@ -58,9 +60,12 @@ async function begin(request: TrainRequest, signal: AbortSignal): Promise<Run> {
   if (!(Number.isInteger(saveEvery) && saveEvery >= 1)) {
     throw new ConfigError(`saveEvery is ${saveEvery}; it must be a positive integer`);
   }
-  const began = async (run: Omit<Run, 'saveEvery' | 'show' | 'decoder'>): Promise<Run> => {
+  const began = async (run: Omit<Run, 'pictures' | 'saveEvery' | 'show' | 'decoder'>): Promise<Run> => {
     if (show) checkShow(run.model, show);
-    return { ...run, saveEvery, show, decoder: await decoderOf(run.model, show, signal) };
+    const pictures = await fingerprintOf(run.data);
+    const recorded = run.state?.pictures;
+    if (recorded && !request.otherData) checkSameData(recorded, pictures, 'give otherData: true');
+    return { ...run, pictures, saveEvery, show, decoder: await decoderOf(run.model, show, signal) };
   };
   if (!resume) {
     const { model = 'tiny' } = request;
@@ -160,10 +165,14 @@ async function trainOn(
   }
 }
 
-async function stateOf(trainer: Trainer, { model, train, data, carried }: Run, step: number): Promise<TrainingState> {
+async function stateOf(
+  trainer: Trainer,
+  { model, train, data, pictures, carried }: Run,
+  step: number,
+): Promise<TrainingState> {
   const { classNames } = data;
   return {
-    ...{ step, model, train, sets: await trainer.snapshot() },
+    ...{ step, model, train, sets: await trainer.snapshot(), pictures },
     ...(classNames ? { classNames } : {}),
     ...(carried ? { data: carried } : {}),
   };

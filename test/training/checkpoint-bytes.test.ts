@@ -4,9 +4,10 @@ import { CheckpointError, UsageError } from '../../engine/errors.ts';
 import { zeroParams } from '../../model/params.ts';
 import { parseModelFile } from '../../model/weights/model-file.ts';
 import { checkpointBytes, parseCheckpoint, trainedModel } from '../../training/checkpoint.ts';
+import { fingerprint } from '../../training/data/fingerprint.node.ts';
 import { numbersOf } from '../../training/numbers.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
-import { setBits, tinyModel, tinyTrain } from '../support/tiny.ts';
+import { setBits, tinyData, tinyModel, tinyTrain } from '../support/tiny.ts';
 
 const params = (seed: number) => formulaParams(tinyModel, seed);
 const sets = { params: params(1), ema: params(2), m: params(3), v: params(4) };
@@ -17,6 +18,7 @@ const state = { step: 5, model: tinyModel, train: tinyTrain, classNames: ['a', '
 describe('a checkpoint', () => {
   it.each([
     ['of an objective without teacher', state],
+    ['with what tells its data from others', { ...state, pictures: fingerprint(tinyData()) }],
     ['with a teacher', { ...state, sets: { ...sets, teacher: params(6) } }],
     ['with the numbers that it is trained on', { ...state, data: { ...shape, values, labels: Uint16Array.of(1, 0) } }],
   ])('%s is read as it was written, and written alike', async (_, given) => {

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { type DatasetFields, datasetOf } from '../../training/data/dataset.ts';
-import { checkSameData, fingerprint, parseFingerprint } from '../../training/data/fingerprint.node.ts';
+import { fingerprint } from '../../training/data/fingerprint.node.ts';
+import { checkSameData, fingerprintOf, parseFingerprint } from '../../training/data/fingerprint.ts';
 
 const fields: DatasetFields = {
   name: 'x',
@@ -18,7 +19,7 @@ const of = (change: Partial<DatasetFields> = {}) => fingerprint(datasetOf({ ...f
 const sha256 = (...bytes: number[]) => createHash('sha256').update(Uint8Array.from(bytes)).digest('hex');
 
 describe('fingerprint', () => {
-  it('is of sizes, names, pixels and labels, and survives JSON', () => {
+  it('is of sizes, names, pixels and labels, by either SHA-256, and survives JSON', async () => {
     const found = of();
     expect(found).toEqual({
       name: 'x',
@@ -31,6 +32,7 @@ describe('fingerprint', () => {
       pixels: sha256(1, 2, 3, 4),
       labels: sha256(0, 0, 0, 0, 1, 0, 0, 0),
     });
+    await expect(fingerprintOf(datasetOf(fields))).resolves.toEqual(found);
     const read = parseFingerprint(JSON.parse(JSON.stringify(found)), 'config.json');
     expect(read).toEqual(found);
     expect(() => checkSameData(read, of({ name: 'moved', labels: Uint16Array.of(0, 1) }))).not.toThrow();

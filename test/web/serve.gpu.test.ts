@@ -71,6 +71,13 @@ it('a run shows its flow, its checkpoint alone goes on to the same bits, and is 
   })().catch((error: unknown) => expect(error).toBeInstanceOf(InterruptedError));
   const resumed = await worker.train({ resume: bytes });
   expect(bits(new Float32Array(resumed.checkpoint.buffer))).toBe(bits(new Float32Array(whole.checkpoint.buffer)));
+  const others = { kind: 'numbers' as const, ...points, values: points.values.map((x) => -x) };
+  await expect(worker.train({ resume: bytes, data: others })).rejects.toMatchObject({
+    name: 'ConfigError',
+    message: `the run was trained on other data (${points.name}): contents of the pictures`,
+    hint: 'give the data that the run began with, or start a new run; to go on with these, give otherData: true',
+  });
+  expect((await worker.train({ resume: bytes, data: others, otherData: true })).step).toBe(4);
 
   const { run, config, lengths } = await worker.load(whole.checkpoint);
   expect([run!.step, run!.train.steps, config.width, lengths.map(({ blocks }) => blocks)]).toEqual([

@@ -12,7 +12,7 @@ import { gaussianSample } from '../../model/autoencoder/gaussian.ts';
 import { isOrigin, type LatentsOrigin } from '../../model/autoencoder/origin.ts';
 import { type Spread, spreadOf } from '../../model/autoencoder/spread.ts';
 import type { PictureDraw, StreamedDataset } from './dataset.ts';
-import { type Fingerprint, parseFingerprint } from './fingerprint.node.ts';
+import { type Fingerprint, parseFingerprint } from './fingerprint.ts';
 import { failData, partOf, type ReadOptions } from './reading.ts';
 
 /** What a folder of latents is known by. */

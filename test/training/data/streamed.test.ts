@@ -9,7 +9,8 @@ import { DataError, InterruptedError, UsageError } from '../../../engine/errors.
 import { readBatches } from '../../../training/batches.ts';
 import { isStreamed, type StreamedDataset, type TrainingData } from '../../../training/data/dataset.ts';
 import { createDecodePool } from '../../../training/data/decode-pool.ts';
-import { checkSameData, fingerprint } from '../../../training/data/fingerprint.node.ts';
+import { fingerprint } from '../../../training/data/fingerprint.node.ts';
+import { checkSameData } from '../../../training/data/fingerprint.ts';
 import { openTrainingData } from '../../../training/data/open.ts';
 import { dataOrder } from '../../../training/data/order.ts';
 import { tar } from '../../support/archives.ts';

@@ -29,7 +29,8 @@ export {
 export { type BenchOptions, runBench } from './bench/main.ts';
 export { formatBench } from './bench/markdown.ts';
 export { contractsOf } from './bench/own-contracts.ts';
-export { type Comparison64, type Prepared, prepareCase } from './bench/prepare.ts';
+export { type Prepared, prepareCase } from './bench/prepare.ts';
+export { type Comparison64, type ReadyCase, type ReadyOptions, readyCase } from './bench/ready-case.ts';
 export { benchReplay, type ReplayResult } from './bench/replay.bench.ts';
 export {
   type BenchReport,
@@ -52,12 +53,14 @@ export {
 export { profile, type TimedDispatch, timed } from './engine/timed.ts';
 export { tuningBy, tuningOf } from './kernels/candidates.ts';
 export {
+  type CaseTensors,
   type Checked,
   caseInputs,
   checkCase,
   checkForward,
   checkPart,
   type Expected,
+  type ExpectedPart,
   type PartChecked,
   tolerance,
   uploadCase,

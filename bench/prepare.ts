@@ -5,21 +5,10 @@
 
 import type { Context } from '../engine/context.ts';
 import type { Engine } from '../engine/engine.ts';
-import { record } from '../engine/program.ts';
-import { maxSize, type Tensor } from '../engine/tensor.ts';
-import { caseInputs, checkForward, checkPart, uploadCase } from '../kernels/check.ts';
 import type { Contract } from '../kernels/contract.ts';
 import { createTape } from '../kernels/derivatives.ts';
 import { type Clock, compileRepeated, type Repeated } from './harness.ts';
-
-/** What was compared with float64. */
-export interface Comparison64 {
-  /** Largest relative error. */
-  readonly error: number;
-  /** Outputs compared, of so many. */
-  readonly checked: number;
-  readonly outputs: number;
-}
+import { type Comparison64, type ReadyCase, readyCase } from './ready-case.ts';
 
 /** Programs of a case; `dispose` frees them and their tensors. */
 export interface Prepared {
@@ -28,19 +17,13 @@ export interface Prepared {
   readonly both: Repeated | null;
   /** Null where it was prepared without the check. */
   readonly accuracy: Comparison64 | null;
-  /** Frees the programs and their tensors. */
+  /** Frees the programs and, unless they were given, their tensors. */
   dispose(): void;
 }
 
-/** Above so many operations, references in float64 take more than a few seconds, and `bench.part` is compared instead. */
-const MOST_REFERENCE_FLOPS = 1.5e9;
-
-/** Whether a case's whole reference takes too long. */
-export const isLarge = ({ bench }: Contract, k: object): boolean =>
-  bench !== undefined && bench.cost(k).flops > MOST_REFERENCE_FLOPS;
-
 /**
  * Compiles the case's programs, without `backward` the forward one alone, and, with `check`, compares the forward pass with float64: all of it, or its `bench.part`.
+ * `ready`: the case's tensors and reference, made before with the same `backward`; they stay the caller's.
  * @throws OdeltError ('wrong-result') for a kernel that computes wrong; OutOfMemoryError, LimitError for a case that does not fit.
  */
 export async function prepareCase(
@@ -50,38 +33,23 @@ export async function prepareCase(
   clock: Clock,
   check = true,
   backward = true,
+  ready?: ReadyCase,
 ): Promise<Prepared> {
-  const differentiable = backward ? c.differentiable : [];
-  const arrays = caseInputs(c, k);
-  const tensors: Tensor[] = [];
-  const own = <T extends Record<string, Tensor>>(made: T): T => {
-    tensors.push(...Object.values(made));
-    return made;
-  };
+  const made = ready ?? (await readyCase(engine, c, k, { backward }));
+  const { inputs, seeds, gradients } = made;
   const programs: Repeated[] = [];
   const dispose = () => {
     for (const { program } of programs) program.dispose();
-    for (const t of tensors) engine.release(t);
+    if (!ready) made.dispose();
   };
   try {
-    const inputs = own(uploadCase(engine, c, k, arrays));
-    const outputs = backward ? record(engine, 'outputs', (ctx) => c.run(ctx, inputs, k)).result : {};
-    const seeds = own(
-      mapped(outputs, (y: Tensor, name) => {
-        const size = maxSize(y);
-        return engine.tensor(`seed(${name})`, [size], { data: new Float32Array(size).fill(1) });
-      }),
-    );
-    const gradients = own(
-      Object.fromEntries(differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)])),
-    );
     const pass = (whole: boolean) => (ctx: Context) => {
       const tape = whole ? createTape() : null;
       ctx.tape = tape;
       for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
-      const made = c.run(ctx, inputs, k);
+      const outputs = c.run(ctx, inputs, k);
       if (!tape) return;
-      const pairs = Object.entries(made).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const);
+      const pairs = Object.entries(outputs).map(([name, y]) => [y, { ...seeds[name]!, shape: y.shape }] as const);
       tape.backward(ctx, pairs);
     };
     const compiled = async (whole: boolean): Promise<Repeated> => {
@@ -90,30 +58,12 @@ export async function prepareCase(
       return program;
     };
     const forward = await compiled(false);
-    const both = differentiable.length > 0 ? await compiled(true) : null;
-    if (!check) return { forward, both, accuracy: null, dispose };
+    const both = Object.keys(gradients).length > 0 ? await compiled(true) : null;
     // After the first compilation, so that this finds warm pipelines and the cold seconds stay cold.
-    const accuracy =
-      c.bench?.part && isLarge(c, k)
-        ? await checkPart(engine, c, k, inputs, arrays)
-        : await checkWhole(engine, c, k, inputs, c.reference(arrays, k));
+    const accuracy = check ? await made.check() : null;
     return { forward, both, accuracy, dispose };
   } catch (error) {
     dispose();
     throw error;
   }
 }
-
-async function checkWhole(
-  engine: Engine,
-  c: Contract,
-  k: object,
-  inputs: Record<string, Tensor>,
-  want: ReturnType<Contract['reference']>,
-): Promise<Comparison64> {
-  const outputs = Object.values(want).reduce((sum, values) => sum + values.length, 0);
-  return { error: await checkForward(engine, c, k, inputs, want), checked: outputs, outputs };
-}
-
-const mapped = <T, U>(from: Readonly<Record<string, T>>, f: (value: T, name: string) => U): Record<string, U> =>
-  Object.fromEntries(Object.entries(from).map(([name, value]) => [name, f(value, name)]));

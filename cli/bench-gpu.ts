@@ -7,6 +7,7 @@ import { checkOutput, writeText } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
 import { checkCase } from '../kernels/check.ts';
 import { contracts } from '../kernels/registry.ts';
+import type { Tuned } from '../tuning/tune.ts';
 import { runChild } from './child.node.ts';
 import { interruptSignal } from './ends.node.ts';
 import { formatGpuReport, gatherReport } from './gpu-report.ts';
@@ -41,7 +42,8 @@ export function addBenchGpu(bench: Command): void {
       `
 Stages: ${STAGES.join(', ')}; tune not with --quick, the
 last two on GPUs alone. One that fails or runs out of time is recorded as
-such, and the others go on. What is done is not done again, unless the version or a flag has changed.
+such, and the others go on. What is done is not done again, unless the version or a flag has changed; tuning
+that its time did not suffice for is unfinished, and goes on at the next run.
 The report is report.md and report.json; paths and names of users are taken out of all that is written.`,
     )
     .action(benchGpu);
@@ -85,7 +87,9 @@ async function benchGpu(flags: GpuFlags): Promise<void> {
   log(`wrote ${join(folder, 'report.md')} and report.json`);
   if (stopped) throw stopped;
   if (!flags.json) print(text);
-  const open = records.filter(({ state }) => state !== 'done');
+  const open = records.filter(({ state }) => state !== 'done' && state !== 'unfinished');
+  const unfinished = records.filter(({ state }) => state === 'unfinished').map(({ name }) => name);
+  if (unfinished.length > 0) log(`the same command goes on with ${unfinished.join(' and ')}`);
   if (open.length > 0) {
     const error = new OdeltError(
       'stages',
@@ -132,27 +136,23 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
   const small = quick ? ['--filter', 'layernorm'] : [];
   const model = quick ? ['--batch', '1', '--train-batch', info.kind === 'gpu' ? '8' : '0', '--no-first'] : [];
   const halves = ['--adapter', 'gpu/halves'];
-  const squareStages = [
-    own(
-      'tune-square',
-      'the best tile for large products',
-      75,
-      'tune',
-      '--square',
-      '--json',
-      '--batch',
-      '1',
-      '--budget',
-      '60',
-      ...halves,
-    ),
-    own(
-      'square',
-      'large products, f32 and halves',
-      40,
-      ...['bench', 'kernels', '--shapes', 'square', '--json', '--tuning', 'auto', ...halves, ...save('square')],
-    ),
+  const tuneSquare = ['tune', '--square', '--json', '--batch', '1', '--budget', '60', ...halves];
+  const squares = [
+    'bench',
+    'kernels',
+    '--shapes',
+    'square',
+    '--json',
+    '--tuning',
+    'auto',
+    ...halves,
+    ...save('square'),
   ];
+  const squareStages: Stage[] = [
+    { ...own('tune-square', 'the best tile for large products', 75, ...tuneSquare), leaves: leftToTune },
+    { ...own('square', 'large products, f32 and halves', 40, ...squares), follows: 'tune-square' },
+  ];
+  const tuneModel = ['tune', '--json', '--budget', '30', ...preset];
   const stages = [
     stage('info', 'the adapter, its limits and features', 20, 'info', '--json'),
     stage(
@@ -176,9 +176,7 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
       ...rounds,
       ...small,
     ),
-    ...(quick
-      ? []
-      : [stage('tune', 'the best variant of each kernel', 45, 'tune', '--json', '--budget', '30', ...preset)]),
+    ...(quick ? [] : [{ ...stage('tune', 'the best variant of each kernel', 45, ...tuneModel), leaves: leftToTune }]),
     stage('model', 'a whole model', 75, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
     stage(
       'memory',
@@ -202,6 +200,12 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
   if (unknown !== undefined)
     throw new ConfigError(`there is no stage '${unknown}'`, { hint: `there are ${names.join(', ')}` });
   return stages.filter(({ name }) => wanted.includes(name));
+}
+
+/** What the budget of `odelt tune` did not suffice for. */
+function leftToTune(printed: unknown): string {
+  const { left = [] } = printed as Partial<Tuned>;
+  return left.length === 0 ? '' : `${left.length} ${left.length === 1 ? 'problem is' : 'problems are'} left to tune`;
 }
 
 const memoryOf = (quick: boolean): string[] => (quick ? ['--only', 'L=4 f32 + ahead'] : ['--steps', '4']);

@@ -1,6 +1,8 @@
 /** The report of `odelt bench gpu`: what its stages gave, as one document to read and one for programs. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { formatRejected, formatResults } from '../tuning/report.ts';
+import type { TuningResult } from '../tuning/table.ts';
 import type { StageRecord } from './stages.node.ts';
 
 /** Everything, for programs. */
@@ -65,13 +67,17 @@ async function tablesOf(folder: string): Promise<string[]> {
   return texts.flatMap((text) => ['', (text ?? '').trim().replace(/^# .*\n+/, '')]);
 }
 
-/** One sentence on results that have no table. */
+/** What results say that no stage has saved as a table. */
 function summary(name: string, result: unknown): string {
   if (name === 'verify') {
     const { cases = [], failed = 0 } = (result ?? {}) as { cases?: readonly unknown[]; failed?: number };
     return cases.length > 0
       ? `${cases.length - failed} of ${cases.length} recorded results of the reference agree.`
       : '';
+  }
+  if (name === 'tune' || name === 'tune-square') {
+    const { kept = [] } = (result ?? {}) as { kept?: readonly TuningResult[] };
+    return [formatResults(kept), formatRejected(kept)].filter(Boolean).join('\n\n');
   }
   if (name === 'check') {
     const { cases = [], failed = [] } = (result ?? {}) as { cases?: readonly unknown[]; failed?: readonly string[] };

@@ -20,17 +20,22 @@ export interface Stage {
   /** Seconds that it may take. */
   readonly seconds: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** The stage whose results it uses: it runs again where that one has. */
+  readonly follows?: string;
+  /** What it has left for another run, by the JSON that it printed; empty for nothing. */
+  readonly leaves?: (printed: unknown) => string;
 }
 
 /** What became of a stage. */
 export interface StageRecord {
   readonly name: string;
   readonly title: string;
-  readonly state: 'done' | 'failed' | 'timed out' | 'interrupted' | 'not run';
+  /** 'unfinished': it ended well and has more to do, which the next run does. */
+  readonly state: 'done' | 'unfinished' | 'failed' | 'timed out' | 'interrupted' | 'not run';
   readonly seconds: number;
   /** Exit code, where it ended by itself. */
   readonly code: number | null;
-  /** Why it is not done: the last it said. */
+  /** Why it is not done: the last it said, or what is left. */
   readonly why: string;
   /** Of the stage as it was run; a stage that is asked for otherwise runs again. */
   readonly key: string;
@@ -85,9 +90,10 @@ export async function runStages(
       return record?.key === keyOf(stage) ? record : none(stage, 'it has not been its turn');
     });
   const started = performance.now();
+  const ran = new Set<string | undefined>();
   for (const stage of stages) {
     const before = known.get(stage.name);
-    if (before?.state === 'done' && before.key === keyOf(stage)) continue;
+    if (before?.state === 'done' && before.key === keyOf(stage) && !ran.has(stage.follows)) continue;
     const left = options.seconds - (performance.now() - started) / 1000;
     if (left < 1) {
       known.set(stage.name, none(stage, `the ${options.seconds} seconds for all stages were over; run it again`));
@@ -96,6 +102,7 @@ export async function runStages(
     onStage?.(stage);
     const record = await runStage(folder, stage, { seconds: Math.min(left, stage.seconds), signal, grace });
     known.set(stage.name, { ...record, key: keyOf(stage) });
+    ran.add(stage.name);
     await writeText(join(folder, RECORDS), `${JSON.stringify(records(), null, 1)}\n`);
     onStage?.(stage, known.get(stage.name));
     if (signal?.aborted)
@@ -107,21 +114,22 @@ export async function runStages(
 
 async function runStage(
   folder: string,
-  { name, title, program, args, env }: Stage,
+  { name, title, program, args, env, leaves }: Stage,
   limits: { seconds: number; signal?: AbortSignal; grace?: number },
 ): Promise<Omit<StageRecord, 'key'>> {
   const ended = await runChild(program, args, { ...limits, env: { ...process.env, NO_COLOR: '1', ...env } });
   const { end, code, seconds } = ended;
   const [stdout, stderr] = [scrubbed(ended.stdout), scrubbed(ended.stderr)];
   if (stderr.trim() !== '') await writeText(join(folder, `${name}.log`), stderr);
-  const state = end !== 'exited' ? end : code === 0 ? 'done' : 'failed';
+  const left = end === 'exited' && code === 0 && isJson(stdout) ? (leaves?.(JSON.parse(stdout)) ?? '') : '';
+  const state = end !== 'exited' ? end : code !== 0 ? 'failed' : left ? 'unfinished' : 'done';
   // What a stage that failed has to say is of use as well; of one that was stopped only part is there.
   if (end === 'exited' && stdout.trim() !== '') {
     await writeText(join(folder, `${name}.${isJson(stdout) ? 'json' : 'txt'}`), stdout);
   }
   const why =
-    state === 'done'
-      ? ''
+    state === 'done' || state === 'unfinished'
+      ? left
       : state === 'timed out'
         ? `it was stopped after ${limits.seconds.toFixed(0)} s`
         : lastLines(saidBy({ stderr }));

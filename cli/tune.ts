@@ -52,7 +52,7 @@ export function addTune(command: Command): void {
     .option('--only <text>', 'only problems whose family or shape contains this, e.g. product or "layout NT"')
     .option(
       '--budget <seconds>',
-      'end after this time, between two variants, with one problem tuned at least; run again to go on',
+      'try no further variant after this time, but for the first; run again to go on',
       number('--budget', { min: 0 }),
     )
     .option('--again', 'measure anew what is known from before, or replace a file that is damaged')
@@ -72,8 +72,8 @@ model (sampling at every number of blocks, and training), and for each of them
   3. takes the fastest if it is faster than the usual one by more than the noise:
      the whole 99 % interval of the ratio lies below 0.97.
 Results are kept as they come, in the user's cache folder, per adapter, driver and
-version of the kernels. Ctrl-C loses nothing but the problem at hand; the next run
-goes on from there. Let nothing else run on the machine meanwhile.
+version of the kernels. Ctrl-C loses nothing but the problem at hand, --budget not
+even that; the next run goes on from there. Let nothing else run on the machine meanwhile.
 
 They are used where you ask for it: odelt sample --tuning auto (or FILE), and
 likewise odelt train, whose run folder remembers them. Pictures then differ in the
@@ -148,7 +148,9 @@ async function run(flags: TuneFlags): Promise<void> {
       print([formatResults(tuned.results), formatRejected(tuned.results), summary(tuned)].filter(Boolean).join('\n\n'));
       log(`kept in ${store.path(adapter)}${flags.out === undefined ? '' : ` and ${flags.out}`}`);
     }
-    const report = { adapter, ...tuned, file: store.path(adapter) };
+    const asked = new Set(problems.map(problemText));
+    const kept = results.filter((result) => asked.has(problemText(result)));
+    const report = { adapter, ...tuned, kept, file: store.path(adapter) };
     const wrong = wrongReviewed(tuned.results);
     if (wrong) throw new FailedResult(report, wrong);
     if (flags.json) printJson(report);

@@ -22,6 +22,11 @@ const COTANGENTS = 23;
 const PARTS = 29;
 /** Elements of a gradient that are compared with central differences, each of which costs four references. */
 const PICKS = 48;
+/**
+ * Normals that are drawn for an input: larger ones repeat them, as copying takes a tenth of the time. A prime, so that no two rows are
+ * alike.
+ */
+const DRAWN = 1_048_573;
 
 /** A source of standard normals, one at a time. */
 function normalSource(seed: number, stream: number): () => number {
@@ -38,10 +43,13 @@ function normalSource(seed: number, stream: number): () => number {
 export function caseInputs(c: Contract, k: object): Arrays {
   return Object.fromEntries(
     Object.entries(c.inputs(k)).map(([name, { shape, dtype, fill }], stream) => {
-      const size = shape.reduce((a, b) => a * b, 1);
+      const values = new Float64Array(shape.reduce((a, b) => a * b, 1));
       const normal = normalSource(INPUTS, stream);
+      const drawn = fill ? values.length : Math.min(values.length, DRAWN);
       const round = dtype === 'u32' ? (v: number) => v : Math.fround;
-      return [name, Float64Array.from({ length: size }, (_, i) => round(fill ? fill(i, normal) : normal()))];
+      for (let i = 0; i < drawn; i++) values[i] = round(fill ? fill(i, normal) : normal());
+      for (let at = drawn; at < values.length; at += drawn) values.copyWithin(at, 0, drawn);
+      return [name, values];
     }),
   );
 }
@@ -50,7 +58,7 @@ export function caseInputs(c: Contract, k: object): Arrays {
 export function uploadCase(engine: Engine, c: Contract, k: object, arrays: Arrays): Record<string, Tensor> {
   return Object.fromEntries(
     Object.entries(c.inputs(k)).map(([name, { shape, dtype }]) => {
-      const data = dtype === 'u32' ? Uint32Array.from(arrays[name]!) : Float32Array.from(arrays[name]!);
+      const data = dtype === 'u32' ? new Uint32Array(arrays[name]!) : new Float32Array(arrays[name]!);
       return [name, engine.tensor(name, [...shape] as [number, ...number[]], { dtype, data })];
     }),
   );
@@ -68,7 +76,9 @@ const gradientTolerance = (c: Contract, k: object): number => 4 * tolerance(c, k
 /** Where `got` is farthest from `want`, and by how much relative to its size (root mean square plus the element's own). */
 export function worstElement(got: ArrayLike<number>, want: Float64Array): { error: number; index: number } {
   if (got.length !== want.length) return { error: Number.POSITIVE_INFINITY, index: -1 };
-  const scale = Math.max(1e-3, Math.sqrt(want.reduce((s, v) => s + v * v, 0) / want.length));
+  let squares = 0;
+  for (let i = 0; i < want.length; i++) squares += want[i]! ** 2;
+  const scale = Math.max(1e-3, Math.sqrt(squares / want.length));
   let worst = { error: 0, index: 0 };
   for (let i = 0; i < want.length; i++) {
     const error = Math.abs(got[i]! - want[i]!) / (scale + Math.abs(want[i]!));
@@ -117,9 +127,23 @@ export interface PartChecked {
   readonly outputs: number;
 }
 
+/** Outputs of a large case that are compared: what they must be, and where they lie. */
+export interface ExpectedPart {
+  readonly outputs: Arrays;
+  /** By output: where element i of those above lies in the whole one. */
+  readonly places: Readonly<Record<string, (i: number) => number>>;
+}
+
+/** The outputs that the contract's `bench.part` picks at random, always the same. @throws UsageError for a contract without `part`. */
+export function expectPart(c: Contract, k: object, arrays: Arrays): ExpectedPart {
+  const part = c.bench?.part?.(k, arrays, pick);
+  if (!part) throw new UsageError(`the contract '${c.name}' has no bench.part`);
+  return { outputs: c.reference(part.inputs, part.case), places: part.places };
+}
+
 /**
  * As `checkForward`, for a case that is too large for its whole reference: compares the outputs that the contract's `bench.part` picks at
- * random (always the same), of those that the whole run on the adapter gives.
+ * random (always the same), of those that the whole run on the adapter gives. `expected` saves computing them again.
  * @throws OdeltError ('wrong-result'); UsageError for a contract without `part`.
  */
 export async function checkPart(
@@ -128,14 +152,12 @@ export async function checkPart(
   k: object,
   inputs: Record<string, Tensor>,
   arrays: Arrays,
+  expected: ExpectedPart = expectPart(c, k, arrays),
 ): Promise<PartChecked> {
-  const part = c.bench?.part?.(k, arrays, pick);
-  if (!part) throw new UsageError(`the contract '${c.name}' has no bench.part`);
-  const want = c.reference(part.inputs, part.case);
   const got = await eager(engine, (ctx) => readOutputs(engine, inFloats(ctx, c.run(ctx, inputs, k))));
   let [error, checked] = [0, 0];
-  for (const [name, values] of Object.entries(want)) {
-    const place = part.places[name]!;
+  for (const [name, values] of Object.entries(expected.outputs)) {
+    const place = expected.places[name]!;
     const picked = Float64Array.from(values, (_, i) => got[name]?.[place(i)] ?? Number.NaN);
     error = Math.max(error, compare(`${nameOf(c, k)}, part of ${name}`, picked, values, tolerance(c, k)));
     checked += values.length;
@@ -181,33 +203,98 @@ export interface Checked {
 export interface Expected {
   readonly arrays: Arrays;
   readonly outputs: Arrays;
+  /** Of these outputs; of all others none. */
   readonly cotangents: Arrays;
   /** By differentiable input: elements of its gradient, and their values by central differences. */
   readonly gradients: Readonly<Record<string, { readonly picks: readonly number[]; readonly values: Float64Array }>>;
+  /** Where only some outputs were computed: where element i of `outputs` lies in the whole one. */
+  readonly places?: ExpectedPart['places'];
 }
 
-/** Inputs, reference and gradients of a case; `picks`: elements of each gradient, each of which costs four references. */
-export function expectCase(c: Contract, k: object, picks = PICKS): Expected {
+/**
+ * Inputs, reference and gradients of a case; `picks`: elements of each gradient, each of which costs four references. A case of more than
+ * `mostFlops` operations whose contract has `bench.part` is computed in part: a few outputs, the only ones with cotangents.
+ */
+export function expectCase(c: Contract, k: object, picks = PICKS, mostFlops = Number.POSITIVE_INFINITY): Expected {
   const arrays = caseInputs(c, k);
+  const { bench } = c;
+  if (bench?.part && bench.cost(k).flops > mostFlops) return expectFew(c, k, arrays, picks);
   const outputs = c.reference(arrays, k);
-  const normal = normalSource(COTANGENTS, 0);
-  const cotangents: Arrays = Object.fromEntries(
-    Object.entries(outputs).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
-  );
+  const cotangents = drawCotangents(outputs);
   const gradients = c.differentiable.map((name) => {
-    const { length } = arrays[name]!;
-    const count = Math.min(picks, length);
-    const at = Array.from({ length: count }, (_, j) => Math.floor((j * length) / count));
+    const at = spread(picks, arrays[name]!.length);
     const values = Float64Array.from(at, (i) => centralDifference(c, k, arrays, cotangents, name, i));
     return [name, { picks: at, values }];
   });
   return { arrays, outputs, cotangents, gradients: Object.fromEntries(gradients) };
 }
 
+function drawCotangents(outputs: Arrays): Arrays {
+  const normal = normalSource(COTANGENTS, 0);
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, v]) => [name, Float64Array.from(v, () => Math.fround(normal()))]),
+  );
+}
+
+const spread = (picks: number, length: number): number[] => {
+  const count = Math.min(picks, length);
+  return Array.from({ length: count }, (_, j) => Math.floor((j * length) / count));
+};
+
+/** As `expectCase`, by the smallest part: other outputs have no cotangent, so that its gradients are those of the whole. */
+function expectFew(c: Contract, k: object, arrays: Arrays, picks: number): Expected {
+  const least: Pick = (_, of) => pick(1, of);
+  const part = c.bench!.part!(k, arrays, least);
+  // A part's inputs are elements of the whole ones: of inputs that say where they lie, it says where they lay.
+  const numbered = Object.fromEntries(Object.entries(arrays).map(([name, v]) => [name, v.map((_, i) => i)]));
+  const origins = c.bench!.part!(k, numbered, least).inputs;
+  const outputs = c.reference(part.inputs, part.case);
+  const cotangents = drawCotangents(outputs);
+  const gradients = c.differentiable.map((name) => {
+    const at = spread(picks, part.inputs[name]!.length);
+    const values = Float64Array.from(at, (i) => centralDifference(c, part.case, part.inputs, cotangents, name, i));
+    return [name, { picks: at.map((i) => origins[name]![i]!), values }];
+  });
+  return { arrays, outputs, cotangents, gradients: Object.fromEntries(gradients), places: part.places };
+}
+
+/** Tensors of a case, which all its runs can share, however many variants are checked. */
+export interface CaseTensors {
+  readonly inputs: Readonly<Record<string, Tensor>>;
+  /** Gradients of the outputs, given. */
+  readonly seeds: Readonly<Record<string, Tensor>>;
+  /** Room for those of the inputs. */
+  readonly gradients: Readonly<Record<string, Tensor>>;
+}
+
+/** Uploads what `checkCase` needs on the device. The caller releases it (`releaseCase`). */
+export function placeCase(engine: Engine, c: Contract, k: object, expected: Expected): CaseTensors {
+  const inputs = uploadCase(engine, c, k, expected.arrays);
+  const { places } = expected;
+  const whole = places && record(engine, 'outputs', (ctx) => c.run(ctx, inputs, k)).result;
+  const seeds = Object.fromEntries(
+    Object.entries(expected.cotangents).map(([name, values]) => {
+      const data = new Float32Array(whole ? maxSize(whole[name]!) : values.length);
+      values.forEach((v, i) => {
+        data[places?.[name]?.(i) ?? i] = v;
+      });
+      return [name, engine.tensor(name, [data.length], { data })];
+    }),
+  );
+  const gradients = Object.fromEntries(
+    c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)]),
+  );
+  return { inputs, seeds, gradients };
+}
+
+export function releaseCase(engine: Engine, { inputs, seeds, gradients }: CaseTensors): void {
+  for (const t of [inputs, seeds, gradients].flatMap((group) => Object.values(group))) engine.release(t);
+}
+
 /**
  * Checks all that a contract promises for a case: outputs against the reference; gradients of the sum of outputs times random
  * cotangents against central differences of the reference, every element written and finite; and a recorded program, replayed
- * twice, against eager execution bit for bit. `expected` saves computing it again.
+ * twice, against eager execution bit for bit. `expected` saves computing it again, `placed` uploading it.
  * @throws OdeltError ('wrong-result') naming case, tensor and element where something is not so.
  */
 export async function checkCase(
@@ -215,18 +302,11 @@ export async function checkCase(
   c: Contract,
   k: object,
   expected: Expected = expectCase(c, k),
+  placed?: CaseTensors,
 ): Promise<Checked> {
-  const { arrays, outputs: want, cotangents } = expected;
-  const inputs = uploadCase(engine, c, k, arrays);
-  const seeds = Object.fromEntries(
-    Object.entries(cotangents).map(([name, v]) => [
-      name,
-      engine.tensor(name, [v.length], { data: Float32Array.from(v) }),
-    ]),
-  );
-  const gradients = Object.fromEntries(
-    c.differentiable.map((name) => [name, engine.tensor(`d(${name})`, inputs[name]!.shape)]),
-  );
+  const { outputs: want } = expected;
+  const tensors = placed ?? placeCase(engine, c, k, expected);
+  const { inputs, seeds, gradients } = tensors;
   const build = (ctx: Context) => {
     const tape = c.differentiable.length > 0 ? createTape() : null;
     for (const [name, gradient] of Object.entries(gradients)) tape?.watch(inputs[name]!, gradient);
@@ -253,9 +333,12 @@ export async function checkCase(
       const outputs = build(ctx);
       return { outputs: await readOutputs(engine, outputs), gradients: await readGradients() };
     });
-    const forward = Object.entries(want).map(([name, values]) =>
-      compare(`${nameOf(c, k)}, ${name}`, once.outputs[name] ?? [], values, tolerance(c, k)),
-    );
+    const forward = Object.entries(want).map(([name, values]) => {
+      const got = once.outputs[name] ?? [];
+      const place = expected.places?.[name];
+      const part = place ? Float64Array.from(values, (_, i) => got[place(i)] ?? Number.NaN) : got;
+      return compare(`${nameOf(c, k)}, ${place ? 'part of ' : ''}${name}`, part, values, tolerance(c, k));
+    });
     const backward = Object.entries(once.gradients).map(([name, got]) => {
       const what = `${nameOf(c, k)}, d(${name})`;
       const unwritten = got.findIndex((v) => !Number.isFinite(v));
@@ -267,7 +350,7 @@ export async function checkCase(
     await compareReplay(engine, nameOf(c, k), build, once, { clear, readGradients });
     return { forward: Math.max(...forward), backward: Math.max(0, ...backward) };
   } finally {
-    for (const t of [inputs, seeds, gradients].flatMap((group) => Object.values(group))) engine.release(t);
+    if (!placed) releaseCase(engine, tensors);
   }
 }
 

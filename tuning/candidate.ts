@@ -1,15 +1,15 @@
 /**
  * What a candidate goes through before it may be timed: it must compile, and agree with float64 at small and odd sizes, forward,
- * backward and replayed, and at every size that is timed. What the host computes for that is computed once for all candidates.
+ * backward and replayed, and at every size that is timed. What that takes on the host, and the tensors, is made once for all candidates.
  */
 import type { Clock, Timed } from '../bench/harness.ts';
-import { isLarge, type Prepared, prepareCase } from '../bench/prepare.ts';
+import { type Prepared, prepareCase } from '../bench/prepare.ts';
+import { isLarge, type ReadyCase, readyCase } from '../bench/ready-case.ts';
 import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { caseInputs, checkCase, checkForward, type Expected, expectCase, uploadCase } from '../kernels/check.ts';
-import type { Contract } from '../kernels/contract.ts';
+import { type CaseTensors, checkCase, type Expected, expectCase, placeCase, releaseCase } from '../kernels/check.ts';
 import { runTrial } from './fingerprint.ts';
 import { type Subject, trialOf, withVariant } from './problem.ts';
 
@@ -18,7 +18,7 @@ export interface Entrant {
   readonly id: string;
   /** Forward, or forward and backward together where there is a backward; one for each number of samples. */
   readonly timed: readonly (Timed & { readonly roundSeconds: number })[];
-  /** Frees its programs and tensors. */
+  /** Frees its programs. */
   dispose(): void;
 }
 
@@ -39,8 +39,12 @@ const EDGES: readonly Size[] = [
 const PICKS = 12;
 /** Where the problem has no small case. */
 const FEW_PICKS = 2;
+/** Operations above which part of the outputs is compared: a fifth of a second of the host, for each size of each problem. */
+const MOST_REFERENCE_FLOPS = 2e8;
+/** The same where gradients are, each of whose elements costs four references. */
+const MOST_SMALL_FLOPS = 5e7;
 
-/** A problem's cases, and the host's share of checking candidates by them. */
+/** A problem's cases, and the host's share of checking candidates by them. The caller disposes it, after its entrants. */
 export class Checks {
   readonly #engine: Engine;
   readonly #subject: Subject;
@@ -49,8 +53,9 @@ export class Checks {
   readonly #clock: Clock;
   readonly #small: Size;
   readonly #edges: readonly Size[];
-  readonly #expected = new Map<string, Expected>();
-  readonly #settled = new Map<number, Contract>();
+  readonly #owned: (() => void)[] = [];
+  #smallCase: { readonly expected: Expected; readonly placed: CaseTensors } | undefined;
+  readonly #ready = new Map<string, ReadyCase>();
 
   private constructor(
     engine: Engine,
@@ -84,13 +89,20 @@ export class Checks {
     }
     if (batches.length === 0) return null;
     // Not every size is of the problem's shape: it may name the tokens, and one token a sample is not many rows of one.
-    const small = (await look(engine, subject, SMALL)).asked ? SMALL : { samples: 1, tokens };
+    const caseOf = (size: Size) => JSON.stringify(trialOf(subject, size.samples, size.tokens).case);
+    const one = { samples: 1, tokens };
+    // Of a shape that names the tokens one sample is the smallest case.
+    const small = caseOf({ samples: 1, tokens: 3 }) !== caseOf(one) && (await look(engine, subject, SMALL)).asked;
+    const known = new Set(batches.map((samples) => caseOf({ samples, tokens })));
     const edges: Size[] = [];
     for (const edge of EDGES) {
       const { contract, case: k } = trialOf(subject, edge.samples, edge.tokens);
-      if (!isLarge(contract, k) && (await look(engine, subject, edge)).asked) edges.push(edge);
+      const key = caseOf(edge);
+      if (known.has(key) || isLarge(contract, k) || !(await look(engine, subject, edge)).asked) continue;
+      known.add(key);
+      edges.push(edge);
     }
-    return new Checks(engine, subject, { ...timed, batches }, { small, edges });
+    return new Checks(engine, subject, { ...timed, batches }, { small: small ? SMALL : one, edges });
   }
 
   /** Holds a candidate to float64 and compiles what is to be timed. @throws OdeltError saying what is wrong with it. */
@@ -103,10 +115,12 @@ export class Checks {
       await withVariant(this.#engine, this.#subject, id, async () => {
         await this.#compiles();
         await this.#smallIsRight();
-        for (const edge of this.#edges) await this.#edgeIsRight(edge);
+        for (const edge of this.#edges) await (await this.#at(edge, false)).check();
         for (const samples of this.batches) {
+          const size = { samples, tokens: this.#subject.problem.tokens };
           const { contract, case: k } = trialOf(this.#subject, samples);
-          prepared.push(await prepareCase(this.#engine, this.#settle(contract, k, samples), k, this.#clock));
+          const ready = await this.#at(size, true);
+          prepared.push(await prepareCase(this.#engine, contract, k, this.#clock, true, true, ready));
         }
       });
     } catch (error) {
@@ -114,6 +128,11 @@ export class Checks {
       throw error;
     }
     return { id, timed: prepared.map(({ forward, both }) => both ?? forward), dispose };
+  }
+
+  /** Frees the tensors that candidates shared. */
+  dispose(): void {
+    for (const free of this.#owned.splice(0)) free();
   }
 
   /** Compiled as a program first: errors of the compiler come with its words there, and leave nothing behind. */
@@ -137,56 +156,26 @@ export class Checks {
 
   async #smallIsRight(): Promise<void> {
     const { contract, case: k } = trialOf(this.#subject, this.#small.samples, this.#small.tokens);
-    const picks = this.#small === SMALL ? PICKS : FEW_PICKS;
-    await checkCase(
-      this.#engine,
-      contract,
-      k,
-      this.#expect('small', () => expectCase(contract, k, picks)),
-    );
-  }
-
-  async #edgeIsRight(edge: Size): Promise<void> {
-    const { contract, case: k } = trialOf(this.#subject, edge.samples, edge.tokens);
-    const { arrays, outputs } = this.#expect(JSON.stringify(edge), () => {
-      const arrays = caseInputs(contract, k);
-      return { arrays, outputs: contract.reference(arrays, k), cotangents: {}, gradients: {} };
-    });
-    const inputs = uploadCase(this.#engine, contract, k, arrays);
-    try {
-      await checkForward(this.#engine, contract, k, inputs, outputs);
-    } finally {
-      for (const t of Object.values(inputs)) this.#engine.release(t);
+    if (!this.#smallCase) {
+      const expected = expectCase(contract, k, this.#small === SMALL ? PICKS : FEW_PICKS, MOST_SMALL_FLOPS);
+      const placed = placeCase(this.#engine, contract, k, expected);
+      this.#owned.push(() => releaseCase(this.#engine, placed));
+      this.#smallCase = { expected, placed };
     }
+    const { expected, placed } = this.#smallCase;
+    await checkCase(this.#engine, contract, k, expected, placed);
   }
 
-  #expect(key: string, make: () => Expected): Expected {
-    const known = this.#expected.get(key) ?? make();
-    this.#expected.set(key, known);
-    return known;
-  }
-
-  /** The contract with its inputs and references for this case made once: `prepareCase` asks for them for every candidate. */
-  #settle(c: Contract, k: object, samples: number): Contract {
-    const known = this.#settled.get(samples);
+  /** The case of a size, the same for every candidate. */
+  async #at(size: Size, backward: boolean): Promise<ReadyCase> {
+    const key = JSON.stringify([size, backward]);
+    const known = this.#ready.get(key);
     if (known) return known;
-    const arrays = caseInputs(c, k);
-    const references = new Map<string, ReturnType<Contract['reference']>>();
-    const settled: Contract = {
-      ...c,
-      inputs: (of) =>
-        Object.fromEntries(
-          Object.entries(c.inputs(of)).map(([name, spec]) => [name, { ...spec, fill: (i) => arrays[name]![i]! }]),
-        ),
-      reference(inputs, of) {
-        const text = JSON.stringify(of);
-        const value = references.get(text) ?? c.reference(inputs, of);
-        references.set(text, value);
-        return value;
-      },
-    };
-    this.#settled.set(samples, settled);
-    return settled;
+    const { contract, case: k } = trialOf(this.#subject, size.samples, size.tokens);
+    const made = await readyCase(this.#engine, contract, k, { backward, mostFlops: MOST_REFERENCE_FLOPS });
+    this.#owned.push(() => made.dispose());
+    this.#ready.set(key, made);
+    return made;
   }
 }
 

@@ -100,7 +100,10 @@ export async function autoencoderProblems(
   return [...found.values()];
 }
 
-/** The problems of the large products that GPUs are compared by (bench/cases.ts, `square`). */
+/**
+ * The problems of the large products that GPUs are compared by (bench/cases.ts, `square`): of halves first, as matrix units are used only
+ * where tuning has found them.
+ */
 export async function squareProblems(engine: Engine): Promise<TuningProblem[]> {
   const { dry, found } = noting(engine, SQUARE_SIDE);
   for (const c of contracts) {
@@ -108,7 +111,8 @@ export async function squareProblems(engine: Engine): Promise<TuningProblem[]> {
       record(dry, c.name, (ctx) => runTrial(ctx, { contract: c, case: k }));
   }
   dry.dispose();
-  return [...found.values()];
+  const isHalf = ({ shape }: TuningProblem) => shape.weights === 'f16';
+  return [...found.values()].map((problem) => ({ ...problem, uses: isHalf(problem) ? 4 : 1 }));
 }
 
 /** A device that only counts, and what kernels that are recorded on it ask tuning for. */

@@ -39,6 +39,8 @@ export interface TuningResult {
   challenger: { variant: string; ratio: { ratio: number; low: number; high: number } } | null;
   /** Variants that compute wrong or not at all, and what they said. */
   rejected: { variant: string; error: string }[];
+  /** Variants that the budget left for another time. */
+  untried: string[];
   /** Digest of the kernels that this is about. */
   kernels: string;
 }
@@ -62,6 +64,8 @@ const resultSchema: v.GenericSchema<unknown, TuningResult> = v.object({
   seconds: v.nullable(v.object({ reviewed: v.array(positive), variant: v.array(positive) })),
   challenger: v.nullable(v.object({ variant: text, ratio })),
   rejected: v.array(v.object({ variant: text, error: text })),
+  // Tables from before problems could be left half-way have none.
+  untried: v.optional(v.array(text), []),
   kernels: text,
 });
 

@@ -32,11 +32,14 @@ export interface TuneProgress {
 export interface TuneOptions {
   /** Numbers of samples to time; the choice is one for all, by the geometric mean. Default: 1 and 16. */
   readonly batches?: readonly number[];
-  /** Results of before: problems whose kernels have not changed since are left out. Default: none. */
+  /**
+   * Results of before: problems whose kernels have not changed since are left out, but for what the budget left untried of them. Default:
+   * none.
+   */
   readonly known?: readonly TuningResult[];
   /**
-   * After so many seconds no problem is begun, and the one at hand is left for another time before its next candidate; the first is
-   * finished all the same, so that every run gets on. Default: no limit.
+   * After so many seconds no problem is begun and no further candidate of the one at hand is tried: the best of those that were is taken,
+   * and the others are left for another time. One candidate is tried all the same, so that every run gets on. Default: no limit.
    */
   readonly budget?: number;
   /** Default: all of odelt's. */
@@ -56,7 +59,7 @@ export interface TuneOptions {
 export interface Tuned {
   /** New results, in the order in which they came. */
   readonly results: readonly TuningResult[];
-  /** Problems that `known` covers, that have but one variant, and that the budget did not reach or was spent in. */
+  /** Problems that `known` covers, that have but one variant, and that the budget did not reach or did not suffice for. */
   readonly known: readonly TuningProblem[];
   readonly single: readonly TuningProblem[];
   readonly left: readonly TuningProblem[];
@@ -88,6 +91,7 @@ export async function tune(
   const tuned = { results: [], known: [], single: [], left: [], uncovered: [] } as {
     [K in keyof Tuned]: Tuned[K][number][];
   };
+  let begun = false;
   // Held against the host's clock once something is to be measured.
   let clock: Clock | undefined = options.time && 'wall';
   for (const [index, subject] of subjects.entries()) {
@@ -95,33 +99,32 @@ export async function tune(
     stopIfAborted(options.signal, index, subjects.length);
     const before = known.get(shapeKey(problem.family, problem.shape));
     const asBefore = before?.candidates.join() === candidates.map((v) => v.id).join();
+    const fresh = before !== undefined && asBefore && (await isFresh(engine, subject, before));
     if (candidates.length < 2) tuned.single.push(problem);
-    else if (before && asBefore && (await isFresh(engine, subject, before))) tuned.known.push(problem);
-    else if (spent()) tuned.left.push(problem);
+    else if (fresh && before.untried.length === 0) tuned.known.push(problem);
+    else if (spent() && begun) tuned.left.push(problem);
     else {
       clock ??= (await chooseClock(engine)).clock;
       const doing = (text: string) => {
         stopIfAborted(options.signal, index, subjects.length);
-        if (spent() && tuned.results.length > 0) throw new BudgetSpent();
         options.onProgress?.({ problem, index, total: subjects.length, doing: text });
       };
       const time = options.time ?? inTurn;
-      const result = await tuneOne(engine, subject, { batches, clock, time, doing }).catch((error: unknown) => {
-        if (error instanceof BudgetSpent) return 'left' as const;
-        throw error;
-      });
+      const first = !begun;
+      const enough = (tried: number) => spent() && (tried > 0 || !first);
+      const how: How = { batches, clock, time, doing, enough, before: fresh ? before : null };
+      const result = await tuneOne(engine, subject, how);
       if (result === 'uncovered' || result === 'left') tuned[result].push(problem);
       else {
         tuned.results.push(result);
+        if (result.untried.length > 0) tuned.left.push(problem);
         await options.onResult?.(result);
       }
+      begun ||= result !== 'uncovered';
     }
   }
   return tuned;
 }
-
-/** Ends the problem at hand. */
-class BudgetSpent extends Error {}
 
 function stopIfAborted(signal: AbortSignal | undefined, done: number, total: number): void {
   if (signal?.aborted) throw new InterruptedError(`tuning was interrupted after ${done} of ${total} problems`);
@@ -148,17 +151,30 @@ interface How {
   readonly clock: Clock;
   readonly time: TimeEntrants;
   readonly doing: (text: string) => void;
+  /** Whether the budget allows no further candidate, after so many that had not been tried before. */
+  readonly enough: (tried: number) => boolean;
+  /** What was found before the budget was spent. */
+  readonly before: TuningResult | null;
+}
+
+/** Candidates in the order in which they are tried: of a problem that goes on the best so far, then those that are left. */
+function orderOf({ candidates, reviewed }: Subject, before: TuningResult | null): string[] {
+  const all = candidates.map((v) => v.id);
+  const best = before?.challenger ? [before.challenger.variant] : [];
+  const rest = before ? [...best, ...before.untried] : all;
+  return [...new Set([reviewed.id, ...rest])].filter((id) => all.includes(id));
 }
 
 /** Rounds between the last few, and of the last challenger against the base, which take their time from no earlier round. */
 const HEAT_ROUNDS = 3;
 const FINAL = { seconds: 6, least: 7, most: 15 } as const;
 
-async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<TuningResult | 'uncovered'> {
+async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<TuningResult | 'uncovered' | 'left'> {
   const { problem, candidates, reviewed } = subject;
   const checks = await Checks.of(engine, subject, how);
   if (!checks) return 'uncovered';
-  const rejected: TuningResult['rejected'] = [];
+  const rejected = (how.before?.rejected ?? []).filter(({ variant }) => variant !== reviewed.id);
+  const untried: string[] = [];
   const open = new Set<Entrant>();
   const close = (entrant: Entrant) => {
     open.delete(entrant);
@@ -188,7 +204,14 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
     let seconds: number[] | null = null;
     const medians = (samples: Samples) => samples.map((rounds) => timingOf(rounds).median);
     // The reviewed one first: the others are held against it or, where it fails, against the first that does not.
-    for (const { id } of [reviewed, ...candidates.filter((v) => v.id !== reviewed.id)]) {
+    let tried = 0;
+    for (const id of orderOf(subject, how.before)) {
+      const again = id === reviewed.id || id === how.before?.challenger?.variant;
+      if (!again && how.enough(tried)) {
+        untried.push(id);
+        continue;
+      }
+      if (!again) tried++;
       how.doing(`${id}: check`);
       const entrant = await attempt(id, () => checks.prepare(id));
       if (!entrant) continue;
@@ -221,10 +244,12 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
         reviewed: reviewed.id,
         candidates: all,
         rejected,
+        untried,
       };
       const kernels = await fingerprint(engine, subject, measuredIds({ ...about, ...rest }));
       return { ...about, ...rest, kernels };
     };
+    if (tried === 0 && untried.length > 0) return 'left';
     if (!base) return await found({ variant: null, seconds: null, challenger: null });
     const challenger = await fastest(
       base,
@@ -248,6 +273,7 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
     });
   } finally {
     for (const entrant of open) entrant.dispose();
+    checks.dispose();
   }
 }
 

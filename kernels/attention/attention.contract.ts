@@ -31,20 +31,29 @@ export const attentionContract = contract<Case>({
   reference({ q, k, v }, c) {
     const { batch, tokens, heads, head } = c;
     const y = new Float64Array(q!.length);
-    const at = (b: number, t: number, h: number) => ((b * tokens + t) * heads + h) * head;
+    const weights = new Float64Array(tokens);
+    const width = heads * head;
     for (let b = 0; b < batch; b++) {
       for (let h = 0; h < heads; h++) {
+        const first = b * tokens * width + h * head;
         for (let i = 0; i < tokens; i++) {
-          const scores = Array.from({ length: tokens }, (_, j) => {
-            let s = 0;
-            for (let e = 0; e < head; e++) s += q![at(b, i, h) + e]! * k![at(b, j, h) + e]!;
-            return s * factor(c);
-          });
-          const top = Math.max(...scores);
-          const weights = scores.map((s) => Math.exp(s - top));
-          const total = weights.reduce((s, w) => s + w, 0);
+          const row = first + i * width;
           for (let j = 0; j < tokens; j++) {
-            for (let e = 0; e < head; e++) y[at(b, i, h) + e]! += (weights[j]! / total) * v![at(b, j, h) + e]!;
+            const key = first + j * width;
+            let s = 0;
+            for (let e = 0; e < head; e++) s += q![row + e]! * k![key + e]!;
+            weights[j] = s * factor(c);
+          }
+          const top = Math.max(...weights);
+          let total = 0;
+          for (let j = 0; j < tokens; j++) {
+            weights[j] = Math.exp(weights[j]! - top);
+            total += weights[j]!;
+          }
+          for (let j = 0; j < tokens; j++) {
+            const value = first + j * width;
+            const weight = weights[j]! / total;
+            for (let e = 0; e < head; e++) y[row + e]! += weight * v![value + e]!;
           }
         }
       }

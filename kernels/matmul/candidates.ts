@@ -9,8 +9,11 @@ import { fewRows, LOWERED, type ProductShape, products, REGISTER, rowsTiles, SUB
 export const productCandidates: Candidates<ProductShape, ProductVariant> = {
   family: products,
   candidates(engine, shape) {
-    if (engine.adapterClass === 'gpu')
-      return [REGISTER, ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...unitTiles(engine, shape)];
+    if (engine.adapterClass === 'gpu') {
+      // The likeliest first, as a budget may end before the last. Of rows that are no vectors a tile stages nothing faster.
+      const plain = shape.vec ? [] : [REGISTER];
+      return [...unitTiles(engine, shape), ...rowsTiles(shape, 'gpu'), ...gpuTiles(shape), ...plain];
+    }
     const registers = [REGISTER, registerTile(4, 1, 1), registerTile(8, 2, 2)];
     return [...registers, ...subgroupTiles(engine, shape), ...rowsTiles(shape, 'cpu')];
   },

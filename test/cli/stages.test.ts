@@ -100,6 +100,21 @@ it('interrupted, it stops the stage with all its processes, and goes on the next
   expect(['before', 'family', 'after'].map(runs)).toEqual([1, 2, 1]);
 });
 
+it('one that has left something goes on at the next run, and what uses its results runs again after it', async () => {
+  const tune: Stage = {
+    ...stage('tune', `ran(); console.log(JSON.stringify({ left: 2 - fs.readFileSync('${at('tune.runs')}').length }))`),
+    leaves: (printed) => ((printed as { left: number }).left > 0 ? '1 problem is left' : ''),
+  };
+  const body = `ran(); console.log('{}')`;
+  const stages = [tune, { ...stage('use', body), follows: 'tune' }, stage('other', body)];
+  const first = await run(stages);
+  expect(states(first)).toEqual(['tune unfinished', 'use done', 'other done']);
+  expect(first[0]).toMatchObject({ code: 0, why: '1 problem is left' });
+  expect(states(await run(stages))).toEqual(['tune done', 'use done', 'other done']);
+  await run(stages);
+  expect(['tune', 'use', 'other'].map(runs)).toEqual([2, 2, 1]);
+});
+
 it('one that is killed fails, and a program that is not there is an error', async () => {
   const records = await run([
     stage('killed', `process.kill(process.pid, 'SIGKILL')`),

@@ -29,6 +29,7 @@ fn square(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: ve
 const SOURCES: Readonly<Record<string, string>> = {
   plain: source('y[i] = select(x[i] * x[i], slope, params.backward > 0u);'),
   power: source('y[i] = select((x[i] + 1.0) * (x[i] - 1.0) + 1.0, slope, params.backward > 0u);'),
+  'plain-too': source('y[i] = select(abs(x[i]) * abs(x[i]), slope, params.backward > 0u);'),
   'one-element-off': source('y[i] = select(x[i] * x[i] + select(0.0, 0.01, i == 17u), slope, params.backward > 0u);'),
   'late-element-off': source(
     'y[i] = select(x[i] * x[i] + select(0.0, 0.01, i == 3000u), slope, params.backward > 0u);',

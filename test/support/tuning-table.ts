@@ -16,6 +16,7 @@ export const result: TuningResult = {
   seconds: { reviewed: [0.002, 0.01], variant: [0.001, 0.008] },
   challenger: { variant: 'staged', ratio: { ratio: 0.63, low: 0.6, high: 0.66 } },
   rejected: [],
+  untried: [],
   kernels: '0123456789abcdef',
 };
 

@@ -186,6 +186,64 @@ describe('a run', () => {
     expect(engine.tuning).toBeUndefined();
   });
 
+  it('whose budget is spent within a problem keeps what it found, and the next goes on with the variants that are left', async () => {
+    const { tuned: three, problem: one } = squareFamily([
+      'plain',
+      'late-element-off',
+      'power',
+      'unwritten',
+      'plain-too',
+    ]);
+    const clock = clockOf({ plain: 1, power: 0.5, 'plain-too': 0.25 });
+    const options = { families: [three], batches: [1], time: clock.time, budget: 0 };
+    let known: readonly TuningResult[] = [];
+    const steps: unknown[] = [];
+    for (let run = 0; run < 5; run++) {
+      const done = await tune(engine, [one], { ...options, known });
+      const [result] = done.results;
+      steps.push([result?.variant, result?.untried, done.left.length, result?.rejected.map(({ variant }) => variant)]);
+      known = result ? done.results : known;
+    }
+    expect(steps).toEqual([
+      ['plain', ['power', 'unwritten', 'plain-too'], 1, ['late-element-off']],
+      ['power', ['unwritten', 'plain-too'], 1, ['late-element-off']],
+      // What was found before is timed again, and one that is left beside it.
+      ['power', ['plain-too'], 1, ['late-element-off', 'unwritten']],
+      ['plain-too', [], 0, ['late-element-off', 'unwritten']],
+      [undefined, undefined, 0, undefined],
+    ]);
+  });
+
+  it('makes inputs and references once, however many candidates there are', async () => {
+    const counted = async (ids: readonly string[]) => {
+      const { tuned: some, problem: one } = squareFamily(ids);
+      const made = { inputs: 0, references: 0 };
+      const trial: typeof some.trial = (shape, size) => {
+        const { contract: c, case: k } = some.trial(shape, size);
+        const fill = (_: number, normal: () => number) => {
+          made.inputs++;
+          return normal();
+        };
+        const inputs = (of: object) => ({ x: { ...c.inputs(of).x!, fill } });
+        const reference: typeof c.reference = (from, of) => {
+          made.references++;
+          return c.reference(from, of);
+        };
+        return { contract: { ...c, inputs, reference }, case: k };
+      };
+      const seconds = { plain: 1, power: 0.5, 'plain-too': 0.9 };
+      const { results } = await tune(engine, [one], {
+        families: [{ ...some, trial }],
+        time: clockOf(seconds).time,
+      });
+      expect(results).toMatchObject([{ variant: 'power', rejected: [] }]);
+      return made;
+    };
+    const [two, three] = [await counted(['plain', 'power']), await counted(['plain', 'power', 'plain-too'])];
+    expect(two.references).toBeGreaterThan(0);
+    expect(three).toEqual(two);
+  });
+
   it('that is interrupted has told what it found', async () => {
     const wide = squareFamily(['plain', 'power'], 48);
     const both = {

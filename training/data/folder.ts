@@ -16,6 +16,7 @@ import {
 } from './encoded.ts';
 import { checkBytes, checkSize, failData, listFolder, mostBytes } from './reading.ts';
 import { loadSharp } from './sharp.ts';
+import { MissingPart } from './splits.ts';
 
 const visible = (name: string) => !name.startsWith('.');
 
@@ -28,21 +29,31 @@ interface Listed {
 
 /**
  * Class sub-folders by name in code-unit order (which fixes the labels), and their files in the same order; without any sub-folder the
- * pictures of the folder itself, as one class.
+ * pictures of the folder itself, as one class. `known`: the classes that there are, of which this folder may lack some.
  */
-async function listPictures(folder: string): Promise<Listed> {
+async function listPictures(folder: string, known?: readonly string[]): Promise<Listed> {
   const isFolder = async (name: string) =>
     (await stat(join(folder, name)).catch(() => undefined))?.isDirectory() === true;
   const names = (await listFolder(folder)).filter(visible).sort();
   const folders = await Promise.all(names.map(isFolder));
-  const classNames = names.filter((_, k) => folders[k]);
-  if (classNames.length === 0) {
+  const own = names.filter((_, k) => folders[k]);
+  const classNames = known ?? own;
+  if (own.length === 0 && known) {
+    throw new MissingPart(`${folder}: no sub-folders say the classes, as they do in the part to train on`);
+  }
+  if (own.length === 0) {
     const files = names.filter(isPicture).map((name) => ({ file: join(folder, name), label: 0 }));
     if (files.length === 0) throw new DataError(`${folder}: neither sub-folders nor pictures in it`);
     return { classes: 1, files };
   }
   const files: { file: string; label: number }[] = [];
-  for (const [label, name] of classNames.entries()) {
+  for (const name of own) {
+    const label = classNames.indexOf(name);
+    if (label < 0) {
+      throw new DataError(`${join(folder, name)} is a class that the part to train on does not have`, {
+        hint: 'Name the sub-folders of both parts alike.',
+      });
+    }
     const inside = await listFolder(join(folder, name));
     for (const file of inside.filter(visible).sort()) files.push({ file: join(folder, name, file), label });
   }
@@ -52,15 +63,19 @@ async function listPictures(folder: string): Promise<Listed> {
 }
 
 /**
- * Decodes every picture below folder/CLASS/ with sharp into memory. Bad files are listed in `skipped`. Throws
+ * Decodes every picture below folder/CLASS/ with sharp into memory. `known`: the classes, of which some may be missing. Bad files are listed in `skipped`. Throws
  * ConfigError (size, channels), DataError (no good picture), LimitError (more than maxBytes), UnsupportedError (no sharp),
  * InterruptedError.
  */
-export async function readImageFolder(folder: string, options: PictureOptions = {}): Promise<Dataset> {
+export async function readImageFolder(
+  folder: string,
+  options: PictureOptions = {},
+  known?: readonly string[],
+): Promise<Dataset> {
   const { channels: wanted, onShape, onProgress, signal } = options;
   const maxBytes = mostBytes(options);
   const { size, channels } = checkPictureOptions(options);
-  const { classNames, classes, files } = await listPictures(folder);
+  const { classNames, classes, files } = await listPictures(folder, known);
   const bytes = size * size * channels;
   const what = `${folder}: ${files.length} pictures of ${size} x ${size} x ${channels}`;
   checkBytes(what, files.length * bytes, maxBytes, 'fewer or smaller');
@@ -126,8 +141,12 @@ function recognised(classNames: readonly string[] | undefined): string {
 }
 
 /** The same pictures where they lie, for sets that are not to be held in memory. A bad one is found when its turn comes. */
-export async function indexFolder(folder: string, options: PictureOptions = {}): Promise<EncodedSet> {
-  const { classNames, classes, files } = await listPictures(folder);
+export async function indexFolder(
+  folder: string,
+  options: PictureOptions = {},
+  known?: readonly string[],
+): Promise<EncodedSet> {
+  const { classNames, classes, files } = await listPictures(folder, known);
   options.onRecognised?.(recognised(classNames));
   const sizes = await fileSizes(
     files.map(({ file }) => file),

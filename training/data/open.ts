@@ -195,7 +195,24 @@ async function configurations(path: string, folders: readonly string[]): Promise
   return folders.filter((_, k) => hold[k]);
 }
 
-async function open(path: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
+/** Folders in that of the part to train on: labels are the same in all parts, even where one lacks a class. */
+async function trainedClasses(path: string, folders: readonly string[]): Promise<string[] | undefined> {
+  const [train] = namesOfPart(folders, partNamed, 'train');
+  if (!train) return undefined;
+  const own = join(path, train[0]!);
+  const names = (await listFolder(own)).filter((name) => !name.startsWith('.')).sort();
+  const areFolders = await Promise.all(names.map((name) => isFolder(join(own, name))));
+  const classes = names.filter((_, k) => areFolders[k]);
+  return classes.length > 0 ? classes : undefined;
+}
+
+/** `classes`: those of a folder of pictures, where another part has them. */
+async function open(
+  path: string,
+  options: OpenOptions,
+  whole: boolean,
+  classes?: readonly string[],
+): Promise<TrainingData> {
   const info = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     const missing = cause.code === 'ENOENT' || cause.code === 'ENOTDIR';
     const problem = missing ? 'no such file or folder' : `cannot be read: ${cause.message}`;
@@ -252,8 +269,8 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
   const areFolders = await Promise.all(names.map((name) => isFolder(join(path, name))));
   const folders = names.filter((_, k) => areFolders[k]);
   if (areParts(folders)) {
-    const openOwn = ([own]: readonly string[], rest: OpenOptions) =>
-      open(join(path, own!), { ...rest, split: undefined }, whole);
+    const openOwn = async ([own]: readonly string[], rest: OpenOptions) =>
+      open(join(path, own!), { ...rest, split: undefined }, whole, await trainedClasses(path, folders));
     return openPart(path, folders, options, openOwn, { partOf: partNamed, most: 1 });
   }
   const hub = await configurations(path, folders);
@@ -270,13 +287,18 @@ async function open(path: string, options: OpenOptions, whole: boolean): Promise
     });
   }
   if (options.split === 'test') throw missing('a folder of pictures');
-  return openPictures(path, options, whole);
+  return openPictures(path, options, whole, classes);
 }
 
-async function openPictures(folder: string, options: OpenOptions, whole: boolean): Promise<TrainingData> {
+async function openPictures(
+  folder: string,
+  options: OpenOptions,
+  whole: boolean,
+  classes?: readonly string[],
+): Promise<TrainingData> {
   if (whole || (!options.streamed && (await folderBytes(folder, options)) <= mostBytes(options)))
-    return readImageFolder(folder, options);
-  return decodeSet(await indexFolder(folder, options), options);
+    return readImageFolder(folder, options, classes);
+  return decodeSet(await indexFolder(folder, options, classes), options);
 }
 
 function found(names: readonly string[]): string {

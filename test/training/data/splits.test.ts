@@ -7,7 +7,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DataError } from '../../../engine/errors.ts';
 import type { Dataset } from '../../../training/data/dataset.ts';
-import { openDataset, openParts, type Split } from '../../../training/data/open.ts';
+import { openDataset, openParts, openTrainingData, type Split } from '../../../training/data/open.ts';
 import { areParts, namesOfPart, partInName, partNamed } from '../../../training/data/splits.ts';
 import { npy, tar } from '../../support/archives.ts';
 
@@ -164,6 +164,29 @@ describe('folders', () => {
     ]);
     expect(said).toEqual(['a folder of pictures, 2 sub-folders: as many classes; left out: annotations, val']);
     expect((await read(path, 'test')).found).toEqual([2, 3]);
+  });
+
+  it('share the labels of the part that is trained on, of which another may lack some', async () => {
+    const path = folder({
+      ...{ 'train/ant/1.png': pngs[0]!, 'train/bee/1.png': pngs[1]!, 'train/cow/1.png': pngs[2]! },
+      ...{ 'val/ant/1.png': pngs[3]!, 'val/cow/1.png': pngs[4]! },
+    });
+    for (const streamed of [false, true]) {
+      const data = await openTrainingData(path, { size: 2, split: 'test', streamed });
+      expect([data.classes, data.classNames, data.label(0), data.label(1)]).toEqual([3, ['ant', 'bee', 'cow'], 0, 2]);
+    }
+    mkdirSync(join(path, 'val', 'dog'));
+    await expect(openDataset(path, { split: 'test' })).rejects.toThrow(
+      `${join(path, 'val', 'dog')} is a class that the part to train on does not have`,
+    );
+    expect((await read(path)).found).toEqual([0, 1, 2]);
+  });
+
+  it('whose classes nobody says are no part beside some that have them', async () => {
+    const path = folder({ 'train/ant/1.png': pngs[0]!, 'val/1.png': pngs[1]! });
+    const { train, test } = await openParts(path, { size: 2 });
+    expect([which(train!), test]).toEqual([[0], undefined]);
+    await expect(openDataset(path, { split: 'test' })).rejects.toThrow(/val: no sub-folders say the classes/);
   });
 
   it('without classes are one, and no part is a class', async () => {

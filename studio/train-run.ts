@@ -101,7 +101,7 @@ export function createRun(start: () => OdeltWorker, listener: RunListener): Run 
           listener.onUpdate(event);
         } else if (event.type === 'checkpoint') kept = event;
         else if (event.type === 'shown') listener.onShown(event.step, event);
-        else listener.onRecovered(event.step);
+        else if (event.type === 'recovered') listener.onRecovered(event.step);
       }
       const { step, checkpoint } = await call;
       kept = { step, bytes: checkpoint };

@@ -149,6 +149,8 @@ export type TrainProgress =
   | { readonly type: 'checkpoint'; readonly step: number; readonly bytes: Uint8Array<ArrayBuffer> }
   /** What `show` asks for, after so many updates. */
   | ({ readonly type: 'shown'; readonly step: number } & Shown)
+  /** There is no memory for what was to be shown; the training goes on, and no more is shown. */
+  | { readonly type: 'unshown'; readonly step: number; readonly message: string }
   /** The GPU was lost, and training goes on from this step on a new device. */
   | { readonly type: 'recovered'; readonly step: number; readonly message: string };
 

@@ -1,6 +1,6 @@
 /** `train` in the worker: a run that hands over checkpoints, and goes on from its last state on a new device where the GPU was lost. */
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, DeviceLostError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError, DeviceLostError, InterruptedError, LimitError, OutOfMemoryError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { checkpointBytes, parseCheckpoint, type TrainingState, trainedModel } from '../training/checkpoint.ts';
 import { parseTrainConfig, type TrainConfig } from '../training/config.ts';
@@ -136,6 +136,7 @@ async function trainOn(
   const { model, train, data, saveEvery } = run;
   const trainer = await createTrainer(engine, { model, train, data, from: run.state, signal });
   let done = run.state?.step ?? 0;
+  let shows = run.show;
   const save = async () => {
     if (run.state?.step !== done) run.state = await stateOf(trainer, run, done);
   };
@@ -144,10 +145,17 @@ async function trainOn(
     for await (const event of trainer.run()) {
       done = event.step;
       tell({ type: 'step', ...event });
-      if (run.show && (done % run.show.every === 0 || done === train.steps)) {
+      if (shows && (done % shows.every === 0 || done === train.steps)) {
         const { decoder } = run;
-        const shown = await show(engine, model, await trainer.average(), run.show, { signal, decoder });
-        tell({ type: 'shown', step: done, ...shown });
+        try {
+          const shown = await show(engine, model, await trainer.average(), shows, { signal, decoder });
+          tell({ type: 'shown', step: done, ...shown });
+        } catch (error) {
+          if (!(error instanceof OutOfMemoryError || error instanceof LimitError)) throw error;
+          // The training has its memory, and goes on without what is only looked at.
+          shows = undefined;
+          tell({ type: 'unshown', step: done, message: error.message });
+        }
       }
       if (done % saveEvery !== 0 || done === train.steps) continue;
       await save();

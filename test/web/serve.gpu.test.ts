@@ -3,11 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { DataError, InterruptedError, OutOfMemoryError } from '../../engine/errors.ts';
 import type { Flow } from '../../evaluation/flow.ts';
 import { serializeSafetensors } from '../../formats/safetensors.ts';
 import { modelContents } from '../../model/weights/model-file.ts';
+import { Sampler } from '../../sampling/sampler.ts';
 import { POINT_MODEL, POINT_TRAINING, pointData, pointsOf } from '../../training/points.ts';
 import { formulaParams } from '../../verify/formula-params.ts';
 import type { TrainRequest } from '../../web/protocol.ts';
@@ -36,6 +37,20 @@ it('training goes on after more lost devices than it takes in a row, as each cam
   await worker.load(model);
   const { values } = await worker.sample({ labels: [2], steps: 1, blocks: 2 });
   expect(values.every((value) => Number.isFinite(value) && value !== 0)).toBe(true);
+});
+
+it('a run that shows more than there is memory for goes on without, and says so once', async () => {
+  const { worker } = served();
+  const refused = vi.spyOn(Sampler.prototype, 'sample').mockRejectedValueOnce(new OutOfMemoryError('no room'));
+  onTestFinished(() => refused.mockRestore());
+  const call = worker.train({
+    ...{ model: tinyModel, train: { ...tinyTrain, steps: 3 }, data },
+    show: { every: 1, samples: [{ labels: [0], steps: 1, blocks: 2 }] },
+  });
+  const told: unknown[] = [];
+  for await (const event of call) if (event.type !== 'step') told.push(event);
+  expect(told).toEqual([{ type: 'unshown', step: 1, message: expect.stringContaining('no room') }]);
+  expect((await call).step).toBe(3);
 });
 
 it('a run shows its flow, its checkpoint alone goes on to the same bits, and is loaded as its average', async () => {

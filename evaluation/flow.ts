@@ -2,7 +2,8 @@
  * How a flow moves points, for several numbers of steps and blocks on the same noise: the way of each sample, step by step, and the
  * velocities at fixed places at the beginning of each step. What a picture of the method is drawn of.
  */
-import { ConfigError, InterruptedError, UsageError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
+import { ConfigError, UsageError } from '../engine/errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { checkRequest } from '../sampling/request.ts';
 import type { Velocities } from './velocities.ts';
@@ -64,7 +65,7 @@ export async function traceFlow(
     x.set(places, noise.length);
     const level = config.ignoreDt ? 0 : Math.log2(steps);
     for (let step = 0; step < steps; step++) {
-      if (signal?.aborted) throw new InterruptedError('tracing a flow was interrupted');
+      throwIfAborted(signal, 'tracing a flow was interrupted');
       const from = ways.subarray(step * noise.length, (step + 1) * noise.length);
       x.set(from);
       const v = await velocities.of({ x, labels, t: step / steps, level, blocks });

@@ -2,8 +2,9 @@
  * Losses of held-out pictures by time, level and number of blocks, as shortcut models are trained: at the finest level against the flow's
  * velocity, at the others against two steps of half the size with all blocks. Every cell has the same pictures and noise.
  */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError } from '../engine/errors.ts';
+import { ConfigError, NonFiniteError } from '../engine/errors.ts';
 import { normals } from '../engine/philox.ts';
 import { allowedLengths, finestSteps, fullLength, type ModelConfig } from '../model/config.ts';
 import { groupsFor, ResidentModel } from '../model/weights/residency.ts';
@@ -113,7 +114,7 @@ export async function lossMap(engine: Engine, options: LossMapOptions): Promise<
       const x0 = normals({ seed, stream: NOISE, step: 0 }, x1.length, first * size);
       const labels = Array.from(indices, (i) => (labelled ? pictures.data.label(i) : config.classes));
       for (const [at, { t, level }] of points.entries()) {
-        if (signal?.aborted) throw new InterruptedError('the map of losses was interrupted');
+        throwIfAborted(signal, 'the map of losses was interrupted');
         onProgress?.((first / count) * points.length + (at * indices.length) / count, points.length);
         const x = x1.map((data, i) => (1 - t) * x0[i]! + t * data);
         const velocity = (point: Float32Array, time: number, of: number, L: number) =>

@@ -1,6 +1,6 @@
 /** What the cells of a model's evaluation cost on this adapter: time measured once and scaled, memory estimated to the byte. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
 import { type ModelConfig, usualSteps } from '../model/config.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
 import type { GroupSource } from '../model/weights/source.ts';
@@ -39,7 +39,7 @@ export async function bytesOfCells(
 ): Promise<Priced[]> {
   const priced: Priced[] = [];
   for (const cell of cells) {
-    if (signal?.aborted) throw new InterruptedError('choosing steps and blocks was interrupted');
+    throwIfAborted(signal, 'choosing steps and blocks was interrupted');
     const { steps, blocks } = cell;
     const { peak } = await estimateSampling(
       engine,

@@ -1,7 +1,8 @@
 /** Sheets of samples while a model trains: rows are numbers of blocks L, columns numbers of time steps T, the noise always the same. */
+import { throwIfAborted } from '../engine/abort.ts';
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError } from '../engine/errors.ts';
 import type { Decoder } from '../model/autoencoder/decoder.ts';
 import { allowedLengths, type ModelConfig, usualSteps } from '../model/config.ts';
 import { type ParamSet, paramLayout } from '../model/params.ts';
@@ -88,7 +89,7 @@ export async function sampleSheet(
         const row: Picture[][] = [];
         for (const T of steps) {
           const samples = await sampler.sample({ labels, blocks: L, steps: T, guidance, seed, signal });
-          if (signal?.aborted) throw new InterruptedError('drawing samples was interrupted');
+          throwIfAborted(signal, 'drawing samples was interrupted');
           const { values, shape } = (await decode?.(samples)) ?? samples;
           row.push(fromUnit(values, shape[1], shape[2], shape[3]));
         }

@@ -1,5 +1,5 @@
 /** Figures of many pictures, or of wide features, take minutes and hours: in pieces, between which others get their turn. */
-import { InterruptedError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
 import { nextTurn } from '../engine/turns.ts';
 
 /** How far a figure is. */
@@ -35,7 +35,7 @@ export function pausing(what: string, of: number, { signal, onWork }: Waiting = 
     const work = { what, done, of };
     onWork?.(work);
     await nextTurn();
-    if (signal?.aborted) throw new InterruptedError(`figures were interrupted: ${describeWork(work)}`);
+    throwIfAborted(signal, `figures were interrupted: ${describeWork(work)}`);
     since = performance.now();
   };
 }

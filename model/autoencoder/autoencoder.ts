@@ -2,10 +2,10 @@
  * An autoencoder of latents on the GPU: pictures to latents and back, one picture at a time, each size by a program of its own in one
  * arena. A picture's numbers do not depend on the others.
  */
-
+import { throwIfAborted } from '../../engine/abort.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { ConfigError, InterruptedError, LimitError, NonFiniteError, UsageError } from '../../engine/errors.ts';
+import { ConfigError, LimitError, NonFiniteError, UsageError } from '../../engine/errors.ts';
 import { Arena } from '../../engine/memory/arena.ts';
 import { Program, record } from '../../engine/program.ts';
 import type { Shape, Tensor } from '../../engine/tensor.ts';
@@ -342,7 +342,7 @@ export async function chooseBands(
   let least = Number.POSITIVE_INFINITY;
   let refused: LimitError | undefined;
   for (let rows = height; ; rows = Math.ceil(rows / 2)) {
-    if (signal?.aborted) throw new InterruptedError();
+    throwIfAborted(signal);
     try {
       const options = { ...(precision && { precision }), ...(halves && { halves }), bandRows: rows };
       const peak = await autoencoderPeak(engine, network, half, size, options);

@@ -5,7 +5,8 @@
  */
 import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
-import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { DataError } from '../../engine/errors.ts';
 import { openRegular, readRegular } from '../../formats/files.node.ts';
 import {
   checkNpySize,
@@ -240,7 +241,7 @@ async function makeSet(
       const pixels = new Uint8Array(count * size);
       for (let i = 0; i < count; i++) {
         pixels.set((await read(files, i)) as Uint8Array, i * size);
-        if (options.signal?.aborted) throw new InterruptedError(`reading ${main.name} was interrupted`);
+        throwIfAborted(options.signal, `reading ${main.name} was interrupted`);
         options.onProgress?.(i + 1, count);
       }
       return datasetOf({ ...shape, pixels, labels: Uint16Array.from(labels) });

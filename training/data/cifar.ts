@@ -3,7 +3,8 @@
  * train.bin or test.bin, and fine_label_names.txt, coarse_label_names.txt.
  */
 import { join } from 'node:path';
-import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { DataError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile, readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { checkBytes, failData, mostBytes, type ReadOptions } from './reading.ts';
@@ -109,7 +110,7 @@ export async function readCifar(
     let row = 0;
     for (const { name, file, count: own } of batches) {
       for (let first = 0; first < own; first += CHUNK) {
-        if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+        throwIfAborted(signal, `reading ${name} was interrupted`);
         const last = Math.min(first + CHUNK, own);
         const records = await file.read(first * record, last * record);
         for (let i = first; i < last; i++, row++) {

@@ -2,7 +2,8 @@
  * Sets of encoded pictures (PNG, JPEG, ...) whose places and labels are known: decoded into memory where all fit, else as training
  * needs them.
  */
-import { ConfigError, InterruptedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { ConfigError } from '../../engine/errors.ts';
 import { type Dataset, datasetOf, type PictureGroups, type SkippedFile, type StreamedDataset } from './dataset.ts';
 import { createDecodePool, type DecodePool } from './decode-pool.ts';
 import { checkBytes, mostBytes, type ReadOptions } from './reading.ts';
@@ -94,7 +95,7 @@ export async function decodeSet(
   try {
     const ahead: Promise<Uint8Array>[] = [];
     for (let i = 0; i < count; i++) {
-      if (options.signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+      throwIfAborted(options.signal, `reading ${name} was interrupted`);
       for (let next = i + ahead.length; next < count && ahead.length < 64; next++) {
         const picture = reader.read(next);
         picture.catch(() => {}); // told when its turn has come

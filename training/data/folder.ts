@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { DataError } from '../../engine/errors.ts';
 import { readRegular } from '../../formats/files.node.ts';
 import { type Dataset, datasetOf, type SkippedFile } from './dataset.ts';
 import { createDecodePool } from './decode-pool.ts';
@@ -96,7 +97,7 @@ export async function readImageFolder(
   const ahead = 32;
   try {
     for (let first = 0; first < files.length; first += ahead) {
-      if (signal?.aborted) throw new InterruptedError(`reading ${folder} was interrupted`);
+      throwIfAborted(signal, `reading ${folder} was interrupted`);
       const group = files.slice(first, first + ahead);
       const results = await Promise.allSettled(group.map(({ file }) => decode(file)));
       for (const [k, result] of results.entries()) {
@@ -191,7 +192,7 @@ async function fileSizes(
       .then((info) => (info.isFile() ? info.size : -1))
       .catch(() => -1);
   for (let first = 0; first < files.length; first += LOOKS) {
-    if (signal?.aborted) throw new InterruptedError(`reading ${folder} was interrupted`);
+    throwIfAborted(signal, `reading ${folder} was interrupted`);
     sizes.set(await Promise.all(files.slice(first, first + LOOKS).map(size)), first);
     onProgress?.(Math.min(files.length, first + LOOKS), files.length);
   }

@@ -4,6 +4,7 @@
  */
 import { Readable } from 'node:stream';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
+import { throwIfAborted } from '../../engine/abort.ts';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { idxDims, idxHeaderBytes, isGzip } from '../../formats/idx.ts';
@@ -54,7 +55,7 @@ async function openIdx(name: string, rank: number): Promise<IdxFile> {
       name,
       dims,
       async elements(signal, onBytes) {
-        if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+        throwIfAborted(signal, `reading ${name} was interrupted`);
         const all = packed ? await gunzipExactly(name, file, size, signal, onBytes) : await file.read(0, size);
         return all.subarray(header);
       },
@@ -94,7 +95,7 @@ async function gunzipExactly(
   source.pipe(gunzip);
   try {
     for await (const piece of gunzip as AsyncIterable<Uint8Array>) {
-      if (signal?.aborted) throw new InterruptedError(`reading ${name} was interrupted`);
+      throwIfAborted(signal, `reading ${name} was interrupted`);
       if (filled + piece.length > size) {
         throw new DataError(`${name} holds more than the ${size} bytes its header asks for`, {
           hint: 'Download the file again.',

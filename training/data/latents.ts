@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
+import { throwIfAborted } from '../../engine/abort.ts';
 import { DataError, InterruptedError, OdeltError } from '../../engine/errors.ts';
 import { normals } from '../../engine/philox.ts';
 import { digestOfFile, readRegular } from '../../formats/files.node.ts';
@@ -142,7 +143,7 @@ export async function openLatents(folder: string, options: ReadOptions = {}): Pr
   const starts: number[] = [];
   let at = 0;
   for (const shard of shards) {
-    if (options.signal?.aborted) throw new InterruptedError(`reading ${folder} was interrupted`);
+    throwIfAborted(options.signal, `reading ${folder} was interrupted`);
     starts.push(at);
     const own = await withShard(folder, recipe, shard, (file) => file.integers('labels'));
     const stranger = own.find((label) => !(label >= 0 && label < classes));

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import * as zlib from 'node:zlib';
 import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet/src/index.js';
+import { throwIfAborted } from '../../engine/abort.ts';
 import { DataError, InterruptedError } from '../../engine/errors.ts';
 import { openRegular } from '../../formats/files.node.ts';
 import { createDecodePool, type DecodePool, type PackedPictures, type RowGroupJob } from './decode-pool.ts';
@@ -122,7 +123,7 @@ async function indexWith(
   let count = 0;
   let columns: { column: string; label: string | undefined } | undefined;
   for (const path of paths) {
-    if (options.signal?.aborted) throw new InterruptedError(`reading ${path} was interrupted`);
+    throwIfAborted(options.signal, `reading ${path} was interrupted`);
     const file = await openRegular(path, failData(path));
     try {
       const { size } = file;

@@ -4,7 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import { DataError, InterruptedError } from '../../engine/errors.ts';
+import { throwIfAborted } from '../../engine/abort.ts';
+import { DataError } from '../../engine/errors.ts';
 import { openRegular, type RegularFile } from '../../formats/files.node.ts';
 import { parsePax, parseTarHeader, TAR_BLOCK } from '../../formats/tar.ts';
 import type { SkippedFile } from './dataset.ts';
@@ -146,7 +147,7 @@ export async function indexTar(name: string, paths: readonly string[], options: 
         }
       };
       for await (const entry of entriesOf(path, file)) {
-        if (options.signal?.aborted) throw new InterruptedError(`reading ${path} was interrupted`);
+        throwIfAborted(options.signal, `reading ${path} was interrupted`);
         const own = basename(entry.name);
         if (own.startsWith('.')) continue;
         const dot = own.indexOf('.');

@@ -114,7 +114,7 @@ async function bestOf(
   try {
     for (const { variant, use } of candidates) programs.push(await compileRepeated(engine, variant, clock, use));
     const guesses = programs.map(({ roundSeconds, repeats }, i) => (candidates[i]!.work * repeats) / roundSeconds);
-    const near = [...programs.keys()].filter((i) => guesses[i]! * HOPELESS > Math.max(...guesses));
+    const near = [...programs.keys()].filter((i) => guesses[i]! >= Math.max(...guesses) / HOPELESS);
     const heats = await interleave(
       near.map((i) => programs[i]!),
       HEATS,

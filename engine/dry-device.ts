@@ -10,6 +10,7 @@ export function dryEngine({
   adapterClass,
   largestBinding,
   matrixUnits,
+  boundsChecks,
   tuning,
   mirrors,
 }: Engine): Engine {
@@ -55,5 +56,7 @@ export function dryEngine({
     popErrorScope: async () => null,
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: async () => {} },
   };
-  return new Engine(device as unknown as GPUDevice, adapterClass, { largestBinding, matrixUnits, tuning, mirrors });
+  return new Engine(device as unknown as GPUDevice, adapterClass, {
+    ...{ largestBinding, matrixUnits, boundsChecks, tuning, mirrors },
+  });
 }

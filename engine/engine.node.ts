@@ -1,5 +1,6 @@
 /** An engine under Node: the device of adapters.node.ts, and waiting that leaves the CPU to those who compute. */
 import { type NodeDevice, type NodeDeviceOptions, requestNodeDevice } from './adapters.node.ts';
+import { dawnFlags } from './dawn.node.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 
 /** An engine under Node, and the device behind it. */
@@ -16,7 +17,9 @@ export async function createNodeEngine(
   const wait = node.adapter.kind === 'gpu' ? undefined : waitAsleep;
   const { mirrors, submissionBudget } = options;
   const { matrixUnits, kind } = node.adapter;
-  return { engine: new Engine(node.device, kind, { wait, matrixUnits, mirrors, submissionBudget }), node };
+  const boundsChecks = !dawnFlags(options).some((flag) => /^enable-.*\bdisable_robustness\b/.test(flag));
+  const engine = new Engine(node.device, kind, { wait, matrixUnits, boundsChecks, mirrors, submissionBudget });
+  return { engine, node };
 }
 
 /**

@@ -64,6 +64,8 @@ export interface EngineOptions {
   readonly mirrors?: boolean | 'always';
   /** Kinds of matrix unit that kernels may use. Default: those that the device itself lists. */
   readonly matrixUnits?: readonly MatrixUnit[];
+  /** Whether shaders check bounds, as they do unless Dawn was asked otherwise: what is fast depends on it. Default true. */
+  readonly boundsChecks?: boolean;
   /**
    * Milliseconds that one submission should take at most; longer programs are submitted in parts, as browsers and drivers end devices
    * whose submissions do not end. What a program takes is measured while it runs; one dispatch is never parted. Default 500, a
@@ -90,6 +92,8 @@ export class Engine {
   /** Most bytes of a tensor: of one binding, and of the buffer behind it. */
   readonly largestBinding: number;
   readonly matrixUnits: readonly MatrixUnit[];
+  /** As in the options. */
+  readonly boundsChecks: boolean;
   /** As in the options, of programs that are compiled from now on. */
   submissionBudget: number;
   /** Asked when operations are recorded or run: changing it changes what is recorded from then on. */
@@ -120,6 +124,7 @@ export class Engine {
     this.largestBinding = Math.min(largestBinding, maxStorageBufferBindingSize, maxBufferSize);
     this.pipelines = new PipelineCache(device);
     this.matrixUnits = options.matrixUnits ?? matrixUnitsOf(device.adapterInfo);
+    this.boundsChecks = options.boundsChecks ?? true;
     this.mirrors = options.mirrors ?? true;
     this.tuning = options.tuning;
     this.submissionBudget = options.submissionBudget ?? SUBMISSION_BUDGET;

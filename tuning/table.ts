@@ -19,6 +19,8 @@ export interface TunedAdapter {
   vendor: string;
   architecture: string;
   driver: string;
+  /** How Dawn was asked for it, as far as it changes what there is to choose and how fast it is; null: not known. */
+  modes: string[] | null;
 }
 
 /** What tuning found for one problem. */
@@ -72,14 +74,24 @@ const resultSchema: v.GenericSchema<unknown, TuningResult> = v.object({
 const tableSchema: v.GenericSchema<unknown, TuningTable> = v.object({
   odelt: v.literal('tuning'),
   version: v.literal(VERSION),
-  adapter: v.object({ name: text, vendor: text, architecture: text, driver: text }),
+  // Tables from before modes counted do not say of which they are.
+  adapter: v.object({
+    ...{ name: text, vendor: text, architecture: text, driver: text },
+    modes: v.optional(v.nullable(v.array(text)), null),
+  }),
   results: v.array(resultSchema),
 });
 
-/** The adapter behind an engine. */
-export function tunedAdapter({ device }: Engine): TunedAdapter {
+/** The adapter behind an engine, in its modes: bounds checks, halves and matrix units. */
+export function tunedAdapter({ device, boundsChecks }: Engine): TunedAdapter {
   const { name, vendor, architecture, driver } = describeAdapter(device);
-  return { name, vendor, architecture, driver };
+  const has = (feature: string) => (device.features as ReadonlySet<string>).has(feature);
+  const modes = [
+    ...(boundsChecks ? [] : ['no bounds checks']),
+    ...(has('shader-f16') ? ['f16'] : []),
+    ...(has('chromium-experimental-subgroup-matrix') ? ['matrix units'] : []),
+  ];
+  return { name, vendor, architecture, driver, modes };
 }
 
 /** A table of these results. */
@@ -128,17 +140,21 @@ export function parseTableText(json: string, where: string): TuningTable {
 
 const AGAIN = 'measure anew with `odelt tune --again`, or go without: --tuning off';
 
-/** One text per adapter and driver, the same for the same. */
-export const adapterKey = ({ name, vendor, architecture, driver }: TunedAdapter): string =>
-  JSON.stringify([name, vendor, architecture, driver]);
+/** One text per adapter, driver and modes, the same for the same. */
+export const adapterKey = ({ name, vendor, architecture, driver, modes }: TunedAdapter): string =>
+  JSON.stringify([name, vendor, architecture, driver, modes]);
 
-/** An adapter and its driver in words. */
-export const adapterText = ({ name, driver }: TunedAdapter): string =>
-  driver && driver !== name ? `${name} (${driver})` : name;
+/** An adapter, its driver and its modes in words. */
+export const adapterText = ({ name, driver, modes }: TunedAdapter): string => {
+  const words = [...(driver && driver !== name ? [driver] : []), ...(modes ?? ['modes not known'])];
+  return words.length > 0 ? `${name} (${words.join(', ')})` : name;
+};
 
-/** @throws TuningError where the table is of another adapter or driver than the engine's. */
+/** @throws TuningError where the table is of another adapter, driver or modes than the engine's. */
 export function checkAdapter(table: TuningTable, adapter: TunedAdapter, where: string): void {
-  if (adapterKey(table.adapter) === adapterKey(adapter)) return;
+  // Whoever gives a table that does not say its modes vouches for them.
+  const modes = table.adapter.modes ?? adapter.modes;
+  if (adapterKey({ ...table.adapter, modes }) === adapterKey(adapter)) return;
   throw new TuningError(
     `${where} was measured on ${adapterText(table.adapter)}; this engine is on ${adapterText(adapter)}`,
     { hint: 'what is fast on one adapter may be slow on another: run `odelt tune` on this one' },

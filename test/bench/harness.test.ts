@@ -1,9 +1,11 @@
 /** What timing does with samples, and how it waits, without an adapter. */
 import { describe, expect, it, vi } from 'vitest';
-import { interleave, quantile, runSeconds, timingOf } from '../../bench/harness.ts';
+import { compileRepeated, interleave, quantile, runSeconds, timingOf } from '../../bench/harness.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { Program } from '../../engine/program.ts';
 import { timed } from '../../engine/timed.ts';
+import { add } from '../../kernels/add.ts';
+import { dryGpu } from '../support/dry.ts';
 
 vi.mock('../../engine/timed.ts');
 
@@ -23,6 +25,30 @@ describe('by the host', () => {
     const program = { run: () => void calls.push('run') } as unknown as Program;
     expect(await runSeconds({ engine, program, repeats: 1 })).toBeGreaterThanOrEqual(0);
     expect(calls).toEqual(['run', 'idle']);
+  });
+});
+
+describe('what is shorter than a step of the clock', () => {
+  /** A GPU on which one dispatch takes so many seconds, behind a clock that moves in steps of 100 us. */
+  const repeatedOn = async (each: number, step = 1e-4) => {
+    const engine = dryGpu();
+    vi.mocked(timed).mockImplementation(async (_, program) => {
+      const begin = Math.random() * step;
+      return (
+        Math.round((Math.floor((begin + each * program.dispatches) / step) - Math.floor(begin / step)) * step * 1e9) /
+        1e9
+      );
+    });
+    const x = engine.tensor('x', [64]);
+    return compileRepeated(engine, 'add', 'timestamp', (ctx) => void add(ctx, x, x));
+  };
+
+  it.each([5e-6, 25e-6, 60e-6, 90e-6, 2e-3])('of %s s, is timed by as many as it takes', async (each) => {
+    for (let time = 0; time < 8; time++) {
+      const { repeats, roundSeconds } = await repeatedOn(each);
+      expect(repeats === 400 || roundSeconds >= 0.006).toBe(true);
+      expect(Math.abs(roundSeconds / repeats / each - 1)).toBeLessThan(0.06);
+    }
   });
 });
 

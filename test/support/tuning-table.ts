@@ -3,6 +3,7 @@ import { type TunedAdapter, type TuningResult, type TuningTable, tableOf } from 
 
 export const adapter: TunedAdapter = {
   ...{ name: 'Some GPU 9000', vendor: 'some', architecture: 'arch-1', driver: 'some driver 1.2.3' },
+  modes: [],
 };
 
 export const result: TuningResult = {

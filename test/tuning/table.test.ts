@@ -46,6 +46,14 @@ describe('a table', () => {
     checkAdapter(table, { ...adapter }, 'x.json');
     const other = { ...adapter, driver: 'some driver 1.2.4' };
     expect(adapterKey(other)).not.toBe(adapterKey(adapter));
+    const halves = { ...adapter, modes: ['f16', 'matrix units'] };
+    expect(adapterKey(halves)).not.toBe(adapterKey(adapter));
+    expect(() => checkAdapter(table, halves, 'x.json')).toThrow('(some driver 1.2.3, f16, matrix units)');
+    // A table from before modes counted is read, for whoever gives it; stores look for another name.
+    const { modes: _, ...old } = adapter;
+    const before = parseTable({ ...table, adapter: old }, 'x.json');
+    checkAdapter(before, halves, 'x.json');
+    expect(adapterKey(before.adapter)).not.toBe(adapterKey(adapter));
     expect(refusal(() => checkAdapter(table, other, 'x.json')).message).toBe(
       'x.json was measured on Some GPU 9000 (some driver 1.2.3); this engine is on Some GPU 9000 (some driver 1.2.4)',
     );

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { casesOf } from '../../bench/cases.ts';
 import { dryEngine } from '../../engine/dry-device.ts';
+import { createNodeEngine } from '../../engine/engine.node.ts';
 import { Engine } from '../../engine/engine.ts';
 import { TuningError } from '../../engine/errors.ts';
 import { tuningBy } from '../../kernels/candidates.ts';
@@ -78,10 +79,24 @@ describe('an engine', () => {
     expect(notices).toEqual([`tuning of ${to.family ?? 'square'} width 24 is left out: ${why}`]);
   });
 
+  it('is of the modes that the device was asked for in', async () => {
+    const options = [{}, { disableRobustness: true }, { toggles: ['enable-dawn-features=disable_robustness'] }];
+    const modes: (readonly string[] | null)[] = [];
+    for (const option of options) {
+      const { engine: other } = await createNodeEngine({ onError: () => {}, ...option });
+      modes.push(tunedAdapter(other).modes);
+      other.dispose();
+    }
+    const [plain, unchecked, toggled] = modes;
+    expect(plain).not.toContain('no bounds checks');
+    expect(unchecked).toEqual(['no bounds checks', ...plain!]);
+    expect(toggled).toEqual(unchecked);
+  });
+
   it('refuses a table of another adapter', async () => {
     const other = { ...table, adapter: { ...table.adapter, driver: 'another' } };
     const error = await rejection(useTuning(engine, other, { where: 'x.json' }), TuningError);
-    expect(error.message).toMatch(/^x\.json was measured on .* \(another\); this engine is on /);
+    expect(error.message).toMatch(/^x\.json was measured on .* \(another[,)].* this engine is on /);
     expect(engine.tuning).toBeUndefined();
   });
 

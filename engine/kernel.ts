@@ -1,5 +1,5 @@
 /** A kernel: a named WGSL source. A dispatch: one use of one of its entry points. Nothing here touches a GPU. */
-import { UsageError } from './errors.ts';
+import { LimitError, UsageError } from './errors.ts';
 import type { Scalar } from './scalar.ts';
 import type { Tensor } from './tensor.ts';
 import { type Constants, type LinkedWgsl, linkWgsl, type Mirror, type ReflectedEntry } from './wgsl.ts';
@@ -131,8 +131,13 @@ export function workgroups(counts: readonly number[], limit: number, label: stri
     throw new UsageError(`${label}: a grid of ${counts.join(' x ')} workgroups; counts are 0, 1, 2, ...`);
   }
   const [x = 1, y = 1, z = 1] = counts;
-  if (x > limit || y > limit || z > limit) {
-    throw new UsageError(`${label} asks for ${x} x ${y} x ${z} workgroups; the device allows ${limit} in a dimension`);
+  const most = Math.max(x, y, z);
+  if (most > limit) {
+    throw new LimitError(
+      `${label} asks for ${x} x ${y} x ${z} workgroups; the device allows ${limit} in a dimension`,
+      { asked: most, available: limit },
+      { hint: 'use a smaller batch' },
+    );
   }
   return [x, y, z];
 }

@@ -29,7 +29,7 @@ export class ReplayState {
   /** Values of the last update; null where an update failed or none has been. */
   #last: ScalarValues | null = null;
 
-  /** `limit`: most workgroups in a dimension. @throws UsageError for parameters and grids that cannot be. */
+  /** `limit`: most workgroups in a dimension. @throws UsageError for parameters and grids that cannot be, LimitError. */
   constructor(nodes: readonly CheckedDispatch[], limit: number) {
     const symbolic = (node: CheckedDispatch) => Object.values(node.dispatch.params ?? {}).some(isSym);
     const dynamic = nodes.filter(symbolic);
@@ -79,7 +79,7 @@ export class ReplayState {
 
   /**
    * Brings blocks and workgroups up to date with `values`; tells whether `changing` has changed.
-   * @throws UsageError for a value that is missing or does not fit; the next update then starts afresh.
+   * @throws UsageError for a value that is missing or does not fit, LimitError; the next update then starts afresh.
    */
   update(values: ScalarValues): boolean {
     const last = this.#last;

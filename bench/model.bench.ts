@@ -8,6 +8,7 @@ import type { Engine } from '../engine/engine.ts';
 import { LimitError, OutOfMemoryError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
+import { toHalf } from '../formats/half.ts';
 import { createTape } from '../kernels/derivatives.ts';
 import { block } from '../model/block.ts';
 import { allowedLengths, type ModelConfig, tokenCount, usualSteps } from '../model/config.ts';
@@ -49,6 +50,8 @@ export interface ModelBenchOptions {
   readonly signal?: AbortSignal;
   /** Told before each part. */
   readonly onPart?: (text: string) => void;
+  /** Told what has been found after each part: keep it, and nothing is lost when the rest is not waited for. */
+  readonly onFound?: (bench: ModelBench) => Promise<void>;
   readonly machine?: string;
   readonly note?: string;
 }
@@ -115,18 +118,23 @@ export interface FirstSamples extends Pair {
   readonly note: string;
 }
 
-/** Weights of a standard deviation of about 0.02, made at the speed of memory: the same few thousand again and again. */
-export function patternSource(config: ModelConfig): GroupSource {
+/**
+ * Weights of a standard deviation of about 0.02, made at the speed of memory: the same few thousand again and again; as floats or, as
+ * packing those of a large model takes longer than to measure it, as halves.
+ */
+export function patternSource(config: ModelConfig, precision: 'f32' | 'f16' = 'f32'): GroupSource {
   const layout = paramLayout(config);
-  const pattern = new Float32Array(4096);
-  formulaFill(pattern, 1, 1, 0.02 * Math.sqrt(3));
+  const floats = new Float32Array(4096);
+  formulaFill(floats, 1, 1, 0.02 * Math.sqrt(3));
+  const pattern = precision === 'f16' ? toHalf(floats) : floats;
   return {
     layout,
-    bytesOf: (group) => 4 * layout.groups[group]!.length,
+    bytesOf: (group) => pattern.BYTES_PER_ELEMENT * layout.groups[group]!.length,
     read: async (group) => {
-      const values = new Float32Array(layout.groups[group]!.length);
-      for (let at = 0; at < values.length; at += pattern.length) {
-        values.set(pattern.subarray(0, Math.min(pattern.length, values.length - at)), at);
+      const { length } = layout.groups[group]!;
+      const values = precision === 'f16' ? new Uint16Array(length) : new Float32Array(length);
+      for (let at = 0; at < length; at += pattern.length) {
+        values.set(pattern.subarray(0, Math.min(pattern.length, length - at)), at);
       }
       return values;
     },
@@ -149,6 +157,9 @@ export function defaultPairs(config: ModelConfig): Pair[] {
 export async function benchModel(engine: Engine, config: ModelConfig, options: ModelBenchOptions): Promise<ModelBench> {
   const { machine = 'unknown', note = '', rounds, onPart } = options;
   const found: Found = { results: [], ratios: [], training: [], breakdowns: [], missing: [] };
+  const date = new Date().toISOString().slice(0, 10);
+  const adapter = describeAdapter(engine.device);
+  const report = (): ModelBench => ({ date, model: options.name, config, adapter, machine, note, rounds, ...found });
   const fitting = async (what: string, body: () => Promise<void>) => {
     onPart?.(what);
     try {
@@ -157,11 +168,25 @@ export async function benchModel(engine: Engine, config: ModelConfig, options: M
       if (!(error instanceof OutOfMemoryError || error instanceof LimitError)) throw error;
       found.missing.push({ what, why: error.message });
     }
+    await options.onFound?.(report());
   };
   const source = options.source ?? patternSource(config);
-  for (const batch of options.batches) {
-    await fitting(`evaluations, batch ${batch}`, () => forwards(engine, config, source, batch, options, found));
-    await fitting(`sampling, batch ${batch}`, () => sampling(engine, config, source, batch, options, found));
+  // Once for all batches: to make and load the weights of a large model takes longer than to run it.
+  const owned = new Owned();
+  const models: Models = new Map();
+  try {
+    for (const weights of ['f32', 'f16'] as const) {
+      await fitting(`weights in ${weights}`, async () => {
+        const from = options.source ?? patternSource(config, weights);
+        models.set(weights, await wholeModel(engine, config, from, weights, owned, options.signal));
+      });
+    }
+    for (const batch of models.has('f32') ? options.batches : []) {
+      await fitting(`evaluations, batch ${batch}`, () => forwards(engine, config, models, batch, options, found));
+      await fitting(`sampling, batch ${batch}`, () => sampling(engine, config, models, batch, options, found));
+    }
+  } finally {
+    owned.free();
   }
   for (const batch of options.trainBatches) {
     await fitting(`training, batch ${batch}`, async () => {
@@ -172,10 +197,11 @@ export async function benchModel(engine: Engine, config: ModelConfig, options: M
       }
     });
   }
-  const date = new Date().toISOString().slice(0, 10);
-  const adapter = describeAdapter(engine.device);
-  return { date, model: options.name, config, adapter, machine, note, rounds, ...found };
+  return report();
 }
+
+/** Whole, by how their weights are stored; f16 may not have fitted. */
+type Models = Map<'f32' | 'f16', ResidentModel>;
 
 interface Found {
   readonly results: ModelResult[];
@@ -212,7 +238,7 @@ const asTask = ({ program }: Part): Task => ({ run: () => program.run(), queues:
 async function forwards(
   engine: Engine,
   config: ModelConfig,
-  source: GroupSource,
+  models: Models,
   batch: number,
   options: ModelBenchOptions,
   found: Found,
@@ -220,10 +246,6 @@ async function forwards(
   const { rounds, signal, tracer } = options;
   const owned = new Owned();
   try {
-    const models = new Map<'f32' | 'f16', Model>();
-    for (const weights of ['f32', 'f16'] as const) {
-      models.set(weights, await wholeModel(engine, config, source, weights, owned, signal));
-    }
     const own = (label: string, shape: Tensor['shape'], dtype: 'f32' | 'u32' = 'f32') =>
       owned.add(engine.tensor(label, shape, { dtype }), (t) => engine.release(t));
     const f32 = models.get('f32')!;
@@ -251,7 +273,7 @@ async function forwards(
     parts.forEach((part, i) => void found.results.push(resultOf(part, batch, seconds[i]!)));
     const evaluated = (weights: string, blocks: number) =>
       seconds[parts.findIndex((p) => p.what === 'evaluation' && p.weights === weights && p.blocks === blocks)]!;
-    found.ratios.push(...evaluationRatios(config, batch, evaluated));
+    if (models.has('f16')) found.ratios.push(...evaluationRatios(config, batch, evaluated));
     if (batch === options.batches.at(-1)) {
       const { program } = parts.find((p) => p.weights === 'f32' && p.what === 'evaluation' && p.blocks === longest)!;
       const times = await timeDispatches(engine, program, { signal });
@@ -370,7 +392,7 @@ function evaluationRatios(
 async function sampling(
   engine: Engine,
   config: ModelConfig,
-  source: GroupSource,
+  models: Models,
   batch: number,
   options: ModelBenchOptions,
   found: Found,
@@ -378,7 +400,7 @@ async function sampling(
   const { rounds, signal, pairs = defaultPairs(config) } = options;
   const owned = new Owned();
   try {
-    const model = owned.add(new ResidentModel(engine, config, source), (m) => m.dispose());
+    const model = models.get('f32')!;
     // All requests keep their blocks on the GPU: what is timed is sampling, not loading.
     const sampler = owned.add(new Sampler(engine, model, { batch, ahead: false }), (s) => s.dispose());
     const labels = usualLabels(config, batch);

@@ -44,6 +44,7 @@ export interface ReadyOptions {
 export interface ReadyCase extends CaseTensors {
   /** Runs the operation forward and compares it with float64. @throws OdeltError ('wrong-result'). */
   check(): Promise<Comparison64>;
+  /** Frees its tensors. */
   dispose(): void;
 }
 

@@ -7,6 +7,8 @@ import { checkOutput, writeText } from '../formats/files.node.ts';
 import { shippedVersion } from '../formats/shipped.node.ts';
 import { checkCase } from '../kernels/check.ts';
 import { contracts } from '../kernels/registry.ts';
+import { preset } from '../model/config.ts';
+import { paramLayout } from '../model/params.ts';
 import type { Tuned } from '../tuning/tune.ts';
 import { runChild } from './child.node.ts';
 import { interruptSignal } from './ends.node.ts';
@@ -20,7 +22,7 @@ interface GpuFlags {
   adapter?: string;
   out: string;
   preset?: string;
-  seconds: number;
+  seconds?: number;
   quick?: boolean;
   only?: string;
   json?: boolean;
@@ -33,7 +35,11 @@ export function addBenchGpu(bench: Command): void {
     .option('--adapter <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--out <folder>', 'where to write, in a folder named for the adapter', join('out', 'gpu'))
     .option('--preset <name>', 'the model to measure (default: dit-b/2 on a GPU, else tiny)')
-    .option('--seconds <n>', 'for all stages together', number('--seconds', { min: 10 }), 480)
+    .option(
+      '--seconds <n>',
+      'for all stages together (default: what they may take: eight minutes, for a larger model more)',
+      number('--seconds', { min: 10 }),
+    )
     .option('--quick', 'small sizes and few rounds: whether everything runs, not how fast')
     .option('--only <names>', 'only these stages, such as info,verify')
     .option('--json', 'print the report as one JSON document')
@@ -63,6 +69,7 @@ async function benchGpu(flags: GpuFlags): Promise<void> {
   const info = await describe(flags, signal);
   const folder = join(flags.out, folderName(info));
   const stages = stagesOf(flags, info, folder);
+  const { seconds = stages.reduce((sum, stage) => sum + stage.seconds, 0) } = flags;
   const line = new ProgressLine();
   const onStage = ({ name, title, seconds }: Stage, record?: StageRecord) => {
     if (!record) return line.update(`${name}: ${title} (at most ${duration(seconds)})`, true);
@@ -72,7 +79,7 @@ async function benchGpu(flags: GpuFlags): Promise<void> {
   const version = shippedVersion();
   let stopped: InterruptedError | undefined;
   try {
-    await runStages(folder, stages, { seconds: flags.seconds, version, signal, onStage });
+    await runStages(folder, stages, { seconds, version, signal, onStage });
   } catch (error) {
     if (!(error instanceof InterruptedError)) throw error;
     stopped = error;
@@ -119,12 +126,16 @@ export const folderName = ({ name, kind }: Pick<AdapterDescription, 'name' | 'ki
   return `${words.slice(0, 60).replace(/^-+|-+$/g, '') || 'adapter'}${kind === 'gpu' ? '' : `-${kind}`}`;
 };
 
-/** What is to be run: this command's own others. Seconds add up to eight minutes. */
+/** What is to be run: this command's own others. Seconds add up to eight minutes, for larger models than DiT-B/2 to more. */
 function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): Stage[] {
   const { quick = false } = flags;
   const cli = process.argv[1]!;
   const adapter = flags.adapter === undefined ? [] : ['--adapter', flags.adapter];
-  const preset = ['--preset', flags.preset ?? (quick || info.kind !== 'gpu' ? 'tiny' : 'dit-b/2')];
+  const name = flags.preset ?? (quick || info.kind !== 'gpu' ? 'tiny' : 'dit-b/2');
+  const size = paramLayout(preset(name)).groups.reduce((sum, { length }) => sum + length, 0);
+  /** Seconds that are enough for DiT-B/2 with its 130 million weights, for this model. */
+  const scaled = (seconds: number) => Math.ceil(seconds * Math.max(1, size / 2e8));
+  const ofModel = ['--preset', name];
   const rounds = quick ? ['--rounds', '3'] : [];
   const own = (name: string, title: string, seconds: number, ...args: readonly string[]): Stage => ({
     ...{ name, title, seconds, program: process.execPath },
@@ -152,7 +163,7 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
     { ...own('tune-square', 'the best tile for large products', 75, ...tuneSquare), leaves: leftToTune },
     { ...own('square', 'large products, f32 and halves', 40, ...squares), follows: 'tune-square' },
   ];
-  const tuneModel = ['tune', '--json', '--budget', '30', ...preset];
+  const tuneModel = ['tune', '--json', '--budget', '30', ...ofModel];
   const stages = [
     stage('info', 'the adapter, its limits and features', 20, 'info', '--json'),
     stage(
@@ -177,17 +188,28 @@ function stagesOf(flags: GpuFlags, info: AdapterDescription, folder: string): St
       ...small,
     ),
     ...(quick ? [] : [{ ...stage('tune', 'the best variant of each kernel', 45, ...tuneModel), leaves: leftToTune }]),
-    stage('model', 'a whole model', 75, 'bench', 'model', '--json', ...save('model'), ...preset, ...rounds, ...model),
+    stage(
+      'model',
+      'a whole model',
+      scaled(75),
+      'bench',
+      'model',
+      '--json',
+      ...save('model'),
+      ...ofModel,
+      ...rounds,
+      ...model,
+    ),
     stage(
       'memory',
       'GPU memory of sampling',
-      35,
+      scaled(35),
       'bench',
       'memory',
       '--run',
       '--json',
       ...save('memory'),
-      ...preset,
+      ...ofModel,
       ...memoryOf(quick),
     ),
     // 137 GFLOP each: no CPU should.

@@ -9,6 +9,7 @@ import {
   benchModel,
   defaultPairs,
   type FirstSamples,
+  type ModelBench,
   type ModelBenchOptions,
   type Pair,
   patternSource,
@@ -101,6 +102,14 @@ async function run(flags: ModelFlags): Promise<void> {
     const { name, config } = model;
     for (const { blocks } of flags.pairs ?? []) checkLength(config, blocks);
     const tracer = flags.trace === undefined ? undefined : new Tracer(engine);
+    /** After each part, so that one who is stopped before the last has the others. */
+    const save = async (report: ModelBench & { first?: FirstSamples }) => {
+      if (flags.save === undefined) return;
+      const path = join(flags.save, `model-${name.replaceAll('/', '')}-${report.adapter.kind}`);
+      await writeText(`${path}.json`, `${JSON.stringify(report, null, 1)}\n`);
+      await writeText(`${path}.md`, `# ${name}\n\n${formatModelBench(report)}\n`);
+      return path;
+    };
     const options: ModelBenchOptions = {
       name,
       batches: flags.batch,
@@ -113,6 +122,7 @@ async function run(flags: ModelFlags): Promise<void> {
       note: flags.note,
       machine: `${describeMachine().machine}, Node ${process.version}`,
       onPart: (text) => line.update(text, true),
+      onFound: async (found) => void (await save(found)),
     };
     const bench = await benchModel(engine, config, options);
     const trace = tracer?.finish({ model: name, adapter: bench.adapter.name, driver: bench.adapter.driver });
@@ -125,12 +135,8 @@ async function run(flags: ModelFlags): Promise<void> {
       await writeText(flags.trace, JSON.stringify(trace));
       log(`wrote ${flags.trace}`);
     }
-    if (flags.save !== undefined) {
-      const path = join(flags.save, `model-${name.replaceAll('/', '')}-${bench.adapter.kind}`);
-      await writeText(`${path}.json`, `${JSON.stringify(report, null, 1)}\n`);
-      await writeText(`${path}.md`, `# ${name}\n\n${formatModelBench(report)}\n`);
-      log(`wrote ${path}.json and .md`);
-    }
+    const path = await save(report);
+    if (path !== undefined) log(`wrote ${path}.json and .md`);
     if (flags.json) printJson(report);
     else print(formatModelBench(report));
   } finally {

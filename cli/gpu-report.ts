@@ -24,8 +24,12 @@ export async function gatherReport(folder: string, about: Omit<GpuReport, 'resul
   const results: Record<string, unknown> = {};
   for (const { name, state } of about.stages) {
     if (state === 'not run') continue;
-    const text = await textOf(join(folder, `${name}.json`));
-    if (text !== undefined) results[name] = JSON.parse(text);
+    // One that was stopped has printed nothing, but may have saved what it had.
+    const printed = state === 'timed out' || state === 'interrupted' ? undefined : `${name}.json`;
+    const [saved] = (await readdir(join(folder, name)).catch((): string[] => [])).filter((f) => f.endsWith('.json'));
+    const file = printed ?? (saved && join(name, saved));
+    const text = file && (await textOf(join(folder, file)));
+    if (text) results[name] = JSON.parse(text);
   }
   return { ...about, results };
 }

@@ -1,7 +1,8 @@
 /** `odelt tune`: finds the fastest variants of kernels for a model on an adapter, and keeps them. */
 import type { Command } from 'commander';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, OdeltError, TuningError } from '../engine/errors.ts';
+import { ConfigError, DeviceLostError, OdeltError, TuningError } from '../engine/errors.ts';
+import type { TuningChoice } from '../engine/tuning.ts';
 import { checkOutput } from '../formats/files.node.ts';
 import { openAutoencoder } from '../model/autoencoder/open.node.ts';
 import { preset } from '../model/config.ts';
@@ -12,7 +13,14 @@ import { problemText, type TuningProblem } from '../tuning/problem.ts';
 import { autoencoderProblems, problemsOf, squareProblems } from '../tuning/problems.ts';
 import { formatRejected, formatResults, summary } from '../tuning/report.ts';
 import { fileStore, writeTable } from '../tuning/store.node.ts';
-import { adapterText, mergeResults, type TuningResult, tableOf, tunedAdapter } from '../tuning/table.ts';
+import {
+  adapterText,
+  mergeResults,
+  type TuningResult,
+  type TuningTable,
+  tableOf,
+  tunedAdapter,
+} from '../tuning/table.ts';
 import { tune } from '../tuning/tune.ts';
 import { interruptSignal } from './ends.node.ts';
 import { openModel } from './models.node.ts';
@@ -131,17 +139,33 @@ async function run(flags: TuneFlags): Promise<void> {
     const problems = chosen(await problemsOn(engine), flags.only);
     line.end();
     log(`${adapterText(adapter)}: ${problems.length} problems`);
-    let results = before;
+    let { results } = before;
+    // What did not come back from its trial stands in the table as it was left.
+    let suspects = before.suspects;
+    let trying = false;
+    const keep = async (...more: TuningChoice[]) => {
+      trying = more.length > 0;
+      await store.put(tableOf(adapter, results, [...suspects, ...more]));
+    };
     const tuned = await tune(engine, problems, {
       ...{ batches: flags.batch, budget: flags.budget, signal },
-      known: flags.again ? [] : before,
+      ...(flags.again ? {} : { known: before.results, suspects }),
+      onTry: (attempt) => keep(attempt),
       onProgress: ({ problem, index, total, doing }) =>
         line.update(`${index + 1}/${total} ${problemText(problem)}: ${doing}`),
       async onResult(result) {
         results = mergeResults(results, [result]);
-        await store.put(tableOf(adapter, results));
+        const isIn = ({ variant }: TuningChoice) => result.rejected.some((r) => r.variant === variant);
+        suspects = suspects.filter((s) => !(problemText(s) === problemText(result) && isIn(s)));
+        await keep();
       },
-    }).finally(() => line.end());
+    })
+      .catch(async (error: unknown) => {
+        if (trying && !(error instanceof DeviceLostError)) await keep();
+        throw error;
+      })
+      .finally(() => line.end());
+    if (trying) await keep();
     const table = tableOf(adapter, results);
     if (flags.out !== undefined) await writeTable(flags.out, table);
     if (!flags.json) {
@@ -186,13 +210,14 @@ async function known(
   store: ReturnType<typeof fileStore>,
   adapter: ReturnType<typeof tunedAdapter>,
   again = false,
-): Promise<readonly TuningResult[]> {
+): Promise<Pick<TuningTable, 'results' | 'suspects'>> {
+  const none = { results: [], suspects: [] };
   try {
-    return (await store.get(adapter))?.results ?? [];
+    return (await store.get(adapter)) ?? none;
   } catch (error) {
     if (!again || !(error instanceof TuningError)) throw error;
     log(`${error.message}; it is written anew`);
-    return [];
+    return none;
   }
 }
 

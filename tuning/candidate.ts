@@ -18,6 +18,8 @@ export interface Entrant {
   readonly id: string;
   /** Forward, or forward and backward together where there is a backward; one for each number of samples. */
   readonly timed: readonly (Timed & { readonly roundSeconds: number })[];
+  /** Seconds of one use as first measured, by size, the smallest first. */
+  readonly paces: readonly number[];
   /** Frees its programs. */
   dispose(): void;
 }
@@ -44,6 +46,15 @@ const MOST_REFERENCE_FLOPS = 2e8;
 /** The same where gradients are, each of whose elements costs four references. */
 const MOST_SMALL_FLOPS = 5e7;
 
+/**
+ * What is so many times slower than the reviewed variant at one size is not run at the next, where it would take so many seconds: drivers
+ * end what takes too long (Windows after two seconds), and the device with it.
+ */
+const HOPELESS = { ratio: 4, seconds: 0.25 } as const;
+/** Operations of the smallest timed case above which a sixteenth of it is run before. */
+const PROBED_FLOPS = 1e10;
+const PROBE = 16;
+
 /** A problem's cases, and the host's share of checking candidates by them. The caller disposes it, after its entrants. */
 export class Checks {
   readonly #engine: Engine;
@@ -53,6 +64,8 @@ export class Checks {
   readonly #clock: Clock;
   readonly #small: Size;
   readonly #edges: readonly Size[];
+  /** What is timed, after what only tells how long that will take. */
+  readonly #timed: readonly Size[];
   readonly #owned: (() => void)[] = [];
   #smallCase: { readonly expected: Expected; readonly placed: CaseTensors } | undefined;
   readonly #ready = new Map<string, ReadyCase>();
@@ -61,7 +74,7 @@ export class Checks {
     engine: Engine,
     subject: Subject,
     timed: { batches: readonly number[]; clock: Clock },
-    sizes: { small: Size; edges: readonly Size[] },
+    sizes: { small: Size; edges: readonly Size[]; timed: readonly Size[] },
   ) {
     this.#engine = engine;
     this.#subject = subject;
@@ -69,6 +82,7 @@ export class Checks {
     this.#clock = timed.clock;
     this.#small = sizes.small;
     this.#edges = sizes.edges;
+    this.#timed = sizes.timed;
   }
 
   /**
@@ -82,7 +96,7 @@ export class Checks {
   ): Promise<Checks | null> {
     const { tokens } = subject.problem;
     const batches: number[] = [];
-    for (const samples of timed.batches) {
+    for (const samples of [...timed.batches].sort((a, b) => a - b)) {
       const { asked, fits } = await look(engine, subject, { samples, tokens });
       if (!asked) return null;
       if (fits) batches.push(samples);
@@ -102,32 +116,64 @@ export class Checks {
       known.add(key);
       edges.push(edge);
     }
-    return new Checks(engine, subject, { ...timed, batches }, { small: small ? SMALL : one, edges });
+    const sizes = batches.map((samples): Size => ({ samples, tokens }));
+    const [least] = sizes as [Size];
+    const probe = { ...least, tokens: Math.max(1, Math.floor(tokens / PROBE)) };
+    const isShorter = flopsOf(subject, least) > PROBED_FLOPS && caseOf(probe) !== caseOf(least);
+    if (isShorter && (await look(engine, subject, probe)).asked) sizes.unshift(probe);
+    return new Checks(engine, subject, { ...timed, batches }, { small: small ? SMALL : one, edges, timed: sizes });
   }
 
-  /** Holds a candidate to float64 and compiles what is to be timed. @throws OdeltError saying what is wrong with it. */
-  async prepare(id: string): Promise<Entrant> {
+  /**
+   * Holds a candidate to float64 and compiles what is to be timed, the smallest first; null where it is so much slower than `base` that it is
+   * not run at the largest. @throws OdeltError saying what is wrong with it.
+   */
+  async prepare(id: string, base: Entrant | null = null): Promise<Entrant | null> {
     const prepared: Prepared[] = [];
     const dispose = () => {
       for (const p of prepared) p.dispose();
     };
+    const paces: number[] = [];
+    let hopeless = false;
     try {
       await withVariant(this.#engine, this.#subject, id, async () => {
         await this.#compiles();
         await this.#smallIsRight();
         for (const edge of this.#edges) await (await this.#at(edge, false)).check();
-        for (const samples of this.batches) {
-          const size = { samples, tokens: this.#subject.problem.tokens };
-          const { contract, case: k } = trialOf(this.#subject, samples);
-          const ready = await this.#at(size, true);
-          prepared.push(await prepareCase(this.#engine, contract, k, this.#clock, true, true, ready));
+        for (const [i, size] of this.#timed.entries()) {
+          const isTimed = this.#timed.length - i <= this.batches.length;
+          const { contract, case: k } = trialOf(this.#subject, size.samples, size.tokens);
+          const made = await prepareCase(
+            this.#engine,
+            contract,
+            k,
+            this.#clock,
+            isTimed,
+            true,
+            await this.#at(size, true),
+          );
+          const { roundSeconds, repeats } = made.both ?? made.forward;
+          paces.push(roundSeconds / repeats);
+          if (isTimed) prepared.push(made);
+          else made.dispose();
+          hopeless = this.#isHopeless(i, paces[i]!, base?.paces[i]);
+          if (hopeless) return;
         }
       });
     } catch (error) {
       dispose();
       throw error;
     }
-    return { id, timed: prepared.map(({ forward, both }) => both ?? forward), dispose };
+    if (!hopeless) return { id, timed: prepared.map(({ forward, both }) => both ?? forward), paces, dispose };
+    dispose();
+    return null;
+  }
+
+  /** Whether a candidate of this pace at a size is not to be run at the next. */
+  #isHopeless(at: number, pace: number, base = Number.POSITIVE_INFINITY): boolean {
+    const [size, next] = [this.#timed[at]!, this.#timed[at + 1]];
+    if (!next || !(pace > HOPELESS.ratio * base)) return false;
+    return (pace * flopsOf(this.#subject, next)) / flopsOf(this.#subject, size) > HOPELESS.seconds;
   }
 
   /** Frees the tensors that candidates shared. */
@@ -177,6 +223,12 @@ export class Checks {
     this.#ready.set(key, made);
     return made;
   }
+}
+
+/** Operations of the trial at a size; 1 where its contract does not say. */
+function flopsOf(subject: Subject, { samples, tokens }: Size): number {
+  const { contract, case: k } = trialOf(subject, samples, tokens);
+  return Math.max(1, contract.bench?.cost(k).flops ?? 1);
 }
 
 /** Whether the trial at this size asks for the problem's choice, and whether the device can bind its tensors. */

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { describeAdapter } from '../engine/device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { TuningError } from '../engine/errors.ts';
-import { shapeKey } from '../engine/tuning.ts';
+import { shapeKey, type TuningChoice } from '../engine/tuning.ts';
 
 /** Counts changes after which older tables cannot be read. */
 const VERSION = 1;
@@ -53,6 +53,8 @@ export interface TuningTable {
   version: typeof VERSION;
   adapter: TunedAdapter;
   results: TuningResult[];
+  /** Variants with which the device or the process was lost, and the one that is being tried. */
+  suspects: TuningChoice[];
 }
 
 const resultSchema: v.GenericSchema<unknown, TuningResult> = v.object({
@@ -80,6 +82,7 @@ const tableSchema: v.GenericSchema<unknown, TuningTable> = v.object({
     modes: v.optional(v.nullable(v.array(text)), null),
   }),
   results: v.array(resultSchema),
+  suspects: v.optional(v.array(v.object({ family: text, shape, variant: text })), []),
 });
 
 /** The adapter behind an engine, in its modes: bounds checks, halves and matrix units. */
@@ -94,12 +97,17 @@ export function tunedAdapter({ device, boundsChecks }: Engine): TunedAdapter {
   return { name, vendor, architecture, driver, modes };
 }
 
-/** A table of these results. */
-export const tableOf = (adapter: TunedAdapter, results: readonly TuningResult[]): TuningTable => ({
+/** A table of these results and, while something is tried, of what may not come back from it. */
+export const tableOf = (
+  adapter: TunedAdapter,
+  results: readonly TuningResult[],
+  suspects: readonly TuningChoice[] = [],
+): TuningTable => ({
   odelt: 'tuning',
   version: VERSION,
   adapter,
   results: [...results],
+  suspects: [...suspects],
 });
 
 /** The results of `old` with those of `more` in their place, or behind them. */

@@ -6,7 +6,7 @@ import { chooseClock } from '../bench/clock.ts';
 import { type Clock, interleave, timingOf } from '../bench/harness.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ConfigError, DeviceLostError, InterruptedError, OutOfMemoryError } from '../engine/errors.ts';
-import { shapeKey } from '../engine/tuning.ts';
+import { shapeKey, type TuningChoice } from '../engine/tuning.ts';
 import { families as allFamilies, type TunedFamily } from '../kernels/families.ts';
 import { Checks, type Entrant, endsTuning, settle } from './candidate.ts';
 import { isFresh, measuredIds } from './choices.ts';
@@ -47,6 +47,10 @@ export interface TuneOptions {
   readonly signal?: AbortSignal;
   /** Told what is being done, many times a problem. */
   readonly onProgress?: (progress: TuneProgress) => void;
+  /** Told which variant is about to be run: keep it, and after a loss of the device or the process it can be among `suspects`. */
+  readonly onTry?: (attempt: TuningChoice) => void | Promise<void>;
+  /** Variants with which a device or a process was lost before: they are rejected, not tried again. Default: none. */
+  readonly suspects?: readonly TuningChoice[];
   /** Told each result as it comes: keep it, and nothing is lost when tuning is interrupted. */
   readonly onResult?: (result: TuningResult) => void | Promise<void>;
   /** The clock: entrants in, seconds out. Default: bench/harness.ts, by timestamps where they can be trusted. */
@@ -112,7 +116,14 @@ export async function tune(
       const time = options.time ?? inTurn;
       const first = !begun;
       const enough = (tried: number) => spent() && (tried > 0 || !first);
-      const how: How = { batches, clock, time, doing, enough, before: fresh ? before : null };
+      const { family, shape } = problem;
+      const key = shapeKey(family, shape);
+      const suspects = (options.suspects ?? []).filter((s) => shapeKey(s.family, s.shape) === key);
+      const how: How = {
+        ...{ batches, clock, time, doing, enough, before: fresh ? before : null },
+        trying: async (variant) => options.onTry?.({ family, shape, variant }),
+        isSuspect: (variant) => suspects.some((s) => s.variant === variant),
+      };
       const result = await tuneOne(engine, subject, how);
       if (result === 'uncovered' || result === 'left') tuned[result].push(problem);
       else {
@@ -153,6 +164,9 @@ interface How {
   readonly doing: (text: string) => void;
   /** Whether the budget allows no further candidate, after so many that had not been tried before. */
   readonly enough: (tried: number) => boolean;
+  /** Told before a candidate is run. */
+  readonly trying: (variant: string) => Promise<void>;
+  readonly isSuspect: (variant: string) => boolean;
   /** What was found before the budget was spent. */
   readonly before: TuningResult | null;
 }
@@ -164,6 +178,9 @@ function orderOf({ candidates, reviewed }: Subject, before: TuningResult | null)
   const rest = before ? [...best, ...before.untried] : all;
   return [...new Set([reviewed.id, ...rest])].filter((id) => all.includes(id));
 }
+
+const LOST =
+  'the device or the process was lost while it was tried, and it is not tried again (`odelt tune --again` does)';
 
 /** Rounds between the last few, and of the last challenger against the base, which take their time from no earlier round. */
 const HEAT_ROUNDS = 3;
@@ -213,7 +230,12 @@ async function tuneOne(engine: Engine, subject: Subject, how: How): Promise<Tuni
       }
       if (!again) tried++;
       how.doing(`${id}: check`);
-      const entrant = await attempt(id, () => checks.prepare(id));
+      if (id !== reviewed.id && how.isSuspect(id)) {
+        rejected.push({ variant: id, error: LOST });
+        continue;
+      }
+      await how.trying(id);
+      const entrant = await attempt(id, () => checks.prepare(id, base));
       if (!entrant) continue;
       open.add(entrant);
       if (!base) {

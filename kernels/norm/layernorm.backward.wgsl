@@ -69,6 +69,9 @@ fn backward_x(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups
   differentiate(placed(linear_id(wid, groups, 0u, 1u), lid));
 }
 //#else
+//#if PINNED > 0
+@subgroup_size(PINNED)
+//#endif
 @compute @workgroup_size(WG)
 fn backward_x(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let group = linear_id(wid, groups, 0u, 1u);

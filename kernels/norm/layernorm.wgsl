@@ -5,11 +5,15 @@
 // A team of invocations works on a row, each on every `lanes`-th value of it:
 //   TEAM 0: one invocation (LANES 1).
 //        1: LANES invocations of a workgroup, a power of two; their sums go through workgroup memory.
-//        2: a subgroup of whatever width, which takes rows from its workgroup until none is left. Needs `subgroups`.
+//        2: a subgroup, which takes rows from its workgroup until none is left. Needs `subgroups`; where these have several widths, the
+//           sums would depend on the one that the driver takes for a pipeline, so PINNED asks for one (`subgroup-size-control`).
 // A workgroup works on ROWS rows: WG / LANES, and any number where subgroups take them.
 
 //#if TEAM == 2
 enable subgroups;
+//#if PINNED > 0
+enable subgroup_size_control;
+//#endif
 // A subgroup stays together: all its lanes have the same row.
 diagnostic(off, subgroup_uniformity);
 //#endif
@@ -18,6 +22,8 @@ override WG: u32 = 64;
 override TEAM: u32 = 0;
 override LANES: u32 = 1;
 override ROWS: u32 = 64;
+/// Lanes of every subgroup, where they have to be asked for.
+override PINNED: u32 = 0;
 /// Values that a lane keeps in variables from its first look at the row to the last, which must cover the row; 0: it reads them again.
 override KEEP: u32 = 0;
 /// Buffers as vectors of four: width, stride, shift and scale are multiples of four.
@@ -242,6 +248,9 @@ fn take(group: u32) -> Place {
   return Place(row, subgroupExclusiveAdd(1u), subgroupAdd(1u), 0u, next < ROWS && row < params.rows);
 }
 
+//#if PINNED > 0
+@subgroup_size(PINNED)
+//#endif
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let group = linear_id(wid, groups, 0u, 1u);

@@ -7,6 +7,7 @@ import { type Trace, Tracer } from '../../bench/trace.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { Program, record } from '../../engine/program.ts';
 import { scalarInput } from '../../engine/scalar.ts';
+import { toHalf } from '../../formats/half.ts';
 import { add } from '../../kernels/add.ts';
 import { linear } from '../../kernels/matmul/linear.ts';
 import { testEngine } from '../support/engine.ts';
@@ -17,12 +18,20 @@ const SLOW = 300_000;
 let engine: Engine;
 let bench: ModelBench;
 let trace: Trace;
+/** By group: how often it was read. And how many results there were after each part. */
+const reads = new Map<number, number>();
+const found: number[] = [];
 beforeAll(async () => {
   engine = await testEngine();
   const tracer = new Tracer(engine);
-  const source = patternSource(tinyModel);
-  const options = { name: 'small', batches: [1, 2], trainBatches: [6], rounds: 3, source, tracer };
-  bench = await benchModel(engine, tinyModel, options);
+  const pattern = patternSource(tinyModel);
+  const read = (group: number) => {
+    reads.set(group, (reads.get(group) ?? 0) + 1);
+    return pattern.read(group);
+  };
+  const onFound = async ({ results, training }: ModelBench) => void found.push(results.length + training.length);
+  const options = { name: 'small', batches: [1, 2], trainBatches: [6], rounds: 3, source: { ...pattern, read } };
+  bench = await benchModel(engine, tinyModel, { ...options, tracer, onFound });
   trace = tracer.finish();
   // All but read-back buffers, which engines keep.
   const { live, byKind } = engine.memory.report();
@@ -60,6 +69,18 @@ describe('the report', () => {
       ['evaluation, batch 1, L=2: f16 over f32 weights', 1],
       ['evaluation, batch 1, L=4: f16 over f32 weights', 1],
     ]);
+  });
+
+  it('is told after each part, and weights are loaded once for all batches', () => {
+    // Weights in f32 and f16; evaluations, then sampling, at both batches; training.
+    expect(found).toEqual([0, 0, 6, 11, 17, 22, 23]);
+    expect(new Set(reads.values())).toEqual(new Set([3]));
+  });
+
+  it('has made-up weights as halves that are those of its floats', async () => {
+    const [floats, halves] = [patternSource(tinyModel), patternSource(tinyModel, 'f16')];
+    expect(await halves.read(1)).toEqual(toHalf((await floats.read(1)) as Float32Array));
+    expect(2 * halves.bytesOf(1)).toBe(floats.bytesOf(1));
   });
 
   it('counts the arithmetic of an evaluation', () => {

@@ -72,6 +72,20 @@ it('keeps what it finds, and does not measure it again; a damaged file is refuse
   expect(parseTable(JSON.parse(readFileSync(join(folder(), file!), 'utf8')), 'x').results).toHaveLength(1);
 });
 
+it('a variant that was being tried when the process was lost is reported and not tried again', async () => {
+  const first = await cli.run(...ONE, '--json');
+  const { adapter, file, results } = JSON.parse(first.stdout);
+  const [{ family, shape, reviewed, candidates }] = results;
+  const suspect = candidates.find((id: string) => id !== reviewed);
+  // As a run leaves it that does not come back.
+  await writeTable(file, tableOf(adapter, [], [{ family, shape, variant: suspect }]));
+  const second = await cli.run(...ONE);
+  expect(second.stdout).toContain(`${suspect} is not used: the device or the process was lost while it was tried`);
+  const kept = parseTable(JSON.parse(readFileSync(file, 'utf8')), 'x');
+  expect(kept.suspects).toEqual([]);
+  expect(kept.results[0]!.rejected.map(({ variant }) => variant)).toEqual([suspect]);
+});
+
 it('Ctrl-C ends it with 130', async () => {
   const { code, stderr } = await cli.watch(['tune', '--preset', 'tiny'], {
     onStderr: (text, kill) => text.includes(': check') && kill('SIGINT'),

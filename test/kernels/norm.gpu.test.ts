@@ -114,6 +114,57 @@ describe.each(NORMS)('norm as %s', (id) => {
   });
 });
 
+describe('where subgroups are of several widths', () => {
+  /** The device, saying that they are. */
+  const wavering = (features: (has: string) => boolean) => {
+    const device = new Proxy(own.device, {
+      get(of, name) {
+        if (name === 'adapterInfo') return { ...NO_INFO, subgroupMinSize: 4, subgroupMaxSize: 8 };
+        if (name === 'features') return { has: features };
+        const value: unknown = Reflect.get(of, name);
+        return typeof value === 'function' ? value.bind(of) : value;
+      },
+    });
+    return new Engine(device, own.adapterClass, { ownsDevice: false });
+  };
+  const NO_INFO = { vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: false };
+
+  it('no subgroup takes a row unless a width can be asked for: sums would follow what the driver takes', () => {
+    const ids = (features: readonly string[]) =>
+      normCandidates
+        .candidates(
+          wavering((name) => features.includes(name)),
+          norm,
+        )
+        .map((v) => v.id);
+    expect(ids(['subgroups'])).toEqual(NORMS.slice(0, -1));
+    expect(ids(['subgroups', 'subgroup-size-control'])).toEqual(NORMS);
+  });
+
+  it('kernels with a width asked for compute right, forward and backward', async () => {
+    if (!(own.device.features as ReadonlySet<string>).has('subgroup-size-control')) return;
+    const [lanes] = [own.device.adapterInfo.subgroupMaxSize];
+    for (const c of [layernormContract, layernormHalfContract]) {
+      const taken: unknown[] = [];
+      engine.tuning = {
+        variant(_, family, shape) {
+          if (family !== 'norm') return undefined;
+          const all = normCandidates.candidates(
+            wavering(() => true),
+            shape as NormShape,
+          );
+          const { constants, ...rest } = all.find(({ id }) => id === 'subgroup')!;
+          expect(constants.PINNED).toBe(8);
+          taken.push(rest);
+          return { ...rest, constants: { ...constants, PINNED: lanes, KEEP: 0 } };
+        },
+      };
+      for (const k of c.cases) await checkCase(engine, c, k);
+      expect(taken.length).toBeGreaterThan(0);
+    }
+  });
+});
+
 describe.each(TOKEN_SUMS)('sums over tokens as %s', (id) => {
   it.each([layernormContract, gatedLinearContract, gatedResidualContract, columnSumContract])(
     '$name agrees with float64',

@@ -30,6 +30,10 @@ const SOURCES: Readonly<Record<string, string>> = {
   plain: source('y[i] = select(x[i] * x[i], slope, params.backward > 0u);'),
   power: source('y[i] = select((x[i] + 1.0) * (x[i] - 1.0) + 1.0, slope, params.backward > 0u);'),
   'plain-too': source('y[i] = select(abs(x[i]) * abs(x[i]), slope, params.backward > 0u);'),
+  slow: source(`
+    var far = x[i];
+    for (var j = 0u; j < 30000u; j++) { far = select(far, 0.5 * far + f32(j), far > 1e9); }
+    y[i] = select(x[i] * x[i], slope, params.backward > 0u) + select(0.0, far, far > 1e9);`),
   'one-element-off': source('y[i] = select(x[i] * x[i] + select(0.0, 0.01, i == 17u), slope, params.backward > 0u);'),
   'late-element-off': source(
     'y[i] = select(x[i] * x[i] + select(0.0, 0.01, i == 3000u), slope, params.backward > 0u);',

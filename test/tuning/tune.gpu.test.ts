@@ -214,6 +214,42 @@ describe('a run', () => {
     ]);
   });
 
+  it('runs what is far slower at a small size at no larger one that would take long', async () => {
+    const run = async (flops: number) => {
+      const { tuned: some, problem: one } = squareFamily(['plain', 'slow', 'power']);
+      const clock = clockOf({ plain: 1, power: 0.5, slow: 0.1 });
+      const trial: typeof some.trial = (shape, size) => {
+        const { contract: c, case: k } = some.trial(shape, size);
+        const cost = (of: object) => ({ flops: (of as { rows: number }).rows > 100 ? flops : 1, bytes: 1 });
+        return { contract: { ...c, bench: { cases: [], cost } }, case: k };
+      };
+      const { results } = await tune(engine, [one], { families: [{ ...some, trial }], time: clock.time });
+      expect(results).toMatchObject([{ rejected: [] }]);
+      return results[0]!.variant;
+    };
+    expect(await run(1)).toBe('slow');
+    expect(await run(1e12)).toBe('power');
+  });
+
+  it('says what it is about to run, and rejects what a device was lost with without running it', async () => {
+    const { tuned: some, problem: one } = squareFamily(['plain', 'power', 'plain-too']);
+    const tried: string[] = [];
+    const { results } = await tune(engine, [one], {
+      ...{ families: [some], time: clockOf({ plain: 1, power: 0.1, 'plain-too': 0.5 }).time },
+      suspects: [
+        { ...one, variant: 'power' },
+        { ...one, variant: 'plain' }, // what is taken without tuning is run all the same
+        { ...one, shape: { width: 25 }, variant: 'plain-too' },
+      ],
+      onTry: ({ variant }) => void tried.push(variant),
+    });
+    expect(tried).toEqual(['plain', 'plain-too']);
+    expect(results[0]).toMatchObject({
+      variant: 'plain-too',
+      rejected: [{ variant: 'power', error: expect.stringContaining('was lost while it was tried') }],
+    });
+  });
+
   it('makes inputs and references once, however many candidates there are', async () => {
     const counted = async (ids: readonly string[]) => {
       const { tuned: some, problem: one } = squareFamily(ids);

@@ -141,7 +141,7 @@ export const TOLERANCES = {
      * reference's, rounded one by one, that are 1 + 1.3e-8 together; 1e-5; 3e-6).
      */
     params: 1e-4,
-    ema: 2e-3,
+    ema: 5e-3,
     m: 1.5e-4,
     v: 5e-5,
   },

@@ -16,6 +16,7 @@ import { chooseDecoder, decodeSamples } from '../../sampling/decoding.ts';
 import { Sampler, type Samples } from '../../sampling/sampler.ts';
 import { checkpointBytes } from '../../training/checkpoint.ts';
 import { type Dataset, datasetOf } from '../../training/data/dataset.ts';
+import { fingerprintOf } from '../../training/data/fingerprint.ts';
 import { createTrainer } from '../../training/trainer.ts';
 import { foreignWeights } from '../support/autoencoder.ts';
 import { browser, visit } from '../support/browser.ts';
@@ -80,9 +81,8 @@ async function onNode(data: Dataset) {
   await close();
   const trainer = await createTrainer(engine, { model: tinyModel, train, data });
   for await (const _ of trainer.run());
-  const digest = await sha256(
-    await checkpointBytes({ step: 6, model: tinyModel, train, classNames, sets: await trainer.snapshot() }),
-  );
+  const [sets, pictures] = [await trainer.snapshot(), await fingerprintOf(data)];
+  const digest = await sha256(await checkpointBytes({ step: 6, model: tinyModel, train, classNames, sets, pictures }));
   const decoded = await decodedOnNode(engine);
   engine.dispose();
   return { values, digest, decoded };

@@ -252,7 +252,8 @@ async function checkCandidates(engine: Engine): Promise<string[]> {
       if (make === 'matmul.tile,true,1') return first ? mine : [bare[i % bare.length]!];
       if (make.startsWith('matmul.tile') && first) return bare;
       if (!make.startsWith('matmul.register') && first) return vectors;
-      return [(bare.length > 0 ? bare : vectors)[i % (bare.length || vectors.length)]!];
+      const few = [bare, vectors, mine].find(({ length }) => length > 0)!;
+      return [few[i % few.length]!];
     }
   }
   await check(engine, jobs);

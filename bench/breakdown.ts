@@ -2,9 +2,8 @@
  * Where a program's time goes, dispatch by dispatch: by the driver's timestamps where they add up to what the clock says of the
  * whole, else by running each distinct dispatch alone and again. Says which, and what the sum makes of the whole.
  */
-
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
 import type { Program } from '../engine/program.ts';
 import type { ScalarValues } from '../engine/scalar.ts';
 import { profile, repeat } from '../engine/timed.ts';
@@ -60,7 +59,7 @@ export async function timeDispatches(
   let stamped: number[] | undefined;
   // In turn, so that both meet the same load.
   for (let round = 0; round < rounds; round++) {
-    if (signal?.aborted) throw new InterruptedError();
+    throwIfAborted(signal);
     wallSeconds = Math.min(wallSeconds, await fastest(engine, 1, () => program.run(values)));
     if (!hasStamps || clock === 'alone') continue;
     const profiled = await profile(engine, program, values);
@@ -138,7 +137,7 @@ async function secondsAlone(
     const key = JSON.stringify(same);
     let seconds = work.grid.includes(0) ? 0 : known.get(key);
     if (seconds === undefined) {
-      if (signal?.aborted) throw new InterruptedError();
+      throwIfAborted(signal);
       const once = await fastest(engine, 2, () => repeat(engine, program, { index: i, times: 1 }, values));
       const times = Math.max(1, Math.min(MOST_TIMES, Math.ceil(enough / once)));
       const again = () => fastest(engine, 3, () => repeat(engine, program, { index: i, times }, values));

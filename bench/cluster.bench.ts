@@ -1,6 +1,6 @@
 /** What sums over the processes of a run take, by size: as training calls them, polled from the event loop. */
 import type { Communicator } from '../cluster/communicator.ts';
-import { InterruptedError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
 
 /** Times of one size. */
 export interface ReduceTimes {
@@ -30,7 +30,7 @@ export async function measureReduce(
   const { sizes = REDUCE_SIZES, rounds = 9, signal } = options;
   const times: ReduceTimes[] = [];
   for (const bytes of sizes) {
-    if (signal?.aborted) throw new InterruptedError();
+    throwIfAborted(signal);
     const values = new Float32Array(bytes / 4);
     const taken: number[] = [];
     for (let round = 0; round < rounds + WARM; round++) {

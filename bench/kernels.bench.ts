@@ -1,6 +1,6 @@
 /** Times kernels' contracts, forward and backward, on one engine or several side by side, and holds their rates against the ceilings. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
 import { checkCase } from '../kernels/check.ts';
 import type { Contract, Work } from '../kernels/contract.ts';
 import { type CaseChoice, casesOf } from './cases.ts';
@@ -122,7 +122,7 @@ export async function benchKernels(
   const total = totalCases(options.contracts, options);
   let done = 0;
   const next = (text: string) => {
-    if (options.signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
+    throwIfAborted(options.signal, 'the benchmark was interrupted');
     options.onCase?.(text, { done, total });
   };
   for (const c of options.contracts) {

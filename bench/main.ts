@@ -1,6 +1,7 @@
 /** A benchmark run as a whole: clock and ceilings of every subject, kernels, comparison, replay. Runs in browsers as in Node. */
+import { throwIfAborted } from '../engine/abort.ts';
 import { describeAdapter } from '../engine/device.ts';
-import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError } from '../engine/errors.ts';
 import type { Contract } from '../kernels/contract.ts';
 import { contracts as registered } from '../kernels/registry.ts';
 import { casesOf } from './cases.ts';
@@ -54,7 +55,7 @@ export async function runBench(subjects: readonly Subject[], options: BenchOptio
         described.push({ ...described[0]!, name, adapter });
         continue;
       }
-      if (signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
+      throwIfAborted(signal, 'the benchmark was interrupted');
       onCase?.(`clock and ceilings of ${name}`, { done: 0, total });
       const clock = await chooseClock(engine);
       const open = await openCeilings(engine, clock.clock, CEILING_ROUNDS);

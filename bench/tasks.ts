@@ -1,6 +1,6 @@
 /** Tasks timed in turn, whatever they are: programs run several times in a row, training steps, whole requests. */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError } from '../engine/errors.ts';
 import { inTurn, shortest, type Timing, timingOf } from './harness.ts';
 
 /** Something that can be done again and again. */
@@ -26,7 +26,7 @@ export async function interleaveTasks(
   signal?: AbortSignal,
 ): Promise<number[][]> {
   const timed = async ({ run, queues }: Task, repeats: number) => {
-    if (signal?.aborted) throw new InterruptedError('the benchmark was interrupted');
+    throwIfAborted(signal, 'the benchmark was interrupted');
     const started = performance.now();
     for (let i = 0; i < repeats; i++) {
       const done = run();

@@ -1,6 +1,7 @@
 /** `odelt bench gpu`: everything worth knowing of a GPU, in one command of at most eight minutes that can be interrupted and goes on. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { throwIfAborted } from '../engine/abort.ts';
 import type { AdapterDescription } from '../engine/device.ts';
 import { ConfigError, InterruptedError, OdeltError, UnsupportedError } from '../engine/errors.ts';
 import { checkOutput, writeText } from '../formats/files.node.ts';
@@ -239,7 +240,7 @@ async function check({ adapter, filter = '' }: { adapter?: string; filter?: stri
   try {
     for (const c of contracts.filter(({ name }) => name.includes(filter))) {
       for (const k of c.cases) {
-        if (signal.aborted) throw new InterruptedError();
+        throwIfAborted(signal);
         const found = await checkCase(engine, c, k).catch((error: unknown) => {
           if (error instanceof OdeltError && error.code === 'wrong-result') return { error: error.message };
           throw error;

@@ -16,9 +16,10 @@ import {
 } from '../bench/model.bench.ts';
 import { formatModelBench } from '../bench/model-report.ts';
 import { Tracer } from '../bench/trace.ts';
+import { throwIfAborted } from '../engine/abort.ts';
 import { describeAdapter } from '../engine/device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, OdeltError } from '../engine/errors.ts';
+import { ConfigError, OdeltError } from '../engine/errors.ts';
 import { checkOutput, writeText } from '../formats/files.node.ts';
 import { checkLength, type ModelConfig } from '../model/config.ts';
 import { ResidentModel } from '../model/weights/residency.ts';
@@ -190,7 +191,7 @@ async function firstSamples(
       const { stdout } = await promisify(execFile)(process.execPath, args, { signal, env });
       return JSON.parse(stdout) as OneSample;
     } catch (cause) {
-      if (signal.aborted) throw new InterruptedError('the benchmark was interrupted');
+      throwIfAborted(signal, 'the benchmark was interrupted');
       const said = (cause as { stderr?: string }).stderr?.trim();
       throw new OdeltError('measure', 'the first picture of a new process failed', {
         details: said || undefined,

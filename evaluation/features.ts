@@ -1,6 +1,6 @@
 /** What pictures are compared by: numbers made of their pixels. Networks come in by the same interface. */
-
-import { InterruptedError, UsageError } from '../engine/errors.ts';
+import { throwIfAborted } from '../engine/abort.ts';
+import { UsageError } from '../engine/errors.ts';
 import { normals, permutation } from '../engine/philox.ts';
 import { nextTurn } from '../engine/turns.ts';
 import { type Dataset, toUnit } from '../training/data/dataset.ts';
@@ -162,8 +162,7 @@ export async function principalFeaturesInTurns(data: Dataset, { signal, onFitted
     const [done, of] = step.value;
     onFitted?.(done, of);
     await nextTurn();
-    if (!signal?.aborted) continue;
-    throw new InterruptedError(`fitting principal components was interrupted after ${done} of ${of} pictures`);
+    throwIfAborted(signal, `fitting principal components was interrupted after ${done} of ${of} pictures`);
   }
 }
 

@@ -2,8 +2,9 @@
  * Evaluations whose samples are drawn in parts. A part keeps the features of its samples, not figures of them: merged, they are the
  * features of an evaluation that was not divided, to the bit, and so every figure is computed of all samples.
  */
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError } from '../engine/errors.ts';
+import { ConfigError } from '../engine/errors.ts';
 import { partsInOrder, type Shard, shardRange } from '../sampling/shards.ts';
 import type { Dataset } from '../training/data/dataset.ts';
 import { prepareReference } from './agreement.ts';
@@ -175,7 +176,7 @@ export async function mergeShards(
       const cell = part.record.cells.find((other) => sameCell(other.key, key))!;
       drawn.push({ ...cell, features: await read(part, cell) });
     }
-    if (signal?.aborted) throw new InterruptedError('merging was interrupted; nothing was written');
+    throwIfAborted(signal, 'merging was interrupted; nothing was written');
     judged.push(await judge.judge(mergedCell(drawn), provenance.samples, waiting));
   }
   const cells = judged.map(({ cell }) => cell);

@@ -2,9 +2,9 @@
  * Trains a classifier (model/classifier.ts): cross-entropy, AdamW, a moving average of the weights, which is what is kept. One recorded
  * program is one update. Knows nothing of files: who drives it saves what `snapshot` gives.
  */
-
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, InterruptedError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { ConfigError, NonFiniteError, UsageError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, scalarInput } from '../engine/scalar.ts';
 import { integer, parseOptions, real, toggle, type ValuesOf } from '../formats/options.ts';
@@ -140,7 +140,7 @@ export async function createClassifierTrainer(
     const labels = new Uint32Array(batch);
     try {
       for (let index = done; index < steps; index++) {
-        if (signal?.aborted) throw new InterruptedError(`training was interrupted after ${index} of ${steps} updates`);
+        throwIfAborted(signal, `training was interrupted after ${index} of ${steps} updates`);
         await batches.next(images, labels);
         checkLabels(labels, config.classes);
         engine.write(held.images, images);
@@ -216,7 +216,7 @@ async function* classified(
   const count = Math.min(most, data.count);
   try {
     for (let first = 0; first < count; first += 512) {
-      if (signal?.aborted) throw new InterruptedError('the pictures were not all classified');
+      throwIfAborted(signal, 'the pictures were not all classified');
       const labels = new Uint32Array(Math.min(512, count - first));
       const images = new Float32Array(labels.length * imageSize ** 2 * channels);
       await batches.next(images, labels);

@@ -230,7 +230,7 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     let stop = communicator.size === 1 && signal?.aborted;
     for (let index = touched; index < train.steps; index++) {
       if (stop || (communicator.size === 1 && signal?.aborted))
-        throw new InterruptedError(`training was interrupted after ${index} steps`);
+        throw new InterruptedError(`training was interrupted after ${index} steps`, { cause: signal?.reason });
       const started = performance.now();
       const lr = learningRate(index, train);
       const parts: Part[] = [];

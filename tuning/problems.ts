@@ -3,9 +3,10 @@
  * So the list comes from the code that runs, and no list of shapes is kept anywhere.
  */
 import { casesOf, SQUARE_SIDE } from '../bench/cases.ts';
+import { throwIfAborted } from '../engine/abort.ts';
 import { dryEngine } from '../engine/dry-device.ts';
 import type { Engine } from '../engine/engine.ts';
-import { InterruptedError, LimitError } from '../engine/errors.ts';
+import { LimitError } from '../engine/errors.ts';
 import { record } from '../engine/program.ts';
 import { type ShapeClass, shapeKey } from '../engine/tuning.ts';
 import { contracts } from '../kernels/registry.ts';
@@ -53,14 +54,14 @@ export async function problemsOf(
       for (const blocks of allowedLengths(config)) {
         // A model without classes is never guided.
         for (const guidance of config.unconditional ? [0] : [1, 2]) {
-          if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
+          throwIfAborted(signal, 'recording the model was interrupted');
           await sampler.sample({ labels: usualLabels(config, 1), steps: 1, blocks, guidance });
         }
       }
       sampler.dispose();
     }
   }
-  if (signal?.aborted) throw new InterruptedError('recording the model was interrupted');
+  throwIfAborted(signal, 'recording the model was interrupted');
   if (training) {
     try {
       const state = createState(dry, { params: zeroParams(layout) });
@@ -89,7 +90,7 @@ export async function autoencoderProblems(
   const { dry, found } = noting(engine, SIDE ** 2);
   for (const half of HALVES) {
     if (!network[half]) continue;
-    if (signal?.aborted) throw new InterruptedError('recording the autoencoder was interrupted');
+    throwIfAborted(signal, 'recording the autoencoder was interrupted');
     const [side, channels] =
       half === 'encoder' ? [SIDE * network.factor, network.pictureChannels] : [SIDE, network.latentChannels];
     const made = new Autoencoder(dry, network, null, { precision, halves: [half] });

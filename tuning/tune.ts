@@ -4,8 +4,9 @@
  */
 import { chooseClock } from '../bench/clock.ts';
 import { type Clock, interleave, timingOf } from '../bench/harness.ts';
+import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, DeviceLostError, InterruptedError, OutOfMemoryError } from '../engine/errors.ts';
+import { ConfigError, DeviceLostError, OutOfMemoryError } from '../engine/errors.ts';
 import { shapeKey, type TuningChoice } from '../engine/tuning.ts';
 import { families as allFamilies, type TunedFamily } from '../kernels/families.ts';
 import { Checks, type Entrant, endsTuning, settle } from './candidate.ts';
@@ -138,7 +139,7 @@ export async function tune(
 }
 
 function stopIfAborted(signal: AbortSignal | undefined, done: number, total: number): void {
-  if (signal?.aborted) throw new InterruptedError(`tuning was interrupted after ${done} of ${total} problems`);
+  throwIfAborted(signal, `tuning was interrupted after ${done} of ${total} problems`);
 }
 
 /** About how much of a model's time a problem is: its uses, by the numbers that go into one. */

@@ -55,12 +55,9 @@ export { tuningBy, tuningOf } from './kernels/candidates.ts';
 export {
   type CaseTensors,
   type Checked,
-  caseInputs,
   checkCase,
   checkForward,
   checkPart,
-  type Expected,
-  type ExpectedPart,
   type PartChecked,
   tolerance,
   uploadCase,
@@ -78,6 +75,7 @@ export {
   type Pick,
   type Work,
 } from './kernels/contract.ts';
+export { caseInputs, type Expected, type ExpectedPart } from './kernels/expected.ts';
 export { families, type Trial, type TunedFamily } from './kernels/families.ts';
 export type { Candidates, Family, Variant } from './kernels/family.ts';
 export { contracts } from './kernels/registry.ts';

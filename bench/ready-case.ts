@@ -5,16 +5,9 @@
 import type { Engine } from '../engine/engine.ts';
 import { record } from '../engine/program.ts';
 import { maxSize, type Tensor } from '../engine/tensor.ts';
-import {
-  type CaseTensors,
-  caseInputs,
-  checkForward,
-  checkPart,
-  expectPart,
-  releaseCase,
-  uploadCase,
-} from '../kernels/check.ts';
+import { type CaseTensors, checkForward, checkPart, releaseCase, uploadCase } from '../kernels/check.ts';
 import type { Arrays, Contract } from '../kernels/contract.ts';
+import { caseInputs, expectPart } from '../kernels/expected.ts';
 
 /** What was compared with float64. */
 export interface Comparison64 {

@@ -9,7 +9,8 @@ import type { Engine } from '../engine/engine.ts';
 import { DeviceLostError, InterruptedError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import type { Tensor } from '../engine/tensor.ts';
-import { type CaseTensors, checkCase, type Expected, expectCase, placeCase, releaseCase } from '../kernels/check.ts';
+import { type CaseTensors, checkCase, placeCase, releaseCase } from '../kernels/check.ts';
+import { type Expected, expectCase } from '../kernels/expected.ts';
 import { runTrial } from './fingerprint.ts';
 import { type Subject, trialOf, withVariant } from './problem.ts';
 

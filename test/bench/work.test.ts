@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { blockShape, casesOf, parseShapes } from '../../bench/cases.ts';
 import { roofOf } from '../../bench/roofline.ts';
-import { caseInputs } from '../../kernels/check.ts';
+import { caseInputs } from '../../kernels/expected.ts';
 import { contracts } from '../../kernels/registry.ts';
 import { subjectReport } from '../support/bench-report.ts';
 

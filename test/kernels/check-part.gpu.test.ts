@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Engine } from '../../engine/engine.ts';
 import { attentionContract } from '../../kernels/attention/attention.contract.ts';
-import { checkCase, expectCase } from '../../kernels/check.ts';
+import { checkCase } from '../../kernels/check.ts';
+import { expectCase } from '../../kernels/expected.ts';
 import { linearContract } from '../../kernels/matmul/linear.contract.ts';
 import { testEngine } from '../support/engine.ts';
 

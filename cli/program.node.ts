@@ -95,7 +95,8 @@ async function program(args: readonly string[]): Promise<Command> {
     .description('Trains and samples diffusion transformers whose time steps and blocks are chosen at sampling time.')
     .version(shippedVersion(), '-v, --version', 'print the version')
     .addHelpText('after', EXIT_CODES)
-    .showHelpAfterError()
+    // Not the help itself, whose hundred lines would push the error out of sight.
+    .showHelpAfterError('  hint: --help lists what there is')
     // Flags after "eval merge" and "sample merge" are merge's.
     .enablePositionalOptions(wanted === 'eval' || wanted === 'sample')
     .configureOutput({

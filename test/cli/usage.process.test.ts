@@ -22,7 +22,9 @@ describe('wrong arguments', () => {
     expect(command.stderr).toContain("error: unknown command 'sampel'\n(Did you mean sample?)");
     const option = await cli.run('sample', '--stps', '4');
     expect(option.code).toBe(2);
-    expect(option.stderr).toContain("error: unknown option '--stps'\n(Did you mean --steps?)");
+    expect(option.stderr).toBe(
+      "error: unknown option '--stps'\n(Did you mean --steps?)\n  hint: --help lists what there is\n",
+    );
     expect(option.stdout).toBe('');
   });
 

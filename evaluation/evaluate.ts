@@ -11,14 +11,12 @@ import { drawCells } from './draw.ts';
 import type { Features } from './features.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
-import { behindBest } from './paired.ts';
-import { paretoOf } from './pareto.ts';
+import { comparedCells } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
   type Cell,
   type CellKey,
   checkSameSettings,
-  compareCells,
   type EvaluationResults,
   type NearestCell,
   type Provenance,
@@ -128,19 +126,13 @@ export async function evaluateModel(engine: Engine, options: EvaluationOptions):
     const own = waiting('real pictures', 0);
     const judge = options.judge ?? (await createJudge(features, real, { seed, algebra, replicates }, own));
     const floor = before ? before.floor : await judge.floor(own);
-    const results = (): EvaluationResults => {
-      const behind = behindBest(cells);
-      return {
-        cells: [...cells].sort(compareCells),
-        date: new Date().toISOString(),
-        pareto: paretoOf(cells),
-        ...(behind && { behind }),
-        floor,
-        nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
-        ...(judge.nearest ? {} : { notComputed: needPictures(features) }),
-        provenance,
-      };
-    };
+    const results = (): EvaluationResults => ({
+      ...comparedCells(cells),
+      floor,
+      nearest: judge.nearest && { ...judge.nearest, cells: [...nearest] },
+      ...(judge.nearest ? {} : { notComputed: needPictures(features) }),
+      provenance,
+    });
     const drawing = {
       ...{ config, source, decoder, features, provenance, signal },
       onSamples: (key: CellKey, drawn: number) => tell(key, drawn),

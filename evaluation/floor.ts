@@ -6,6 +6,7 @@ import { permutation } from '../engine/philox.ts';
 import { type FeatureStatistics, featureStatisticsInTurns, statisticsWithout } from './feature-statistics.ts';
 import { type FrechetOptions, frechetDistance } from './frechet.ts';
 import { type Measured, quantile } from './measured.ts';
+import { pickRows } from './neighbours.ts';
 import { pausing, type Waiting } from './waiting.ts';
 
 /** Choices of pictures: their 2.5 and 97.5 % quantiles are all but the outermost ones. */
@@ -37,10 +38,8 @@ export async function floorDistance(
   const pause = pausing('real pictures, choice', SPLITS, waiting);
   const distances = new Float64Array(SPLITS);
   for (let split = 0; split < SPLITS; split++) {
-    const chosen = new Float32Array(count * width);
     const order = permutation({ seed, stream: CHOICE, step: split }, rows).subarray(0, count);
-    for (const [at, row] of order.entries()) chosen.set(features.subarray(row * width, (row + 1) * width), at * width);
-    const own = await featureStatisticsInTurns(chosen, width, algebra, waiting);
+    const own = await featureStatisticsInTurns(pickRows(features, width, order), width, algebra, waiting);
     distances[split] = frechetDistance(own, reference ?? statisticsWithout(whole, own), { algebra });
     await pause(split + 1);
   }

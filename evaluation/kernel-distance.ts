@@ -5,7 +5,7 @@
 import { UsageError } from '../engine/errors.ts';
 import { permutation } from '../engine/philox.ts';
 import { type Measured, studentReach } from './measured.ts';
-import { rowsOf } from './neighbours.ts';
+import { pickRows, rowsOf } from './neighbours.ts';
 import { type Pause, pausing, type Waiting } from './waiting.ts';
 
 /** A kernel distance; its interval is Student's, of the subsets. */
@@ -93,12 +93,8 @@ export async function kernelDistance(
     throw new UsageError(`a kernel distance with its error needs four pictures of each, not ${counts.join(' and ')}`);
   const sizes = [0, 1].map((k) => Math.min(most, Math.floor(counts[k]! / subsets))) as [number, number];
   const orders = counts.map((count, step) => permutation({ seed, stream: SUBSETS, step }, count));
-  const subset = (all: Float32Array, k: number, s: number) => {
-    const rows = orders[k]!.subarray(s * sizes[k]!, (s + 1) * sizes[k]!);
-    const out = new Float32Array(rows.length * width);
-    for (const [at, row] of rows.entries()) out.set(all.subarray(row * width, (row + 1) * width), at * width);
-    return out;
-  };
+  const subset = (all: Float32Array, k: number, s: number) =>
+    pickRows(all, width, orders[k]!.subarray(s * sizes[k]!, (s + 1) * sizes[k]!));
   const pause = pausing('kernel distance, subset', subsets, waiting);
   const values: number[] = [];
   for (let s = 0; s < subsets; s++)

@@ -33,6 +33,15 @@ export function rowsOf(values: Float32Array, width: number): number {
   return rows;
 }
 
+/** These rows of `values` [rows * width], in this order. */
+export function pickRows(values: Float32Array, width: number, rows: Uint32Array): Float32Array {
+  const out = new Float32Array(rows.length * width);
+  rows.forEach((row, at) => {
+    out.set(values.subarray(row * width, (row + 1) * width), at * width);
+  });
+  return out;
+}
+
 /** Calls `visit(i, j)` for all pairs of rows below `a` and `b`, neighbours in time being neighbours in memory. @throws InterruptedError */
 async function eachPair(
   [a, b]: readonly [number, number],

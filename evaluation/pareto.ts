@@ -1,9 +1,10 @@
 /** What to do with a budget: the cells of an evaluation that no other one beats at the same cost, as data, as a table and as pictures. */
 import { linePlot, type Series } from '../pictures/line-plot.ts';
 import { barOf } from './measured.ts';
-import { pairedDifference } from './paired.ts';
+import { behindBest, pairedDifference } from './paired.ts';
 import {
   type Cell,
+  compareCells,
   describeDepth,
   describeLevel,
   describeMeasured,
@@ -37,6 +38,17 @@ export const paretoOf = (cells: readonly Cell[]): Pareto => ({
   seconds: front(cells, 'seconds'),
   bytes: front(cells, 'bytes'),
 });
+
+/** What results say of their cells: each in its place, when that was, the fronts, and how far they are behind the best. */
+export function comparedCells(cells: readonly Cell[]): Pick<EvaluationResults, 'cells' | 'date' | 'pareto' | 'behind'> {
+  const behind = behindBest(cells);
+  return {
+    cells: [...cells].sort(compareCells),
+    date: new Date().toISOString(),
+    pareto: paretoOf(cells),
+    ...(behind && { behind }),
+  };
+}
 
 /** "T=4 L=8", "heun T=4 L=4@0,12@0.5", "tsit5 1e-2 L=8 w=2": short, as a picture has room for. */
 const named = (cell: ParetoPoint): string =>

@@ -12,13 +12,11 @@ import { type Drawing, type Drawn, drawCells, type Range } from './draw.ts';
 import { interruptible } from './evaluate.ts';
 import { cellsOf, checkGrid, type EvaluationGrid } from './grid.ts';
 import { createJudge, hasPictures, type Judge, type Judging, needPictures, type RealStatistics } from './judge.ts';
-import { behindBest } from './paired.ts';
-import { paretoOf } from './pareto.ts';
+import { comparedCells } from './pareto.ts';
 import type { RealPictures } from './real.ts';
 import {
   type CellKey,
   checkSameSettings,
-  compareCells,
   describeCell,
   type EvaluationResults,
   type Provenance,
@@ -179,13 +177,8 @@ export async function mergeShards(
     throwIfAborted(signal, 'merging was interrupted; nothing was written');
     judged.push(await judge.judge(mergedCell(drawn), provenance.samples, waiting));
   }
-  const cells = judged.map(({ cell }) => cell);
-  const behind = behindBest(cells);
   return {
-    cells: [...cells].sort(compareCells),
-    date: new Date().toISOString(),
-    pareto: paretoOf(cells),
-    ...(behind && { behind }),
+    ...comparedCells(judged.map(({ cell }) => cell)),
     floor: await judge.floor(waiting),
     nearest: judge.nearest && { ...judge.nearest, cells: judged.map(({ nearest }) => nearest!) },
     ...(hasPictures(real) ? {} : { notComputed: needPictures(features) }),

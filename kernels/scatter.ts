@@ -5,10 +5,11 @@ import { defineKernel } from '../engine/kernel.ts';
 import { ceilDiv, times } from '../engine/scalar.ts';
 import { rowSize, shapeText, type Tensor } from '../engine/tensor.ts';
 import { checkIndices } from './gather.ts';
+import gatherSource from './gather.wgsl';
 import lib from './lib.wgsl';
-import source from './scatter.wgsl';
+import scatterSource from './scatter.wgsl';
 
-const kernel = defineKernel('gather', lib, source);
+const kernel = defineKernel('gather', lib, gatherSource, scatterSource);
 const WG = 64;
 const EACH = 8;
 

@@ -4,7 +4,7 @@
  */
 import { throwIfAborted } from '../engine/abort.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ConfigError, NonFiniteError, UsageError } from '../engine/errors.ts';
+import { ConfigError, NonFiniteError } from '../engine/errors.ts';
 import { Program, record } from '../engine/program.ts';
 import { map, scalarInput } from '../engine/scalar.ts';
 import { integer, parseOptions, real, toggle, type ValuesOf } from '../formats/options.ts';
@@ -18,6 +18,7 @@ import { Weights } from '../model/weights/weights.ts';
 import { readBatches } from './batches.ts';
 import { isStreamed, type TrainingData } from './data/dataset.ts';
 import { checkFits } from './model-for-data.ts';
+import { oneLoop } from './one-loop.ts';
 import { learningRate, warmDecay } from './schedule.ts';
 import { createState } from './state.ts';
 
@@ -130,11 +131,7 @@ export async function createClassifierTrainer(
   });
 
   let done = 0;
-  let running = false;
-  async function* run(): AsyncGenerator<ClassifierEvent> {
-    if (running)
-      throw new UsageError('this trainer is running already', { hint: 'end the loop over its events first' });
-    running = true;
+  const run = oneLoop(async function* (): AsyncGenerator<ClassifierEvent> {
     const batches = readBatches(data, { seed, flip, first: done * batch });
     const images = new Float32Array(batch * imageSize ** 2 * channels);
     const labels = new Uint32Array(batch);
@@ -157,10 +154,9 @@ export async function createClassifierTrainer(
         yield { step: index + 1, loss: found![0]!, lr };
       }
     } finally {
-      running = false;
       await batches.close();
     }
-  }
+  });
 
   return {
     run,

@@ -15,6 +15,7 @@ import { DIVERGED } from './finite.ts';
 import { type Inspected, Inspection } from './inspection.ts';
 import { type Losses, type Part, splitLosses } from './losses.ts';
 import { checkFits } from './model-for-data.ts';
+import { oneLoop } from './one-loop.ts';
 import { learningRate } from './schedule.ts';
 import { divide, stateBytes } from './share.ts';
 import { replaceTeacher, startingWeights, teacherChanges } from './start.ts';
@@ -277,19 +278,14 @@ export async function createTrainer(engine: Engine, options: TrainerOptions): Pr
     }
   }
 
-  let running = false;
-  async function* run(): AsyncGenerator<TrainEvent> {
-    if (running)
-      throw new UsageError('this trainer is running already', { hint: 'end the loop over its events first' });
-    running = true;
+  const run = oneLoop(async function* () {
     batches = batchesFrom(touched);
     try {
       yield* updates();
     } finally {
-      running = false;
       await batches.close();
     }
-  }
+  });
 
   const { bytes, lowerBound } = step.program.plan;
   return {

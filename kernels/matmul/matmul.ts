@@ -30,6 +30,12 @@ const TAKES: Readonly<Record<keyof typeof EPILOGUE, readonly (typeof EXTRAS)[num
 /** Workgroups that every device allows in a dimension. */
 const MOST_DOWN = 65535;
 
+/** Workgroups in a second dimension and, where they are too many, a third, which a kernel takes together. */
+function folded(count: Scalar): [Scalar, number] {
+  const times = Math.ceil(maxOf(count) / MOST_DOWN);
+  return times > 1 ? [ceilDiv(count, times), times] : [count, 1];
+}
+
 /** How a matrix is stored, as matmul.wgsl's PACK_B. */
 const PACK: Readonly<Partial<Record<DType, number>>> = { f32: 0, f16: 1, i8: 2 };
 
@@ -131,7 +137,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
   const length = p.transposeA ? sliceFor(across * maxOf(down)) : 0;
   const slice = length > 0 && maxOf(p.K) > length ? length : null;
   const slices = slice === null ? 1 : ceilDiv(p.K, slice);
-  const fold = folds ? Math.max(1, Math.ceil(maxOf(down) / MOST_DOWN)) : 1;
+  const rows: readonly [Scalar, Scalar] = folds ? folded(down) : [down, slices];
   const c = slice === null ? p.c : ctx.empty('split', [slices, maxOf(p.M) * p.N]);
   const tensors: Record<string, Tensor> = { a: p.a, b: p.b, c };
   if (p.bias) tensors.bias = p.bias;
@@ -174,7 +180,7 @@ export function dispatchProduct(ctx: Context, p: Product): Tensor | null {
       ...p.patches?.taps,
       ...(parts && { spacing: parts.spacing, biasSpacing: parts.biasSpacing }),
     },
-    grid: next === 'below' ? [down, across, slices] : [across, ceilDiv(down, fold), folds ? fold : slices],
+    grid: next === 'below' ? [down, across, slices] : [across, ...rows],
   });
   return slice === null ? null : c;
 }
